@@ -1,0 +1,123 @@
+"""The contract between vlcam and a model: two functions with a seam between them.
+
+::
+
+    photo --prepare--> pixels --encode--> feature maps A --decode(prompt)--> scores
+
+The seam is the explained layer. ``encode`` runs once an image, ``decode`` once a target, on rows
+that do not influence each other (Figure 2 of the paper; section 3 for A and y).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from PIL import Image
+from torch import Tensor, nn
+
+from vlcam.geometry import Grid, Placement
+
+Prompt = Hashable
+"""What a model is asked under: a caption's token ids, a question's. Made and read by its adapter."""
+
+
+@dataclass(frozen=True)
+class FeatureMaps:
+    """The explained layer's output for B images, and whatever else ``decode`` needs of them.
+
+    Attributes:
+        maps: A, (B, K, u, v): K channels of u x v cells laid out as in the input (row 0 on top).
+        rest: other tensors that pass the seam, each with B rows (the class token of a transformer,
+            say). Held constant when the score is differentiated with respect to ``maps``; followed
+            when it is differentiated with respect to the pixels.
+    """
+
+    maps: Tensor
+    rest: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def rows(self, index: Tensor) -> FeatureMaps:
+        """The rows at ``index`` (N,), repeated as it says."""
+        return FeatureMaps(
+            self.maps.index_select(0, index),
+            {name: tensor.index_select(0, index) for name, tensor in self.rest.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One thing that can be explained under a prompt: a word of a caption, an answer.
+
+    Attributes:
+        text: as written.
+        scores: the columns of ``decode``'s scores whose sum is this unit's score (a word made of
+            several tokens has several).
+        unknown: the model has no such word, so there is nothing of its to explain.
+    """
+
+    text: str
+    scores: tuple[int, ...]
+    unknown: bool = False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text as the model reads it: the prompt to decode under and the units it is made of."""
+
+    text: str
+    prompt: Prompt
+    units: tuple[Unit, ...]
+
+
+class Adapter(ABC):
+    """A model that can be explained at one layer.
+
+    Attributes:
+        name: of the model, as results carry it.
+        layer: name of the explained layer, as results carry it.
+        module: everything ``encode`` and ``decode`` run; the engine sees to it that it is left
+            as it was.
+        encode_reads_prompt: whether the feature maps depend on the prompt (single-stream
+            transformers). Then ``encode`` runs once a prompt instead of once an image.
+    """
+
+    name: str
+    layer: str
+    module: nn.Module
+    encode_reads_prompt: ClassVar[bool] = False
+
+    @abstractmethod
+    def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
+        """Input pixels (3, H, W) of an RGB photo, and where the photo lies in them."""
+
+    @abstractmethod
+    def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
+        """The model up to the layer: pixels (B, 3, H, W) to feature maps (B, K, u, v).
+
+        Called without autograd, or with it where a method asks for gradients at the pixels.
+        """
+
+    @abstractmethod
+    def decode(
+        self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
+    ) -> Tensor:
+        """Everything behind the layer: N rows of feature maps and N prompts to scores (N, S).
+
+        Differentiable in ``features``, which it may overwrite. Row n depends on row n alone.
+
+        Args:
+            features: N rows.
+            prompts: N prompts, one a row.
+            wanted: bool (N, S), the scores that will be read; any other may be left out of the
+                work (and be anything finite). None means all.
+        """
+
+    @abstractmethod
+    def grid(self, input_size: tuple[int, int]) -> Grid:
+        """Where the layer's cells lie in an input of (height, width)."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a result should record of this model beside its name and layer."""
+        return {}

@@ -1,0 +1,373 @@
+"""Gradients of many targets at the seam or at the pixels, with one encode an image.
+
+A is repeated along the batch, one row for each term of each target; row n's score depends on row
+n alone, so the gradient of the sum of all scores holds each target's own gradient. Exact, without
+a loop, hooks or ``retain_graph``. Nothing below the layer has an autograd graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from vlcam.adapter import Adapter, FeatureMaps, Prompt
+from vlcam.geometry import Placement, place
+from vlcam.methods import Method
+from vlcam.rules import BackwardRule
+from vlcam.targets import Target, Term
+from vlcam.untouched import untouched
+
+DEFAULT_MEMORY = 512 * 2**20
+"""Bytes that the autograd graph of one chunk of rows may keep."""
+
+_FIRST_GUESS = 16  # bytes kept behind the layer for each byte of A, until measured
+_HALF_PRECISION_SCALE = 1024.0  # log-probability gradients underflow float16
+
+
+def encode(adapter: Adapter, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
+    """Feature maps of pixels (B, 3, H, W): one forward pass of the CNN, no autograd graph.
+
+    Args:
+        prompts: one an image; needed by models whose feature maps depend on the prompt.
+    """
+    if adapter.encode_reads_prompt and prompts is None:
+        raise ValueError(f"{adapter.name}: the feature maps depend on the prompt, so encode needs it")
+    with untouched(adapter.module), torch.no_grad():
+        features = adapter.encode(_normal(pixels), prompts)
+    _check_features(adapter, features, len(pixels))
+    return features
+
+
+def score(
+    adapter: Adapter, features: FeatureMaps, targets: Sequence[Target], memory: int = DEFAULT_MEMORY
+) -> Tensor:
+    """The targets' values (T,), float32, for one image's feature maps. No gradients."""
+    rows = _rows(targets, [0] * len(targets))
+    values = None
+    size = _first_chunk(features, memory)
+    with untouched(adapter.module), torch.no_grad():
+        for start in range(0, len(rows), size):
+            chunk = rows[start : start + size]
+            image = torch.zeros(len(chunk), dtype=torch.long, device=features.maps.device)
+            found = _read(adapter, features.rows(image), chunk)
+            if values is None:
+                values = found.new_zeros(len(targets))
+            values.index_add_(0, _owners(chunk, found), found)
+    if values is None:
+        raise ValueError("no target to score")
+    return values
+
+
+@dataclass(frozen=True)
+class SeamGradients:
+    """A chunk of targets: which (n,), their scores (n,), A and dy/dA (n, K, u, v); at least float32."""
+
+    targets: range
+    scores: Tensor
+    maps: Tensor
+    gradients: Tensor
+
+
+def seam_gradients(
+    adapter: Adapter,
+    features: FeatureMaps,
+    targets: Sequence[Target],
+    images: Sequence[int] | None = None,
+    rule: BackwardRule | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> Iterator[SeamGradients]:
+    """Scores and gradients at the layer of every target, in chunks of bounded memory.
+
+    Args:
+        features: of B images.
+        targets: T targets, of any of the images.
+        images: for each target the row of ``features`` it is asked of; row 0 where None.
+        rule: acts on the ReLUs between the layer and the score.
+        memory: bytes the autograd graph of one chunk may keep; a chunk is at least one target.
+
+    Raises:
+        ValueError: a score does not depend on the layer; the model mixes rows; counts differ.
+    """
+    images = [0] * len(targets) if images is None else images
+    if len(images) != len(targets):
+        raise ValueError(f"{len(targets)} targets but {len(images)} image rows")
+    start, size = 0, _first_chunk(features, memory)
+    with untouched(adapter.module):
+        while start < len(targets):
+            chunk = range(start, min(start + size, len(targets)))
+            rows = _rows([targets[i] for i in chunk], [images[i] for i in chunk])
+            kept = _KeptBytes(adapter)
+            with kept:
+                scores, gradients, rest = _differentiate(adapter, features, rows, rule)
+            del rest
+            owners = _owners(rows, scores)
+            of_targets = torch.tensor([images[i] for i in chunk], device=gradients.device)
+            # One term a target is the rule: then rows are targets and nothing needs summing.
+            if len(rows) != len(chunk):
+                scores, gradients = _sum_rows(scores, owners, chunk), _sum_rows(
+                    gradients, owners, chunk
+                )
+            maps = _at_least_float32(features.maps.index_select(0, of_targets))
+            yield SeamGradients(chunk, scores, maps, gradients)
+            start = chunk.stop
+            size = max(1, memory // max(1, kept.bytes // len(chunk)))
+
+
+def explain_at_layer(
+    adapter: Adapter,
+    features: FeatureMaps,
+    targets: Sequence[Target],
+    method: Method,
+    images: Sequence[int] | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> tuple[Tensor, Tensor]:
+    """Scores (T,) and raw maps (T, u, v), float32 or better, of a method whose maps live at the layer."""
+    assert method.reduce is not None
+    scores, maps = [], []
+    rule = BackwardRule(method.rule) if method.rule else None
+    for chunk in seam_gradients(adapter, features, targets, images, rule, memory):
+        scores.append(chunk.scores)
+        maps.append(_float32(method.reduce, chunk.maps, chunk.gradients))
+    _refuse_unseen(adapter, rule, f"between layer {adapter.layer} and the score")
+    return torch.cat(scores), torch.cat(maps)
+
+
+def explain_at_pixels(
+    adapter: Adapter,
+    pixels: Tensor,
+    targets: Sequence[Target],
+    method: Method,
+    memory: int = DEFAULT_MEMORY,
+) -> tuple[Tensor, Tensor]:
+    """Scores (T,) and raw maps (T, H, W), float32 or better, of a method whose maps live at the pixels.
+
+    One forward pass of the CNN under the method's rule serves all targets; the way back through it
+    is walked once a target. The rule acts on every ReLU of the CNN, before the layer and behind
+    it, so the maps do not depend on where the seam lies (but for a Grad-CAM factor).
+
+    Args:
+        pixels: of one image, (1, 3, H, W).
+    """
+    rule = BackwardRule(method.rule) if method.rule else None
+    prompts = [targets[0].terms[0].prompt] if adapter.encode_reads_prompt else None
+    with untouched(adapter.module), torch.enable_grad():
+        leaf = _normal(pixels).detach().clone().requires_grad_()
+        with rule or nullcontext():
+            features = adapter.encode(leaf, prompts)
+        _check_features(adapter, features, 1)
+        names = list(features.rest)
+        outputs = [features.maps, *(features.rest[name] for name in names)]
+        live = [output for output in outputs if output.requires_grad]
+        constant = FeatureMaps(
+            features.maps.detach(), {name: features.rest[name].detach() for name in names}
+        )
+        scores, maps = [], []
+        size = _first_chunk(constant, memory)
+        for start in range(0, len(targets), size):
+            part = targets[start : start + size]
+            rows = _rows(part, [0] * len(part))
+            values, at_seam, at_rest = _differentiate(adapter, constant, rows, rule, follow_rest=True)
+            owners = _owners(rows, values)
+            chunk = range(start, start + len(part))
+            scores.append(_sum_rows(values, owners, chunk))
+            back = [_sum_rows(g, owners, chunk) for g in (at_seam, *(at_rest[n] for n in names))]
+            for t in range(len(part)):
+                heads = [
+                    g[t : t + 1].to(o.dtype)
+                    for g, o in zip(back, outputs, strict=True)
+                    if o.requires_grad
+                ]
+                (gradient,) = torch.autograd.grad(live, leaf, heads, retain_graph=True)
+                maps.append(_at_least_float32(gradient[0]).abs().amax(0))
+        del features, outputs, live
+    _refuse_unseen(adapter, rule, "in the CNN")
+    result = torch.stack(maps)
+    if method.reduce is not None:
+        cam = Method(method.name, method.reference, "layer", method.reduce)
+        _, coarse = explain_at_layer(adapter, constant, targets, cam, memory=memory)
+        size_ = (pixels.shape[2], pixels.shape[3])
+        # The factor at each pixel is the map placed by its cells' true centres.
+        result = result * place(coarse, adapter.grid(size_), Placement.identity(size_))
+    return torch.cat(scores), result
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of decode: a term of target ``owner`` (counted within the chunk), of an image."""
+
+    owner: int
+    image: int
+    term: Term
+
+
+def _rows(targets: Sequence[Target], images: Sequence[int]) -> list[_Row]:
+    return [
+        _Row(owner, image, term)
+        for owner, (target, image) in enumerate(zip(targets, images, strict=True))
+        for term in target.terms
+    ]
+
+
+def _owners(rows: Sequence[_Row], like: Tensor) -> Tensor:
+    return torch.tensor([row.owner for row in rows], device=like.device)
+
+
+def _sum_rows(values: Tensor, owners: Tensor, chunk: range) -> Tensor:
+    return values.new_zeros(len(chunk), *values.shape[1:]).index_add_(0, owners, values)
+
+
+def _differentiate(
+    adapter: Adapter,
+    features: FeatureMaps,
+    rows: Sequence[_Row],
+    rule: BackwardRule | None,
+    follow_rest: bool = False,
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Scores (N,) of N rows, their gradients (N, K, u, v) and those of ``rest``, float32."""
+    image = torch.tensor([row.image for row in rows], device=features.maps.device)
+    with torch.enable_grad():
+        repeated = features.rows(image)
+        leaf = repeated.maps.detach().requires_grad_()
+        rest = {name: tensor.detach() for name, tensor in repeated.rest.items()}
+        followed = [n for n, t in rest.items() if follow_rest and t.is_floating_point()]
+        for name in followed:
+            rest[name].requires_grad_()
+        # decode gets copies: an in-place operation right behind the layer must not reach the leaf.
+        copies = FeatureMaps(leaf.clone(), {n: t.clone() for n, t in rest.items()})
+        with ExitStack() as stack:
+            stack.enter_context(_RefuseRowMixing(adapter))
+            if rule is not None:
+                stack.enter_context(rule)
+            scores = _read(adapter, copies, rows)
+        factor = _HALF_PRECISION_SCALE if leaf.dtype == torch.float16 else 1.0
+        wanted = [leaf, *(rest[name] for name in followed)]
+        if not scores.requires_grad:
+            raise ValueError(_disconnected(adapter))
+        found = torch.autograd.grad(scores.sum() * factor, wanted, allow_unused=True)
+    if found[0] is None and not any(g is not None for g in found[1:]):
+        raise ValueError(_disconnected(adapter))
+    gradients = [
+        torch.zeros_like(w, dtype=torch.float32) if g is None else _at_least_float32(g) / factor
+        for g, w in zip(found, wanted, strict=True)
+    ]
+    at_rest = dict(zip(followed, gradients[1:], strict=True))
+    for name, tensor in rest.items():
+        at_rest.setdefault(name, torch.zeros_like(tensor))
+    return scores.detach(), gradients[0], at_rest
+
+
+def _read(adapter: Adapter, features: FeatureMaps, rows: Sequence[_Row]) -> Tensor:
+    """The rows' weighted scores (N,), float32 or better, differentiable in the features."""
+    width = max(max(row.term.scores) for row in rows) + 1
+    weights = torch.zeros(len(rows), width, dtype=torch.float64)
+    for n, row in enumerate(rows):
+        for column in row.term.scores:
+            weights[n, column] += row.term.weight
+    prompts = [row.term.prompt for row in rows]
+    device = features.maps.device
+    scores = adapter.decode(features, prompts, (weights != 0).to(device))
+    if scores.ndim != 2 or scores.shape[0] != len(rows) or scores.shape[1] < width:
+        raise ValueError(
+            f"{adapter.name}: decode gave scores of shape {tuple(scores.shape)} for {len(rows)} rows;"
+            f" expected ({len(rows)}, at least {width})"
+        )
+    scores = _at_least_float32(scores)
+    weights = weights.to(device, scores.dtype)
+    # Unread scores may be anything, infinities included: mask, do not multiply by zero.
+    return (scores[:, :width].where(weights != 0, 0) * weights).sum(1)
+
+
+def _first_chunk(features: FeatureMaps, memory: int) -> int:
+    row = sum(
+        t[0].numel() * t.element_size() for t in (features.maps, *features.rest.values()) if len(t)
+    )
+    return max(1, memory // max(1, row * _FIRST_GUESS))
+
+
+def _normal(pixels: Tensor) -> Tensor:
+    return pixels.clone() if pixels.is_inference() else pixels
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _float32(reduce: Callable[[Tensor, Tensor], Tensor], maps: Tensor, gradients: Tensor) -> Tensor:
+    """The reducer outside of any autocast: half precision costs 0.4 % of a map."""
+    with torch.no_grad(), torch.autocast(maps.device.type, enabled=False):
+        return reduce(maps, gradients)
+
+
+def _check_features(adapter: Adapter, features: FeatureMaps, images: int) -> None:
+    shape = tuple(features.maps.shape)
+    if len(shape) != 4 or shape[0] != images:
+        raise ValueError(
+            f"{adapter.name}: layer {adapter.layer} gave feature maps of shape {shape};"
+            f" expected ({images}, channels, rows, columns)"
+        )
+
+
+def _disconnected(adapter: Adapter) -> str:
+    return (
+        f"{adapter.name}: the score does not depend on layer {adapter.layer}; choose a layer between"
+        " the pixels and the score, and a decode without no_grad, detach or argmax"
+    )
+
+
+def _refuse_unseen(adapter: Adapter, rule: BackwardRule | None, where: str) -> None:
+    if rule is not None and not rule.seen:
+        raise ValueError(
+            f"{adapter.name}: no ReLU {where}, so the {rule.rule} rule would only give the plain"
+            " gradient; choose a method without it"
+        )
+
+
+class _RefuseRowMixing(TorchFunctionMode):
+    """Refuses batch normalisation by the batch's own statistics: rows would influence each other."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        super().__init__()
+        self.adapter = adapter
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        training = func in (F.batch_norm, torch.batch_norm) and (
+            args[5] if len(args) > 5 else kwargs.get("training", False)
+        )
+        if training:
+            raise ValueError(
+                f"{self.adapter.name}: a BatchNorm behind layer {self.adapter.layer} uses the"
+                " statistics of the batch, so rows influence each other; give it running statistics"
+                " (and eval mode)"
+            )
+        return func(*args, **kwargs)
+
+
+class _KeptBytes(torch.autograd.graph.saved_tensors_hooks):
+    """Counts the bytes autograd keeps for a backward, parameters left out."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.bytes = 0
+        known = {p.untyped_storage().data_ptr() for p in adapter.module.parameters()}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in known:
+                known.add(storage.data_ptr())
+                self.bytes += storage.nbytes()
+            return tensor
+
+        super().__init__(pack, lambda tensor: tensor)

@@ -1,0 +1,188 @@
+"""What was found: for one photo and one text, a map for each word."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlcam.geometry import Grid, Placement, degenerate, peak, place
+from vlcam.writing import written
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Word:
+    """One explained word.
+
+    Attributes:
+        text: as written.
+        log_probability: of the word given the photo and the words before it (nats).
+        probability: its exponential, 0..1.
+        peak: (x, y) of the map's greatest value, in photo pixels.
+        degenerate: the map is constant (all-zero included) or not finite, so the peak means nothing.
+    """
+
+    text: str
+    log_probability: float
+    probability: float
+    peak: tuple[int, int]
+    degenerate: bool
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where a model looked, word by word. Made by :func:`vlcam.explain`.
+
+    Attributes:
+        photo: path or name of the photo.
+        image: the photo as explained (upright RGB), uint8 (H, W, 3).
+        model, layer, method, target: names of what made the maps.
+        caption: the whole text.
+        words: the explained words, in order, one a map.
+        unknown: words of the text that the model does not know, which have no map.
+        maps: raw maps, float32 (T, u, v): not normalised, not resized; signed where the method is.
+        grid: where the maps' cells lie in the model's input.
+        placement: where the input lies in the photo.
+        details: versions, and what else the model had to say of itself.
+    """
+
+    photo: str
+    image: np.ndarray
+    model: str
+    layer: str
+    method: str
+    target: str
+    caption: str
+    words: tuple[Word, ...]
+    unknown: tuple[str, ...]
+    maps: Tensor
+    grid: Grid
+    placement: Placement
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def photo_map(self, index: int) -> np.ndarray:
+        """Map of word ``index`` at photo size, float32 (H, W): raw values, cells at their centres."""
+        return place(self.maps[index], self.grid, self.placement).cpu().numpy()
+
+    def photo_maps(self) -> Iterator[np.ndarray]:
+        """The maps at photo size one by one (a dozen of a large photo are gigabytes)."""
+        return (self.photo_map(index) for index in range(len(self.words)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the arrays, as ``explanation.json`` has it."""
+        words = [asdict(word) | {"peak": list(word.peak)} for word in self.words]
+        return {
+            "format": FORMAT,
+            "photo": self.photo,
+            "model": self.model,
+            "layer": self.layer,
+            "method": self.method,
+            "target": self.target,
+            "caption": self.caption,
+            "words": words,
+            "unknown": list(self.unknown),
+            "grid": asdict(self.grid),
+            "placement": asdict(self.placement),
+            "details": self.details,
+        }
+
+    def save(self, directory: str | Path) -> None:
+        """Write ``explanation.json`` and ``maps.npz`` (``maps``, ``photo_maps``, ``image``)."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        with written(directory / "maps.npz") as path:
+            self._write_arrays(path)
+        with written(directory / "explanation.json") as path:
+            path.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+    def _write_arrays(self, path: Path) -> None:
+        height, width = self.image.shape[:2]
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name, array in (("maps", self.maps.cpu().numpy()), ("image", self.image)):
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+            header = {
+                "descr": "<f4",
+                "fortran_order": False,
+                "shape": (len(self.words), height, width),
+            }
+            with archive.open("photo_maps.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                for photo_map in self.photo_maps():
+                    file.write(photo_map.astype("<f4").tobytes())
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Explanation:
+        """Read what :meth:`save` wrote (no pickle is ever read).
+
+        Raises:
+            ValueError: a file is missing, damaged or of another format; it is named.
+        """
+        directory = Path(directory)
+        path = directory / "explanation.json"
+        try:
+            data = json.loads(path.read_text("utf-8"))
+            if data.get("format") != FORMAT:
+                raise ValueError(f"format {data.get('format')!r}, expected {FORMAT}")
+            grid = Grid(**{k: tuple(v) for k, v in data["grid"].items()})
+            placement = Placement(**{k: tuple(v) for k, v in data["placement"].items()})
+            words = tuple(Word(**(w | {"peak": tuple(w["peak"])})) for w in data["words"])
+            texts = {k: data[k] for k in ("photo", "model", "layer", "method", "target", "caption")}
+            path = directory / "maps.npz"
+            with np.load(path, allow_pickle=False) as arrays:
+                maps, image = torch.from_numpy(arrays["maps"]), arrays["image"]
+            if maps.shape != (len(words), *grid.size) or image.shape[:2] != placement.photo_size:
+                raise ValueError("the arrays do not fit explanation.json")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path}: not a saved explanation ({error})") from error
+        return cls(
+            **texts,
+            image=image,
+            words=words,
+            unknown=tuple(data["unknown"]),
+            maps=maps,
+            grid=grid,
+            placement=placement,
+            details=data["details"],
+        )
+
+    def figure(self) -> Figure:
+        """One tile a word, as in the paper's Figures 10 and 11 (matplotlib)."""
+        from vlcam.figure import draw
+
+        return draw(self)
+
+    def html(self) -> str:
+        """A self-contained page: point at a word, see its map over the photo."""
+        from vlcam.page import page
+
+        return page(self)
+
+    def _repr_html_(self) -> str:
+        from vlcam.page import notebook
+
+        return notebook(self)
+
+
+def explained_words(
+    texts: list[str], scores: Tensor, maps: Tensor, grid: Grid, placement: Placement
+) -> tuple[Word, ...]:
+    """Words from their log-probabilities (T,) and raw maps (T, u, v)."""
+    words = []
+    flat = degenerate(maps)
+    for index, (text, value) in enumerate(zip(texts, scores.tolist(), strict=True)):
+        (point,), _ = peak(place(maps[index : index + 1], grid, placement))
+        words.append(Word(text, value, float(np.exp(min(value, 0.0))), point, flat[index]))
+    return tuple(words)

@@ -1,0 +1,162 @@
+"""Where a cell of a map lies in the photo.
+
+Three coordinate systems meet here, all in (y, x) order, all with pixel *centres* at whole numbers
+(the first pixel's centre is 0, a picture of n pixels spans -0.5 ... n - 0.5):
+
+* **cells** (i, j) of the feature maps;
+* **input** pixels, what the CNN is fed: cell i lies at ``offset + stride * i`` (:class:`Grid`);
+* **photo** pixels, what the user gave: :class:`Placement` is how preprocessing laid the photo in
+  the input.
+
+Both steps are linear in each axis by itself, so a map is drawn at photo size by one bilinear
+interpolation whose weights are two small matrices, one an axis (:func:`place`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Centres of a map's cells in input pixels, (y, x): cell (i, j) at ``offset + stride * (i, j)``.
+
+    ``size`` is (rows u, columns v).
+    """
+
+    size: tuple[int, int]
+    offset: tuple[float, float]
+    stride: tuple[float, float]
+
+    @classmethod
+    def pixels(cls, size: tuple[int, int]) -> Grid:
+        """The grid of the input pixels themselves, for maps computed at the pixels."""
+        return cls(size, (0.0, 0.0), (1.0, 1.0))
+
+    @classmethod
+    def stretched(cls, size: tuple[int, int], input_size: tuple[int, int]) -> Grid:
+        """The grid that is assumed where a map is simply stretched over the input.
+
+        Only right for layers whose cells happen to be centred; kept to measure what it costs.
+        """
+        stride = (input_size[0] / size[0], input_size[1] / size[1])
+        return cls(size, (stride[0] / 2 - 0.5, stride[1] / 2 - 0.5), stride)
+
+    def center(self, row: float, column: float) -> tuple[float, float]:
+        """Input pixel (y, x) at the centre of a cell."""
+        return (
+            self.offset[0] + self.stride[0] * row,
+            self.offset[1] + self.stride[1] * column,
+        )
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How preprocessing laid a photo in the CNN's input: ``input = scale * photo + shift``, (y, x).
+
+    ``photo_size`` and ``input_size`` are (height, width) in pixels. What lies outside the input
+    (cropped away) was never seen by the model, and maps are zero there.
+    """
+
+    photo_size: tuple[int, int]
+    input_size: tuple[int, int]
+    scale: tuple[float, float]
+    shift: tuple[float, float]
+
+    @classmethod
+    def resized(
+        cls,
+        photo_size: tuple[int, int],
+        resized_size: tuple[int, int],
+        input_size: tuple[int, int] | None = None,
+        corner: tuple[int, int] = (0, 0),
+    ) -> Placement:
+        """A photo resized to ``resized_size``, its top left pixel then put at -``corner``.
+
+        ``corner`` (y, x) is the first pixel kept by a crop, or minus the padding of a letterbox.
+        Sizes are (height, width).
+        """
+        scale = (resized_size[0] / photo_size[0], resized_size[1] / photo_size[1])
+        # Pixel k spans k - 0.5 ... k + 0.5, and it is the edges that are scaled.
+        shift = ((scale[0] - 1) / 2 - corner[0], (scale[1] - 1) / 2 - corner[1])
+        return cls(photo_size, input_size or resized_size, scale, shift)
+
+    @classmethod
+    def identity(cls, size: tuple[int, int]) -> Placement:
+        """The input is the photo itself."""
+        return cls(size, size, (1.0, 1.0), (0.0, 0.0))
+
+    def to_input(self, y: float, x: float) -> tuple[float, float]:
+        """Input pixel (y, x) of a photo pixel."""
+        return self.scale[0] * y + self.shift[0], self.scale[1] * x + self.shift[1]
+
+    def to_photo(self, y: float, x: float) -> tuple[float, float]:
+        """Photo pixel (y, x) of an input pixel."""
+        return (y - self.shift[0]) / self.scale[0], (x - self.shift[1]) / self.scale[1]
+
+
+def place(maps: Tensor, grid: Grid, placement: Placement) -> Tensor:
+    """Draw maps at photo size, every cell at its true centre.
+
+    Args:
+        maps: (..., u, v), any float type.
+        grid: where the cells lie in the input.
+        placement: where the input lies in the photo.
+
+    Returns:
+        (..., H, W) float32 (float64 stays) on the maps' device, (H, W) the photo's size; bilinear between cell
+        centres, the nearest cells' value beyond the outermost centres, 0 where the photo was
+        cropped away.
+
+    Raises:
+        ValueError: the maps' last two sizes are not the grid's.
+    """
+    if tuple(maps.shape[-2:]) != tuple(grid.size):
+        raise ValueError(f"maps of {tuple(maps.shape[-2:])} cells do not fit a grid of {grid.size}")
+    maps = maps if maps.dtype == torch.float64 else maps.float()
+    rows = _weights(0, grid, placement).to(maps)
+    columns = _weights(1, grid, placement).to(maps)
+    return rows @ maps @ columns.T
+
+
+def _weights(axis: int, grid: Grid, placement: Placement) -> Tensor:
+    """Interpolation weights of one axis, (photo pixels, cells), float64."""
+    photo, cells = placement.photo_size[axis], grid.size[axis]
+    pixels = torch.arange(photo, dtype=torch.float64)
+    at_input = placement.scale[axis] * pixels + placement.shift[axis]
+    seen = (at_input > -0.5 - 1e-9) & (at_input < placement.input_size[axis] - 0.5 + 1e-9)
+    at_cell = ((at_input - grid.offset[axis]) / grid.stride[axis]).clamp(0, cells - 1)
+    low = at_cell.floor().long().clamp(max=max(cells - 2, 0))
+    high = (low + 1).clamp(max=cells - 1)
+    fraction = at_cell - low
+    weights = torch.zeros(photo, cells, dtype=torch.float64)
+    every = torch.arange(photo)
+    weights[every, low] += 1 - fraction
+    weights[every, high] += fraction
+    weights[~seen] = 0
+    return weights
+
+
+def peak(maps: Tensor) -> tuple[list[tuple[int, int]], list[bool]]:
+    """The pixel (x, y) of the greatest value of each map, and whether the map is degenerate.
+
+    A map without one greatest region (constant, so also all-zero, or not finite) has no peak to speak
+    of: it is marked degenerate, and a metric must count it as a miss, never score its pixel (0, 0).
+
+    Args:
+        maps: (T, H, W).
+    """
+    flat = maps.flatten(1)
+    width = maps.shape[-1]
+    points = [(int(i) % width, int(i) // width) for i in flat.argmax(1).tolist()]
+    return points, degenerate(maps)
+
+
+def degenerate(maps: Tensor) -> list[bool]:
+    """Which maps (T, u, v) are constant (all-zero included) or hold a value that is not finite."""
+    flat = maps.flatten(1)
+    constant = flat.amax(1) == flat.amin(1)
+    return (constant | ~flat.isfinite().all(1)).tolist()

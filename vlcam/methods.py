@@ -1,0 +1,94 @@
+"""Attribution methods by name: where gradients are taken, the ReLU's backward rule, the reducer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+from vlcam import reducers
+from vlcam.reducers import Reducer
+from vlcam.rules import Rule
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named way from a model's gradients to a map.
+
+    Attributes:
+        name: as given to ``--method`` and carried by results.
+        reference: the paper's section or equation, or the method's own paper.
+        at: where the map lives. ``layer``: on the feature maps' cells; ``pixels``: on the input's
+            pixels, the greatest absolute value over the three colours.
+        reduce: makes the layer's map; for a pixel method the factor that the pixels' gradient is
+            multiplied by (section 3.2), or None for the gradient alone.
+        rule: backward rule of the ReLUs inside the CNN; for a layer method it acts on the gradients
+            that become the weights.
+    """
+
+    name: str
+    reference: str
+    at: Literal["layer", "pixels"]
+    reduce: Reducer | None = None
+    rule: Rule | None = None
+
+
+_CAM = reducers.grad_cam
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("grad-cam", "Grad-CAM, eq. 1-2", "layer", _CAM),
+        Method(
+            "counterfactual", "counterfactual explanation, eq. 12", "layer", reducers.counterfactual
+        ),
+        Method("guided-grad-cam", "Guided Grad-CAM, section 3.2", "pixels", _CAM, "guided"),
+        Method(
+            "deconv-grad-cam", "Deconvolution Grad-CAM, section 3.2", "pixels", _CAM, "deconv"
+        ),
+        Method(
+            "guided-backprop",
+            "Guided Backpropagation (Springenberg et al. 2015), section 3.2; hardly depends on the"
+            " upper layers (Adebayo et al. 2018)",
+            "pixels",
+            rule="guided",
+        ),
+        Method(
+            "deconv", "Deconvolution (Zeiler and Fergus 2014), section 3.2", "pixels", rule="deconv"
+        ),
+        Method("gradient", "plain gradient (Simonyan et al. 2014), section 2", "pixels"),
+        Method("grad-cam-no-relu", "Table 3: no final ReLU, signed", "layer", reducers.no_relu),
+        Method(
+            "grad-cam-abs", "Table 3: absolute gradients", "layer", reducers.absolute_gradients
+        ),
+        Method(
+            "grad-cam-max-pool", "Table 3: global max pooling", "layer", reducers.max_pooling
+        ),
+        Method("grad-cam-guided", "Table 3: guided gradients as weights", "layer", _CAM, "guided"),
+        Method(
+            "grad-cam-deconv", "Table 3: deconvolution gradients as weights", "layer", _CAM, "deconv"
+        ),
+        Method("hirescam", "HiResCAM (Draelos and Carin 2020)", "layer", reducers.hires_cam),
+        Method(
+            "grad-cam++",
+            "Grad-CAM++ (Chattopadhay et al. 2018)",
+            "layer",
+            reducers.grad_cam_plus_plus,
+        ),
+        Method("layercam", "LayerCAM (Jiang et al. 2021)", "layer", reducers.layer_cam),
+        Method("xgrad-cam", "XGrad-CAM (Fu et al. 2020)", "layer", reducers.xgrad_cam),
+    )
+}
+
+
+def get(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        ValueError: no such method; names the nearest, or all.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    near = get_close_matches(name, METHODS, n=3)
+    known = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(METHODS)}"
+    raise ValueError(f"unknown method {name!r}; {known}")

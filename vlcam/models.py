@@ -1,0 +1,68 @@
+"""Finding models: families of them register under the entry point group ``vlcam.models``.
+
+Nothing of a family is imported until it is asked for, and vlcam itself knows none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vlcam.adapter import Adapter
+
+GROUP = "vlcam.models"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of model that can be loaded.
+
+    Attributes:
+        name: of the family.
+        kind: ``captioner`` or ``vqa``.
+        reference: one line, where the model comes from.
+        recognises: whether a path (file or folder) holds such a model, by its content; cheap.
+        load: an adapter from a path and the name of a layer (None: the family's default).
+        bundled: models that come with the package: name to (path, one line about it).
+    """
+
+    name: str
+    kind: str
+    reference: str
+    recognises: Callable[[Path], bool]
+    load: Callable[[Path, str | None], Adapter]
+    bundled: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
+
+
+def families() -> list[Family]:
+    """All registered families, by name."""
+    return [entry.load() for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name)]
+
+
+def load(model: str | Path, layer: str | None = None, kind: str | None = None) -> Adapter:
+    """A model by the name of a bundled one, or from a file or folder recognised by its content.
+
+    Args:
+        layer: the layer to explain; None means the model's own default.
+        kind: accept only this kind of model (``captioner``).
+
+    Raises:
+        ValueError: no such model, not recognised, or damaged: one line naming it.
+    """
+    known = [family for family in families() if kind in (None, family.kind)]
+    for family in known:
+        if str(model) in family.bundled:
+            return family.load(family.bundled[str(model)][0], layer)
+    path = Path(model)
+    if not path.exists():
+        names = ", ".join(name for family in known for name in family.bundled)
+        raise ValueError(f"{model}: no such file or folder, nor a bundled model ({names})")
+    for family in known:
+        if family.recognises(path):
+            return family.load(path, layer)
+    formats = "; ".join(f"{family.name} ({family.reference})" for family in known)
+    raise ValueError(f"{path}: not a model vlcam recognises; known: {formats}")

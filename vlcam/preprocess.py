@@ -1,0 +1,103 @@
+"""From a photo to the pixels a CNN is fed, remembering where the photo went."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vlcam.geometry import Placement
+
+Resize = Literal["stretch", "crop", "letterbox"]
+Interpolation = Literal["bilinear", "bicubic", "lanczos", "box"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a photo becomes input pixels: resize, then ``(rgb / 255 - mean) / std``.
+
+    Attributes:
+        size: (height, width) of the input.
+        resize: ``stretch`` the whole photo to ``resize_to`` whatever its shape (and take its centre
+            where that is larger than ``size``); ``crop``: the photo's shorter side becomes
+            ``resize_to``'s, then the centre is cut out; ``letterbox``: the whole photo fits in, the
+            rest is filled with the mean colour.
+        resize_to: (height, width) before the centre is cut out; ``size`` where it is None.
+        mean, std: of the training pixels in 0..1, in RGB order.
+        interpolation: of the resize (antialiased, as PIL does it).
+    """
+
+    size: tuple[int, int] = (224, 224)
+    resize: Resize = "stretch"
+    resize_to: tuple[int, int] | None = None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("resize", self.resize, get_args(Resize)),
+            ("interpolation", self.interpolation, get_args(Interpolation)),
+        ):
+            if value not in known:
+                raise ValueError(f"preprocess: {name} {value!r} is not one of {', '.join(known)}")
+        if min(self.size) < 1 or min(self.resize_to or self.size) < 1:
+            raise ValueError(f"preprocess: size {self.size} must be at least 1 x 1 pixels")
+
+    def __call__(self, photo: Image.Image) -> tuple[Tensor, Placement]:
+        """Input pixels (3, H, W) float32 of an RGB photo, and where the photo lies in them."""
+        resized, placement = self.geometry((photo.height, photo.width))
+        filter_ = Image.Resampling[self.interpolation.upper()]
+        picture = np.asarray(photo.resize((resized[1], resized[0]), filter_), dtype=np.float32)
+        pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1) / 255
+        mean = torch.tensor(self.mean).view(3, 1, 1)
+        std = torch.tensor(self.std).view(3, 1, 1)
+        top, left = _corner(resized, self.size)
+        normal = (pixels - mean) / std
+        kept = normal[:, max(top, 0) : max(top, 0) + self.size[0]]
+        kept = kept[:, :, max(left, 0) : max(left, 0) + self.size[1]]
+        if kept.shape[1:] != self.size:  # letterbox: zero is the mean colour after normalisation
+            out = torch.zeros(3, *self.size)
+            y, x = max(-top, 0), max(-left, 0)
+            out[:, y : y + kept.shape[1], x : x + kept.shape[2]] = kept
+            kept = out
+        return kept.contiguous(), placement
+
+    def geometry(self, photo_size: tuple[int, int]) -> tuple[tuple[int, int], Placement]:
+        """The size (height, width) a photo is resized to, and its placement in the input."""
+        target = self.resize_to or self.size
+        if self.resize == "stretch":
+            resized = target
+        else:
+            ratios = (target[0] / photo_size[0], target[1] / photo_size[1])
+            ratio = max(ratios) if self.resize == "crop" else min(ratios)
+            resized = (
+                max(1, round(photo_size[0] * ratio)),
+                max(1, round(photo_size[1] * ratio)),
+            )
+        corner = _corner(resized, self.size)
+        return resized, Placement.resized(photo_size, resized, self.size, corner)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Preprocess:
+        """Inverse of :meth:`to_json`. Raises ValueError for keys or values it does not know."""
+        try:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        except TypeError as error:
+            known = ", ".join(cls.__dataclass_fields__)
+            raise ValueError(f"preprocess: {error}; known keys: {known}") from error
+
+
+def _corner(resized: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """First pixel (y, x) kept of the resized photo; negative where it must be padded."""
+    return (resized[0] - size[0]) // 2, (resized[1] - size[1]) // 2

@@ -1,0 +1,129 @@
+"""Backward rules for ReLU: plain, guided, deconvolution (sections 3.2 and 2 of the paper).
+
+A rule is a :class:`torch.overrides.TorchFunctionMode`: while it is active *in this thread*, every
+form of ReLU (module, function, method, in place, ReLU6, ``clamp(min=0)``) keeps its forward values
+and gets the rule's backward. The model is not edited and nothing stays behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+Rule = Literal["guided", "deconv"]
+
+_outside_cnn: ContextVar[bool] = ContextVar("vlcam_outside_cnn", default=False)
+
+
+@contextmanager
+def outside_cnn() -> Iterator[None]:
+    """Mark a part of ``decode`` that is not the CNN: ReLUs in it keep their plain gradient.
+
+    The authors guide the CNN alone, the language or question model is passed by its true gradient.
+    Only needed around parts that hold ReLUs.
+    """
+    token = _outside_cnn.set(True)
+    try:
+        yield
+    finally:
+        _outside_cnn.reset(token)
+
+
+class BackwardRule(TorchFunctionMode):
+    """Rewrites the backward of each ReLU called while active; ``seen`` counts them."""
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__()
+        self.rule: Rule = rule
+        self.seen = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        rectifier = None if _outside_cnn.get() else _as_rectifier(func, args, kwargs)
+        if rectifier is None:
+            return func(*args, **kwargs)
+        self.seen += 1
+        x, upper, in_place = rectifier
+        return _Rectify.apply(x, upper, self.rule == "guided", in_place)
+
+
+class _Rectify(torch.autograd.Function):
+    """``min(max(x, 0), upper)`` with the guided or the deconvolution backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, upper: float | None, guided: bool, in_place: bool) -> Tensor:
+        ctx.guided = guided
+        if guided:
+            passed = x > 0 if upper is None else (x > 0) & (x < upper)
+            ctx.save_for_backward(passed)
+        if not in_place:
+            return x.clamp(0, upper)
+        ctx.mark_dirty(x)
+        return x.clamp_(0, upper)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        gradient = gradients[0].clamp(min=0)
+        if ctx.guided:
+            gradient = gradient * ctx.saved_tensors[0]
+        return gradient, None, None, None
+
+
+def _as_rectifier(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Tensor, float | None, bool] | None:
+    """(input, upper bound, in place) where the call is a form of ReLU, else None."""
+    if func in _RELU:
+        name = "input"
+        bounds: tuple[float, float | None] = (0.0, None)
+        in_place = func in _IN_PLACE or _argument(args, kwargs, 1, "inplace", False)
+    elif func is F.relu6:
+        name, bounds = "input", (0.0, 6.0)
+        in_place = _argument(args, kwargs, 1, "inplace", False)
+    elif func in _HARDTANH:
+        low = _argument(args, kwargs, 1, "min_val", -1.0)
+        name, bounds = "input", (low, _argument(args, kwargs, 2, "max_val", 1.0))
+        in_place = func in _IN_PLACE or _argument(args, kwargs, 3, "inplace", False)
+    elif func in _CLAMP:
+        low, high = _argument(args, kwargs, 1, "min", None), _argument(args, kwargs, 2, "max", None)
+        if isinstance(low, Tensor) or isinstance(high, Tensor) or low is None:
+            return None
+        name, bounds, in_place = "input", (low, high), func in _IN_PLACE
+    else:
+        return None
+    x = args[0] if args else kwargs[name]
+    if bounds[0] != 0 or (bounds[1] is not None and bounds[1] <= 0):
+        return None
+    return x, bounds[1], bool(in_place)
+
+
+def _argument(
+    args: Sequence[Any], kwargs: Mapping[str, Any], place: int, name: str, default: Any
+) -> Any:
+    return args[place] if len(args) > place else kwargs.get(name, default)
+
+
+_RELU = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
+_HARDTANH = {F.hardtanh, F.hardtanh_}
+_CLAMP = {
+    torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_,
+    torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_,
+    torch.clip, torch.clip_, Tensor.clip, Tensor.clip_,
+}  # fmt: skip
+_IN_PLACE = {
+    F.relu_, torch.relu_, Tensor.relu_, F.hardtanh_,
+    torch.clamp_, Tensor.clamp_, torch.clamp_min_, Tensor.clamp_min_, torch.clip_, Tensor.clip_,
+}  # fmt: skip
