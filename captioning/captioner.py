@@ -47,7 +47,8 @@ class Captioner(Adapter):
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         """Log-probabilities (n, V) from n of the states that :meth:`teacher_force` gave."""
-        return states.float().log_softmax(-1)
+        exact = states if states.dtype == torch.float64 else states.float()
+        return exact.log_softmax(-1)
 
     @abstractmethod
     def words(self, text: str) -> list[CaptionWord]:

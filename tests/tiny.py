@@ -69,9 +69,6 @@ class TinyCaptioner(Captioner):
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
         return self.module.language(features.maps, tokens)
 
-    def log_probabilities(self, states: Tensor) -> Tensor:
-        return states.log_softmax(-1)  # float64 stays float64
-
     def words(self, text: str) -> list[CaptionWord]:
         return [
             CaptionWord(word, (WORDS.index(word) + 1,) if word in WORDS else (1,), word not in WORDS)

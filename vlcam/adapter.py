@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from PIL import Image
 from torch import Tensor, nn
@@ -86,7 +86,7 @@ class Adapter(ABC):
     name: str
     layer: str
     module: nn.Module
-    encode_reads_prompt: ClassVar[bool] = False
+    encode_reads_prompt: bool = False
 
     @abstractmethod
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -32,6 +33,8 @@ class ModuleAdapter(Adapter):
         layer: dotted name, as in ``module.named_modules()``. Its output must be (B, K, u, v).
         score: runs the module; see :data:`Score`.
         preprocess: how a photo becomes pixels.
+        example: a prompt ``score`` can be run under where only the layer's output is wanted, which
+            must not depend on it.
         grid: where the layer's cells lie in the input; derived from the layers where None.
 
     Raises:
@@ -45,6 +48,7 @@ class ModuleAdapter(Adapter):
         layer: str,
         score: Score,
         preprocess: Preprocess | None = None,
+        example: Prompt = None,
         grid: Grid | None = None,
         name: str | None = None,
     ) -> None:
@@ -57,15 +61,14 @@ class ModuleAdapter(Adapter):
         self.name = name or type(self.module).__name__
         self._score = score
         self._preprocess = preprocess or Preprocess()
+        self._example = example
         self._grid = grid
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         return self._preprocess(photo)
 
     def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
-        with _hooked(self.module, self.layer, None) as calls:
-            self._score(self.module, pixels, list(prompts or [None] * len(pixels)))
-        return FeatureMaps(calls.output(), {"pixels": pixels})
+        return FeatureMaps(self._run_to_layer(pixels), {"pixels": pixels})
 
     def decode(
         self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
@@ -77,11 +80,17 @@ class ModuleAdapter(Adapter):
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
         if self._grid is None:
-            self._grid = derive(self._run_to_layer, input_size)
+            self._grid = derive(self._run_to_layer, torch.empty(1, 3, *input_size))
         return self._grid
 
     def _run_to_layer(self, pixels: Tensor) -> Tensor:
-        return self.encode(pixels).maps
+        with _hooked(self.module, self.layer, None) as calls, suppress(_LayerReachedError):
+            self._score(self.module, pixels, [self._example] * len(pixels))
+        return calls.output()
+
+
+class _LayerReachedError(BaseException):
+    """Ends a forward pass of which only the layer's output is wanted."""
 
 
 class _Calls:
@@ -109,7 +118,7 @@ class _Calls:
 
 @contextmanager
 def _hooked(module: nn.Module, layer: str, replacement: Tensor | None) -> Iterator[_Calls]:
-    """Watch a layer, in this thread, and replace its output where a replacement is given."""
+    """Watch a layer, in this thread: replace its output, or end the run where it has it."""
     calls, thread = _Calls(layer), threading.get_ident()
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
@@ -117,7 +126,9 @@ def _hooked(module: nn.Module, layer: str, replacement: Tensor | None) -> Iterat
             return None
         # A copy: an in-place operation may follow.
         calls.add(output.clone() if isinstance(output, Tensor) else output)
-        if replacement is not None and output.shape != replacement.shape:
+        if replacement is None:
+            raise _LayerReachedError
+        if output.shape != replacement.shape:
             raise ValueError(
                 f"layer {layer} gives {tuple(output.shape)} where {tuple(replacement.shape)} is"
                 " explained; the score function must run the pixels it is given, row by row"

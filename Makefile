@@ -1,0 +1,32 @@
+# Everything runs in an environment of its own (.venv), made when first needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/demo  ## explain the bundled scenes with the bundled captioner
+	$(BIN)/vlcam demo --out demo
+
+test: .venv/test  ## linters, types and the whole test suite
+	$(MAKE) lint
+	$(BIN)/python -m pytest -rs
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv demo
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vlcam needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+
+.venv/demo: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/test: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@ .venv/demo

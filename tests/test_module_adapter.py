@@ -1,0 +1,151 @@
+"""The adapter for any module: the same results as a seam, whatever surrounds the layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from test_engine import CAPTION, pixels_of, unchanged
+from tiny import TinyCaptioner, TinyNet
+from torch import Tensor, nn
+from torchvision.models import resnet18, vgg11
+
+from captioning.captioner import padded
+from vlcam import ModuleAdapter, targets
+from vlcam.adapter import Prompt
+from vlcam.engine import encode, explain_at_layer, explain_at_pixels
+from vlcam.methods import METHODS
+from vlcam.rules import BackwardRule
+from vlcam.targets import Target, Term
+
+
+def caption_scores(net: nn.Module, pixels: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+    """log p of each token of each row's caption."""
+    tokens = padded(prompts)
+    return net(pixels, tokens).log_softmax(-1).gather(2, tokens[:, :, None]).squeeze(2)
+
+
+def logits(net: nn.Module, pixels: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+    return net(pixels)
+
+
+def classes(count: int) -> list[Target]:
+    return [Target(f"class {c}", (Term(1.0, None, (c,)),)) for c in range(count)]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_same_as_with_a_seam(name: str) -> None:
+    seam = TinyCaptioner()
+    general = ModuleAdapter(seam.module, "before.3", caption_scores, example=(1,))
+    pixels, method = pixels_of(seam), METHODS[name]
+    words = targets.units(seam.read(CAPTION))
+    with unchanged(seam.module):
+        if method.at == "layer":
+            expected = explain_at_layer(seam, encode(seam, pixels), words, method)
+            found = explain_at_layer(general, encode(general, pixels), words, method)
+        else:
+            expected = explain_at_pixels(seam, pixels, words, method)
+            found = explain_at_pixels(general, pixels, words, method)
+    torch.testing.assert_close(found, expected)
+
+
+def test_grid_is_derived() -> None:
+    seam = TinyCaptioner()
+    general = ModuleAdapter(seam.module, "before.3", caption_scores, example=(1,))
+    assert general.grid((32, 32)) == seam.grid((32, 32))
+
+
+def grad_cam_by_hooks(net: nn.Module, layer: nn.Module, pixels: Tensor, target: int) -> Tensor:
+    """The textbook way: keep the layer's output with its graph, one target at a time."""
+    kept: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda m, i, o: kept.append(o) or o.clone())
+    score = net(pixels)[0, target]
+    handle.remove()
+    (gradient,) = torch.autograd.grad(score, kept[0])
+    return (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1)[0].relu().detach()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    ["relu", "layer1.0.bn1", "layer2.0.bn2", "layer3.0", "layer3.1.conv2", "layer4"],
+    ids=str,
+)
+def test_resnet_at_any_layer(layer: str) -> None:
+    """In-place ReLUs and residual sums right behind the layer do not reach the maps."""
+    torch.manual_seed(0)
+    net = resnet18(weights=None, num_classes=4).double().eval()
+    pixels = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    adapter = ModuleAdapter(net, layer, logits)
+    scores, maps = explain_at_layer(adapter, encode(adapter, pixels), classes(4), METHODS["grad-cam"])
+    torch.testing.assert_close(scores, net(pixels)[0].detach())
+    for target in range(4):
+        expected = grad_cam_by_hooks(net, net.get_submodule(layer), pixels, target)
+        torch.testing.assert_close(maps[target], expected)
+
+
+def test_vgg_convolution_before_an_in_place_relu() -> None:
+    torch.manual_seed(0)
+    net = vgg11(weights=None, num_classes=3, init_weights=False).eval()
+    pixels = torch.randn(1, 3, 32, 32)
+    adapter = ModuleAdapter(net, "features.18", logits)
+    _, maps = explain_at_layer(adapter, encode(adapter, pixels), classes(3), METHODS["layercam"])
+    kept: list[Tensor] = []
+    handle = net.features[18].register_forward_hook(lambda m, i, o: kept.append(o) or o.clone())
+    score = net(pixels)[0, 2]
+    handle.remove()
+    (gradient,) = torch.autograd.grad(score, kept[0])
+    torch.testing.assert_close(maps[2], (gradient.relu() * kept[0]).sum(1)[0].relu().detach())
+
+
+def test_guided_backprop_does_not_depend_on_the_layer() -> None:
+    """The rule reaches each ReLU of the CNN, on both sides of the seam; a bottleneck's one ReLU
+    module that runs three times is no special case."""
+    torch.manual_seed(0)
+    net = resnet18(weights=None, num_classes=4).double().eval()
+    pixels = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    leaf = pixels.clone().requires_grad_()
+    with BackwardRule("guided"):
+        score = net(leaf)[0, 1]
+    expected = torch.autograd.grad(score, leaf)[0][0].abs().amax(0)
+    for layer in ("layer1", "layer4"):
+        adapter = ModuleAdapter(net, layer, logits)
+        _, maps = explain_at_pixels(adapter, pixels, classes(4)[1:2], METHODS["guided-backprop"])
+        torch.testing.assert_close(maps[0], expected)
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.head(self.conv(self.conv(pixels)).mean((2, 3)))
+
+
+def test_a_layer_that_runs_twice_is_refused() -> None:
+    net = Twice()
+    adapter = ModuleAdapter(net, "conv", logits)
+    pixels = torch.rand(1, 3, 8, 8)
+    with unchanged(net), pytest.raises(ValueError, match="conv runs more than once"):
+        features = encode(adapter, pixels)
+        explain_at_layer(adapter, features, classes(2), METHODS["grad-cam"])
+
+
+def test_wrong_layers_are_refused() -> None:
+    net = TinyNet()
+    with pytest.raises(ValueError, match=r"no layer 'before\.9'.*before\.3"):
+        ModuleAdapter(net, "before.9", caption_scores)
+    with pytest.raises(ValueError, match="no layer ''"):
+        ModuleAdapter(net, "", caption_scores)
+    flat = ModuleAdapter(net, "embed", caption_scores, example=(1,))
+    pixels = torch.rand(1, 3, 32, 32)
+    with unchanged(net), pytest.raises(ValueError, match=r"embed gives \(1, 5\)"):
+        encode(flat, pixels)
+
+
+def test_a_compiled_module_is_unwrapped() -> None:
+    net = Twice()
+    adapter = ModuleAdapter(torch.compile(net), "conv", logits)  # type: ignore[arg-type]
+    assert adapter.module is net
