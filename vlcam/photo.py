@@ -45,7 +45,7 @@ def load(path: str | Path) -> Image.Image:
     _refuse_no_file(path)
     Image.init()  # PIL knows but five formats before
     formats = [name for name in FORMATS if name in Image.OPEN]
-    # PIL warns of large images, which we refuse or accept, and of odd metadata, which we do not use.
+    # PIL warns of large images, which we accept or refuse, and of metadata that we do not use.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

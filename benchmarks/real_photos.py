@@ -1,0 +1,246 @@
+"""Explaining real photos: word pointing on COCO (section 8.1.1), box ratio on Flickr30k Entities.
+
+    python benchmarks/real_photos.py --data ../shared/data --model CHECKPOINT --size 448
+
+Needs, under --data, ``coco/`` (instances, captions, photos) and ``flickr8k/`` with
+``flickr30k_entities/annotations.zip``. Results are sums over many items; nothing of the data is
+written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pointing
+import report
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from captioning import neuraltalk_captioner
+from captioning.captioner import Captioner
+from vlcam import look, methods, targets
+from vlcam.adapter import Reading
+from vlcam.explaining import Encoded, explain_targets
+from vlcam.geometry import Placement, place
+from vlcam.metrics import Box, BoxMeans, box_in_input, box_mask, box_means, box_ratio
+
+PHRASE = re.compile(r"\[/EN#(\d+)/\S+ ([^\]]*)\]")
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A phrase of a sentence: its words are ``words[start:stop]``, its boxes in photo pixels."""
+
+    words: tuple[str, ...]
+    start: int
+    stop: int
+    boxes: tuple[Box, ...]
+
+
+def entities(archive: zipfile.ZipFile, name: str, size: tuple[int, int]) -> Iterator[Phrase]:
+    """The phrases with boxes of a photo's sentences, boxes scaled to a photo of that (h, w)."""
+    root = ElementTree.fromstring(archive.read(f"Annotations/{name}.xml"))
+    scale_x = size[1] / float(root.findtext("size/width", ""))
+    scale_y = size[0] / float(root.findtext("size/height", ""))
+    boxes: dict[str, list[Box]] = {}
+    for thing in root.iter("object"):
+        box = thing.find("bndbox")
+        if box is None:
+            continue
+        left, top, right, bottom = (
+            float(box.findtext(k, "")) for k in ("xmin", "ymin", "xmax", "ymax")
+        )
+        # Pixels are counted from 1 there, and the last one is inside.
+        edges = ((left - 1) * scale_x, (top - 1) * scale_y, right * scale_x, bottom * scale_y)
+        for number in thing.iter("name"):
+            boxes.setdefault(number.text or "", []).append(edges)
+    for sentence in archive.read(f"Sentences/{name}.txt").decode().splitlines():
+        words: list[str] = []
+        found = []
+        at = 0
+        for match in PHRASE.finditer(sentence):
+            words += sentence[at : match.start()].split()
+            start = len(words)
+            words += match[2].split()
+            found.append((match[1], start, len(words)))
+            at = match.end()
+        words += sentence[at:].split()
+        for entity, start, stop in found:
+            if entity in boxes:
+                yield Phrase(tuple(words), start, stop, tuple(boxes[entity]))
+
+
+def in_sentence(model: Captioner, phrase: Phrase) -> targets.Target | None:
+    """log p of the phrase's words, given the image and the sentence before them."""
+    before = len(model.words(" ".join(phrase.words[: phrase.start])))
+    length = len(model.words(" ".join(phrase.words[phrase.start : phrase.stop])))
+    reading = model.read(" ".join(phrase.words))
+    units = [u for u in reading.units[before : before + length] if not u.unknown]
+    if not units:
+        return None
+    return targets.whole(Reading(" ".join(u.text for u in units), reading.prompt, tuple(units)))
+
+
+def alone(model: Captioner, phrase: Phrase) -> targets.Target | None:
+    """log p of the phrase as a caption of its own (as the paper forces region captions)."""
+    words = " ".join(phrase.words[phrase.start : phrase.stop])
+    if not model.words(words):
+        return None
+    reading = model.read(words)
+    if all(unit.unknown for unit in reading.units):
+        return None
+    return targets.whole(reading)
+
+
+PROTOCOLS: dict[str, Callable[[Captioner, Phrase], targets.Target | None]] = {
+    "phrase as a caption": alone,
+    "phrase in its sentence": in_sentence,
+}
+
+
+def gaussian(size: tuple[int, int]) -> np.ndarray:
+    """A centred Gaussian, its standard deviation a quarter of each side: what photographers do."""
+    y, x = (np.exp(-(((np.arange(n) + 0.5) / n - 0.5) ** 2) / (2 * 0.25**2)) for n in size)
+    return np.outer(y, x)
+
+
+def mask_in_input(phrase: Phrase, placement: Placement) -> np.ndarray:
+    """The union of a phrase's boxes at the input's resolution."""
+    size = placement.input_size
+    return np.logical_or.reduce([box_mask(box_in_input(b, placement), size) for b in phrase.boxes])
+
+
+def boxes(model: Captioner, args: argparse.Namespace) -> str:
+    """The box ratio's table."""
+    data = args.data / "flickr8k"
+    names = (data / "testImages.txt").read_text("utf-8").split()[: args.photos]
+    rows: dict[tuple[str, str], list[tuple[str, BoxMeans]]] = {}
+    unknown = 0
+    with zipfile.ZipFile(args.data / "flickr30k_entities" / "annotations.zip") as archive:
+        for name in tqdm(names, "phrases"):
+            path = data / "Images" / name
+            encoded = look(model, path)
+            size = encoded.placement.photo_size
+            phrases = list(entities(archive, name.split("_")[0], size))
+            for protocol, make in PROTOCOLS.items():
+                asked = [(p, t) for p in phrases if (t := make(model, p)) is not None]
+                unknown += len(phrases) - len(asked)
+                if not asked:
+                    continue
+                masks = [mask_in_input(p, encoded.placement) for p, _ in asked]
+                rows.setdefault(("centred Gaussian", protocol), []).extend(
+                    (name, box_means(gaussian(m.shape), m)) for m in masks
+                )
+                for method in args.box_methods:
+                    placed = placed_maps(model, encoded, [t for _, t in asked], method)
+                    rows.setdefault((method, protocol), []).extend(
+                        (name, box_means(v, m)) for v, m in zip(placed, masks, strict=True)
+                    )
+    lines = []
+    for (method, protocol), found in rows.items():
+        ratio = box_ratio([item for _, item in found], [image for image, _ in found])
+        low, high = ratio.ratio_of_means.interval
+        lines.append(
+            (
+                method,
+                protocol,
+                report.figure(ratio.ratio_of_means),
+                f"{low:.2f} ... {high:.2f}",
+                report.figure(ratio.mean_of_ratios),
+                len(found),
+                ", ".join(f"{n} {s}" for s, n in ratio.statuses.items() if s != "measured") or "0",
+            )
+        )
+    head = ("method", "target", "ratio of means", "95 %", "mean of ratios (paper's)", "phrases")
+    return (
+        f"## Box ratio: phrases of Flickr30k Entities, {len(names)} test photos of Flickr8k\n\n"
+        "All phrases with boxes in all five sentences; the box is the union of the phrase's boxes, "
+        f"at input resolution. Phrases without a known word: {unknown}.\n\n"
+        + report.table((*head, "not measured"), lines)
+    )
+
+
+def placed_maps(
+    model: Captioner, encoded: Encoded, asked: list[targets.Target], method: str
+) -> np.ndarray:
+    """Maps at the input's resolution, (T, H, W)."""
+    _, maps, grid = explain_targets(model, encoded, asked, methods.get(method))
+    return place(maps, grid, Placement.identity(encoded.placement.input_size)).numpy()
+
+
+def pointings(model: Captioner, args: argparse.Namespace) -> str:
+    """Word pointing's tables."""
+    results = pointing.Results.empty()
+    done = silent = 0
+    for split in ("val2017", "train2017"):
+        folder = args.data / "coco"
+        coco = pointing.instances(folder / "annotations" / f"instances_{split}.json")
+        captions = pointing.captions(folder / "annotations" / f"captions_{split}.json")
+        for image in tqdm(sorted(coco.imgs), split):
+            if args.photos is not None and done >= args.photos:
+                break
+            done += 1
+            encoded = look(model, folder / split / coco.imgs[image]["file_name"])
+            first, *others = [model.read(text) for text in captions[image]]
+            readings = [("first", first), *(("others", r) for r in others)]
+            if words := model.generate(encoded.features, args.beam):
+                text = " ".join(word.text for word in words)
+                readings.append(("generated", model.read(text)))
+            else:
+                silent += 1
+            masks = pointing.Masks(coco, image)
+            pointing.point(model, encoded, masks, readings, args.methods, results)
+    sources = {
+        "first caption": {"first"},
+        "all five captions": {"first", "others"},
+        "generated caption": {"generated"},
+    }
+    return (
+        f"## Word pointing: {done} COCO photos\n\nGenerated captions: beam {args.beam}, "
+        f"{silent} empty.\n\n" + pointing.tables(results, sources)
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True, help="a captioner's folder")
+    parser.add_argument("--layer", help="of the CNN (default: the model's)")
+    parser.add_argument("--size", type=int, help="input height and width (default: the model's)")
+    parser.add_argument("--beam", type=int, default=1, help="for generated captions")
+    parser.add_argument("--methods", nargs="+", default=["grad-cam", "layercam", "hirescam"])
+    parser.add_argument("--box-methods", nargs="*", default=["grad-cam", "layercam", "hirescam"])
+    parser.add_argument("--photos", type=int, help="only so many of each data set")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/real_photos.md"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    begun = time.perf_counter()
+    try:
+        size = (args.size, args.size) if args.size else None
+        model = neuraltalk_captioner.load(args.model, args.layer, size)
+        parts = [pointings(model, args)]
+        if args.box_methods:
+            parts.append(boxes(model, args))
+    except ValueError as error:
+        print(f"real_photos.py: {error}", file=sys.stderr)
+        return 2
+    pixels, _ = model.prepare(Image.new("RGB", (8, 8)))
+    cells = model.grid((pixels.shape[1], pixels.shape[2])).size
+    title = f"Real photos: {model.name}, layer {model.layer}, {pixels.shape[1]} px, {cells} cells"
+    report.write(args.out, title, parts, time.perf_counter() - begun)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

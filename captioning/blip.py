@@ -1,0 +1,279 @@
+"""BLIP captioning models of transformers (Li et al., 2022), from a local folder.
+
+The vision transformer's patch tokens are the feature maps, laid out in the grid of their patches;
+its class token passes the layer beside them. The text decoder looks at all tokens while it writes,
+sub-word by sub-word: a word's score is the sum of its tokens' log-probabilities.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from PIL import Image
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoTokenizer, BlipForConditionalGeneration
+from transformers.utils import logging
+
+from captioning.captioner import Captioner, CaptionWord
+from vlcam.adapter import FeatureMaps, Prompt
+from vlcam.geometry import Grid, Placement
+from vlcam.preprocess import Preprocess
+
+_CONTINUES = "##"  # begins a WordPiece token that continues a word
+_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of BLIP's own preprocessing
+_STD = (0.26862954, 0.26130258, 0.27577711)
+_LONGEST = 20  # new tokens, transformers' default, for models whose settings do not say
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+
+
+class BlipCaptioner(Captioner):
+    """A BLIP captioner.
+
+    Args:
+        module: the model.
+        tokenizer: its WordPiece tokenizer.
+        preprocess: from a photo to its pixels.
+        name: as results carry it.
+        layer: ``vision_model.encoder.layers.N``, whose output (before the final normalisation) is
+            explained; None: the last.
+        prompt: how every caption that the model writes begins ("a photo of").
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+
+    module: Any  # a BlipForConditionalGeneration; transformers' own annotations do not follow it
+
+    def __init__(
+        self,
+        module: Any,
+        tokenizer: Any,
+        preprocess: Preprocess,
+        name: str,
+        layer: str | None = None,
+        prompt: str = "",
+    ) -> None:
+        vision = module.vision_model
+        names = [f"vision_model.encoder.layers.{i}" for i in range(len(vision.encoder.layers))]
+        self.layer = layer or names[-1]
+        if self.layer not in names:
+            raise ValueError(f"{name}: no layer {layer!r}; known: {names[0]} ... {names[-1]}")
+        self.name = name
+        self.module = module
+        self.prompt = prompt
+        self._before = names.index(self.layer) + 1
+        self._tokenizer = tokenizer
+        self._preprocess = preprocess
+        self._patch = vision.embeddings.patch_size
+        self._text = module.config.text_config
+
+    def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
+        return self._preprocess(photo)
+
+    def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
+        vision = self.module.vision_model
+        tokens = vision.embeddings(pixels)
+        for layer in vision.encoder.layers[: self._before]:
+            tokens = layer(tokens)
+        u, v = (side // self._patch for side in pixels.shape[2:])
+        maps = tokens[:, 1:].transpose(1, 2).unflatten(2, (u, v))
+        return FeatureMaps(maps, {"class token": tokens[:, 0]})
+
+    def grid(self, input_size: tuple[int, int]) -> Grid:
+        size = (input_size[0] // self._patch, input_size[1] // self._patch)
+        middle, stride = (self._patch - 1) / 2, float(self._patch)
+        return Grid(size, (middle, middle), (stride, stride))
+
+    def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
+        start = torch.full_like(tokens[:, :1], self._text.bos_token_id)
+        hidden: Tensor = self.module.text_decoder.bert(
+            input_ids=torch.cat([start, tokens[:, :-1]], 1),
+            encoder_hidden_states=self._image(features),
+            is_decoder=True,  # each step sees those before it alone, so padding needs no mask
+            use_cache=False,
+        ).last_hidden_state
+        return hidden
+
+    def log_probabilities(self, states: Tensor) -> Tensor:
+        return super().log_probabilities(self.module.text_decoder.cls(states))
+
+    def words(self, text: str) -> list[CaptionWord]:
+        """Words as the tokenizer splits them (punctuation is a word), written as in the text.
+
+        Raises:
+            ValueError: the caption is longer than the model can read.
+        """
+        read = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids, spans = read["input_ids"], read["offset_mapping"]
+        if len(ids) > self._text.max_position_embeddings:
+            most = self._text.max_position_embeddings
+            raise ValueError(f"the caption has {len(ids)} tokens; {self.name} reads at most {most}")
+        special = set(self._tokenizer.all_special_ids)
+        return [
+            CaptionWord(
+                text[spans[group[0]][0] : spans[group[-1]][1]],
+                tuple(ids[i] for i in group),
+                unknown=any(ids[i] in special for i in group),
+            )
+            for group in self._groups(ids)
+        ]
+
+    def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
+        """What transformers' ``generate`` of the model gives, under the model's own settings."""
+        prompt = [token for word in self.words(self.prompt) for token in word.tokens]
+        image = self._image(features)
+        start = torch.tensor([[self._text.bos_token_id, *prompt]], device=image.device)
+        settings = self.module.text_decoder.generation_config
+        limited = settings.max_new_tokens or settings.max_length
+        written = self.module.text_decoder.generate(
+            input_ids=start,
+            attention_mask=torch.ones_like(start),
+            encoder_hidden_states=image,
+            encoder_attention_mask=torch.ones(image.shape[:2], device=image.device).long(),
+            eos_token_id=self._text.sep_token_id,
+            pad_token_id=self._text.pad_token_id,
+            num_beams=beam,
+            do_sample=False,
+            **({} if limited else {"max_new_tokens": _LONGEST}),
+        )
+        ids: list[int] = written[0, 1:].tolist()
+        if self._text.sep_token_id in ids:
+            ids = ids[: ids.index(self._text.sep_token_id)]
+        words = []
+        for group in self._groups(ids):
+            pieces = (self._piece(ids[i]) for i in group)
+            text = "".join(piece.removeprefix(_CONTINUES) for piece in pieces)
+            words.append(CaptionWord(text, tuple(ids[i] for i in group)))
+        return words
+
+    def describe(self) -> dict[str, Any]:
+        return {"family": "blip", "transformers": transformers.__version__, "prompt": self.prompt}
+
+    def _image(self, features: FeatureMaps) -> Tensor:
+        """All tokens (N, 1 + u v, K) the text decoder looks at, from those at the layer."""
+        vision = self.module.vision_model
+        patches = features.maps.flatten(2).transpose(1, 2)
+        tokens = torch.cat([features.rest["class token"][:, None], patches], 1)
+        for layer in vision.encoder.layers[self._before :]:
+            tokens = layer(tokens)
+        normal: Tensor = vision.post_layernorm(tokens)
+        return normal
+
+    def _groups(self, ids: Sequence[int]) -> list[list[int]]:
+        """Places of the tokens of each word."""
+        groups: list[list[int]] = []
+        for place, token in enumerate(ids):
+            if groups and self._piece(token).startswith(_CONTINUES):
+                groups[-1].append(place)
+            else:
+                groups.append([place])
+        return groups
+
+    def _piece(self, token: int) -> str:
+        # Published tokenizers have no name for the start token, the model's last row.
+        return self._tokenizer.convert_ids_to_tokens(token) or f"[{token}]"
+
+
+def load(path: Path, layer: str | None = None, prompt: str = "") -> BlipCaptioner:
+    """A captioner from a folder that transformers' ``save_pretrained`` wrote (or a file in it).
+
+    Never looks beyond the folder, never runs code of it.
+
+    Args:
+        layer, prompt: see :class:`BlipCaptioner`.
+
+    Raises:
+        ValueError: a file is missing or damaged, weights are missing or left over, or the
+            tokenizer does not fit; one line says which.
+    """
+    folder = path if path.is_dir() else path.parent
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise ValueError(f"{folder}: no tokenizer; expected {' or '.join(_TOKENIZER_FILES)}")
+    try:
+        with _quietly():
+            kind: Any = BlipForConditionalGeneration
+            module, report = kind.from_pretrained(
+                folder,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are reported, and refused below
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{folder}: cannot be loaded ({reason})") from error
+    extra = {key for key in report["unexpected_keys"] if not key.endswith("position_ids")}
+    for problem, keys in (("missing", report["missing_keys"]), ("unexpected", extra)):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            names = ", ".join(sorted(keys)[:3])
+            raise ValueError(f"{folder}: not the weights of this model: {problem} {names}{more}")
+    for key, found, expected in sorted(report["mismatched_keys"]):
+        raise ValueError(
+            f"{folder}: not the weights of this model: {key} has shape {tuple(found)},"
+            f" expected {tuple(expected)}"
+        )
+    rows = module.config.text_config.vocab_size
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= rows:
+        raise ValueError(
+            f"{folder}: the tokenizer has token {highest}, the model only {rows} tokens"
+        )
+    if type(tokenizer.backend_tokenizer.model).__name__ != "WordPiece":
+        raise ValueError(f"{folder}: the tokenizer is not WordPiece, as BLIP's are")
+    module.eval().requires_grad_(False)
+    side = module.config.vision_config.image_size
+    name = folder.resolve().name
+    return BlipCaptioner(module, tokenizer, _preprocess(folder, side), name, layer, prompt)
+
+
+_DAMAGED = (
+    OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, EOFError,
+    SafetensorError, pickle.UnpicklingError,
+)  # fmt: skip
+
+
+def _preprocess(folder: Path, side: int) -> Preprocess:
+    """The folder's image processor (BLIP's own where it has none), at the model's input size."""
+    settings: dict[str, Any] = {}
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if (folder / name).is_file():
+            try:
+                found = json.loads((folder / name).read_text("utf-8"))
+                settings = found.get("image_processor", found)
+                break
+            except (ValueError, AttributeError) as error:
+                raise ValueError(
+                    f"{folder / name}: not a processor's settings ({error})"
+                ) from error
+    resample = Image.Resampling(settings.get("resample", Image.Resampling.BICUBIC))
+    return Preprocess.from_json(
+        {
+            "size": [side, side],
+            "mean": settings.get("image_mean", list(_MEAN)),
+            "std": settings.get("image_std", list(_STD)),
+            "interpolation": resample.name.lower(),
+        }
+    )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without transformers' reports and progress bars; what it would report is raised by us."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

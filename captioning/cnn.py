@@ -1,0 +1,348 @@
+"""CNN encoders by name, and how to cut one in two at any layer.
+
+An :class:`Encoder` turns pixels into one image feature. It wraps a torchvision network without its
+classifier (or :class:`SmallCNN`), keeps torchvision's names for weights and layers, and can be
+split at a layer into ``before(pixels) -> feature maps`` and ``after(feature maps) -> feature``.
+
+The cut is made on the network's ``torch.fx`` graph, so both halves are ordinary modules that share
+the encoder's own weights: no hooks, nothing to undo.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, fx, nn
+from torch.func import functional_call
+from torch.nn import functional
+from torchvision.models import get_model, list_models
+from torchvision.ops import StochasticDepth
+
+# Where the classifier of a torchvision network sits besides its last linear layer: the auxiliary
+# classifiers of GoogLeNet and Inception v3, which published weights contain and we do not build.
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions around a shortcut (ResNet's basic block)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.relu2 = nn.ReLU()
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.relu1(self.bn1(self.conv1(x)))
+        return self.relu2(self.bn2(self.conv2(inner)) + self.shortcut(x))
+
+
+class SmallCNN(nn.Module):
+    """A small residual network to train from scratch: 2.8 M weights, 0.30 GMAC at 224 x 224.
+
+    Plain ReLUs throughout (Guided Backpropagation needs them); the last map, ``stage4``, has
+    stride 16 (14 x 14 cells at 224) and a receptive field of 155 pixels; the feature is its mean.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 24, 5, 2, 2, bias=False), nn.BatchNorm2d(24), nn.ReLU()
+        )
+        self.stage1 = ResidualBlock(24, 32, 2)
+        self.stage2 = ResidualBlock(32, 64, 2)
+        self.stage3 = ResidualBlock(64, 128, 2)
+        self.stage4 = nn.Sequential(ResidualBlock(128, 256, 1), ResidualBlock(256, 256, 1))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        maps = self.stage4(self.stage3(self.stage2(self.stage1(self.stem(pixels)))))
+        return self.pool(maps).flatten(1)
+
+
+def cnn_names() -> list[str]:
+    """Names :class:`Encoder` takes: ours, then torchvision's image classifiers."""
+    return ["small", *sorted(list_models(module=torchvision.models))]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer the encoder can be cut at: its name and the (K, u, v) of its feature maps."""
+
+    name: str
+    shape: tuple[int, int, int]
+
+
+class Encoder(nn.Module):
+    """A CNN that turns pixels into one image feature, and can be split at any layer.
+
+    The feature is what the network's own classifier would see, the input of its last linear layer:
+    fc7 for VGG and AlexNet, the mean of the last map for networks with global average pooling.
+
+    Args:
+        name: ``small`` or the torchvision name of a network (``vgg16``, ``resnet50``, ...), built
+            with random weights; see :meth:`load_weights`.
+        size: (height, width) of the input, from which the shapes of feature maps follow.
+
+    Attributes:
+        layers: every layer the network can be cut at, in order of execution.
+        default_layer: the last of them that comes before the final pooling: the last rectified
+            convolutional feature map (``features.29`` of VGG-16, ``layer4`` of ResNets).
+        feature_size: F of the image feature (B, F).
+
+    Raises ValueError for a name that is not known, or a network without feature maps.
+    """
+
+    def __init__(self, name: str, size: tuple[int, int] = (224, 224)) -> None:
+        super().__init__()
+        self.name = name
+        self.size = size
+        self.net, self._head = _build(name)
+        self._graph, self._calls = _trace(self.net)
+        self.layers, self.feature_size = _layers(self.net, self._graph, self._calls, size, name)
+        self.default_layer = _before_pooling(self.net, self._graph, self._calls, self.layers)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Image features (B, F) of normalised pixels (B, 3, H, W)."""
+        feature: Tensor = self.net(pixels)
+        return feature
+
+    def layer(self, name: str | None = None) -> Layer:
+        """The layer of that name (default: ``default_layer``); ValueError names near ones."""
+        name = name or self.default_layer
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        names = [layer.name for layer in self.layers]
+        near = difflib.get_close_matches(name, names, n=5, cutoff=0.3) or names[-5:]
+        why = "runs more than once or lies on a side path" if name in self._calls else "unknown"
+        raise ValueError(f"layer {name!r} of {self.name}: {why}; near: {', '.join(near)}")
+
+    def split(self, layer: str | None = None) -> tuple[nn.Module, nn.Module]:
+        """Cut at a layer: ``before(pixels) -> maps (B, K, u, v)``, ``after(maps) -> (B, F)``.
+
+        Both halves share this encoder's submodules, hence its weights, device and train/eval
+        flags. ``after`` is differentiable in the maps and leaves them as they are, also where an
+        in-place ReLU follows the layer.
+        """
+        node = self._calls[self.layer(layer).name][0]
+        return (
+            _part(self.net, self._graph, until=node),
+            _part(self.net, self._graph, since=node),
+        )
+
+    def load_weights(self, path: Path) -> None:
+        """Load a state dict of this network in torchvision's layout; its classifier is ignored.
+
+        ``path`` is a safetensors file or a ``torch.save`` file of plain tensors (never a pickle of
+        anything else); half precision is cast to float32. Raises ValueError where the file cannot
+        be read, or does not hold exactly this network.
+        """
+        state = {
+            key: value.float() if value.is_floating_point() else value
+            for key, value in read_state_dict(path).items()
+            if not key.startswith((*_AUXILIARY, f"{self._head}."))
+        }
+        load_exactly(self.net, state, f"{path}: not the weights of {self.name}")
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a safetensors or ``weights_only`` torch file; ValueError if it is not."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path}: not a readable weights file ({reason})") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f"{path}: expected a state dict (names to tensors)")
+    return state
+
+
+def load_exactly(module: nn.Module, state: dict[str, Tensor], what: str) -> None:
+    """``load_state_dict`` with one-line errors that begin with ``what``."""
+    own = module.state_dict()
+    # Torch files older than 1.0 lack these counters, which only cumulative averages use.
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    extra = [k for k in state if k not in own]
+    for problem, keys in (("missing", missing), ("unexpected", extra)):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise ValueError(f"{what}: {problem} {', '.join(keys[:3])}{more}")
+    for key, value in state.items():
+        if value.shape != own[key].shape:
+            shapes = f"{tuple(value.shape)}, expected {tuple(own[key].shape)}"
+            raise ValueError(f"{what}: {key} has shape {shapes}")
+    module.load_state_dict(state, strict=False)
+
+
+def _build(name: str) -> tuple[nn.Module, str]:
+    """The network with its last linear layer replaced by identity, and that layer's name."""
+    if name == "small":
+        return SmallCNN(), ""
+    if name not in cnn_names():
+        near = difflib.get_close_matches(name, cnn_names(), n=5, cutoff=0.3)
+        raise ValueError(f"unknown CNN {name!r}; near: {', '.join(near) or 'resnet50, vgg16'}")
+    options: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        options = {"aux_logits": False, "transform_input": False, "init_weights": True}
+    net = get_model(name, weights=None, **options)
+    linears = [path for path, module in net.named_modules() if type(module) is nn.Linear]
+    if not linears:
+        raise ValueError(f"CNN {name}: it has no linear classifier whose input to take")
+    net.set_submodule(linears[-1], nn.Identity())
+    return net, linears[-1]
+
+
+class _Tracer(fx.Tracer):
+    """Records which graph nodes each module's calls returned, by the module's path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: dict[str, list[fx.Node]] = {}
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        # Traced through, stochastic depth would freeze today's train/eval flag into the graph.
+        return isinstance(m, StochasticDepth) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        result = super().call_module(m, forward, args, kwargs)
+        if isinstance(result, fx.Proxy):
+            self.calls.setdefault(self.path_of_module(m), []).append(result.node)
+        return result
+
+
+def _trace(net: nn.Module) -> tuple[fx.Graph, dict[str, list[fx.Node]]]:
+    """The network's graph, and the output nodes of its layers.
+
+    A layer is a module, or an operation the network's own ``forward`` applies between modules
+    (DenseNet's last ReLU), called by the name of its node.
+    """
+    tracer = _Tracer()
+    graph = tracer.trace(net)
+    for node in graph.nodes:
+        if node.op in ("call_function", "call_method") and not node.meta.get("nn_module_stack"):
+            tracer.calls.setdefault(node.name, []).append(node)
+    return graph, tracer.calls
+
+
+def _layers(
+    net: nn.Module,
+    graph: fx.Graph,
+    calls: dict[str, list[fx.Node]],
+    size: tuple[int, int],
+    name: str,
+) -> tuple[list[Layer], int]:
+    """Layers all of the network's paths go through that hold feature maps; the feature's size."""
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    seams: dict[fx.Node, list[str]] = {}
+    for path, nodes in calls.items():
+        if len(nodes) == 1 and path:
+            seams.setdefault(nodes[0], []).append(path)
+    cuts: list[fx.Node] = []
+    farthest = 0  # the last node that anything before this one feeds
+    for node in graph.nodes:
+        if node in seams and farthest <= order[node]:
+            cuts.append(node)
+        if node.op != "get_attr":
+            farthest = max([farthest, *(order[user] for user in node.users)])
+    shapes, feature = _shapes(net, graph, cuts, size, name)
+    layers = [
+        Layer(path, (shape[1], shape[2], shape[3]))
+        for node, shape in zip(cuts, shapes, strict=True)
+        if len(shape) == 4
+        for path in sorted(seams[node], key=len)
+    ]
+    if not layers or len(feature) != 2:
+        raise ValueError(f"CNN {name}: it has no feature maps (K, u, v) behind which to explain")
+    return layers, feature[1]
+
+
+def _shapes(
+    net: nn.Module, graph: fx.Graph, nodes: list[fx.Node], size: tuple[int, int], name: str
+) -> tuple[list[torch.Size], torch.Size]:
+    """Shapes of those nodes and of the output for one input; on the meta device, so no work."""
+    probe = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    output = probe.graph_copy(graph, copies)
+    probe.output(([copies[node] for node in nodes], output))
+    tensors = {key: value.to("meta") for key, value in net.state_dict().items()}
+    pixels = torch.empty(1, 3, *size, device="meta")
+    was_training = net.training
+    try:
+        values, feature = functional_call(
+            fx.GraphModule(net.eval(), probe), tensors, (pixels,), strict=False
+        )
+    except RuntimeError as error:
+        raise ValueError(f"CNN {name} does not take {size[0]} x {size[1]} pixels: {error}") from None
+    finally:
+        net.train(was_training)
+    return [value.shape for value in values], feature.shape
+
+
+def _before_pooling(
+    net: nn.Module, graph: fx.Graph, calls: dict[str, list[fx.Node]], layers: list[Layer]
+) -> str:
+    """The last layer that is no pooling, by the outermost name that is not the whole trunk's."""
+    pooling = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Identity)
+    first = next(node for node in graph.nodes if node.op == "call_module")
+    trunk = set(first.meta["nn_module_stack"])
+    ends: list[str] = []
+    for layer in layers:
+        node = calls[layer.name][0]
+        pools = node.target is functional.adaptive_avg_pool2d or (
+            node.op == "call_module" and isinstance(net.get_submodule(str(node.target)), pooling)
+        )
+        if not pools and layer.name not in trunk:
+            if not (ends and calls[ends[-1]][0] is node):  # names of one node: outermost first
+                ends.append(layer.name)
+    return ends[-1]
+
+
+def _part(
+    net: nn.Module,
+    graph: fx.Graph,
+    *,
+    until: fx.Node | None = None,
+    since: fx.Node | None = None,
+) -> nn.Module:
+    """The network from the pixels to one node, or from that node's value to the feature."""
+    part = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    if since is not None:
+        # A copy, lest an in-place operation behind the seam writes into the caller's maps.
+        copies[since] = part.call_function(torch.clone, (part.placeholder("maps"),))
+    inside = since is None
+    for node in graph.nodes:
+        if node.op == "output":
+            part.output(copies[node.args[0]])
+        elif (inside or node.op == "get_attr") and node not in copies:
+            copies[node] = part.node_copy(node, lambda n: copies[n])
+        if node is since:
+            inside = True
+        if node is until:
+            part.output(copies[node])
+            break
+    return fx.GraphModule(net, part)

@@ -1,0 +1,127 @@
+"""Greedy and beam search over any captioner that can be stepped.
+
+A captioner is given as ``step(tokens, state) -> (log_probs, state)``: ``tokens`` (N,) are the last
+tokens of N captions in progress, ``log_probs`` (N, V) those of the next token, and ``state`` is
+what the captioner carries along, tensors with one row a caption in dimension ``row_dim``. The
+captions of all images advance together, one step a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+State = tuple[Tensor, ...]
+Step = Callable[[Tensor, State], tuple[Tensor, State]]
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Tokens, without the end, and the sum of their log-probabilities and the end's."""
+
+    tokens: tuple[int, ...]
+    log_probability: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """What to search for.
+
+    Attributes:
+        beams: how many unfinished captions an image keeps (1: greedy search).
+        max_words: a caption that reaches this length is ended there.
+        length_power: candidates are compared by log-probability / length ** ``length_power``,
+            where the length counts the end token; 0 compares plain log-probabilities.
+        start, end: the token a caption begins with (not part of it) and the one that ends it.
+        forbidden: tokens never written, such as ``UNK``'s.
+    """
+
+    beams: int = 1
+    max_words: int = 20
+    length_power: float = 0.0
+    start: int = 0
+    end: int = 0
+    forbidden: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.beams < 1 or self.max_words < 1:
+            raise ValueError(
+                f"search: beams ({self.beams}) and max_words ({self.max_words}) must be at least 1"
+            )
+
+
+def search(step: Step, state: State, count: int, how: Search, row_dim: int = 0) -> list[Caption]:
+    """The caption of each of ``count`` images, whose states before ``start`` are in ``state``."""
+    with torch.no_grad():
+        if how.beams == 1:
+            return _greedy(step, state, count, how)
+        return _beam(step, state, count, how, row_dim)
+
+
+def _greedy(step: Step, state: State, count: int, how: Search) -> list[Caption]:
+    tokens = torch.full((count,), how.start, device=state[0].device)
+    texts: list[list[int]] = [[] for _ in range(count)]
+    totals = [0.0] * count
+    writing = set(range(count))
+    for length in range(how.max_words + 1):
+        log_probs, state = _allowed_step(step, tokens, state, how)
+        if length == how.max_words:
+            tokens = torch.full_like(tokens, how.end)
+        else:
+            tokens = log_probs.argmax(1)
+        values = log_probs.gather(1, tokens.unsqueeze(1))[:, 0].tolist()
+        for i, token in enumerate(tokens.tolist()):
+            if i in writing:
+                totals[i] += values[i]
+                if token == how.end:
+                    writing.remove(i)
+                else:
+                    texts[i].append(token)
+        if not writing:
+            break
+    return [Caption(tuple(text), total) for text, total in zip(texts, totals, strict=True)]
+
+
+def _beam(step: Step, state: State, count: int, how: Search, row_dim: int) -> list[Caption]:
+    """All finished captions compete, whenever they ended; unfinished ones never crowd them out."""
+    device = state[0].device
+    tokens = torch.full((count,), how.start, device=device)
+    totals = torch.zeros(count, 1, dtype=torch.float64, device=device)
+    texts = torch.empty(count, 1, 0, dtype=torch.long, device=device)
+    best = [Caption((), -torch.inf)] * count
+    best_score = torch.full((count,), -torch.inf, dtype=torch.float64, device=device)
+    for length in range(how.max_words + 1):
+        log_probs, state = _allowed_step(step, tokens, state, how)
+        candidates = totals.unsqueeze(2) + log_probs.view(count, totals.shape[1], -1)
+
+        ended = candidates[..., how.end]
+        score, beam = (ended / (length + 1) ** how.length_power).max(1)
+        for i in (score > best_score).nonzero()[:, 0].tolist():
+            text = texts[i, beam[i]].tolist()
+            best[i] = Caption(tuple(text), float(ended[i, beam[i]]))
+        best_score = torch.maximum(best_score, score)
+        # Plain log-probabilities only fall from here on.
+        if how.length_power == 0 and bool((totals.amax(1) <= best_score).all()):
+            break
+
+        candidates[..., how.end] = -torch.inf
+        width = min(how.beams, candidates[0].numel())
+        totals, chosen = candidates.flatten(1).topk(width, dim=1)
+        parents, words = chosen // candidates.shape[2], chosen % candidates.shape[2]
+        texts = texts.gather(1, parents.unsqueeze(2).expand(-1, -1, length))
+        texts = torch.cat([texts, words.unsqueeze(2)], dim=2)
+        first_rows = torch.arange(count, device=device).unsqueeze(1) * candidates.shape[1]
+        rows = (first_rows + parents).flatten()
+        state = tuple(part.index_select(row_dim, rows) for part in state)
+        tokens = words.flatten()
+    return best
+
+
+def _allowed_step(step: Step, tokens: Tensor, state: State, how: Search) -> tuple[Tensor, State]:
+    log_probs, state = step(tokens, state)
+    log_probs = log_probs.double()
+    log_probs[:, list(how.forbidden)] = -torch.inf
+    return log_probs, state

@@ -1,0 +1,83 @@
+"""The families of captioners vlcam finds here. Their modules are imported when first needed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlcam.models import Family
+
+if TYPE_CHECKING:
+    from vlcam.adapter import Adapter
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """The ``config.json`` of a model's folder (or of the folder a file is in); empty if none."""
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    if not file.is_file():
+        return {}
+    try:
+        config = json.loads(file.read_bytes())
+    except ValueError:  # not JSON, so no model's configuration
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _is_neuraltalk(path: Path) -> bool:
+    return _config(path).get("architecture") == "neuraltalk"
+
+
+def _load_neuraltalk(path: Path, layer: str | None) -> Adapter:
+    from captioning import neuraltalk_captioner
+
+    return neuraltalk_captioner.load(path, layer)
+
+
+def _is_neuraltalk2_pytorch(path: Path) -> bool:
+    from captioning import neuraltalk2_pytorch
+
+    return neuraltalk2_pytorch.recognises(path)
+
+
+def _load_neuraltalk2_pytorch(path: Path, layer: str | None) -> Adapter:
+    from captioning import neuraltalk2_pytorch
+
+    return neuraltalk2_pytorch.load(path, layer)
+
+
+def _is_blip(path: Path) -> bool:
+    config = _config(path)
+    writes = "BlipForConditionalGeneration"
+    return config.get("model_type") == "blip" and writes in config.get("architectures", [writes])
+
+
+def _load_blip(path: Path, layer: str | None) -> Adapter:
+    from captioning import blip
+
+    return blip.load(path, layer)
+
+
+neuraltalk = Family(
+    name="neuraltalk",
+    kind="captioner",
+    reference="NeuralTalk2's architecture with any CNN, trained by vlcam train captioner",
+    recognises=_is_neuraltalk,
+    load=_load_neuraltalk,
+)
+
+neuraltalk2_pytorch = Family(
+    name="neuraltalk2-pytorch",
+    kind="captioner",
+    reference="FC models of ruotianluo's ImageCaptioning.pytorch, infos_*.pkl and model*.pth",
+    recognises=_is_neuraltalk2_pytorch,
+    load=_load_neuraltalk2_pytorch,
+)
+
+blip = Family(
+    name="blip",
+    kind="captioner",
+    reference="BLIP captioning of transformers (Li et al., 2022), a local folder",
+    recognises=_is_blip,
+    load=_load_blip,
+)

@@ -1,0 +1,177 @@
+"""NeuralTalk2's captioner: CNN -> image embedding -> LSTM -> words.
+
+The image embedding is the LSTM's first input (what it says then is dropped), ``END`` as a start
+token the second, the caption's words follow (Karpathy's neuraltalk2; the captioner of section 8.1
+of Selvaraju et al., IJCV 2019).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from captioning.cnn import Encoder, load_exactly, read_state_dict
+from captioning.decoding import Caption, Search, search
+from captioning.vocabulary import END, Vocabulary
+from vlcam.preprocess import Preprocess
+from vlcam.writing import written
+
+ARCHITECTURE = "neuraltalk"
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything but the weights.
+
+    Attributes:
+        cnn: name of the encoder (see :class:`captioning.cnn.Encoder`).
+        vocabulary: the words it can write.
+        preprocess: from a photo to the CNN's input.
+        embedding, hidden: sizes of the embeddings and of the LSTM's state.
+        dropout_input, dropout_output: in training, of the image feature and the word embeddings,
+            and of the LSTM's output.
+    """
+
+    cnn: str
+    vocabulary: Vocabulary
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    embedding: int = 256
+    hidden: int = 512
+    dropout_input: float = 0.3
+    dropout_output: float = 0.5
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "architecture": ARCHITECTURE,
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "preprocess": self.preprocess.to_json(),
+            "vocabulary": self.vocabulary.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Config:
+        """Inverse of :meth:`to_json`; ValueError for anything else."""
+        if not isinstance(data, dict) or data.get("architecture") != ARCHITECTURE:
+            found = data.get("architecture") if isinstance(data, dict) else None
+            raise ValueError(f"architecture is {found!r}, expected {ARCHITECTURE!r}")
+        values = {name: value for name, value in data.items() if name != "architecture"}
+        try:
+            values["vocabulary"] = Vocabulary.from_json(values["vocabulary"])
+            values["preprocess"] = Preprocess.from_json(values["preprocess"])
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a captioner's configuration ({error})") from error
+
+
+class NeuralTalk(nn.Module):
+    """The captioner. V is the number of tokens, words and ``END``; H the LSTM's size.
+
+    ``feature_mean`` and ``feature_std`` (F,) standardise the image feature before its embedding;
+    they are 0 and 1 until training sets them from its photos.
+    """
+
+    feature_mean: Tensor
+    feature_std: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.cnn, config.preprocess.size)
+        features, tokens = self.encoder.feature_size, len(config.vocabulary)
+        self.register_buffer("feature_mean", torch.zeros(features))
+        self.register_buffer("feature_std", torch.ones(features))
+        self.embed_image = nn.Linear(features, config.embedding)
+        self.embed_word = nn.Embedding(tokens, config.embedding)
+        self.rnn = nn.LSTM(config.embedding, config.hidden, batch_first=True)
+        self.logits = nn.Linear(config.hidden, tokens)
+        nn.init.uniform_(self.embed_word.weight, -0.1, 0.1)
+        nn.init.uniform_(self.logits.weight, -0.1, 0.1)
+        nn.init.zeros_(self.logits.bias)
+
+    def image_embedding(self, feature: Tensor) -> Tensor:
+        """The LSTM's first input (N, E) from the encoder's image feature (N, F)."""
+        standard = (feature - self.feature_mean) / self.feature_std
+        embedding: Tensor = self.embed_image(self._drop_input(standard))
+        return embedding
+
+    def hidden_states(self, feature: Tensor, tokens: Tensor) -> Tensor:
+        """The LSTM's outputs (N, L + 1, H) under teacher forcing.
+
+        Args:
+            feature: (N, F) from the encoder.
+            tokens: (N, L) of captions, without start; padded with ``END`` on the right.
+
+        Row l has seen the image and the tokens before l: ``logits`` of it predict token l.
+        """
+        read = functional.pad(tokens, (1, 0), value=END)
+        image = self.image_embedding(feature).unsqueeze(1)
+        inputs = torch.cat([image, self._drop_input(self.embed_word(read))], dim=1)
+        outputs: Tensor = self.rnn(inputs)[0][:, 1:]
+        return functional.dropout(outputs, self.config.dropout_output, self.training)
+
+    def forward(self, feature: Tensor, tokens: Tensor) -> Tensor:
+        """Logits (N, L + 1, V) of each token and of the end; see :meth:`hidden_states`."""
+        logits: Tensor = self.logits(self.hidden_states(feature, tokens))
+        return logits
+
+    def start(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """The LSTM's state (1, N, H), (1, N, H) after it has seen the image."""
+        state: tuple[Tensor, Tensor] = self.rnn(self.image_embedding(feature).unsqueeze(1))[1]
+        return state
+
+    def step(self, tokens: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Log-probabilities (N, V) of what follows those tokens (N,), and the next state."""
+        words = self._drop_input(self.embed_word(tokens)).unsqueeze(1)
+        outputs, state = self.rnn(words, state)
+        dropped = functional.dropout(outputs[:, 0], self.config.dropout_output, self.training)
+        return self.logits(dropped).log_softmax(dim=1), state
+
+    def write(self, feature: Tensor, beams: int = 1, length_power: float = 0.0) -> list[Caption]:
+        """A caption for each image feature (N, F); never with ``UNK``."""
+        how = Search(beams, length_power=length_power, forbidden=(self.config.vocabulary.unknown,))
+        with torch.no_grad():
+            return search(self.step, self.start(feature), len(feature), how, row_dim=1)
+
+    def _drop_input(self, values: Tensor) -> Tensor:
+        return functional.dropout(values, self.config.dropout_input, self.training)
+
+
+def save(model: NeuralTalk, folder: Path, half: bool = False) -> None:
+    """Write ``config.json`` and ``model.safetensors`` (float16 where ``half``) to a folder."""
+    state = {
+        name: (value.half() if half and value.is_floating_point() else value).cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with written(folder / CONFIG) as path:
+        path.write_text(json.dumps(model.config.to_json(), indent=1, ensure_ascii=False), "utf-8")
+    with written(folder / WEIGHTS) as path:
+        save_file(state, path)
+
+
+def load(path: Path) -> NeuralTalk:
+    """Read a captioner from its folder (or either file in it), in float32 and eval mode.
+
+    Raises ValueError naming the file that is missing, truncated, or of another architecture.
+    """
+    folder = path if path.is_dir() else path.parent
+    config_path, weights_path = folder / CONFIG, folder / WEIGHTS
+    if not config_path.is_file():
+        raise ValueError(f"{config_path}: no such file; a captioner is a folder with it and {WEIGHTS}")
+    try:
+        config = Config.from_json(json.loads(config_path.read_text("utf-8")))
+        model = NeuralTalk(config)
+    except ValueError as error:
+        raise ValueError(f"{config_path}: {error}") from error
+    state = read_state_dict(weights_path)
+    load_exactly(model, state, f"{weights_path}: not the weights of this {ARCHITECTURE} captioner")
+    return model.eval()

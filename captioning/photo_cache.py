@@ -1,0 +1,112 @@
+"""What training reads again and again, kept on disk: decoded photos and their image features."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from captioning.cnn import Encoder
+from vlcam.photo import load
+from vlcam.preprocess import Preprocess
+from vlcam.writing import written
+
+_BATCH = 32
+
+
+class Photos:
+    """Preprocessed photos as bytes in one memory-mapped file (N, H, W, 3), decoded once.
+
+    The file's name is a hash of the preprocessing and of the photos' paths, sizes and times, so a
+    cache is never used for other photos.
+    """
+
+    def __init__(self, paths: Sequence[Path], preprocess: Preprocess, folder: Path) -> None:
+        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        self.key = _digest(json.dumps([preprocess.to_json(), stats]).encode())
+        self.preprocess = preprocess
+        self._mean = torch.tensor(preprocess.mean).view(3, 1, 1)
+        self._std = torch.tensor(preprocess.std).view(3, 1, 1)
+        file = folder / f"photos-{self.key}.npy"
+        if not file.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            with written(file) as draft:
+                self._decode(paths, draft)
+        self.bytes = np.load(file, mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self.bytes)
+
+    def _decode(self, paths: Sequence[Path], file: Path) -> None:
+        shape = (len(paths), *self.preprocess.size, 3)
+        out = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+        with ThreadPoolExecutor() as pool:
+            pictures = pool.map(self._picture, paths, buffersize=4 * _BATCH)
+            for i, picture in enumerate(tqdm(pictures, "photos", len(paths), unit="photo")):
+                out[i] = picture
+        out.flush()
+
+    def _picture(self, path: Path) -> np.ndarray:
+        pixels, _ = self.preprocess(load(path))
+        levels = ((pixels * self._std + self._mean) * 255).round().clamp(0, 255)
+        return levels.to(torch.uint8).permute(1, 2, 0).numpy()
+
+    def pixels(self, rows: Sequence[int], view: int, rng: np.random.Generator) -> Tensor:
+        """Normalised pixels (B, 3, H, W) of those photos.
+
+        View 0 is the photo, 1 its mirror image; any other crops three quarters of it or more,
+        enlarges them to the input's size and mirrors half of the batches (``rng`` decides).
+        """
+        levels = torch.from_numpy(np.stack([self.bytes[i] for i in rows])).permute(0, 3, 1, 2)
+        pixels = (levels.float() / 255 - self._mean) / self._std
+        if view > 1:
+            height, width = self.preprocess.size
+            h, w = (rng.uniform(0.75**0.5, 1, 2) * (height, width)).astype(int)
+            y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
+            crop = pixels[:, :, y : y + h, x : x + w]
+            pixels = functional.interpolate(crop, (height, width), mode="bilinear")
+        if view == 1 or (view > 1 and rng.random() < 0.5):
+            pixels = pixels.flip(3)
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+
+def features(
+    encoder: Encoder, photos: Photos, view: int, seed: int, device: torch.device
+) -> Tensor:
+    """Image features (N, F) of one view of all photos, in the encoder's present mode."""
+    rng = np.random.default_rng([seed, view])
+    batches = range(0, len(photos), _BATCH)
+    rows = [range(i, min(i + _BATCH, len(photos))) for i in batches]
+    with torch.no_grad():
+        parts = [
+            encoder(photos.pixels(some, view, rng).to(device)).float().cpu()
+            for some in tqdm(rows, f"features, view {view}", unit_scale=_BATCH, unit="photo")
+        ]
+    return torch.cat(parts)
+
+
+def cached_features(
+    encoder: Encoder, photos: Photos, view: int, seed: int, device: torch.device, folder: Path
+) -> Tensor:
+    """:func:`features`, kept in a file named by a hash of the weights, photos, view and seed."""
+    weights = hashlib.sha256(encoder.name.encode())
+    for name, value in encoder.state_dict().items():
+        weights.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    key = _digest(f"{weights.hexdigest()} {photos.key} {view} {seed if view > 1 else 0}".encode())
+    file = folder / f"features-{key}.npy"
+    if not file.is_file():
+        with written(file) as draft, draft.open("wb") as out:
+            np.save(out, features(encoder, photos, view, seed, device).numpy())
+    return torch.from_numpy(np.load(file))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

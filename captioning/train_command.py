@@ -1,0 +1,65 @@
+"""The options of ``vlcam train captioner``. Light to import: ``vlcam --help`` meets it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+_HELP = {
+    "data": (str, "folder in COCO's or Flickr8k's layout"),
+    "out": (str, "folder for the captioner, its report, and what resuming needs"),
+    "cnn": (str, "encoder: small, or a torchvision network such as mobilenet_v2 (default small)"),
+    "cnn-weights": (str, "its weights: safetensors or torch state dict in torchvision's layout"),
+    "size": (int, "height and width photos are stretched to (default 224)"),
+    "views": (int, "1: photos as they are; 2: and mirrored; more: and crops (default 2)"),
+    "threshold": (int, "words rarer than this become UNK (default 5)"),
+    "embedding": (int, "size of image and word embeddings (default 256)"),
+    "hidden": (int, "size of the LSTM (default 512)"),
+    "dropout-input": (float, "of image features and word embeddings (default 0.3)"),
+    "dropout-output": (float, "of the LSTM's output (default 0.5)"),
+    "epochs": (int, "passes over the captions (default 10)"),
+    "batch": (int, "captions a step (default 128)"),
+    "lr": (float, "highest learning rate of the cycle (default 2e-3)"),
+    "cnn-lr": (float, "the same for the CNN with --finetune (default: --lr's)"),
+    "weight-decay": (float, "of AdamW (default 0.05)"),
+    "reward-epochs": (int, "then self-critical passes over the photos (default 0)"),
+    "reward-lr": (float, "their highest learning rate (default 3e-4)"),
+    "samples": (int, "captions sampled a photo in them (default 5)"),
+    "beams": (int, "of the final report's beam search (default 3)"),
+    "seed": (int, "same seed, same machine: same weights (default 0)"),
+    "device": (str, "cpu (default) or cuda"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options named like the fields of :class:`captioning.training.Training`."""
+    for name, (kind, text) in _HELP.items():
+        required = name in ("data", "out")
+        parser.add_argument(
+            f"--{name}",
+            type=kind,
+            help=text,
+            metavar=name.split("-")[-1].upper(),
+            required=required,
+            default=argparse.SUPPRESS,
+        )
+    for name, text in (
+        ("finetune", "train the CNN too (else it stays as its weights are)"),
+        ("half", "save the captioner in float16"),
+    ):
+        parser.add_argument(
+            f"--{name}", action="store_true", help=text, default=argparse.SUPPRESS
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; 0 if all went well, else 2 and one line on standard error."""
+    from captioning.training import Training, train
+
+    fields = Training.__dataclass_fields__
+    try:
+        train(Training(**{k: v for k, v in vars(args).items() if k in fields}))
+    except ValueError as error:
+        print(f"vlcam train captioner: {error}", file=sys.stderr)
+        return 2
+    return 0

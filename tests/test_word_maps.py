@@ -1,0 +1,190 @@
+"""Visual words and their segmentations."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+
+import word_maps
+from vlcam.scenes.text import KINDS, NOUNS
+from word_maps.words import NOTHING, parse, plural
+
+
+def found(caption: str) -> list[tuple[str, str]]:
+    tokens = caption.split()
+    return [(" ".join(tokens[a:b]), name) for a, b, name in word_maps.visual_words(tokens)]
+
+
+def test_all_80_categories_by_their_own_names() -> None:
+    names = word_maps.categories()
+    assert len(names) == 80
+    for name in names:
+        assert word_maps.category(name) == name
+        assert word_maps.visual_words(name.split()) == [(0, len(name.split()), name)]
+
+
+@pytest.mark.parametrize(
+    ("word", "category"),
+    [
+        ("dogs", "dog"),
+        ("puppies", "dog"),
+        ("buses", "bus"),
+        ("couches", "couch"),
+        ("knives", "knife"),
+        ("mice", "mouse"),
+        ("women", "person"),
+        ("people", "person"),
+        ("children", "person"),
+        ("humans", "person"),
+        ("firemen", "person"),
+        ("geese", "bird"),
+        ("sheep", "sheep"),
+        ("skis", "skis"),
+        ("wine glasses", "wine glass"),
+        ("fire hydrants", "fire hydrant"),
+        ("Dog", "dog"),
+        ("dog's", "dog"),
+        ("dogs.", "dog"),
+        ("hot-dog", "hot dog"),
+        ("TV", "tv"),
+        ("grass", None),
+        ("glasses", None),
+        ("bus stop", None),
+        ("", None),
+    ],
+)
+def test_category(word: str, category: str | None) -> None:
+    assert word_maps.category(word) == category
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("a man eats a hot dog", [("man", "person"), ("hot dog", "hot dog")]),
+        ("a hot dog dog", [("hot dog", "hot dog"), ("dog", "dog")]),
+        ("two dogs near a fire hydrant .", [("dogs", "dog"), ("fire hydrant", "fire hydrant")]),
+        ("a fire in the forest", []),
+        ("people wait at a bus stop", [("people", "person")]),
+        ("a bus driver", [("bus driver", "person")]),
+        ("the bus , the driver", [("bus", "bus"), ("driver", "person")]),
+        ("a red double-decker bus", [("double-decker bus", "bus")]),
+        ("A Teddy Bear, a polar bear.", [("Teddy Bear,", "teddy bear"), ("polar bear.", "bear")]),
+        ("a glass of red wine", [("glass of red wine", "wine glass")]),
+        ("a dog's bowl", [("dog's", "dog"), ("bowl", "bowl")]),
+        ("hot", []),
+        ("", []),
+    ],
+)
+def test_visual_words(caption: str, words: list[tuple[str, str]]) -> None:
+    assert found(caption) == words
+
+
+def test_every_noun_of_the_scenes_is_known() -> None:
+    for category, nouns in [*NOUNS.items(), *(("person", nouns) for nouns in KINDS.values())]:
+        for noun in nouns:
+            for form in noun:
+                assert word_maps.category(form) == category, form
+
+
+def test_plural() -> None:
+    words = ["dog", "bus", "pony", "boy", "woman", "bench", "box"]
+    assert [plural(w) for w in words] == [
+        "dogs", "buses", "ponies", "boys", "women", "benches", "boxes"
+    ]  # fmt: skip
+
+
+def test_a_word_cannot_stand_under_two_categories() -> None:
+    with pytest.raises(ValueError, match="line 2: 'pups' already names 'dog'"):
+        parse("dog: pup\nseal: pups/pups")
+    with pytest.raises(ValueError, match=r"line 1: 'dog' is not 'category: word, word, ...'"):
+        parse("dog")
+
+
+def test_parse() -> None:
+    table = parse(
+        "# notes\n\n-: bus stop\nmouse/mice: computer mouse/computer mice  # rodents not\n"
+    )
+    assert table == {
+        "bus stop": NOTHING,
+        "bus stops": NOTHING,
+        "mouse": "mouse",
+        "mice": "mouse",
+        "computer mouse": "mouse",
+        "computer mice": "mouse",
+    }
+
+
+def square(x: int, y: int, side: int) -> list[list[float]]:
+    return [[x, y, x + side, y, x + side, y + side, x, y + side]]
+
+
+def instances(annotations: list[dict[str, Any]]) -> COCO:
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": 7, "height": 6, "width": 8}, {"id": 8, "height": 2, "width": 2}],
+        "categories": [{"id": 18, "name": "dog"}, {"id": 17, "name": "cat"}],
+        "annotations": [{"id": n, "image_id": 7} | a for n, a in enumerate(annotations, 1)],
+    }
+    coco.createIndex()
+    return coco
+
+
+# pycocotools' own array class has not caught up with NumPy 2.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_word_map_unites_polygons_rle_and_crowds() -> None:
+    compressed = np.zeros((6, 8), np.uint8)
+    compressed[5, 7] = 1
+    coco = instances(
+        [
+            {"category_id": 18, "iscrowd": 0, "segmentation": square(0, 0, 2)},
+            {
+                "category_id": 18,
+                "iscrowd": 1,  # uncompressed, column by column: 6 x 3 + 1 pixels off, 2 on
+                "segmentation": {"size": [6, 8], "counts": [19, 2, 27]},
+            },
+            {
+                "category_id": 18,
+                "iscrowd": 0,
+                "segmentation": rle.encode(np.asfortranarray(compressed)),
+            },
+            {"category_id": 17, "iscrowd": 0, "segmentation": square(4, 3, 1)},
+        ]
+    )
+    dog = word_maps.word_map(coco, 7, "dog")
+    assert dog.dtype == bool and dog.shape == (6, 8)
+    assert sorted((int(x), int(y)) for y, x in np.argwhere(dog)) == [
+        (0, 0), (0, 1), (1, 0), (1, 1), (3, 1), (3, 2), (7, 5)
+    ]  # fmt: skip
+    assert np.argwhere(word_maps.word_map(coco, 7, "cat")).tolist() == [[3, 4]]
+    assert word_maps.present(coco, 7) == {"dog", "cat"}
+    assert not word_maps.word_map(coco, 8, "dog").any()
+    assert word_maps.present(coco, 8) == set()
+
+
+def test_word_map_refuses_what_is_not_there() -> None:
+    coco = instances([])
+    with pytest.raises(ValueError, match="image 9 is not in the instances file"):
+        word_maps.word_map(coco, 9, "dog")
+    with pytest.raises(ValueError, match=r"'zebra' is not in the instances file$"):
+        word_maps.word_map(coco, 7, "zebra")
+    with pytest.raises(
+        ValueError, match="'unicorn' is not in the instances file, nor is it one of"
+    ):
+        word_maps.word_map(coco, 7, "unicorn")
+
+
+def test_stands_alone() -> None:
+    code = (
+        "import sys, word_maps; word_maps.category('dog');"
+        "print(sorted({'vlcam', 'captioning', 'vqa', 'torch'} & set(sys.modules)))"
+    )
+    root = Path(word_maps.__file__).parents[1]
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"

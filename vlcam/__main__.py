@@ -1,0 +1,8 @@
+"""``python -m vlcam``."""
+
+import sys
+
+from vlcam.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

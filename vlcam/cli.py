@@ -1,0 +1,176 @@
+"""The command line. Nothing heavy is imported before a sub-command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+_TRAINERS = {"captioner": "captioning.train_command"}
+"""What ``vlcam train`` can train, and the module with its ``add_arguments`` and ``run``."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code: 0, 1 where something failed, 2 for a wrong command line."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a caption may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
+    args = _parser(argv).parse_args(argv)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has had enough; nor may Python's last flush complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ValueError, OSError) as error:
+        if args.debug:
+            raise
+        _complain(one_line(error))
+        return 1
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vlcam",
+        description="Where an image captioner looked for each word of its caption.",
+        epilog="vlcam COMMAND --help tells more of a command.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    debug = argparse.ArgumentParser(add_help=False)
+    debug.add_argument("--debug", action="store_true", help="show where in the code an error arose")
+
+    def command(name: str, text: str, run: object) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text, parents=[debug])
+        added.set_defaults(run=run)
+        return added
+
+    _explain_arguments(command("explain", "Caption photos and explain each word.", _explain))
+    demo = command("demo", "Explain a handful of bundled scenes, with an index page.", _demo)
+    demo.add_argument("--out", metavar="DIR", type=Path, default=Path("demo"), help="default: demo")
+    command("models", "List the models there are.", _models)
+    command("methods", "List the methods there are.", _methods)
+    scenes = command("scenes", "Write rendered scenes in which everything is known.", _scenes)
+    scenes.add_argument("directory", metavar="DIR", type=Path, help="a new folder")
+    scenes.add_argument("--images", metavar="N", type=int, required=True, help="how many")
+    scenes.add_argument("--seed", metavar="S", type=int, default=0, help="default: 0")
+    train = commands.add_parser("train", help="Train a model.", description="Train a model.")
+    kinds = train.add_subparsers(metavar="|".join(_TRAINERS), required=True)
+    for kind, module in _TRAINERS.items():
+        trainer = kinds.add_parser(kind, parents=[debug], description=f"Train a {kind}.")
+        if list(argv[:2]) == ["train", kind]:  # no other command imports the trainer's package
+            _mount(trainer, module)
+    return parser
+
+
+def _mount(parser: argparse.ArgumentParser, module: str) -> None:
+    trainer = import_module(module)
+    trainer.add_arguments(parser)
+    parser.set_defaults(run=trainer.run)
+
+
+def _explain_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("photos", metavar="PHOTO", nargs="+", help="JPEG, PNG, WebP, ...")
+    parser.add_argument(
+        "--model", metavar="NAME|FILE", default="scenes", help="see vlcam models; default: scenes"
+    )
+    parser.add_argument("--caption", metavar="TEXT", help="explain this one, not the model's own")
+    parser.add_argument(
+        "--method", metavar="NAME", default="grad-cam", help="see vlcam methods; default: grad-cam"
+    )
+    parser.add_argument(
+        "--target",
+        choices=("word", "caption"),
+        default="word",
+        help="a map for each word, or one for the whole caption; default: word",
+    )
+    parser.add_argument("--layer", metavar="NAME", help="the explained layer; default: the model's")
+    parser.add_argument(
+        "--beam", metavar="N", type=_positive, default=1, help="width of the beam; default: 1"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse a caption with words the model does not know"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=Path("explained"),
+        help="a folder for each photo goes in here; default: explained",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from vlcam import methods
+    from vlcam.batch import Asked, explain_photos
+    from vlcam.models import load
+
+    if args.caption is not None and not args.caption.strip():
+        raise ValueError("--caption is empty: give at least one word")
+    methods.get(args.method)  # refused before a model is loaded
+    model = load(args.model, args.layer, kind="captioner")
+    asked = Asked(args.caption, args.method, args.target, args.beam, args.strict)
+    failed = explain_photos(model, args.photos, asked, args.out, _complain, args.debug).failed
+    if failed:
+        _complain(f"{len(failed)} of {len(args.photos)} photos failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from vlcam.batch import demo
+
+    where = demo(args.out, _complain, args.debug)
+    print(f"\nOpen {where} in a browser.")
+    return 0
+
+
+def _models(args: argparse.Namespace) -> int:
+    from vlcam.models import families
+
+    found = families()
+    for family in found:
+        for name, (_, text) in family.bundled.items():
+            print(f"{name:24}{text}")
+    print("Files and folders of these families are recognised by their content:")
+    for family in found:
+        print(f"{family.name:24}{family.kind}: {family.reference}")
+    return 0
+
+
+def _methods(args: argparse.Namespace) -> int:
+    from vlcam.methods import METHODS
+
+    for method in METHODS.values():
+        print(f"{method.name:24}{method.reference}")
+    return 0
+
+
+def _scenes(args: argparse.Namespace) -> int:
+    from vlcam.scenes.write import write
+
+    write(args.directory, images=args.images, seed=args.seed)
+    return 0
+
+
+def _complain(message: str) -> None:
+    print(f"vlcam: {message}", file=sys.stderr)

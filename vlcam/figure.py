@@ -1,0 +1,161 @@
+"""An explanation as one picture: the photo, then a tile a word (Figures 10 and 11 of the paper)."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontEntry, fontManager, get_font
+from PIL import Image
+
+from vlcam.display import (
+    blend,
+    fitted,
+    is_signed,
+    palette,
+    percent,
+    scaling,
+    settings,
+    shown_levels,
+)
+from vlcam.explanation import Explanation
+
+_TILE = 480  # pixels of a tile's longer side
+_WIDTH = 12.0  # inches, of the widest figure
+_TILE_AREA = 4.0  # square inches that a tile would like to have
+_TITLE, _LINE = 0.32, 0.2  # inches above each tile, and of each line of small print
+_GAP = 0.1
+
+
+def draw(explanation: Explanation) -> Figure:
+    """The photo and, for each word, its map over the photo with the word's probability.
+
+    Every map is scaled by itself: colours compare places within one tile, never two tiles.
+    """
+    photo = _shrunk(explanation.image)
+    count = 1 + len(explanation.words)
+    columns, width, height = _layout(count, photo.shape[1] / photo.shape[0])
+    rows = math.ceil(count / columns)
+    page_width = max(4.0, columns * (width + _GAP) + _GAP)
+    heading = _wrapped(explanation.caption, page_width, 13)
+    notes = [_wrapped(line, page_width, 8) for line in _small_print(explanation)]
+    top = 0.25 + 0.24 * (heading.count("\n") + 1)
+    bottom = 0.1 + _LINE * sum(note.count("\n") + 1 for note in notes)
+    page_height = top + rows * (height + _TITLE) + bottom
+    figure = Figure(figsize=(page_width, page_height), dpi=120, facecolor="white")
+    FigureCanvasAgg(figure)
+    _write(figure, 0.5, 1 - 0.12 / page_height, heading, size=13, ha="center", va="top")
+    _write(figure, _GAP / page_width, 0.05 / page_height, "\n".join(notes), size=8, va="bottom")
+    left = (page_width - columns * (width + _GAP) + _GAP) / 2
+    for place in range(count):
+        row, column = divmod(place, columns)
+        x, y = left + column * (width + _GAP), bottom + (rows - 1 - row) * (height + _TITLE)
+        box = (x / page_width, y / page_height, width / page_width, height / page_height)
+        axes = figure.add_axes(box, xticks=[], yticks=[], frame_on=False)
+        name, probability = _tile(axes, explanation, place - 1, photo)
+        above = box[1] + box[3] + 0.05 / page_height
+        room = width - 0.09 * len(probability)
+        _write(figure, box[0], above, _cut(name, room), size=11, weight="bold", va="bottom")
+        right = {"ha": "right", "va": "bottom", "color": "#555555"}
+        _write(figure, box[0] + box[2], above, probability, size=9, **right)
+    return figure
+
+
+def _tile(axes: Axes, explanation: Explanation, index: int, photo: np.ndarray) -> tuple[str, str]:
+    """The photo itself (index -1), or under a word's map; its name and probability."""
+    if index < 0:
+        axes.imshow(photo)
+        return "photo", ""
+    word = explanation.words[index]
+    if word.degenerate:
+        axes.imshow(blend(photo, np.zeros(photo.shape[:2], np.uint8), _VEIL, 1.0))
+        _write(axes, 0.5, 0.5, "no map", size=9, ha="center", va="center", transform=axes.transAxes)
+    else:
+        levels = shown_levels(explanation, index, (photo.shape[0], photo.shape[1]))
+        axes.imshow(blend(photo, levels, palette(is_signed(explanation))))
+    return word.text, percent(word.probability)
+
+
+_VEIL = np.full((256, 4), 235, np.uint8)  # over the photo of a word that has no map
+
+
+def _cut(text: str, inches: float) -> str:
+    """A tile's name, cut to what its width has room for."""
+    room = max(5, int(inches / 0.12))  # of bold characters of 11 points
+    return text if len(text) <= room else text[: room - 1] + "…"
+
+
+def _small_print(explanation: Explanation) -> list[str]:
+    lines = [" · ".join(f"{name}: {value}" for name, value in settings(explanation))]
+    colours = "red: for, blue: against; " if is_signed(explanation) else ""
+    lines.append(f"{colours}{scaling(explanation)}")
+    if explanation.unknown:
+        lines.append(f"not in the model's vocabulary: {', '.join(explanation.unknown)}")
+    return lines
+
+
+def _shrunk(image: np.ndarray) -> np.ndarray:
+    height, width = fitted((image.shape[0], image.shape[1]), _TILE)
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
+
+
+def _layout(count: int, ratio: float) -> tuple[int, float, float]:
+    """Columns, and a tile's width and height in inches, for photos of width / height ``ratio``."""
+    width = min(math.sqrt(_TILE_AREA * ratio), _WIDTH)
+    width = max(width, 1.1)  # room for a word above a tall photo
+    columns = max(1, min(count, int(_WIDTH / width)))
+    columns = math.ceil(count / math.ceil(count / columns))  # rows of even length
+    return columns, width, min(max(width / ratio, 0.3), 6.0)
+
+
+def _wrapped(text: str, inches: float, points: float) -> str:
+    return textwrap.fill(text, max(12, int(inches * 72 / points / 0.55)))
+
+
+def _write(where: Figure | Axes, x: float, y: float, text: str, size: float, **how: Any) -> None:
+    """Text as it stands (no mathematics in dollars), in fonts that have its characters."""
+    text, families = _drawable(text)
+    if len(families) > 1:
+        how.pop("weight", None)  # the others rarely have a bold face
+    where.text(x, y, text, fontsize=size, family=families, parse_math=False, usetex=False, **how)
+
+
+_BASE = "DejaVu Sans"  # comes with matplotlib
+
+
+@lru_cache(maxsize=256)
+def _drawable(text: str) -> tuple[str, list[str]]:
+    """The text with what no installed font can draw replaced by a box, and the fonts it needs."""
+    base = next(entry for entry in fontManager.ttflist if _plain(entry) and entry.name == _BASE)
+    families = [base]
+    drawn = []
+    for letter in text:
+        if letter != "\n" and not any(_has(entry, letter) for entry in families):
+            found = next((e for e in fontManager.ttflist if _plain(e) and _has(e, letter)), None)
+            if found is None:
+                letter = "\N{WHITE SQUARE}"
+            else:
+                families.append(found)
+        drawn.append(letter)
+    return "".join(drawn), [entry.name for entry in families]
+
+
+def _plain(entry: FontEntry) -> bool:
+    """A regular face; "Last Resort" has a placeholder for every character and draws none."""
+    regular = entry.style == "normal" and str(entry.weight) in ("400", "normal", "regular")
+    return regular and not entry.name.startswith("Last Resort")
+
+
+def _has(entry: FontEntry, letter: str) -> bool:
+    return ord(letter) in _letters(entry.fname)
+
+
+@lru_cache(maxsize=64)
+def _letters(path: str) -> frozenset[int]:
+    return frozenset(get_font(path).get_charmap())

@@ -1,0 +1,281 @@
+"""How well maps agree with where things are: the pointing game and the box ratio.
+
+Pure functions on arrays at one resolution, (H, W), rows first; pixel (x, y) of a picture spans
+x ... x + 1 and y ... y + 1 in box coordinates, its centre being at (x + 0.5, y + 0.5).
+
+What cannot be measured is never dropped in silence: a degenerate map is a miss where one points
+and says no more than a uniform one where ratios are taken; boxes without an inside or an outside
+are counted.
+Every figure here is a sum over items divided by another (:func:`ratio_of_sums`), so one function
+gives all standard errors and intervals, with images, not items, as the independent draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vlcam.geometry import Placement
+
+Mask = NDArray[np.bool_]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom: the edges, in pixels (the first pixel spans 0 ... 1)."""
+
+
+# Pointing
+
+
+def points_at(mask: Mask, point: tuple[int, int], tolerance: float = 0) -> bool:
+    """Whether a point hits a mask (the paper, section 8.1.1: it lies within the segmentation).
+
+    Args:
+        mask: bool (H, W).
+        point: (x, y), a pixel of the picture.
+        tolerance: in pixels: a hit too if some pixel of the mask is *less* than that away, between
+            centres (15 in the pointing game of Zhang et al. 2016); 0: the point itself must be
+            in the mask.
+
+    A degenerate map has no point: its caller counts a miss (see :func:`hit`).
+    """
+    x, y = point
+    if not (0 <= y < mask.shape[0] and 0 <= x < mask.shape[1]):
+        raise ValueError(f"point {point} is outside a picture of {mask.shape[1]} x {mask.shape[0]}")
+    if mask[y, x] or tolerance <= 0:
+        return bool(mask[y, x])
+    reach = int(np.ceil(tolerance))
+    top, left = max(y - reach, 0), max(x - reach, 0)
+    rows, columns = np.nonzero(mask[top : y + reach + 1, left : x + reach + 1])
+    distances = (rows + top - y) ** 2 + (columns + left - x) ** 2
+    return bool((distances < tolerance**2).any())
+
+
+def hit(mask: Mask, point: tuple[int, int], degenerate: bool, tolerance: float = 0) -> bool:
+    """:func:`points_at` for a map's peak as :func:`vlcam.geometry.peak` gives it."""
+    return not degenerate and points_at(mask, point, tolerance)
+
+
+def near(mask: Mask, tolerance: float) -> Mask:
+    """The pixels from which :func:`points_at` would hit; their share is a random point's chance."""
+    reach = int(np.ceil(tolerance)) - 1
+    if reach < 1 or not mask.any():
+        return mask.copy()
+    height, width = mask.shape
+    # Along each row a disc is a run: widen the mask by its half length, shift by its row, unite.
+    before = np.concatenate([np.zeros((height, 1), np.int64), np.cumsum(mask, axis=1)], axis=1)
+    columns = np.arange(width)
+    united = mask.copy()
+    for dy in range(-min(reach, height - 1), min(reach, height - 1) + 1):
+        half = int(np.ceil(np.sqrt(tolerance**2 - dy**2))) - 1
+        stop = np.minimum(columns + half + 1, width)
+        wide = before[:, stop] > before[:, np.maximum(columns - half, 0)]
+        united[max(dy, 0) : height + min(dy, 0)] |= wide[max(-dy, 0) : height - max(dy, 0)]
+    return united
+
+
+def centre(size: tuple[int, int]) -> tuple[int, int]:
+    """The middle pixel (x, y) of a picture of (height, width): the baseline without any model."""
+    return size[1] // 2, size[0] // 2
+
+
+# Boxes
+
+
+def box_mask(box: Box, size: tuple[int, int]) -> Mask:
+    """The pixels of a picture of (height, width) whose centres lie in a box; what lies outside the
+    picture is cut off."""
+    left, top, right, bottom = box
+    xs, ys = np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5
+    return np.outer((ys >= top) & (ys < bottom), (xs >= left) & (xs < right))
+
+
+def box_in_input(box: Box, placement: Placement) -> Box:
+    """A box given in photo pixels, in pixels of the model's input."""
+    left, top, right, bottom = box
+    # Placement counts from pixel centres, boxes from edges: half a pixel apart.
+    y0, x0 = placement.to_input(top - 0.5, left - 0.5)
+    y1, x1 = placement.to_input(bottom - 0.5, right - 0.5)
+    return x0 + 0.5, y0 + 0.5, x1 + 0.5, y1 + 0.5
+
+
+BoxStatus = Literal["measured", "degenerate map", "empty box", "whole picture", "nothing outside"]
+
+
+@dataclass(frozen=True)
+class BoxMeans:
+    """Means of a map inside and outside a box, the map's own mean being 1.
+
+    ``status`` says what is the matter where an item has no ratio. ``nothing outside``: the mean
+    outside is 0. ``degenerate map``: both means are 1, those of the uniform map, as it favours no
+    place either. The other two have no means (both 0).
+    """
+
+    inside: float
+    outside: float
+    status: BoxStatus
+
+    @property
+    def ratio(self) -> float | None:
+        """The paper's ratio of section 8.1, where there is one."""
+        return self.inside / self.outside if self.status == "measured" else None
+
+
+def box_means(values: ArrayLike, inside: Mask) -> BoxMeans:
+    """Means of a map inside and outside of a box, after scaling the map to a mean of 1.
+
+    Args:
+        values: a map without negative values, (H, W).
+        inside: bool (H, W), see :func:`box_mask`. A union of boxes will do.
+
+    Raises:
+        ValueError: shapes differ, or a value is negative (a ratio says nothing then).
+    """
+    found = np.asarray(values, dtype=np.float64)
+    if found.shape != inside.shape:
+        raise ValueError(f"a map of {found.shape} does not fit a box's mask of {inside.shape}")
+    pixels = int(inside.sum())
+    if pixels == 0:
+        return BoxMeans(0.0, 0.0, "empty box")
+    if pixels == inside.size:
+        return BoxMeans(0.0, 0.0, "whole picture")
+    if not np.isfinite(found).all() or found.min() == found.max():
+        return BoxMeans(1.0, 1.0, "degenerate map")
+    if found.min() < 0:
+        raise ValueError("the box ratio needs a map without negative values")
+    found = found / found.mean()
+    mass = float(found[inside].sum())
+    # Summed, not subtracted: an outside of exactly zero must come out as zero.
+    rest = float(found[~inside].sum())
+    status: BoxStatus = "measured" if rest > 0 else "nothing outside"
+    return BoxMeans(mass / pixels, rest / (inside.size - pixels), status)
+
+
+# Figures with their uncertainty
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure over items.
+
+    Attributes:
+        value: the figure; nan where no item could be measured.
+        error: its standard error, images being drawn at random (items of one image are not
+            independent).
+        item_error: its standard error if each item were drawn by itself, as papers report it.
+        interval: bounds of the bootstrap's 95 %, over images.
+        items, images: how many went in.
+    """
+
+    value: float
+    error: float
+    item_error: float
+    interval: tuple[float, float]
+    items: int
+    images: int
+
+
+def ratio_of_sums(
+    above: Sequence[float],
+    below: Sequence[float],
+    images: Sequence[Hashable],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """``sum(above) / sum(below)`` over items, and how sure it is.
+
+    Args:
+        above, below: of each item. All ones below gives a mean.
+        images: which image each item is of.
+        resamples: of the bootstrap, which draws images with replacement.
+
+    Raises:
+        ValueError: the lengths differ.
+    """
+    if not len(above) == len(below) == len(images):
+        raise ValueError(f"{len(above)} above, {len(below)} below and {len(images)} images differ")
+    tops, bottoms = np.asarray(above, np.float64), np.asarray(below, np.float64)
+    if bottoms.sum() == 0:
+        return Estimate(np.nan, np.nan, np.nan, (np.nan, np.nan), len(tops), len(set(images)))
+    numbers = {image: number for number, image in enumerate(dict.fromkeys(images))}
+    which = [numbers[image] for image in images]
+    top = np.bincount(which, tops)
+    bottom = np.bincount(which, bottoms)
+    value = tops.sum() / bottoms.sum()
+    weights = np.random.default_rng(seed).multinomial(
+        len(top), np.full(len(top), 1 / len(top)), resamples
+    )
+    drawn = weights @ bottom
+    estimates = (weights @ top)[drawn > 0] / drawn[drawn > 0]
+    low, high = np.quantile(estimates, (0.025, 0.975))
+    return Estimate(
+        float(value),
+        _standard_error(top, bottom),
+        _standard_error(tops, bottoms),
+        (float(low), float(high)),
+        len(tops),
+        len(top),
+    )
+
+
+def mean(values: Sequence[float], images: Sequence[Hashable], resamples: int = 1000) -> Estimate:
+    """The mean over items, and how sure it is. Hits as 0 and 1 give a share."""
+    return ratio_of_sums(values, np.ones(len(values)).tolist(), images, resamples)
+
+
+def mean_by_class(values: Sequence[float], classes: Sequence[Hashable]) -> float:
+    """The mean over classes of each class's mean (the pointing game's macro average)."""
+    groups: dict[Hashable, list[float]] = {}
+    for value, name in zip(values, classes, strict=True):
+        groups.setdefault(name, []).append(value)
+    return float(np.mean([np.mean(group) for group in groups.values()])) if groups else np.nan
+
+
+@dataclass(frozen=True)
+class BoxRatio:
+    """The box ratio over items in two aggregates, and what could not be measured.
+
+    Attributes:
+        mean_of_ratios: the paper's (section 8.1): the mean of the items' ratios. One item with next
+            to nothing outside its box can make it anything.
+        ratio_of_means: the mean of the means inside, divided by the mean of the means outside, each
+            map scaled to a mean of 1 first, so that no item counts for more because its map is
+            bright, and one without anything outside adds 0 below instead of dividing by it.
+            Degenerate maps count as uniform ones.
+        heaviest: the greatest share that a single item has in the sum inside, 0 ... 1; the ratio of
+            means would move by about that much without it.
+        statuses: number of items by status (:data:`BoxStatus`).
+    """
+
+    mean_of_ratios: Estimate
+    ratio_of_means: Estimate
+    heaviest: float
+    statuses: Mapping[BoxStatus, int]
+
+
+def box_ratio(items: Sequence[BoxMeans], images: Sequence[Hashable]) -> BoxRatio:
+    """The box ratio over items, and the images they are of."""
+    pairs = list(zip(items, images, strict=True))
+    ratios = [(item.ratio, image) for item, image in pairs if item.ratio is not None]
+    means = [pair for pair in pairs if pair[0].status not in ("empty box", "whole picture")]
+    inside = [item.inside for item, _ in means]
+    statuses: dict[BoxStatus, int] = {}
+    for item in items:
+        statuses[item.status] = statuses.get(item.status, 0) + 1
+    return BoxRatio(
+        mean([ratio for ratio, _ in ratios], [image for _, image in ratios]),
+        ratio_of_sums(inside, [item.outside for item, _ in means], [image for _, image in means]),
+        max(inside) / sum(inside) if inside and sum(inside) > 0 else 0.0,
+        statuses,
+    )
+
+
+def _standard_error(top: np.ndarray, bottom: np.ndarray) -> float:
+    """Of sum(top) / sum(bottom), draws being the entries: by linearisation."""
+    count = len(top)
+    if count < 2:
+        return np.nan
+    residuals = top - top.sum() / bottom.sum() * bottom
+    return float(np.sqrt(count / (count - 1) * (residuals**2).sum()) / abs(bottom.sum()))

@@ -1,0 +1,253 @@
+"""An explanation as a web page: one file that needs no network, no server and no other file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import PurePath
+from string import Template
+
+import numpy as np
+from PIL import Image
+
+from vlcam.display import (
+    OPACITY,
+    at_pixels,
+    blend,
+    fitted,
+    is_signed,
+    palette,
+    percent,
+    scaling,
+    settings,
+    shown_levels,
+)
+from vlcam.explanation import Explanation, Word
+
+_PHOTO, _PHOTO_BYTES = 1280, 500_000  # the photo's longer side in pixels, its size in the page
+_MAP_SIDES, _MAP_BYTES = (400, 280, 200, 120), 550_000  # of each map, and of all maps' files
+_WIDE = 1.8  # width / height from which the words go below the photo on any screen
+
+
+def page(explanation: Explanation) -> str:
+    """A self-contained page: hover over, tap or walk to a word, see its map over the photo."""
+    height, width = explanation.image.shape[:2]
+    signed = is_signed(explanation)
+    script = _asset("page.js")
+    style = f"{_asset('page.css')}:root {{ --ratio: {width / height:.6f}; }}\n"
+    notes = [f"{scaling(explanation).capitalize()}: colours compare places, not words."]
+    if explanation.unknown:
+        notes.append("Greyed words are not in the model's vocabulary.")
+    name = PurePath(explanation.photo).name
+    return Template(_asset("page.html")).substitute(
+        policy=_policy(style, script),
+        style=style,
+        script=script,
+        shape="wide" if width / height >= _WIDE else "",
+        title=escape(f"{explanation.caption} - vlcam"),
+        photo_name=escape(name),
+        photo=_jpeg(explanation.image, _PHOTO, _PHOTO_BYTES),
+        width=width,
+        height=height,
+        opacity=OPACITY,
+        percent_opacity=round(100 * OPACITY),
+        maps=_maps(explanation),
+        peaks=_peaks(explanation.words, 0.025 * math.sqrt(width * height)),
+        words="\n".join(_words(explanation)),
+        legend=_coloured(np.arange(256, dtype=np.uint8)[None], palette(signed)),
+        low="against" if signed else "no support",
+        high="for" if signed else "most support",
+        note=escape(" ".join(notes)),
+        settings=_settings([("photo", name), *settings(explanation)]),
+    )
+
+
+def notebook(explanation: Explanation) -> str:
+    """The page in a frame of its own, so that any number of them fit in one notebook."""
+    ratio = explanation.image.shape[1] / explanation.image.shape[0]
+    return (
+        f'<iframe srcdoc="{escape(page(explanation))}" sandbox="allow-scripts" width="100%"'
+        f' height="{900 if ratio < _WIDE else 640}" loading="lazy"'
+        f' title="{escape(explanation.caption)}" style="border: 0"></iframe>'
+    )
+
+
+def index(entries: Sequence[tuple[Explanation, str]]) -> str:
+    """A page of cards, one for each explanation and the address of its page."""
+    style = _asset("page.css")
+    cards = "\n".join(_card(explanation, address) for explanation, address in entries)
+    policy = _policy(style, "")
+    return Template(_asset("index.html")).substitute(policy=policy, style=style, cards=cards)
+
+
+def sentence(explanation: Explanation) -> list[tuple[str, int | None]]:
+    """The caption's words in order: each explained one with its index, each unknown with None."""
+    caption = explanation.caption.casefold()
+    known, unknown = list(explanation.words), list(explanation.unknown)
+    found: list[tuple[str, int | None]] = []
+    at = 0
+    while len(found) < len(known) + len(unknown):
+        index = sum(1 for _, i in found if i is not None)
+        rest = unknown[len(found) - index :]
+        next_known = _find(caption, known[index].text, at) if index < len(known) else _NOWHERE
+        next_unknown = _find(caption, rest[0], at) if rest else _NOWHERE
+        if rest and (index == len(known) or next_unknown < next_known):
+            text, which, start = rest[0], None, next_unknown
+        else:
+            text, which, start = known[index].text, index, next_known
+        found.append((text, which))
+        at = start + len(text.casefold()) if start < _NOWHERE else at
+    return found
+
+
+_NOWHERE = 10**9
+
+
+def _find(caption: str, text: str, at: int) -> int:
+    place = caption.find(text.casefold(), at)
+    return _NOWHERE if place < 0 else place
+
+
+def _words(explanation: Explanation) -> Iterable[str]:
+    for text, which in sentence(explanation):
+        if which is None:
+            yield (
+                '<span class="unknown" title="not in the model&#x27;s vocabulary, so it has no'
+                f' probability and no map"><span class="text">{escape(text)}</span>'
+                f'{_bar(0)}<span class="percent">unknown</span></span>'
+            )
+        else:
+            word = explanation.words[which]
+            kind = "word degenerate" if word.degenerate else "word"
+            yield (
+                f'<button type="button" class="{kind}" aria-pressed="false"'
+                f' data-says="{escape(_says(word))}"><span class="text">{escape(text)}</span>'
+                f"{_bar(word.probability)}"
+                f'<span class="percent">{escape(percent(word.probability))}</span></button>'
+            )
+
+
+def _says(word: Word) -> str:
+    chance = f"probability {percent(word.probability)}"
+    if word.degenerate:
+        return f"{chance} · no map: nothing in the photo stands out for this word"
+    return f"{chance} · peak at x {word.peak[0]}, y {word.peak[1]}"
+
+
+def _bar(probability: float) -> str:
+    return (
+        '<svg class="bar" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="track" width="100" height="4"/>'
+        f'<rect class="fill" width="{100 * probability:.2f}" height="4"/></svg>'
+    )
+
+
+def _maps(explanation: Explanation) -> str:
+    """The maps as hidden images over the photo, as large as they may be together."""
+    height, width = explanation.image.shape[:2]
+    chosen = [i for i, word in enumerate(explanation.words) if not word.degenerate]
+    for side in _MAP_SIDES:
+        size = fitted((height, width), side)
+        images = [_map(explanation, index, size) for index in chosen]
+        if sum(map(len, images)) <= _MAP_BYTES:
+            break
+    return "\n".join(
+        f'<image class="map" data-word="{index}" hidden="" href="{image}" width="{width}"'
+        f' height="{height}" preserveAspectRatio="none"/>'
+        for index, image in zip(chosen, images, strict=True)
+    )
+
+
+def _map(explanation: Explanation, index: int, size: tuple[int, int]) -> str:
+    levels = shown_levels(explanation, index, size)
+    if at_pixels(explanation):
+        levels = levels // 8 * 8 + levels // 32  # 32 of the 256 levels: noise hardly compresses
+    return _coloured(levels, palette(is_signed(explanation)))
+
+
+def _peaks(words: Iterable[Word], radius: float) -> str:
+    circle = '<circle cx="{x}" cy="{y}" r="{r:.3f}"/>'
+    return "\n".join(
+        f'<g class="peak" data-word="{index}" hidden="">'
+        f"{2 * circle.format(x=word.peak[0] + 0.5, y=word.peak[1] + 0.5, r=radius)}</g>"
+        for index, word in enumerate(words)
+        if not word.degenerate
+    )
+
+
+def _settings(pairs: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
+
+
+def _card(explanation: Explanation, address: str) -> str:
+    size = fitted((explanation.image.shape[0], explanation.image.shape[1]), 360)
+    photo = Image.fromarray(explanation.image).resize((size[1], size[0]), Image.Resampling.BOX)
+    pictures = {f"The photo {PurePath(explanation.photo).name}": np.asarray(photo)}
+    small_print = f"{explanation.model} · {explanation.method}"
+    # The last word that has a map, as most captions end with something that can be seen.
+    told = max((i for i, word in enumerate(explanation.words) if not word.degenerate), default=None)
+    if told is not None:
+        colours, levels = palette(is_signed(explanation)), shown_levels(explanation, told, size)
+        text = f"the map of “{explanation.words[told].text}”"
+        pictures[f"The same under {text}"] = blend(np.asarray(photo), levels, colours)
+        small_print = f"right: {text} · {small_print}"
+    images = "".join(
+        f'<img src="{_jpeg(picture, 360, 60_000)}" alt="{escape(alternative)}">'
+        for alternative, picture in pictures.items()
+    )
+    return (
+        f'<li><a class="card" href="{escape(address)}"><span class="two">{images}</span>'
+        f'<p dir="auto">{escape(explanation.caption)}</p>'
+        f"<small>{escape(small_print)}</small></a></li>"
+    )
+
+
+def _coloured(levels: np.ndarray, colours: np.ndarray) -> str:
+    """Indices (h, w) into colours (256, 4) as the address of a PNG that holds both."""
+    image = Image.frombytes("P", (levels.shape[1], levels.shape[0]), levels.tobytes())
+    image.putpalette(colours.tobytes(), "RGBA")
+    return _data(image, "png")
+
+
+def _jpeg(image: np.ndarray, longest: int, most: int) -> str:
+    """A photo as the address of a JPEG of at most ``longest`` pixels a side and ``most`` bytes."""
+    height, width = fitted((image.shape[0], image.shape[1]), longest)
+    small = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+    for quality in (88, 75, 60, 40):
+        address = _data(small, "jpeg", quality=quality)
+        if len(address) <= most:
+            break
+    return address
+
+
+def _data(image: Image.Image, kind: str, **how: int) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **how)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _asset(name: str) -> str:
+    return files("vlcam").joinpath(name).read_text("utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Content security: nothing from anywhere, and only the very style and script of the page."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "img-src data:",
+            f"style-src '{_digest(style)}'",
+            f"script-src '{_digest(script)}'",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,0 +1,255 @@
+"""Scenes on disk, in the official formats of COCO, Visual Genome, VQA v2 and VQA-HAT.
+
+::
+
+    DIR/images/000000000001.jpg ...           the photos; image ids count from 1
+    DIR/annotations/instances.json            COCO instances: compressed RLE of the visible pixels
+    DIR/annotations/captions.json             COCO captions, 5 per image
+    DIR/annotations/region_descriptions.json  Visual Genome, at least 5 per image
+    DIR/annotations/questions.json            VQA v2, up to 5 per image
+    DIR/annotations/annotations.json          VQA v2: 10 answers to each question (simulated)
+    DIR/attention/QUESTION_ID_K.png           VQA-HAT's names, K = 1, 2, 3 (simulated): 3 viewers'
+                                              maps, photo size, for one question per image
+
+Each ``file_name`` is the bare name within ``DIR/images``, as in COCO, where it is the name within
+``val2017``: a reader of COCO that is told these folders reads scenes as they are. Every ``info``
+carries the seed (Visual Genome's file has no place for one); the same seed gives the same bytes,
+whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as rle
+from tqdm import tqdm
+
+from vlcam.scenes.attention import VIEWERS, attention
+from vlcam.scenes.questions import Question, questions
+from vlcam.scenes.scene import Item, Scene, scene
+from vlcam.scenes.text import captions, generator, pick, regions
+from vlcam.scenes.things import THINGS
+
+Record = dict[str, Any]
+
+ATTENTION_README = """\
+# Simulated attention maps
+
+These maps have the names and the form of VQA-HAT's (`{question_id}_{k}.png`, 8-bit grey, the
+photo's size), but no human made them: `vlcam.scenes.attention` drew strokes about the things that
+show the answer. Use them to check a protocol, never as evidence about people.
+"""
+
+
+def write(directory: Path, images: int, seed: int, workers: int | None = None) -> None:
+    """Write the first ``images`` scenes of a seed to a new directory (see above for its layout).
+
+    ``workers`` is the number of processes, by default one for each core. Raises ValueError where
+    the directory already holds something, or for a number out of range; an interrupted run leaves
+    nothing behind.
+    """
+    if images < 1 or seed < 0 or (workers is not None and workers < 1):
+        raise ValueError(
+            f"images and workers must be at least 1 and seed at least 0, "
+            f"got images={images}, seed={seed}, workers={workers}"
+        )
+    with appearing(Path(directory)) as draft:
+        (draft / "images").mkdir()
+        (draft / "annotations").mkdir()
+        (draft / "attention").mkdir()
+        (draft / "attention" / "README.md").write_text(ATTENTION_README, encoding="utf-8")
+        records = list(
+            tqdm(rendered(draft, images, seed, workers or os.cpu_count() or 1), "scenes", images)
+        )
+        for name, content in documents(records, seed).items():
+            text = json.dumps(content, separators=(",", ":"))
+            (draft / "annotations" / name).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def appearing(directory: Path) -> Iterator[Path]:
+    """A draft folder beside the directory that takes its name when all went well."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ValueError(f"{directory} already exists and is not empty: name a new directory")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        yield draft
+        draft.chmod(0o755)
+        draft.replace(directory)
+    except BaseException:
+        shutil.rmtree(draft)
+        raise
+
+
+def rendered(directory: Path, images: int, seed: int, workers: int) -> Iterator[Record]:
+    """Write all photos; yields each scene's record, in order."""
+    work = partial(render, directory, seed)
+    if workers == 1:
+        yield from map(work, range(images))
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap(work, range(images), chunksize=8)
+
+
+def render(directory: Path, seed: int, index: int) -> Record:
+    """Write one scene's photo; returns its entries in each of the files."""
+    one = scene(seed, index)
+    image_id = index + 1
+    image = image_entry(one, image_id)
+    one.photo.save(directory / "images" / image["file_name"], quality=93, subsampling=0)
+    asked = questions(one)
+    write_attention(directory / "attention", one, asked, image_id)
+    return {
+        "image": image,
+        "instances": [
+            instance_entry(item, image_id, number) for number, item in enumerate(one.items, start=1)
+        ],
+        "captions": [
+            {"id": image_id * 100 + number, "image_id": image_id, "caption": caption}
+            for number, caption in enumerate(captions(one), start=1)
+        ],
+        "regions": region_entries(one, image_id),
+        "questions": [
+            {"question_id": question_id, "image_id": image_id, "question": question.text}
+            for question_id, question in identified(asked, image_id)
+        ],
+        "answers": answer_entries(one, asked, image_id),
+    }
+
+
+def image_entry(one: Scene, image_id: int) -> Record:
+    height, width = one.pixels.shape[:2]
+    return {
+        "id": image_id,
+        "file_name": f"{image_id:012d}.jpg",
+        "height": height,
+        "width": width,
+        "license": 1,
+    }
+
+
+def instance_entry(item: Item, image_id: int, number: int) -> Record:
+    encoded = rle.encode(np.asfortranarray(item.mask, dtype=np.uint8))
+    return {
+        "id": image_id * 100 + number,
+        "image_id": image_id,
+        "category_id": item.thing.id,
+        "bbox": [float(value) for value in item.box],
+        "area": float(item.area),
+        "iscrowd": 0,
+        "segmentation": {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")},
+    }
+
+
+def region_entries(one: Scene, image_id: int) -> list[Record]:
+    return [
+        {
+            "region_id": image_id * 100 + number,
+            "image_id": image_id,
+            **dict(zip(("x", "y", "width", "height"), region.item.box, strict=True)),
+            "phrase": region.phrase,
+        }
+        for number, region in enumerate(regions(one), start=1)
+    ]
+
+
+def identified(asked: Sequence[Question], image_id: int) -> Iterable[tuple[int, Question]]:
+    """Questions with their ids."""
+    return enumerate(asked, start=image_id * 1000)
+
+
+def answer_entries(one: Scene, asked: Sequence[Question], image_id: int) -> list[Record]:
+    rng = generator(one, 4)
+    return [
+        {
+            "question_id": question_id,
+            "image_id": image_id,
+            "question_type": question.type,
+            "answer_type": question.answer_type,
+            "multiple_choice_answer": question.answer,
+            "answers": [
+                {
+                    "answer_id": number,
+                    "answer": answer,
+                    "answer_confidence": "yes" if rng.random() < 0.85 else "maybe",
+                }
+                for number, answer in enumerate(question.answers(rng), start=1)
+            ],
+        }
+        for question_id, question in identified(asked, image_id)
+    ]
+
+
+def write_attention(directory: Path, one: Scene, asked: Sequence[Question], image_id: int) -> None:
+    """Three viewers' maps for one of the questions whose answer can be seen, if there is one."""
+    rng = generator(one, 5)
+    visible = [pair for pair in identified(asked, image_id) if pair[1].items]
+    if visible:
+        question_id, question = pick(visible, rng)
+        for viewer in range(1, VIEWERS + 1):
+            picture = Image.fromarray(attention(question.items, rng))
+            picture.save(directory / f"{question_id}_{viewer}.png", compress_level=3)
+
+
+def documents(records: list[Record], seed: int) -> dict[str, Any]:
+    """The annotation files' names and contents."""
+    info = {
+        "description": "Rendered scenes with exact ground truth (vlcam)",
+        "version": "1",
+        "seed": seed,
+        "images": len(records),
+    }
+    common = {
+        "info": info,
+        "licenses": [{"id": 1, "name": "MIT License", "url": "https://opensource.org/license/mit"}],
+        "images": [record["image"] for record in records],
+    }
+    vqa = {
+        "info": {
+            **info,
+            "answers": "simulated, no people were asked",
+            "attention": "simulated: the maps in attention/ were drawn by a program",
+        },
+        "license": {"name": "MIT License", "url": "https://opensource.org/license/mit"},
+        "task_type": "Open-Ended",
+        "data_type": "scenes",
+        "data_subtype": f"seed{seed}",
+    }
+    categories = [
+        {"supercategory": thing.supercategory, "id": thing.id, "name": thing.name}
+        for thing in THINGS
+    ]
+    return {
+        "instances.json": {
+            **common,
+            "annotations": [one for record in records for one in record["instances"]],
+            "categories": categories,
+        },
+        "captions.json": {
+            **common,
+            "annotations": [one for record in records for one in record["captions"]],
+        },
+        "questions.json": {
+            **vqa,
+            "questions": [one for record in records for one in record["questions"]],
+        },
+        "annotations.json": {
+            **vqa,
+            "annotations": [one for record in records for one in record["answers"]],
+        },
+        "region_descriptions.json": [
+            {"id": record["image"]["id"], "regions": record["regions"]} for record in records
+        ],
+    }

@@ -1,0 +1,45 @@
+"""Where a category is in an image, by COCO's instance segmentations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from word_maps.words import categories
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
+
+
+def word_map(coco: COCO, image_id: int, category: str) -> np.ndarray:
+    """The union of all of a category's segmentations in an image, crowds included.
+
+    Args:
+        coco: an ``instances`` file.
+        image_id: one of its images.
+        category: its name in that file (of :func:`categories`, for COCO's own).
+
+    Returns:
+        bool (H, W) of the image's size; all False where the category is not annotated.
+
+    Raises:
+        ValueError: the file has no such image or category.
+    """
+    if image_id not in coco.imgs:
+        raise ValueError(f"image {image_id} is not in the instances file")
+    ids = [number for number, entry in coco.cats.items() if entry["name"] == category]
+    if not ids:
+        hint = "" if category in categories() else ", nor is it one of COCO's"
+        raise ValueError(f"category {category!r} is not in the instances file{hint}")
+    image = coco.imgs[image_id]
+    union = np.zeros((image["height"], image["width"]), dtype=bool)
+    for annotation in coco.imgToAnns[image_id]:
+        if annotation["category_id"] in ids:
+            union |= coco.annToMask(annotation).astype(bool)
+    return union
+
+
+def present(coco: COCO, image_id: int) -> set[str]:
+    """Names of the categories annotated in an image."""
+    return {coco.cats[entry["category_id"]]["name"] for entry in coco.imgToAnns[image_id]}
