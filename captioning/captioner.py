@@ -78,7 +78,9 @@ class Captioner(Adapter):
         """
         words = self.generate(features, beam)
         if not words:
-            raise ValueError(f"{self.name} wrote an empty caption; give one with a caption of yours")
+            raise ValueError(
+                f"{self.name} wrote an empty caption; give one with a caption of yours"
+            )
         return _reading(" ".join(word.text for word in words), words)
 
     def decode(

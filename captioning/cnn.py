@@ -166,7 +166,7 @@ class Encoder(nn.Module):
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a safetensors or ``weights_only`` torch file; ValueError if it is not."""
+    """Tensors by name from a safetensors or ``weights_only`` torch file; else ValueError."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
@@ -296,7 +296,9 @@ def _shapes(
             fx.GraphModule(net.eval(), probe), tensors, (pixels,), strict=False
         )
     except RuntimeError as error:
-        raise ValueError(f"CNN {name} does not take {size[0]} x {size[1]} pixels: {error}") from None
+        raise ValueError(
+            f"CNN {name} does not take {size[0]} x {size[1]} pixels: {error}"
+        ) from None
     finally:
         net.train(was_training)
     return [value.shape for value in values], feature.shape
@@ -315,9 +317,9 @@ def _before_pooling(
         pools = node.target is functional.adaptive_avg_pool2d or (
             node.op == "call_module" and isinstance(net.get_submodule(str(node.target)), pooling)
         )
-        if not pools and layer.name not in trunk:
-            if not (ends and calls[ends[-1]][0] is node):  # names of one node: outermost first
-                ends.append(layer.name)
+        named = bool(ends) and calls[ends[-1]][0] is node  # names of one node: outermost first
+        if not pools and layer.name not in trunk and not named:
+            ends.append(layer.name)
     return ends[-1]
 
 
@@ -330,7 +332,7 @@ def _part(
 ) -> nn.Module:
     """The network from the pixels to one node, or from that node's value to the feature."""
     part = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
+    copies: dict[Any, fx.Node] = {}
     if since is not None:
         # A copy, lest an in-place operation behind the seam writes into the caller's maps.
         copies[since] = part.call_function(torch.clone, (part.placeholder("maps"),))

@@ -95,7 +95,7 @@ def _read_coco(folder: Path) -> dict[str, list[Example]]:
         photos = folder / split if split and (folder / split).is_dir() else folder / "images"
         splits.setdefault(name, []).extend(_coco_examples(path, photos))
     if "train" not in splits:
-        splits["train"] = splits.pop("val", None) or splits.pop("test")
+        splits["train"] = splits.pop("val" if "val" in splits else "test")
     return splits
 
 
@@ -130,5 +130,3 @@ def _examples(
     if not examples:
         raise ValueError(f"{source}: no captioned photo")
     return examples
-
-

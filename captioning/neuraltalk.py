@@ -135,8 +135,12 @@ class NeuralTalk(nn.Module):
         dropped = functional.dropout(outputs[:, 0], self.config.dropout_output, self.training)
         return self.logits(dropped).log_softmax(dim=1), state
 
-    def write(self, feature: Tensor, beams: int = 1, length_power: float = 0.0) -> list[Caption]:
-        """A caption for each image feature (N, F); never with ``UNK``."""
+    def write(self, feature: Tensor, beams: int = 1, length_power: float = 0.7) -> list[Caption]:
+        """A caption for each image feature (N, F); never with ``UNK``.
+
+        Compared by plain log-probability (``length_power`` 0) a beam search prefers captions of
+        three words; 0.7 was best on Flickr8k's validation photos.
+        """
         how = Search(beams, length_power=length_power, forbidden=(self.config.vocabulary.unknown,))
         with torch.no_grad():
             return search(self.step, self.start(feature), len(feature), how, row_dim=1)
@@ -166,7 +170,9 @@ def load(path: Path) -> NeuralTalk:
     folder = path if path.is_dir() else path.parent
     config_path, weights_path = folder / CONFIG, folder / WEIGHTS
     if not config_path.is_file():
-        raise ValueError(f"{config_path}: no such file; a captioner is a folder with it and {WEIGHTS}")
+        raise ValueError(
+            f"{config_path}: no such file; a captioner is a folder with it and {WEIGHTS}"
+        )
     try:
         config = Config.from_json(json.loads(config_path.read_text("utf-8")))
         model = NeuralTalk(config)

@@ -48,10 +48,10 @@ class Photos:
     def _decode(self, paths: Sequence[Path], file: Path) -> None:
         shape = (len(paths), *self.preprocess.size, 3)
         out = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+        starts = range(0, len(paths), _BATCH)
         with ThreadPoolExecutor() as pool:
-            pictures = pool.map(self._picture, paths, buffersize=4 * _BATCH)
-            for i, picture in enumerate(tqdm(pictures, "photos", len(paths), unit="photo")):
-                out[i] = picture
+            for i in tqdm(starts, "photos", unit="photo", unit_scale=_BATCH):
+                out[i : i + _BATCH] = list(pool.map(self._picture, paths[i : i + _BATCH]))
         out.flush()
 
     def _picture(self, path: Path) -> np.ndarray:

@@ -25,7 +25,7 @@ _HELP = {
     "reward-epochs": (int, "then self-critical passes over the photos (default 0)"),
     "reward-lr": (float, "their highest learning rate (default 3e-4)"),
     "samples": (int, "captions sampled a photo in them (default 5)"),
-    "beams": (int, "of the final report's beam search (default 3)"),
+    "beams": (int, "of the final report's beam search (default 5)"),
     "seed": (int, "same seed, same machine: same weights (default 0)"),
     "device": (str, "cpu (default) or cuda"),
 }
@@ -47,9 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("finetune", "train the CNN too (else it stays as its weights are)"),
         ("half", "save the captioner in float16"),
     ):
-        parser.add_argument(
-            f"--{name}", action="store_true", help=text, default=argparse.SUPPRESS
-        )
+        parser.add_argument(f"--{name}", action="store_true", help=text, default=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -67,7 +67,7 @@ class Training:
     reward_epochs: int = 0
     reward_lr: float = 3e-4
     samples: int = 5
-    beams: int = 3
+    beams: int = 5
     seed: int = 0
     half: bool = False
     device: str = "cpu"
@@ -126,7 +126,7 @@ class _Trainer:
         model = NeuralTalk(config)
         if how.cnn_weights:
             model.encoder.load_weights(Path(how.cnn_weights))
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.cache = self.out / "cache"
         self.photos = {
             name: Photos([example.photo for example in examples], preprocess, self.cache)
@@ -182,7 +182,9 @@ class _Trainer:
         torch.manual_seed(how.seed * 1_000_003 + self.epoch + 1)
         rng = np.random.default_rng([how.seed, self.epoch])
         phase = (how.epochs, how.reward_epochs)[rewarding]
-        batches = list(self._photo_batches(rng) if rewarding else self._caption_batches(rng))
+        batches: list[Any] = list(
+            self._photo_batches(rng) if rewarding else self._caption_batches(rng)
+        )
         done = (self.epoch - how.epochs * rewarding) * len(batches)
         values = []
         started = time.perf_counter()

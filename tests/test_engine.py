@@ -234,7 +234,9 @@ def test_a_score_without_gradient_is_refused() -> None:
         model = kind()
         model.module.requires_grad_(False)
         with pytest.raises(ValueError, match=r"does not depend on layer before\.3"):
-            explain_at_layer(model, encode(model, pixels_of(model)), asked(model), METHODS["grad-cam"])
+            explain_at_layer(
+                model, encode(model, pixels_of(model)), asked(model), METHODS["grad-cam"]
+            )
     model = Elsewhere()
     with pytest.raises(ValueError, match="does not depend on layer"):
         explain_at_layer(model, encode(model, pixels_of(model)), asked(model), METHODS["grad-cam"])
@@ -282,6 +284,7 @@ def test_guided_refuses_a_model_without_relu() -> None:
                 explain_at_pixels(model, pixels_of(model), asked(model), METHODS[name])
 
 
+@pytest.mark.filterwarnings("ignore:.*TF32")
 def test_bfloat16_autocast_and_half_precision_maps_are_float32() -> None:
     model = TinyCaptioner(dtype=torch.float32)
     pixels = pixels_of(model).float()

@@ -77,7 +77,9 @@ def test_resnet_at_any_layer(layer: str) -> None:
     net = resnet18(weights=None, num_classes=4).double().eval()
     pixels = torch.randn(1, 3, 64, 64, dtype=torch.float64)
     adapter = ModuleAdapter(net, layer, logits)
-    scores, maps = explain_at_layer(adapter, encode(adapter, pixels), classes(4), METHODS["grad-cam"])
+    scores, maps = explain_at_layer(
+        adapter, encode(adapter, pixels), classes(4), METHODS["grad-cam"]
+    )
     torch.testing.assert_close(scores, net(pixels)[0].detach())
     for target in range(4):
         expected = grad_cam_by_hooks(net, net.get_submodule(layer), pixels, target)

@@ -71,7 +71,9 @@ class TinyCaptioner(Captioner):
 
     def words(self, text: str) -> list[CaptionWord]:
         return [
-            CaptionWord(word, (WORDS.index(word) + 1,) if word in WORDS else (1,), word not in WORDS)
+            CaptionWord(
+                word, (WORDS.index(word) + 1,) if word in WORDS else (1,), word not in WORDS
+            )
             for word in text.lower().split()
         ]
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vlcam.geometry import Grid, Placement
 
 Prompt = Hashable
-"""What a model is asked under: a caption's token ids, a question's. Made and read by its adapter."""
+"""What a model is asked under: a caption's token ids, say. Made and read by its adapter."""
 
 
 @dataclass(frozen=True)

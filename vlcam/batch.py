@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.resources import as_file, files
 from pathlib import Path
 
 from tqdm import tqdm
 
 from vlcam.adapter import Adapter
-from vlcam.display import percent
 from vlcam.explaining import TargetName, explain
 from vlcam.explanation import Explanation
-from vlcam.writing import written
 
 FILES = ("explanation.json", "maps.npz", "figure.png", "page.html")
 

@@ -31,14 +31,18 @@ _FIRST_GUESS = 16  # bytes kept behind the layer for each byte of A, until measu
 _HALF_PRECISION_SCALE = 1024.0  # log-probability gradients underflow float16
 
 
-def encode(adapter: Adapter, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
+def encode(
+    adapter: Adapter, pixels: Tensor, prompts: Sequence[Prompt] | None = None
+) -> FeatureMaps:
     """Feature maps of pixels (B, 3, H, W): one forward pass of the CNN, no autograd graph.
 
     Args:
         prompts: one an image; needed by models whose feature maps depend on the prompt.
     """
     if adapter.encode_reads_prompt and prompts is None:
-        raise ValueError(f"{adapter.name}: the feature maps depend on the prompt, so encode needs it")
+        raise ValueError(
+            f"{adapter.name}: the feature maps depend on the prompt, so encode needs it"
+        )
     with untouched(adapter.module), torch.no_grad():
         features = adapter.encode(_normal(pixels), prompts)
     _check_features(adapter, features, len(pixels))
@@ -67,7 +71,7 @@ def score(
 
 @dataclass(frozen=True)
 class SeamGradients:
-    """A chunk of targets: which (n,), their scores (n,), A and dy/dA (n, K, u, v); at least float32."""
+    """Some targets: which (n,), their scores (n,), A and dy/dA (n, K, u, v), float32 or better."""
 
     targets: range
     scores: Tensor
@@ -111,8 +115,9 @@ def seam_gradients(
             of_targets = torch.tensor([images[i] for i in chunk], device=gradients.device)
             # One term a target is the rule: then rows are targets and nothing needs summing.
             if len(rows) != len(chunk):
-                scores, gradients = _sum_rows(scores, owners, chunk), _sum_rows(
-                    gradients, owners, chunk
+                scores, gradients = (
+                    _sum_rows(scores, owners, chunk),
+                    _sum_rows(gradients, owners, chunk),
                 )
             maps = _at_least_float32(features.maps.index_select(0, of_targets))
             yield SeamGradients(chunk, scores, maps, gradients)
@@ -128,7 +133,7 @@ def explain_at_layer(
     images: Sequence[int] | None = None,
     memory: int = DEFAULT_MEMORY,
 ) -> tuple[Tensor, Tensor]:
-    """Scores (T,) and raw maps (T, u, v), float32 or better, of a method whose maps live at the layer."""
+    """Scores (T,) and raw maps (T, u, v), of a method whose maps live at the layer."""
     assert method.reduce is not None
     scores, maps = [], []
     rule = BackwardRule(method.rule) if method.rule else None
@@ -146,7 +151,7 @@ def explain_at_pixels(
     method: Method,
     memory: int = DEFAULT_MEMORY,
 ) -> tuple[Tensor, Tensor]:
-    """Scores (T,) and raw maps (T, H, W), float32 or better, of a method whose maps live at the pixels.
+    """Scores (T,) and raw maps (T, H, W), of a method whose maps live at the pixels.
 
     One forward pass of the CNN under the method's rule serves all targets; the way back through it
     is walked once a target. The rule acts on every ReLU of the CNN, before the layer and behind
@@ -173,7 +178,9 @@ def explain_at_pixels(
         for start in range(0, len(targets), size):
             part = targets[start : start + size]
             rows = _rows(part, [0] * len(part))
-            values, at_seam, at_rest = _differentiate(adapter, constant, rows, rule, follow_rest=True)
+            values, at_seam, at_rest = _differentiate(
+                adapter, constant, rows, rule, follow_rest=True
+            )
             owners = _owners(rows, values)
             chunk = range(start, start + len(part))
             scores.append(_sum_rows(values, owners, chunk))
@@ -275,8 +282,8 @@ def _read(adapter: Adapter, features: FeatureMaps, rows: Sequence[_Row]) -> Tens
     scores = adapter.decode(features, prompts, (weights != 0).to(device))
     if scores.ndim != 2 or scores.shape[0] != len(rows) or scores.shape[1] < width:
         raise ValueError(
-            f"{adapter.name}: decode gave scores of shape {tuple(scores.shape)} for {len(rows)} rows;"
-            f" expected ({len(rows)}, at least {width})"
+            f"{adapter.name}: decode gave scores of shape {tuple(scores.shape)} for {len(rows)}"
+            f" rows; expected ({len(rows)}, at least {width})"
         )
     scores = _at_least_float32(scores)
     weights = weights.to(device, scores.dtype)
@@ -316,8 +323,8 @@ def _check_features(adapter: Adapter, features: FeatureMaps, images: int) -> Non
 
 def _disconnected(adapter: Adapter) -> str:
     return (
-        f"{adapter.name}: the score does not depend on layer {adapter.layer}; choose a layer between"
-        " the pixels and the score, and a decode without no_grad, detach or argmax"
+        f"{adapter.name}: the score does not depend on layer {adapter.layer}; choose a layer"
+        " between the pixels and the score, and a decode without no_grad, detach or argmax"
     )
 
 
@@ -330,7 +337,7 @@ def _refuse_unseen(adapter: Adapter, rule: BackwardRule | None, where: str) -> N
 
 
 class _RefuseRowMixing(TorchFunctionMode):
-    """Refuses batch normalisation by the batch's own statistics: rows would influence each other."""
+    """Refuses batch normalisation by the batch's own statistics, which mixes rows."""
 
     def __init__(self, adapter: Adapter) -> None:
         super().__init__()

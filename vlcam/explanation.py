@@ -31,7 +31,7 @@ class Word:
         log_probability: of the word given the photo and the words before it (nats).
         probability: its exponential, 0..1.
         peak: (x, y) of the map's greatest value, in photo pixels.
-        degenerate: the map is constant (all-zero included) or not finite, so the peak means nothing.
+        degenerate: the map is constant (all-zero included) or not finite: there is no peak.
     """
 
     text: str
@@ -73,7 +73,7 @@ class Explanation:
     details: dict[str, Any] = field(default_factory=dict)
 
     def photo_map(self, index: int) -> np.ndarray:
-        """Map of word ``index`` at photo size, float32 (H, W): raw values, cells at their centres."""
+        """Map of word ``index`` at photo size, float32 (H, W): raw values."""
         return place(self.maps[index], self.grid, self.placement).cpu().numpy()
 
     def photo_maps(self) -> Iterator[np.ndarray]:
@@ -105,7 +105,9 @@ class Explanation:
         with written(directory / "maps.npz") as path:
             self._write_arrays(path)
         with written(directory / "explanation.json") as path:
-            path.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+            path.write_text(
+                json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", "utf-8"
+            )
 
     def _write_arrays(self, path: Path) -> None:
         height, width = self.image.shape[:2]
@@ -145,7 +147,14 @@ class Explanation:
                 maps, image = torch.from_numpy(arrays["maps"]), arrays["image"]
             if maps.shape != (len(words), *grid.size) or image.shape[:2] != placement.photo_size:
                 raise ValueError("the arrays do not fit explanation.json")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            zipfile.BadZipFile,
+        ) as error:
             raise ValueError(f"{path}: not a saved explanation ({error})") from error
         return cls(
             **texts,

@@ -22,7 +22,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Grid:
-    """Centres of a map's cells in input pixels, (y, x): cell (i, j) at ``offset + stride * (i, j)``.
+    """Centres of a map's cells in input pixels, (y, x): cell (i, j) at ``offset + stride * cell``.
 
     ``size`` is (rows u, columns v).
     """
@@ -107,9 +107,9 @@ def place(maps: Tensor, grid: Grid, placement: Placement) -> Tensor:
         placement: where the input lies in the photo.
 
     Returns:
-        (..., H, W) float32 (float64 stays) on the maps' device, (H, W) the photo's size; bilinear between cell
-        centres, the nearest cells' value beyond the outermost centres, 0 where the photo was
-        cropped away.
+        (..., H, W) float32 (float64 stays) on the maps' device, (H, W) the photo's size;
+        bilinear between cell centres, the nearest cells' value beyond the outermost centres, and
+        0 where the photo was cropped away.
 
     Raises:
         ValueError: the maps' last two sizes are not the grid's.
@@ -143,7 +143,7 @@ def _weights(axis: int, grid: Grid, placement: Placement) -> Tensor:
 def peak(maps: Tensor) -> tuple[list[tuple[int, int]], list[bool]]:
     """The pixel (x, y) of the greatest value of each map, and whether the map is degenerate.
 
-    A map without one greatest region (constant, so also all-zero, or not finite) has no peak to speak
+    A constant map (also an all-zero one) or one that is not finite has no peak to speak
     of: it is marked degenerate, and a metric must count it as a miss, never score its pixel (0, 0).
 
     Args:

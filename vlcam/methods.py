@@ -43,9 +43,7 @@ METHODS: dict[str, Method] = {
             "counterfactual", "counterfactual explanation, eq. 12", "layer", reducers.counterfactual
         ),
         Method("guided-grad-cam", "Guided Grad-CAM, section 3.2", "pixels", _CAM, "guided"),
-        Method(
-            "deconv-grad-cam", "Deconvolution Grad-CAM, section 3.2", "pixels", _CAM, "deconv"
-        ),
+        Method("deconv-grad-cam", "Deconvolution Grad-CAM, section 3.2", "pixels", _CAM, "deconv"),
         Method(
             "guided-backprop",
             "Guided Backpropagation (Springenberg et al. 2015), section 3.2; hardly depends on the"
@@ -58,15 +56,15 @@ METHODS: dict[str, Method] = {
         ),
         Method("gradient", "plain gradient (Simonyan et al. 2014), section 2", "pixels"),
         Method("grad-cam-no-relu", "Table 3: no final ReLU, signed", "layer", reducers.no_relu),
-        Method(
-            "grad-cam-abs", "Table 3: absolute gradients", "layer", reducers.absolute_gradients
-        ),
-        Method(
-            "grad-cam-max-pool", "Table 3: global max pooling", "layer", reducers.max_pooling
-        ),
+        Method("grad-cam-abs", "Table 3: absolute gradients", "layer", reducers.absolute_gradients),
+        Method("grad-cam-max-pool", "Table 3: global max pooling", "layer", reducers.max_pooling),
         Method("grad-cam-guided", "Table 3: guided gradients as weights", "layer", _CAM, "guided"),
         Method(
-            "grad-cam-deconv", "Table 3: deconvolution gradients as weights", "layer", _CAM, "deconv"
+            "grad-cam-deconv",
+            "Table 3: deconvolution gradients as weights",
+            "layer",
+            _CAM,
+            "deconv",
         ),
         Method("hirescam", "HiResCAM (Draelos and Carin 2020)", "layer", reducers.hires_cam),
         Method(

@@ -106,7 +106,7 @@ class _Calls:
             raise ValueError(f"layer {self.layer} gives {shape}; expected one tensor (B, K, u, v)")
         if self.outputs:
             raise ValueError(
-                f"layer {self.layer} runs more than once in a forward pass; choose one that runs once"
+                f"layer {self.layer} runs more than once in a forward pass; choose another"
             )
         self.outputs.append(output)
 

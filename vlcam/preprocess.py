@@ -92,7 +92,10 @@ class Preprocess:
     def from_json(cls, data: dict[str, Any]) -> Preprocess:
         """Inverse of :meth:`to_json`. Raises ValueError for keys or values it does not know."""
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+            values: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
+            }
+            return cls(**values)
         except TypeError as error:
             known = ", ".join(cls.__dataclass_fields__)
             raise ValueError(f"preprocess: {error}; known keys: {known}") from error

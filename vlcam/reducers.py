@@ -62,7 +62,7 @@ def xgrad_cam(maps: Tensor, gradients: Tensor) -> Tensor:
 
 def grad_cam_plus_plus(maps: Tensor, gradients: Tensor) -> Tensor:
     """Grad-CAM++ (Chattopadhay et al. 2018), the score taken through an exponential."""
-    # The coefficients do not change with the gradients' scale but their powers underflow: scale them.
+    # Powers of tiny gradients underflow: take them of gradients scaled to 1.
     unit = gradients / gradients.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-38)
     square, cube = unit.square(), unit**3
     # With g scaled by s, the second term of the denominator carries one power of s more.

@@ -152,7 +152,8 @@ def regions(scene: Scene) -> tuple[Region, ...]:
         number = turn % len(scene.items)
         item = scene.items[number]
         article = pick(("a", "a", "the"), rng)
-        places = where(item) or ("in the photo", "in the picture")
+        # Those of the photo are true of anything: with them every thing has more than five phrases.
+        places = (*where(item), "in the photo", "in the picture")
         phrase = " ".join([describe(item, rng, article, 0.75), *maybe(places, 0.25, rng)])
         found.setdefault((number, phrase), Region(item, phrase))
         turn += 1

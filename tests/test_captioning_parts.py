@@ -1,0 +1,154 @@
+"""Vocabulary, search, BLEU, data readers, split encoders and saved captioners."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from captioning.bleu import bleu
+from captioning.cnn import Encoder
+from captioning.data import read_data
+from captioning.decoding import Search, State, search
+from captioning.neuraltalk import Config, NeuralTalk, load, save
+from captioning.vocabulary import Vocabulary, words_of
+from vlcam.preprocess import Preprocess
+
+
+def test_words_become_tokens_and_back() -> None:
+    vocabulary = Vocabulary.count([words_of("A dog, 2 dogs!"), words_of("a dog")], threshold=2)
+    assert vocabulary.words == ("a", "dog", "UNK")
+    assert vocabulary.tokens(["a", "kite", "dog"]) == [1, 3, 2]
+    assert vocabulary.missing(["kite", "a", "kite"]) == ["kite"]
+    assert vocabulary.text([2, 1, 0, 1]) == ["dog", "a"]
+    assert Vocabulary.from_json(json.loads(json.dumps(vocabulary.to_json()))) == vocabulary
+
+
+def _table_step(table: Tensor) -> object:
+    def step(tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        (depth,) = state
+        return table[depth[:, 0], tokens].clone(), (depth + torch.tensor([1, 0]),)
+
+    return step
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_wide_beam_search_is_exhaustive_search(seed: int, power: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    table = (2 * torch.randn(4, 4, 4, generator=generator, dtype=torch.float64)).log_softmax(-1)
+    scores = {}
+    for length in range(4):
+        for text in itertools.product((1, 2, 3), repeat=length):
+            path = [0, *text, 0]
+            total = sum(float(table[i, path[i], path[i + 1]]) for i in range(length + 1))
+            scores[text] = (total / (length + 1) ** power, total)
+    best = max(scores, key=lambda text: scores[text])
+    state = (torch.zeros(2, 2, dtype=torch.long),)
+    how = Search(beams=30, max_words=3, length_power=power)
+    for caption in search(_table_step(table), state, 2, how):  # type: ignore[arg-type]
+        assert caption.tokens == best
+        assert caption.log_probability == pytest.approx(scores[best][1])
+
+
+def test_greedy_search_takes_the_likeliest_allowed_token() -> None:
+    table = torch.zeros(4, 4, 4)
+    table[..., 3], table[..., 2], table[2, 2, 0] = 5, 3, 9
+    how = Search(max_words=3, forbidden=(3,))
+    caption = search(_table_step(table), (torch.zeros(1, 2, dtype=torch.long),), 1, how)[0]  # type: ignore[arg-type]
+    assert caption.tokens == (2, 2) and caption.log_probability == 15
+
+
+def test_bleu_by_hand() -> None:
+    same = bleu([["a", "b", "c", "d"]], [[["a", "b", "c", "d"]]])
+    assert same == pytest.approx((1, 1, 1, 1))
+    # 3 of 4 words and 1 of 3 pairs are right.
+    assert bleu([["a", "b", "x", "d"]], [[["a", "b", "c", "d"]]])[:2] == pytest.approx((0.75, 0.5))
+
+
+def _photo(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(path)
+
+
+def test_both_layouts_are_read(tmp_path: Path) -> None:
+    flickr, coco = tmp_path / "flickr", tmp_path / "coco"
+    for name in ("a.jpg", "b.jpg"):
+        _photo(flickr / "Images" / name)
+        _photo(coco / "images" / name)
+    (flickr / "captions.txt").write_text('image,caption\na.jpg,"A dog, here ."\nb.jpg,B\n')
+    (flickr / "trainImages.txt").write_text("a.jpg\n")
+    (flickr / "valImages.txt").write_text("b.jpg\n")
+    splits = read_data(flickr)
+    assert splits.train[0].captions == (("a", "dog", "here"),)
+    assert [example.photo.name for example in splits.val] == ["b.jpg"]
+
+    (coco / "annotations").mkdir()
+    data = {
+        "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+        "annotations": [{"image_id": i, "caption": "One."} for i in (1, 2)],
+    }
+    (coco / "annotations" / "captions.json").write_text(json.dumps(data))
+    held = read_data(coco)
+    assert len(held.train) == len(held.val) == 1 and not held.test
+    (coco / "images" / "b.jpg").unlink()
+    with pytest.raises(ValueError, match=r"b\.jpg: no such photo"):
+        read_data(coco)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [("small", "stage4"), ("mobilenet_v2", "features.18"), ("alexnet", "features.11")],
+)
+def test_the_two_halves_are_the_whole_encoder(name: str, layer: str) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(name, (96, 96)).eval()
+    assert encoder.default_layer == layer
+    before, after = encoder.split()
+    pixels = torch.randn(2, 3, 96, 96)
+    maps = before(pixels).detach()
+    kept = maps.clone()
+    torch.testing.assert_close(after(maps), encoder(pixels))
+    assert torch.equal(maps, kept)
+    assert maps.shape[1:] == encoder.layer().shape
+
+
+def test_an_unknown_layer_is_refused_with_near_ones() -> None:
+    with pytest.raises(ValueError, match="stage4"):
+        Encoder("small").layer("stage5")
+
+
+def _captioner() -> NeuralTalk:
+    torch.manual_seed(0)
+    vocabulary = Vocabulary(("a", "dog", "UNK"))
+    return NeuralTalk(Config("small", vocabulary, Preprocess(size=(32, 32)), 8, 16)).eval()
+
+
+def test_teacher_forcing_equals_stepping() -> None:
+    model = _captioner()
+    feature, tokens = torch.randn(1, 256), torch.tensor([[1, 2]])
+    forced = model(feature, tokens).log_softmax(-1)
+    state: tuple[Tensor, ...] = model.start(feature)
+    for i, token in enumerate((0, 1, 2)):
+        stepped, state = model.step(torch.tensor([token]), state)
+        torch.testing.assert_close(stepped, forced[:, i])
+
+
+def test_saved_captioners_come_back_and_damaged_ones_are_refused(tmp_path: Path) -> None:
+    model = _captioner()
+    save(model, tmp_path)
+    again = load(tmp_path)
+    assert again.config == model.config
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in model.state_dict().items())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text('{"architecture": "other"}')
+    with pytest.raises(ValueError, match="architecture is 'other'"):
+        load(tmp_path)

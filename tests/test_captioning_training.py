@@ -1,0 +1,77 @@
+"""Training on a few tiny photos: same seed, same weights; also after a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+from captioning.neuraltalk import load
+from captioning.training import STATE, Training, train
+
+RUN = "import sys; from captioning.training import *; train(Training(**eval(sys.argv[1])))"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    (folder / "Images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rows = ["image,caption"]
+    for i in range(8):
+        name, colour = f"{i}.png", ("red", "green")[i % 2]
+        pixels = rng.integers(0, 60, (32, 32, 3), dtype=np.uint8)
+        pixels[..., i % 2] += 150
+        Image.fromarray(pixels).save(folder / "Images" / name)
+        rows += [f"{name},A {colour} square .", f"{name},the square is {colour}"]
+    (folder / "captions.txt").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def _options(data: Path, out: Path, **more: object) -> dict[str, object]:
+    sizes = {"size": 32, "threshold": 1, "embedding": 8, "hidden": 16, "batch": 4}
+    return {"data": str(data), "out": str(out), "finetune": True, **sizes, **more}
+
+
+def test_a_killed_training_continues_to_the_same_weights(data: Path, tmp_path: Path) -> None:
+    whole, killed = (
+        _options(data, tmp_path / "a", epochs=4),
+        _options(data, tmp_path / "b", epochs=4),
+    )
+    train(Training(**whole))  # type: ignore[arg-type]
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, repr(killed)],
+        cwd=Path(__file__).parent.parent,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ},
+    )
+    state = tmp_path / "b" / STATE
+    deadline = time.monotonic() + 120
+    while not state.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert state.is_file() and not (tmp_path / "b" / "report.json").is_file()
+    train(Training(**killed))  # type: ignore[arg-type]
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
+    assert all(np.array_equal(one[key], two[key]) for key in one)
+    assert load(tmp_path / "b").config.vocabulary.words[-1] == "UNK"
+
+
+def test_other_options_are_not_continued(data: Path, tmp_path: Path) -> None:
+    train(Training(**_options(data, tmp_path / "a", epochs=1)))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="other options"):
+        train(Training(**_options(data, tmp_path / "a", epochs=2)))  # type: ignore[arg-type]
+
+
+def test_a_frozen_random_cnn_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--cnn-weights"):
+        Training(str(data), str(tmp_path))
