@@ -75,7 +75,8 @@ class NeuralTalkCaptioner(Captioner):
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
         if input_size not in self._grids:
-            self._grids[input_size] = derive(self._before, torch.empty(1, 3, *input_size))
+            blank = torch.empty(1, 3, *input_size, dtype=self._model.logits.weight.dtype)
+            self._grids[input_size] = derive(self._before, blank)
         return self._grids[input_size]
 
     def describe(self) -> dict[str, Any]:

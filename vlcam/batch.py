@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import resources
 from pathlib import Path
 
 from tqdm import tqdm
@@ -11,6 +15,9 @@ from tqdm import tqdm
 from vlcam.adapter import Adapter
 from vlcam.explaining import TargetName, explain
 from vlcam.explanation import Explanation
+from vlcam.models import load
+from vlcam.page import index
+from vlcam.writing import written
 
 FILES = ("explanation.json", "maps.npz", "figure.png", "page.html")
 
@@ -79,3 +86,71 @@ def explain_photos(
                 tell(f"{photo}: {out / Path(photo).stem} is taken, written to {folder}")
             print(told(explanation, folder), flush=True)
     return done
+
+
+def demo(out: Path, tell: Tell, debug: bool = False) -> Path:
+    """Explain the bundled photos with the bundled captioner; returns the path of the index page.
+
+    Raises:
+        ValueError: a photo failed.
+    """
+    with resources.as_file(resources.files("vlcam") / "bundled" / "photos") as photos:
+        paths = sorted(str(path) for path in photos.iterdir())
+        done = explain_photos(load("scenes"), paths, Asked(), out, tell, debug)
+    if done.failed:
+        raise ValueError(f"{len(done.failed)} of {len(paths)} bundled photos failed")
+    entries = [(explanation, f"{folder.name}/page.html") for explanation, folder in done.explained]
+    with written(out / "index.html") as draft:
+        draft.write_text(index(entries), "utf-8")
+    return out / "index.html"
+
+
+def write(explanation: Explanation, folder: Path) -> None:
+    """Write an explanation's :data:`FILES`; the folder appears, or is replaced, as a whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        explanation.save(draft)
+        explanation.figure().savefig(draft / "figure.png")
+        (draft / "page.html").write_text(explanation.html(), "utf-8")
+        draft.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        draft.replace(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def told(explanation: Explanation, folder: Path) -> str:
+    """What the terminal says of an explanation: the caption, each word with its probability."""
+    words = "  ".join(f"{w.text} {w.probability:.2f}" for w in explanation.words)
+    flat = [word.text for word in explanation.words if word.degenerate]
+    lines = [f"{explanation.photo}: {explanation.caption}", f"  {words}", f"  -> {folder}"]
+    if flat:
+        lines.insert(2, f"  no map (nothing speaks for it at this layer): {', '.join(flat)}")
+    return "\n".join(lines)
+
+
+def _folder(out: Path, photo: str, taken: set[Path]) -> Path:
+    """``out/<stem>``, or with a number behind where that holds anything but this photo's files."""
+    stem, number = Path(photo).stem, 1
+    folder = out / stem
+    while folder in taken or (folder.exists() and not _is_of(folder, photo)):
+        number += 1
+        folder = out / f"{stem}-{number}"
+    return folder
+
+
+def _is_of(folder: Path, photo: str) -> bool:
+    """Whether the folder holds just an explanation of that photo, made before."""
+    try:
+        before = json.loads((folder / FILES[0]).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return before.get("photo") == photo and {p.name for p in folder.iterdir()} <= set(FILES)
+
+
+def _about(photo: str, error: Exception) -> str:
+    """One line that names the photo, which the error may do already."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if photo in line else f"{photo}: {line}"

@@ -80,7 +80,9 @@ class ModuleAdapter(Adapter):
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
         if self._grid is None:
-            self._grid = derive(self._run_to_layer, torch.empty(1, 3, *input_size))
+            kind = next((p.dtype for p in self.module.parameters()), torch.float32)
+            blank = torch.empty(1, 3, *input_size, dtype=kind)
+            self._grid = derive(self._run_to_layer, blank)
         return self._grid
 
     def _run_to_layer(self, pixels: Tensor) -> Tensor:
