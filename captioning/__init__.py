@@ -1,1 +1,26 @@
-"""captioning."""
+"""Image captioners that vlcam can explain, and how to train one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from captioning.captioner import Captioner
+
+__all__ = ["load"]
+
+
+def load(model: str | Path, layer: str | None = None) -> Captioner:
+    """A captioner by the name of a bundled one, or from a file or folder.
+
+    Args:
+        layer: the layer to explain; None means the model's own default.
+
+    Raises:
+        ValueError: no such model, not recognised as a captioner, or damaged.
+    """
+    from captioning.captioner import Captioner
+    from vlcam.models import load
+
+    return cast(Captioner, load(model, layer, kind="captioner"))

@@ -64,6 +64,12 @@ neuraltalk = Family(
     reference="NeuralTalk2's architecture with any CNN, trained by vlcam train captioner",
     recognises=_is_neuraltalk,
     load=_load_neuraltalk,
+    bundled={
+        "scenes": (
+            Path(__file__).parent / "bundled" / "scenes",
+            "captioner of rendered scenes (vlcam scenes), trained from scratch",
+        )
+    },
 )
 
 neuraltalk2_pytorch = Family(
