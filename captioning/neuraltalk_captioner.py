@@ -17,6 +17,7 @@ from captioning.vocabulary import words_of
 from vlcam.adapter import FeatureMaps
 from vlcam.cells import derive
 from vlcam.geometry import Grid, Placement
+from vlcam.sharing import once_an_image
 
 
 class NeuralTalkCaptioner(Captioner):
@@ -56,7 +57,7 @@ class NeuralTalkCaptioner(Captioner):
         return FeatureMaps(self._before(pixels))
 
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        return self._model.hidden_states(self._after(features.maps), tokens)[:, :-1]
+        return self._model.hidden_states(once_an_image(self._after, features), tokens)[:, :-1]
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self._model.logits(states))

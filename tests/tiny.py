@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from captioning.captioner import Captioner, CaptionWord
 from vlcam import FeatureMaps, Preprocess
 from vlcam.geometry import Grid, Placement
+from vlcam.sharing import once_an_image
 
 WORDS = ["a", "red", "dog", "on", "grass", "cat", "the", "sees"]
 
@@ -33,9 +34,17 @@ class TinyNet(nn.Module):
         self.lstm = nn.LSTM(5, 7, batch_first=True)
         self.logits = nn.Linear(7, len(WORDS) + 1)
 
+    def feature(self, maps: Tensor) -> Tensor:
+        """Image embeddings (N, 5) from feature maps behind the seam."""
+        return self.embed(self.after(maps).mean((2, 3)))
+
     def language(self, maps: Tensor, tokens: Tensor) -> Tensor:
         """Logits (N, L, V) from feature maps behind the seam and tokens (N, L)."""
-        image = self.embed(self.after(maps).mean((2, 3)))[:, None]
+        return self.words_of(self.feature(maps), tokens)
+
+    def words_of(self, feature: Tensor, tokens: Tensor) -> Tensor:
+        """Logits (N, L, V) from image embeddings and tokens (N, L)."""
+        image = feature[:, None]
         start = torch.zeros_like(tokens[:, :1])
         steps = torch.cat([image, self.words(torch.cat([start, tokens[:, :-1]], 1))], 1)
         return self.logits(self.dropout(self.lstm(steps)[0]))[:, 1:]
@@ -67,7 +76,7 @@ class TinyCaptioner(Captioner):
         return FeatureMaps(self.module.before(pixels))
 
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        return self.module.language(features.maps, tokens)
+        return self.module.words_of(once_an_image(self.module.feature, features), tokens)
 
     def words(self, text: str) -> list[CaptionWord]:
         return [

@@ -33,16 +33,20 @@ class FeatureMaps:
         rest: other tensors that pass the seam, each with B rows (the class token of a transformer,
             say). Held constant when the score is differentiated with respect to ``maps``; followed
             when it is differentiated with respect to the pixels.
+        image: (B,) where rows repeat: those of one number are equal (see
+            :func:`vlcam.sharing.once_an_image`). None where every row is its own.
     """
 
     maps: Tensor
     rest: Mapping[str, Tensor] = field(default_factory=dict)
+    image: Tensor | None = None
 
     def rows(self, index: Tensor) -> FeatureMaps:
         """The rows at ``index`` (N,), repeated as it says."""
         return FeatureMaps(
             self.maps.index_select(0, index),
             {name: tensor.index_select(0, index) for name, tensor in self.rest.items()},
+            index if self.image is None else self.image.index_select(0, index),
         )
 
 

@@ -247,7 +247,8 @@ def _differentiate(
         for name in followed:
             rest[name].requires_grad_()
         # decode gets copies: an in-place operation right behind the layer must not reach the leaf.
-        copies = FeatureMaps(leaf.clone(), {n: t.clone() for n, t in rest.items()})
+        copied = {n: t.clone() for n, t in rest.items()}
+        copies = FeatureMaps(leaf.clone(), copied, repeated.image)
         with ExitStack() as stack:
             stack.enter_context(_RefuseRowMixing(adapter))
             if rule is not None:
