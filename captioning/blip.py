@@ -8,7 +8,7 @@ sub-word by sub-word: a word's score is the sum of its tokens' log-probabilities
 from __future__ import annotations
 
 import json
-import pickle
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,15 +17,16 @@ from typing import Any
 import torch
 import transformers
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer, BlipForConditionalGeneration
 from transformers.utils import logging
 
 from captioning.captioner import Captioner, CaptionWord
+from captioning.cnn import unreadable
 from vlcam.adapter import FeatureMaps, Prompt
 from vlcam.geometry import Grid, Placement
 from vlcam.preprocess import Preprocess
+from vlcam.rules import outside_cnn
 
 _CONTINUES = "##"  # begins a WordPiece token that continues a word
 _MEAN = (0.48145466, 0.4578275, 0.40821073)  # of BLIP's own preprocessing
@@ -94,16 +95,19 @@ class BlipCaptioner(Captioner):
 
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
         start = torch.full_like(tokens[:, :1], self._text.bos_token_id)
-        hidden: Tensor = self.module.text_decoder.bert(
-            input_ids=torch.cat([start, tokens[:, :-1]], 1),
-            encoder_hidden_states=self._image(features),
-            is_decoder=True,  # each step sees those before it alone, so padding needs no mask
-            use_cache=False,
-        ).last_hidden_state
+        image = self._image(features)
+        with outside_cnn():
+            hidden: Tensor = self.module.text_decoder.bert(
+                input_ids=torch.cat([start, tokens[:, :-1]], 1),
+                encoder_hidden_states=image,
+                is_decoder=True,  # each step sees those before it alone, so padding needs no mask
+                use_cache=False,
+            ).last_hidden_state
         return hidden
 
     def log_probabilities(self, states: Tensor) -> Tensor:
-        return super().log_probabilities(self.module.text_decoder.cls(states))
+        with outside_cnn():
+            return super().log_probabilities(self.module.text_decoder.cls(states))
 
     def words(self, text: str) -> list[CaptionWord]:
         """Words as the tokenizer splits them (punctuation is a word), written as in the text.
@@ -207,9 +211,8 @@ def load(path: Path, layer: str | None = None, prompt: str = "") -> BlipCaptione
                 ignore_mismatched_sizes=True,  # they are reported, and refused below
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except _DAMAGED as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"{folder}: cannot be loaded ({reason})") from error
+    except Exception as error:  # whatever a damaged file makes transformers stumble over
+        raise ValueError(f"{folder}: cannot be loaded ({unreadable(error)})") from error
     extra = {key for key in report["unexpected_keys"] if not key.endswith("position_ids")}
     for problem, keys in (("missing", report["missing_keys"]), ("unexpected", extra)):
         if keys:
@@ -233,12 +236,6 @@ def load(path: Path, layer: str | None = None, prompt: str = "") -> BlipCaptione
     side = module.config.vision_config.image_size
     name = folder.resolve().name
     return BlipCaptioner(module, tokenizer, _preprocess(folder, side), name, layer, prompt)
-
-
-_DAMAGED = (
-    OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, EOFError,
-    SafetensorError, pickle.UnpicklingError,
-)  # fmt: skip
 
 
 def _preprocess(folder: Path, side: int) -> Preprocess:
@@ -267,12 +264,14 @@ def _preprocess(folder: Path, side: int) -> Preprocess:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without transformers' reports and progress bars; what it would report is raised by us."""
+    """Without reports, warnings and progress bars; what they would report is raised by us."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:

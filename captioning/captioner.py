@@ -76,7 +76,9 @@ class Captioner(Adapter):
         Raises:
             ValueError: it is empty.
         """
-        words = self.generate(features, beam)
+        # A copy of its one row: a model may write into its input, and the maps are asked again.
+        own = features.rows(torch.zeros(1, dtype=torch.long, device=features.maps.device))
+        words = self.generate(own, beam)
         if not words:
             raise ValueError(
                 f"{self.name} wrote an empty caption; give one with a caption of yours"

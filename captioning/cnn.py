@@ -11,7 +11,8 @@ the encoder's own weights: no hooks, nothing to undo.
 from __future__ import annotations
 
 import difflib
-import pickle
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,13 +173,26 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path}: not a readable weights file ({reason})") from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what we refuse, or what does no harm
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged file makes torch stumble over
+        raise ValueError(f"{path}: not a readable weights file ({unreadable(error)})") from error
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise ValueError(f"{path}: expected a state dict (names to tensors)")
     return state
+
+
+def unreadable(error: Exception) -> str:
+    """Why torch or safetensors could not read a file, in one line."""
+    refused = re.search(r"GLOBAL (\S+)", str(error))
+    if refused:  # torch's own words advise to trust the file
+        return f"it asks for {refused[1]}; only tensors are read"
+    if isinstance(error, SafetensorError | OSError | RuntimeError | ValueError):
+        return " ".join(str(error).split())[:200]
+    return "damaged, or of another kind"
 
 
 def load_exactly(module: nn.Module, state: dict[str, Tensor], what: str) -> None:
@@ -195,7 +209,12 @@ def load_exactly(module: nn.Module, state: dict[str, Tensor], what: str) -> None
         if value.shape != own[key].shape:
             shapes = f"{tuple(value.shape)}, expected {tuple(own[key].shape)}"
             raise ValueError(f"{what}: {key} has shape {shapes}")
-    module.load_state_dict(state, strict=False)
+        if value.is_floating_point() != own[key].is_floating_point():
+            raise ValueError(f"{what}: {key} holds {value.dtype}, expected {own[key].dtype}")
+    try:
+        module.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # sparse tensors, and the like
+        raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
 
 
 def _build(name: str) -> tuple[nn.Module, str]:
@@ -203,7 +222,7 @@ def _build(name: str) -> tuple[nn.Module, str]:
     if name == "small":
         return SmallCNN(), ""
     if name not in cnn_names():
-        near = difflib.get_close_matches(name, cnn_names(), n=5, cutoff=0.3)
+        near = difflib.get_close_matches(str(name), cnn_names(), n=5, cutoff=0.3)
         raise ValueError(f"unknown CNN {name!r}; near: {', '.join(near) or 'resnet50, vgg16'}")
     options: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):

@@ -11,15 +11,18 @@ from vlcam.models import Family
 if TYPE_CHECKING:
     from vlcam.adapter import Adapter
 
+_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
+"""Files of a folder with a ``config.json`` that stand for the whole."""
+
 
 def _config(path: Path) -> dict[str, Any]:
-    """The ``config.json`` of a model's folder (or of the folder a file is in); empty if none."""
+    """The ``config.json`` of a model's folder (or beside a file of the model); empty if none."""
     file = (path if path.is_dir() else path.parent) / "config.json"
-    if not file.is_file():
+    if not file.is_file() or not (path.is_dir() or path.name in _FILES):
         return {}
     try:
         config = json.loads(file.read_bytes())
-    except ValueError:  # not JSON, so no model's configuration
+    except (ValueError, RecursionError):  # not JSON, so no model's configuration
         return {}
     return config if isinstance(config, dict) else {}
 
@@ -48,8 +51,9 @@ def _load_neuraltalk2_pytorch(path: Path, layer: str | None) -> Adapter:
 
 def _is_blip(path: Path) -> bool:
     config = _config(path)
-    writes = "BlipForConditionalGeneration"
-    return config.get("model_type") == "blip" and writes in config.get("architectures", [writes])
+    kinds = config.get("architectures")
+    writes = "BlipForConditionalGeneration" in kinds if isinstance(kinds, list) else kinds is None
+    return writes and config.get("model_type") == "blip"
 
 
 def _load_blip(path: Path, layer: str | None) -> Adapter:

@@ -49,6 +49,16 @@ class Config:
     dropout_input: float = 0.3
     dropout_output: float = 0.5
 
+    def __post_init__(self) -> None:
+        for name in ("embedding", "hidden"):
+            size = getattr(self, name)
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"{name} is {size!r}, expected a whole number of at least 1")
+        for name in ("dropout_input", "dropout_output"):
+            share = getattr(self, name)
+            if not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise ValueError(f"{name} is {share!r}, expected a number in 0..1")
+
     def to_json(self) -> dict[str, Any]:
         return {
             "architecture": ARCHITECTURE,
@@ -75,20 +85,17 @@ class Config:
 class NeuralTalk(nn.Module):
     """The captioner. V is the number of tokens, words and ``END``; H the LSTM's size.
 
-    ``feature_mean`` and ``feature_std`` (F,) standardise the image feature before its embedding;
-    they are 0 and 1 until training sets them from its photos.
+    ``standardise`` brings the image feature to the scale of its embedding. Without it the features
+    of all photos are nearly the same (the mean of a rectified map has much the same value on every
+    photo), and an LSTM that starts from them learns to write without looking.
     """
-
-    feature_mean: Tensor
-    feature_std: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         self.encoder = Encoder(config.cnn, config.preprocess.size)
         features, tokens = self.encoder.feature_size, len(config.vocabulary)
-        self.register_buffer("feature_mean", torch.zeros(features))
-        self.register_buffer("feature_std", torch.ones(features))
+        self.standardise = nn.BatchNorm1d(features, affine=False)
         self.embed_image = nn.Linear(features, config.embedding)
         self.embed_word = nn.Embedding(tokens, config.embedding)
         self.rnn = nn.LSTM(config.embedding, config.hidden, batch_first=True)
@@ -96,11 +103,13 @@ class NeuralTalk(nn.Module):
         nn.init.uniform_(self.embed_word.weight, -0.1, 0.1)
         nn.init.uniform_(self.logits.weight, -0.1, 0.1)
         nn.init.zeros_(self.logits.bias)
+        # Remember by default (Jozefowicz et al. 2015): the image is the first of many inputs.
+        with torch.no_grad():
+            self.rnn.bias_ih_l0[config.hidden : 2 * config.hidden] = 1.0
 
     def image_embedding(self, feature: Tensor) -> Tensor:
         """The LSTM's first input (N, E) from the encoder's image feature (N, F)."""
-        standard = (feature - self.feature_mean) / self.feature_std
-        embedding: Tensor = self.embed_image(self._drop_input(standard))
+        embedding: Tensor = self.embed_image(self._drop_input(self.standardise(feature)))
         return embedding
 
     def hidden_states(self, feature: Tensor, tokens: Tensor) -> Tensor:
@@ -176,8 +185,8 @@ def load(path: Path) -> NeuralTalk:
     try:
         config = Config.from_json(json.loads(config_path.read_text("utf-8")))
         model = NeuralTalk(config)
-    except ValueError as error:
-        raise ValueError(f"{config_path}: {error}") from error
+    except (ValueError, RuntimeError) as error:  # the second: sizes that no memory holds
+        raise ValueError(f"{config_path}: {' '.join(str(error).split())}") from error
     state = read_state_dict(weights_path)
     load_exactly(model, state, f"{weights_path}: not the weights of this {ARCHITECTURE} captioner")
     return model.eval()

@@ -57,7 +57,8 @@ class NeuralTalkCaptioner(Captioner):
         return FeatureMaps(self._before(pixels))
 
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        return self._model.hidden_states(once_an_image(self._after, features), tokens)[:, :-1]
+        image = once_an_image(lambda seen: self._after(seen.maps), features)
+        return self._model.hidden_states(image, tokens)[:, :-1]
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self._model.logits(states))

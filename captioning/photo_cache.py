@@ -79,13 +79,22 @@ class Photos:
 
 
 def features(
-    encoder: Encoder, photos: Photos, view: int, seed: int, device: torch.device
+    encoder: Encoder,
+    photos: Photos,
+    view: int,
+    seed: int,
+    device: torch.device,
+    precision: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Image features (N, F) of one view of all photos, in the encoder's present mode."""
+    """Image features (N, F), float32, of one view of all photos, in the encoder's present mode.
+
+    Args:
+        precision: what the CNN computes in.
+    """
     rng = np.random.default_rng([seed, view])
     batches = range(0, len(photos), _BATCH)
     rows = [range(i, min(i + _BATCH, len(photos))) for i in batches]
-    with torch.no_grad():
+    with torch.no_grad(), autocast(device, precision):
         parts = [
             encoder(photos.pixels(some, view, rng).to(device)).float().cpu()
             for some in tqdm(rows, f"features, view {view}", unit_scale=_BATCH, unit="photo")
@@ -94,18 +103,30 @@ def features(
 
 
 def cached_features(
-    encoder: Encoder, photos: Photos, view: int, seed: int, device: torch.device, folder: Path
+    encoder: Encoder,
+    photos: Photos,
+    view: int,
+    seed: int,
+    device: torch.device,
+    precision: torch.dtype,
+    folder: Path,
 ) -> Tensor:
-    """:func:`features`, kept in a file named by a hash of the weights, photos, view and seed."""
+    """:func:`features`, kept in a file named by a hash of all that they depend on."""
     weights = hashlib.sha256(encoder.name.encode())
     for name, value in encoder.state_dict().items():
         weights.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    key = _digest(f"{weights.hexdigest()} {photos.key} {view} {seed if view > 1 else 0}".encode())
+    settings = f"{photos.key} {view} {seed if view > 1 else 0} {precision}"
+    key = _digest(f"{weights.hexdigest()} {settings}".encode())
     file = folder / f"features-{key}.npy"
     if not file.is_file():
         with written(file) as draft, draft.open("wb") as out:
-            np.save(out, features(encoder, photos, view, seed, device).numpy())
+            np.save(out, features(encoder, photos, view, seed, device, precision).numpy())
     return torch.from_numpy(np.load(file))
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Mixed precision, where ``precision`` is not float32."""
+    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
 def _digest(data: bytes) -> str:

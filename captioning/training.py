@@ -30,17 +30,21 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from captioning.bleu import bleu
+from captioning.cnn import Encoder
 from captioning.data import Example, read_data
 from captioning.neuraltalk import Config, NeuralTalk, save
-from captioning.photo_cache import Photos, cached_features, features
+from captioning.photo_cache import Photos, autocast, cached_features, features
 from captioning.reward import SentenceBleu
 from captioning.vocabulary import END, Vocabulary
+from captioning.word_detector import WordDetector
 from vlcam.preprocess import Preprocess
 from vlcam.writing import written
 
 MAX_WORDS = 20
 STATE = "training.safetensors"
 REPORT = "report.json"
+FIRST_SHARE = 0.75  # of the epochs, on photos of ``first_size``
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Training:
     cnn_weights: str | None = None
     finetune: bool = False
     size: int = 224
+    first_size: int | None = None
     views: int = 2
     threshold: int = 5
     embedding: int = 256
@@ -64,22 +69,33 @@ class Training:
     lr: float = 2e-3
     cnn_lr: float | None = None
     weight_decay: float = 0.05
+    naming: float = 0.0
     reward_epochs: int = 0
     reward_lr: float = 3e-4
     samples: int = 5
     beams: int = 5
     seed: int = 0
     half: bool = False
+    precision: str = "float32"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("size", "views", "threshold", "epochs", "batch", "beams"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} {getattr(self, name)}: must be at least 1")
+        if self.precision not in PRECISIONS:
+            known = " or ".join(PRECISIONS)
+            raise ValueError(f"--precision {self.precision}: must be {known}")
         if self.samples < 2:
             raise ValueError(f"--samples {self.samples}: must be at least 2")
         if not self.finetune and self.cnn_weights is None:
             raise ValueError("a frozen CNN needs --cnn-weights FILE; --finetune trains it as well")
+        if not self.finetune and (self.naming or self.first_size):
+            raise ValueError(
+                "--naming and --first-size are about training the CNN: with --finetune"
+            )
+        if self.first_size is not None and not 1 <= self.first_size <= self.size:
+            raise ValueError(f"--first-size {self.first_size}: must be 1 to --size, {self.size}")
         if self.finetune and self.reward_epochs:
             raise ValueError("--reward-epochs needs a frozen CNN, not --finetune")
         if self.device.startswith("cuda") and not torch.cuda.is_available():
@@ -140,6 +156,9 @@ class _Trainer:
         if not how.finetune:
             self._freeze()
         self.average = copy.deepcopy(self.model).eval()
+        self.before, self.after = self.model.encoder.split()
+        self.naming = WordDetector(self.model.encoder.layer().shape[0], self.tokens, vocabulary)
+        self.naming.to(self.device)
         self.optimizer = self._new_optimizer()
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
@@ -156,20 +175,25 @@ class _Trainer:
             for view in range(self.how.views if name == "train" else 1)
         }
         plain = self.features["train", 0]
-        self.model.feature_mean.copy_(plain.mean(0))
+        scale = self.model.standardise
+        assert scale.running_mean is not None and scale.running_var is not None
+        scale.running_mean.copy_(plain.mean(0))
         # Half the usual scale, and no unit that hardly ever answers is blown up.
-        self.model.feature_std.copy_(2 * plain.std(0) + 1e-3)
+        scale.running_var.copy_((2 * plain.std(0) + 1e-3).square())
 
-    def _cached(self, encoder: nn.Module, name: str, view: int) -> Tensor:
-        return cached_features(
-            self.model.encoder, self.photos[name], view, self.how.seed, self.device, self.cache
-        )
+    def _cached(self, encoder: Encoder, name: str, view: int) -> Tensor:
+        # What is reported is of the captioner as it is used, so in float32.
+        kind = PRECISIONS[self.how.precision if name == "train" else "float32"]
+        photos, seed = self.photos[name], self.how.seed
+        return cached_features(encoder, photos, view, seed, self.device, kind, self.cache)
 
     def _train_mode(self) -> None:
         self.model.train()
         # Batch statistics of a few photos would undo the normalisation of a pretrained network.
         if self.how.cnn_weights or not self.how.finetune:
             self.model.encoder.eval()
+        if not self.how.finetune:
+            self.model.standardise.eval()  # measured once, on all photos
 
     # -- one epoch --------------------------------------------------------------------------
 
@@ -217,15 +241,14 @@ class _Trainer:
         self._save_state()
 
     def _caption_batches(self, rng: np.random.Generator) -> Iterator[list[tuple[int, int]]]:
-        """(photo, caption) pairs of every caption once.
+        """(photo, caption) pairs: every caption once, those of like length together.
 
-        A frozen CNN costs nothing a photo, so captions of like length go together; else all
-        captions of a photo do, that the CNN may run once for them.
+        Where the CNN is trained, it is the photos that cost: each comes once, with a caption drawn.
         """
         size = self.how.batch
         if self.how.finetune:
             order = rng.permutation(len(self.tokens)).tolist()
-            pairs = [(i, k) for i in order for k in range(len(self.tokens[i]))]
+            pairs = [(i, int(rng.integers(len(self.tokens[i])))) for i in order]
             yield from (pairs[i : i + size] for i in range(0, len(pairs), size))
             return
         pairs = [(i, k) for i, captions in enumerate(self.tokens) for k in range(len(captions))]
@@ -242,35 +265,46 @@ class _Trainer:
         size = max(1, self.how.batch // self.how.samples)
         yield from (order[i : i + size] for i in range(0, len(order), size))
 
-    def _image_features(self, rows: list[int], rng: np.random.Generator) -> Tensor:
-        """Features (N, F) of training photos, each of a random view (frozen) or all of one."""
-        if not self.how.finetune:
-            views = rng.integers(self.how.views, size=len(rows)).tolist()
-            chosen = [self.features["train", v][i] for v, i in zip(views, rows, strict=True)]
-            return torch.stack(chosen).to(self.device)
-        photos, where = np.unique(rows, return_inverse=True)
-        view = int(rng.integers(self.how.views))
-        pixels = self.photos["train"].pixels(photos.tolist(), view, rng)
-        feature: Tensor = self.model.encoder(pixels.to(self.device))
-        return feature[torch.from_numpy(where).to(self.device)]
+    def _seen_features(self, rows: list[int], rng: np.random.Generator) -> Tensor:
+        """Features (N, F) of training photos in a random view each, computed before."""
+        views = rng.integers(self.how.views, size=len(rows)).tolist()
+        chosen = [self.features["train", v][i] for v, i in zip(views, rows, strict=True)]
+        return torch.stack(chosen).to(self.device)
+
+    def _look(self, rows: list[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Feature maps (N, K, u, v) and features (N, F), all of one random view of the photos."""
+        pixels = self.photos["train"].pixels(rows, int(rng.integers(self.how.views)), rng)
+        if self.how.first_size and self.epoch < FIRST_SHARE * self.how.epochs:
+            size = (self.how.first_size, self.how.first_size)
+            pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
+        # The CNN gains by half the bits; the LSTM would not, and sums long chains of small terms.
+        with autocast(self.device, PRECISIONS[self.how.precision]):
+            maps = self.before(pixels.to(self.device))
+            feature = self.after(maps)
+        return maps.float(), feature.float()
 
     def _caption_loss(
         self, batch: list[tuple[int, int]], rng: np.random.Generator
     ) -> tuple[Tensor, float]:
-        """Mean negative log-likelihood of the words and the end."""
+        """Mean negative log-likelihood of the words and the end, and what is to be minimised."""
+        rows = [i for i, _ in batch]
         tokens, inside = self._padded([self.tokens[i][k] for i, k in batch])
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            feature = self._image_features([i for i, _ in batch], rng)
-            states = self.model.hidden_states(feature, tokens)
-            logits = self.model.logits(states[inside])
+        if self.how.finetune:
+            maps, feature = self._look(rows, rng)
+        else:
+            feature = self._seen_features(rows, rng)
+        states = self.model.hidden_states(feature, tokens)
         targets = functional.pad(tokens, (0, 1), value=END)[inside]
-        loss = functional.cross_entropy(logits.float(), targets)
-        return loss, loss.item()
+        loss = functional.cross_entropy(self.model.logits(states[inside]), targets)
+        value = loss.item()
+        if self.how.naming:
+            loss = loss + self.how.naming * self.naming.loss(maps, rows)
+        return loss, value
 
     def _reward_loss(self, batch: list[int], rng: np.random.Generator) -> tuple[Tensor, float]:
         """Sampled captions' log-likelihoods, weighted by how much better they are than others."""
         samples = self.how.samples
-        feature = self._image_features(batch, rng).repeat_interleave(samples, 0)
+        feature = self._seen_features(batch, rng).repeat_interleave(samples, 0)
         texts = self._sample(feature)
         values = torch.tensor(
             [self._rewards[batch[row // samples]](text) for row, text in enumerate(texts)]
@@ -325,6 +359,7 @@ class _Trainer:
         cnn = [p for p in self.model.encoder.parameters() if p.requires_grad]
         known = set(map(id, cnn))
         rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in known]
+        rest += self.naming.parameters()
         groups = [{"params": rest, "scale": 1.0}]
         if cnn:
             scale = 1.0 if self.how.cnn_lr is None else self.how.cnn_lr / self.how.lr
@@ -389,6 +424,7 @@ class _Trainer:
         tensors = {
             **{f"model.{k}": v for k, v in self.model.state_dict().items()},
             **{f"average.{k}": v for k, v in self.average.state_dict().items()},
+            **{f"naming.{k}": v for k, v in self.naming.state_dict().items()},
         }
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors.update({f"optimizer.{i}.{k}": v for k, v in state.items()})
@@ -422,6 +458,7 @@ class _Trainer:
                 optimizer["state"].setdefault(int(i), {})[name] = value
         self.model.load_state_dict(_part(tensors, "model."))
         self.average.load_state_dict(_part(tensors, "average."))
+        self.naming.load_state_dict(_part(tensors, "naming."))
         self.optimizer.load_state_dict(optimizer)
         print(f"continuing after epoch {self.epoch}", file=sys.stderr)
 

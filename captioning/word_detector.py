@@ -1,0 +1,54 @@
+"""Which words of its captions a photo shows, told cell by cell from its feature maps.
+
+A CNN trained from scratch behind an LSTM gets hardly any gradient before its features are worth
+looking at, and they never are without one: the LSTM learns to write without looking. This loss is
+a direct one. It is that of Fang et al. (CVPR 2015), multiple-instance learning of the words of
+captions, with a soft maximum over the cells (Pinheiro and Collobert, CVPR 2015) in place of their
+noisy-or; it teaches the CNN and is no part of the captioner.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from captioning.vocabulary import Vocabulary
+
+_SHARPNESS = 4.0  # 0: the mean over the cells; infinite: the greatest
+
+
+class WordDetector(nn.Module):
+    """A linear detector of each word in each cell.
+
+    Args:
+        channels: K of the feature maps.
+        tokens: of each photo's captions.
+        vocabulary: V tokens.
+    """
+
+    def __init__(
+        self, channels: int, tokens: Sequence[Sequence[Sequence[int]]], vocabulary: Vocabulary
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(len(vocabulary), channels))
+        self._present = torch.zeros(len(tokens), len(vocabulary))
+        for row, captions in enumerate(tokens):
+            self._present[row, [token for caption in captions for token in caption]] = 1
+        often = self._present.mean(0).clamp(1e-4, 1 - 1e-4)
+        self.bias = nn.Parameter(often.logit())
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Logits (N, V) that a word is in the photo's captions, from feature maps (N, K, u, v)."""
+        cells = functional.linear(maps.flatten(2).transpose(1, 2), self.weight)
+        greatest = torch.logsumexp(_SHARPNESS * cells, 1) - math.log(cells.shape[1])
+        return self.bias + greatest / _SHARPNESS
+
+    def loss(self, maps: Tensor, photos: Sequence[int]) -> Tensor:
+        """Binary cross-entropy, summed over the vocabulary, of the photos (by number) shown."""
+        present = self._present[list(photos)].to(maps.device)
+        each = functional.binary_cross_entropy_with_logits(self(maps), present, reduction="none")
+        return each.sum(1).mean()
