@@ -118,9 +118,11 @@ class Encoder(nn.Module):
         self.name = name
         self.size = size
         self.net, self._head = _build(name)
-        self._graph, self._calls = _trace(self.net)
-        self.layers, self.feature_size = _layers(self.net, self._graph, self._calls, size, name)
-        self.default_layer = _before_pooling(self.net, self._graph, self._calls, self.layers)
+        self._graph, calls = _trace(self.net)
+        self.layers, self.feature_size = _layers(self.net, self._graph, calls, size, name)
+        self.default_layer = _before_pooling(self.net, self._graph, calls, self.layers)
+        # By name, as a copy of this encoder has a graph of its own.
+        self._calls = {path: [node.name for node in nodes] for path, nodes in calls.items()}
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Image features (B, F) of normalised pixels (B, 3, H, W)."""
@@ -145,7 +147,8 @@ class Encoder(nn.Module):
         flags. ``after`` is differentiable in the maps and leaves them as they are, also where an
         in-place ReLU follows the layer.
         """
-        node = self._calls[self.layer(layer).name][0]
+        (name,) = self._calls[self.layer(layer).name]
+        node = next(node for node in self._graph.nodes if node.name == name)
         return (
             _part(self.net, self._graph, until=node),
             _part(self.net, self._graph, since=node),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from pathlib import Path
@@ -116,6 +117,17 @@ def test_the_two_halves_are_the_whole_encoder(name: str, layer: str) -> None:
     torch.testing.assert_close(after(maps), encoder(pixels))
     assert torch.equal(maps, kept)
     assert maps.shape[1:] == encoder.layer().shape
+
+
+def test_a_copy_of_an_encoder_is_cut_by_itself() -> None:
+    encoder = Encoder("small", (64, 64)).eval()
+    copied = copy.deepcopy(encoder)
+    pixels = torch.randn(1, 3, 64, 64)
+    before, after = copied.split()
+    assert torch.equal(after(before(pixels)), encoder(pixels))
+    with torch.no_grad():
+        copied.net.get_parameter("stem.0.weight").zero_()
+    assert not torch.equal(after(before(pixels)), encoder(pixels))
 
 
 def test_an_unknown_layer_is_refused_with_near_ones() -> None:

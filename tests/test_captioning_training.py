@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
 from captioning.neuraltalk import load
-from captioning.training import STATE, Training, train
+from captioning.training import STATE, Training, _Trainer, train
+from captioning.vocabulary import Vocabulary
+from captioning.word_detector import WordDetector
 
 RUN = "import sys; from captioning.training import *; train(Training(**eval(sys.argv[1])))"
 
@@ -70,6 +73,52 @@ def test_other_options_are_not_continued(data: Path, tmp_path: Path) -> None:
     train(Training(**_options(data, tmp_path / "a", epochs=1)))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="other options"):
         train(Training(**_options(data, tmp_path / "a", epochs=2)))  # type: ignore[arg-type]
+
+
+def test_a_cnn_that_detects_words_in_half_precision_also_continues(
+    data: Path, tmp_path: Path
+) -> None:
+    more = {"naming": 0.1, "first_size": 16, "precision": "bfloat16", "epochs": 2}
+    report = train(Training(**_options(data, tmp_path / "a", **more)))  # type: ignore[arg-type]
+    assert [epoch["epoch"] for epoch in report["epochs"]] == [1, 2]
+    state = load_file(tmp_path / "a" / STATE)
+    assert state["naming.weight"].any()  # starts at zero
+    trainer = _Trainer(Training(**_options(data, tmp_path / "a", **more)))  # type: ignore[arg-type]
+    assert np.array_equal(trainer.naming.weight.detach().numpy(), state["naming.weight"])
+    assert trainer.epoch == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"first_size": 64}, "--first-size 64: must be 1 to --size, 32"),
+        ({"precision": "half"}, "--precision half: must be float32 or bfloat16"),
+        ({"finetune": False, "cnn_weights": "w", "naming": 1.0}, "with --finetune"),
+        ({"finetune": True, "reward_epochs": 1}, "needs a frozen CNN"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    data: Path, tmp_path: Path, wrong: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Training(**{**_options(data, tmp_path), **wrong})  # type: ignore[arg-type]
+
+
+def test_words_are_detected_by_their_strongest_cells() -> None:
+    vocabulary = Vocabulary(("cat", "dog", "UNK"))
+    detector = WordDetector(2, [[[1], [1, 2]], [[1]]], vocabulary)
+    often = torch.tensor([1e-4, 1 - 1e-4, 0.5, 1e-4]).logit()
+    maps = torch.zeros(1, 2, 3, 3)
+    maps[0, 1, 2, 0] = 5.0
+    assert torch.allclose(detector(maps)[0], often)
+    with torch.no_grad():
+        detector.weight[2, 1] = 3.0  # dog: the second channel
+    slow = np.log(np.mean([np.exp(4 * 15.0), *[1.0] * 8])) / 4
+    assert detector(maps)[0, 2].item() == pytest.approx(slow)
+    chance = detector(maps).detach().double().sigmoid()[0]
+    assert detector.loss(maps, [1]).item() == pytest.approx(
+        -float(chance[1].log() + sum((1 - chance[i]).log() for i in (0, 2, 3))), rel=1e-4
+    )
 
 
 def test_a_frozen_random_cnn_is_refused(data: Path, tmp_path: Path) -> None:
