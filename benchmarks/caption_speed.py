@@ -35,6 +35,7 @@ from vlcam.adapter import FeatureMaps
 from vlcam.engine import encode, explain_at_layer, explain_at_pixels
 from vlcam.geometry import Grid, Placement
 from vlcam.methods import METHODS
+from vlcam.sharing import once_an_image
 from vlcam.targets import Target, Term
 
 LAYERS = {"vgg16": "features.29", "resnet50": "layer4"}
@@ -76,7 +77,8 @@ class Ours(Captioner):
         return FeatureMaps(self.before(pixels))
 
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        return self.module.states(self.after(features.maps), tokens)
+        image = once_an_image(lambda seen: self.after(seen.maps), features)
+        return self.module.states(image, tokens)
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         return self.module.logits(states).log_softmax(-1)

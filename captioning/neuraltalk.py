@@ -104,8 +104,7 @@ class NeuralTalk(nn.Module):
         nn.init.uniform_(self.logits.weight, -0.1, 0.1)
         nn.init.zeros_(self.logits.bias)
         # Remember by default (Jozefowicz et al. 2015): the image is the first of many inputs.
-        with torch.no_grad():
-            self.rnn.bias_ih_l0[config.hidden : 2 * config.hidden] = 1.0
+        nn.init.ones_(self.rnn.get_parameter("bias_ih_l0")[config.hidden : 2 * config.hidden])
 
     def image_embedding(self, feature: Tensor) -> Tensor:
         """The LSTM's first input (N, E) from the encoder's image feature (N, F)."""

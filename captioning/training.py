@@ -249,7 +249,9 @@ class _Trainer:
         if self.how.finetune:
             order = rng.permutation(len(self.tokens)).tolist()
             pairs = [(i, int(rng.integers(len(self.tokens[i])))) for i in order]
-            yield from (pairs[i : i + size] for i in range(0, len(pairs), size))
+            parts = [pairs[i : i + size] for i in range(0, len(pairs), size)]
+            # A photo left over alone has no batch statistics.
+            yield from parts[:-1] if len(parts[-1]) == 1 < len(parts) else parts
             return
         pairs = [(i, k) for i, captions in enumerate(self.tokens) for k in range(len(captions))]
         order = rng.permutation(len(pairs)).tolist()

@@ -19,9 +19,9 @@ import vlcam
 from captioning.blip import BlipCaptioner, load
 from vlcam import methods
 from vlcam.adapter import FeatureMaps
-from vlcam.engine import encode, explain_at_layer, explain_at_pixels
+from vlcam.engine import encode, explain_at_layer, explain_at_pixels, score
 from vlcam.geometry import Grid
-from vlcam.targets import units
+from vlcam.targets import Target, Term, units
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
 PIECES = ["a", "dog", "photo", "of", "grass", "##s", "##er", "##grapher", "run", "##ning", ",", "-"]
@@ -117,6 +117,42 @@ def test_captions_equal_generate(folders: list[Path], beam: int, prompt: str) ->
         assert tokens[: len(given)] == given and len(tokens) > len(given)
         captions.add(tuple(tokens))
     assert len(captions) == len(folders)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_scores_of_its_own_caption_sum_to_generates(folders: list[Path], beam: int) -> None:
+    """Teacher forcing gives what the search gave, its end token ([SEP]) included."""
+    ended = 0
+    for folder in folders:
+        model = load(folder)
+        model.module.double()
+        pixels = look(model, torch.float64)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that its default length is a default
+            found = model.module.generate(
+                pixel_values=pixels, num_beams=beam, length_penalty=0.0,
+                output_scores=True, output_logits=True, return_dict_in_generate=True,
+            )  # fmt: skip
+        tokens = found.sequences[0, 1:].tolist()
+        if 3 in tokens:
+            tokens, ended = tokens[: tokens.index(3) + 1], ended + 1
+        if beam == 1:
+            steps = torch.stack(found.logits)[:, 0].log_softmax(-1)
+            expected = sum(float(step[token]) for step, token in zip(steps, tokens, strict=True))
+        else:
+            expected = float(found.sequences_scores[0])
+        caption = Target("caption", (Term(1.0, tuple(tokens), tuple(range(len(tokens)))),))
+        own = float(score(model, encode(model, pixels), [caption]))
+        assert own == pytest.approx(expected, abs=1e-6)
+    assert ended
+
+
+def test_rules_leave_the_language_model_alone(tmp_path: Path) -> None:
+    """Its ReLUs are not the CNN's: a vision model without any is refused, whatever it has."""
+    model = load(save(tmp_path / "rectified", hidden_act="relu"))
+    words = units(model.read("a dog"))
+    with pytest.raises(ValueError, match="no ReLU"):
+        explain_at_pixels(model, look(model), words, methods.get("guided-backprop"))
 
 
 @pytest.mark.parametrize("layer", [None, "vision_model.encoder.layers.0"])

@@ -17,8 +17,11 @@ from captioning.cnn import Encoder
 from captioning.data import read_data
 from captioning.decoding import Search, State, search
 from captioning.neuraltalk import Config, NeuralTalk, load, save
+from captioning.neuraltalk_captioner import NeuralTalkCaptioner
 from captioning.vocabulary import Vocabulary, words_of
+from vlcam.engine import encode, score
 from vlcam.preprocess import Preprocess
+from vlcam.targets import Target, Term
 
 
 def test_words_become_tokens_and_back() -> None:
@@ -149,6 +152,28 @@ def test_teacher_forcing_equals_stepping() -> None:
     for i, token in enumerate((0, 1, 2)):
         stepped, state = model.step(torch.tensor([token]), state)
         torch.testing.assert_close(stepped, forced[:, i])
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_scores_of_its_own_caption_sum_to_the_searchs(beams: int) -> None:
+    """Teacher forcing gives what the search gave, the end included."""
+    model = _captioner().double()
+    torch.nn.init.normal_(model.logits.weight)
+    model.logits.bias.data[-1] = -2
+    adapter = NeuralTalkCaptioner(model, "own")
+    lengths = set()
+    for seed in range(4):
+        pixels = torch.randn(
+            1, 3, 32, 32, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
+        features = encode(adapter, 3 * pixels)
+        (caption,) = model.write(model.encoder(3 * pixels), beams)
+        ended = (*caption.tokens, 0)
+        whole = Target("caption and end", (Term(1.0, ended, tuple(range(len(ended)))),))
+        found = float(score(adapter, features, [whole]).detach())
+        assert found == pytest.approx(caption.log_probability, abs=1e-9)
+        lengths.add(len(ended))
+    assert max(lengths) > 1
 
 
 def test_saved_captioners_come_back_and_damaged_ones_are_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from tiny import TinyCaptioner, photo
 from torch import Tensor, nn
 
-from vlcam import targets
+from vlcam import ModuleAdapter, targets
 from vlcam.adapter import FeatureMaps
 from vlcam.engine import encode, explain_at_layer, explain_at_pixels, score, seam_gradients
 from vlcam.geometry import Grid, Placement, place
@@ -146,20 +146,28 @@ def test_no_autograd_graph_below_the_layer() -> None:
 @contextmanager
 def unchanged(module: nn.Module) -> Iterator[None]:
     """Every trace a library could leave in a model is looked for."""
+    modules = list(module.modules())
 
-    def state() -> list[object]:
-        return [
-            [(n, t.clone(), t.requires_grad, t.grad) for n, t in module.named_parameters()],
-            [(n, t.clone()) for n, t in module.named_buffers()],
-            [m.training for m in module.modules()],
-            [
-                (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
-                for m in module.modules()
+    def state() -> dict[str, object]:
+        parameters = list(module.parameters())
+        return {
+            "weights": [t.detach().clone() for t in (*parameters, *module.buffers())],
+            "requires_grad": [t.requires_grad for t in parameters],
+            "grad": [t.grad if t.grad is None else t.grad.clone() for t in parameters],
+            "training": [m.training for m in modules],
+            "hooks": [
+                [list(v) for k, v in vars(m).items() if "_hooks" in k and v] for m in modules
             ],
-            torch.get_rng_state(),
-            torch.is_grad_enabled(),
-            torch.backends.cudnn.enabled,
-        ]
+            "attributes": [list(vars(m)) for m in modules],
+            "random numbers": torch.get_rng_state(),
+            "grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+            "function modes": len(torch.overrides._get_current_function_mode_stack()),
+            "saved tensors' hooks": torch._C._autograd._top_saved_tensors_default_hooks(False),
+            "cudnn": [
+                getattr(torch.backends.cudnn, flag)
+                for flag in ("enabled", "benchmark", "deterministic")
+            ],
+        }
 
     def same(a: object, b: object) -> bool:
         if isinstance(a, list | tuple):
@@ -171,7 +179,8 @@ def unchanged(module: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        assert same(before, state())
+        after = state()
+        assert [key for key in before if not same(before[key], after[key])] == []
 
 
 class Exploding(TinyCaptioner):
@@ -249,6 +258,36 @@ def test_batch_statistics_behind_the_layer_are_refused() -> None:
         explain_at_layer(model, encode(model, pixels_of(model)), asked(model), METHODS["grad-cam"])
 
 
+def test_a_value_written_over_is_refused() -> None:
+    """As autograd refuses it; a wrong gradient would look like any other."""
+
+    class Overwriting(TinyCaptioner):
+        def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
+            maps = features.maps.sigmoid()
+            both = maps * 2
+            return super().teacher_force(FeatureMaps(both + maps.add_(1)), tokens)
+
+    model = Overwriting()
+    with pytest.raises(ValueError, match=r"in-place operation behind layer before\.3"):
+        explain_at_layer(model, encode(model, pixels_of(model)), asked(model), METHODS["grad-cam"])
+    with pytest.raises(RuntimeError, match="inplace"):
+        explain_at_pixels(model, pixels_of(model), asked(model), METHODS["gradient"])
+
+
+def test_between_chunks_the_model_is_the_callers() -> None:
+    model = TinyCaptioner()
+    features = encode(model, pixels_of(model))
+    model.module.train()
+    torch.manual_seed(5)
+    expected = torch.rand(len(asked(model)))
+    torch.manual_seed(5)
+    drawn = []
+    for _ in seam_gradients(model, features, asked(model), memory=1):
+        assert all(m.training for m in model.module.modules())
+        drawn.append(torch.rand(1))
+    assert torch.equal(torch.cat(drawn), expected)
+
+
 def test_wrong_counts_are_refused() -> None:
     model = TinyCaptioner()
     features = encode(model, pixels_of(model))
@@ -299,6 +338,35 @@ def test_bfloat16_autocast_and_half_precision_maps_are_float32() -> None:
     _, maps = explain_at_layer(model, encode(model, pixels.bfloat16()), words, METHODS["grad-cam"])
     assert maps.dtype == torch.float32
     torch.testing.assert_close(maps, exact, rtol=0.2, atol=0.05 * float(exact.amax()))
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("name", ["grad-cam-no-relu", "gradient", "guided-backprop"])
+def test_tiny_gradients_in_float16(name: str, autocast: bool) -> None:
+    """Log-probabilities of confident words: float16 alone would give zero, or noise."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)
+        )
+        pixels = torch.randn(1, 3, 16, 16)
+    adapter = ModuleAdapter(net, "2", lambda net, x, _: net(x).mean((2, 3)))
+    small = [targets.Target("y", (targets.Term(1e-5, None, (c,)),)) for c in range(2)]
+
+    def maps(pixels: Tensor) -> Tensor:
+        if METHODS[name].at == "pixels":
+            return explain_at_pixels(adapter, pixels, small, METHODS[name])[1]
+        return explain_at_layer(adapter, encode(adapter, pixels), small, METHODS[name])[1]
+
+    exact = maps(pixels)
+    if autocast:
+        with torch.autocast("cpu", torch.float16):
+            rough = maps(pixels)
+    else:
+        net.half()
+        rough = maps(pixels.half())
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough, exact, rtol=0, atol=0.02 * float(exact.abs().amax()))
 
 
 def test_two_threads_one_model() -> None:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
+from adapters import caption_scores
 from test_engine import CAPTION, pixels_of, unchanged
 from tiny import TinyCaptioner, TinyNet
 from torch import Tensor, nn
 from torchvision.models import resnet18, vgg11
 
-from captioning.captioner import padded
 from vlcam import ModuleAdapter, targets
 from vlcam.adapter import Prompt
 from vlcam.engine import encode, explain_at_layer, explain_at_pixels
 from vlcam.methods import METHODS
+from vlcam.module_adapter import Score
 from vlcam.rules import BackwardRule
 from vlcam.targets import Target, Term
-
-
-def caption_scores(net: nn.Module, pixels: Tensor, prompts: Sequence[Prompt]) -> Tensor:
-    """log p of each token of each row's caption."""
-    tokens = padded(prompts)
-    return net(pixels, tokens).log_softmax(-1).gather(2, tokens[:, :, None]).squeeze(2)
 
 
 def logits(net: nn.Module, pixels: Tensor, prompts: Sequence[Prompt]) -> Tensor:
@@ -151,3 +147,103 @@ def test_a_compiled_module_is_unwrapped() -> None:
     net = Twice()
     adapter = ModuleAdapter(torch.compile(net), "conv", logits)  # type: ignore[arg-type]
     assert adapter.module is net
+
+
+class Branches(nn.Module):
+    """A convolution, a head, and a residual sum written over the layer's output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            self.stem = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 1))
+            self.head = nn.Linear(4, 3)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        maps = self.stem(pixels)
+        maps += pixels[:, :1]
+        return self.head(maps.relu_().mean((2, 3)))
+
+
+def explained(net: nn.Module, layer: str, score: Score = logits) -> list[Tensor]:
+    """Grad-CAM at the layer and Guided Backpropagation, of three classes."""
+    pixels = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    adapter = ModuleAdapter(net, layer, score)
+    features = encode(adapter, pixels)
+    _, cam = explain_at_layer(adapter, features, classes(3), METHODS["grad-cam"])
+    _, guided = explain_at_pixels(adapter, pixels, classes(3), METHODS["guided-backprop"])
+    assert adapter.grid((8, 8)).size == (8, 8)
+    return [cam, guided]
+
+
+@pytest.mark.parametrize("how", ["whole", "a part", "a part in place", "in place"])
+def test_compiled_modules_are_explained_as_written(how: str) -> None:
+    net: Any = Branches()
+    expected = explained(net, "stem.2")
+    layer, inner = "stem.2", net
+    if how == "whole":
+        net = torch.compile(net, backend="eager")
+    elif how == "a part":
+        net.stem, layer = torch.compile(net.stem, backend="eager"), "stem._orig_mod.2"
+    elif how == "a part in place":
+        net.stem.compile(backend="eager")
+    else:
+        net.compile(backend="eager")
+    pixels = torch.rand(1, 3, 8, 8)
+    before = net(pixels)  # compiled
+    with unchanged(inner):
+        torch.testing.assert_close(explained(net, layer), expected)
+    torch.testing.assert_close(net(pixels), before)
+
+
+def test_a_module_under_two_names() -> None:
+    """Either name will do; but what runs at both places runs twice."""
+    net = Branches()
+    net.alias = net.stem
+    torch.testing.assert_close(explained(net, "alias.2"), explained(net, "stem.2"))
+    relu = nn.ReLU()
+    twice = nn.Sequential(nn.Conv2d(3, 3, 1), relu, nn.Conv2d(3, 3, 1), relu)
+    for name in ("1", "3"):
+        with pytest.raises(ValueError, match=f"layer {name} runs more than once"):
+            explained(twice, name, lambda net, x, _: net(x).mean((2, 3)))
+
+
+def test_an_operation_in_place_on_the_input() -> None:
+    """A model that normalises the pixels it is given where they lie."""
+
+    def written_over(net: nn.Module, pixels: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        return net(pixels.sub_(0.3).mul_(2))
+
+    def copied(net: nn.Module, pixels: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        return net((pixels - 0.3) * 2)
+
+    net = Branches()
+    torch.testing.assert_close(
+        explained(net, "stem.2", written_over), explained(net, "stem.2", copied)
+    )
+
+
+def test_scores_without_gradient_are_refused() -> None:
+    def no_grad(net: nn.Module, pixels: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        with torch.no_grad():
+            return net(pixels)
+
+    def sampled(net: nn.Module, pixels: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        return net(pixels).argsort(1)
+
+    def frozen(net: Any, pixels: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        with torch.no_grad():
+            maps = net.stem(pixels)
+        return net.head(maps.mean((2, 3)))
+
+    for score in (no_grad, sampled):
+        with pytest.raises(ValueError, match=r"does not depend on layer stem\.2.*no_grad"):
+            explained(Branches(), "stem.2", score)
+    pixels = torch.rand(1, 3, 8, 8)
+    last, first = (ModuleAdapter(Branches(), layer, frozen) for layer in ("stem.2", "stem.0"))
+    _, maps = explain_at_layer(last, encode(last, pixels), classes(3), METHODS["hirescam"])
+    assert maps.abs().amax() > 0  # nothing behind this layer is under no_grad
+    with pytest.raises(ValueError, match="does not depend on layer"):
+        explain_at_layer(first, encode(first, pixels), classes(3), METHODS["grad-cam"])
+    with pytest.raises(ValueError, match="no gradient with respect to the pixels"):
+        explain_at_pixels(last, pixels, classes(3), METHODS["gradient"])

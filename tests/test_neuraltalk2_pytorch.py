@@ -19,9 +19,9 @@ from captioning import neuraltalk2_pytorch
 from captioning.neuraltalk2_pytorch import NeuralTalk2PyTorch
 from vlcam import methods
 from vlcam.adapter import FeatureMaps
-from vlcam.engine import encode, explain_at_layer
+from vlcam.engine import encode, explain_at_layer, score
 from vlcam.geometry import Grid
-from vlcam.targets import units
+from vlcam.targets import Target, Term, units
 
 WORDS = ["a", "dog", "on", "grass", "red", "UNK"]
 EMBED, HIDDEN, FEATURE = 5, 7, 8
@@ -215,6 +215,25 @@ def test_captions_equal_slow_search(tmp_path: Path, kind: str) -> None:
             assert [word.text for word in words] == [WORDS[t - 1] for t in tokens]
             written.add(tuple(tokens))
     assert len(written) > 2
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_of_its_own_caption_sum_to_the_searchs(
+    tmp_path: Path, kind: str, beam: int
+) -> None:
+    """The end is scored as a word is: token 0 behind the last."""
+    folder = write_checkpoint(tmp_path / kind, kind, seed=2)
+    model = loaded(folder)
+    feature = features(12)
+    maps = FeatureMaps(feature[None, :, None, None])
+    tokens = [word.tokens[0] for word in model.generate(maps, beam)]
+    assert tokens
+    ended = [*tokens, 0]
+    slow = slow_log_probabilities(folder, kind, feature, tokens)
+    expected = sum(float(slow[k, token]) for k, token in enumerate(ended))
+    caption = Target("caption and end", (Term(1.0, tuple(ended), tuple(range(len(ended)))),))
+    assert float(score(model, maps, [caption])) == pytest.approx(expected, abs=1e-10)
 
 
 @pytest.mark.parametrize(("layer", "channels"), [("7", 8), ("5", 12)])

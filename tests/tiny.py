@@ -76,7 +76,8 @@ class TinyCaptioner(Captioner):
         return FeatureMaps(self.module.before(pixels))
 
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        return self.module.words_of(once_an_image(self.module.feature, features), tokens)
+        feature = once_an_image(lambda seen: self.module.feature(seen.maps), features)
+        return self.module.words_of(feature, tokens)
 
     def words(self, text: str) -> list[CaptionWord]:
         return [

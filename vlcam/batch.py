@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
 from tqdm import tqdm
 
 from vlcam.adapter import Adapter
-from vlcam.explaining import TargetName, explain
+from vlcam.explaining import TargetName, explain, read
 from vlcam.explanation import Explanation
+from vlcam.messages import one_line
 from vlcam.models import load
 from vlcam.page import index
 from vlcam.writing import written
@@ -37,9 +37,9 @@ class Asked:
 
 @dataclass
 class Done:
-    """What came of a batch: explanations with their folders, and the photos that failed."""
+    """What came of a batch: the folders of explanations, and the photos that failed."""
 
-    explained: list[tuple[Explanation, Path]] = field(default_factory=list)
+    explained: list[Path] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
 
@@ -54,7 +54,12 @@ def explain_photos(
     Args:
         tell: called with each complaint.
         debug: let the first error through instead.
+
+    Raises:
+        ValueError: the caption asked for cannot be explained with this model, whatever the photo.
     """
+    if asked.caption is not None:
+        read(model, asked.caption, asked.strict)
     done, taken = Done(), set[Path]()
     for photo in tqdm(photos, "photos", disable=True if len(photos) < 2 else None):
         try:
@@ -69,21 +74,20 @@ def explain_photos(
             )
             folder = _folder(out, photo, taken)
             write(explanation, folder)
-        except (ValueError, OSError) as error:
-            if debug or isinstance(error, BrokenPipeError):
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            if debug:
                 raise
             with tqdm.external_write_mode():
                 tell(_about(photo, error))
             done.failed.append(photo)
             continue
         taken.add(folder)
-        # Maps of many large photos would not fit in memory, and nobody looks at them again.
-        done.explained.append((replace(explanation, details={}), folder))
+        done.explained.append(folder)
         with tqdm.external_write_mode():
             if explanation.unknown:
                 tell(f"{photo}: not in the model's vocabulary: {', '.join(explanation.unknown)}")
-            if folder.name != Path(photo).stem:
-                tell(f"{photo}: {out / Path(photo).stem} is taken, written to {folder}")
+            if folder.name != _stem(photo):
+                tell(f"{photo}: {out / _stem(photo)} is taken, written to {folder}")
             print(told(explanation, folder), flush=True)
     return done
 
@@ -99,7 +103,7 @@ def demo(out: Path, tell: Tell, debug: bool = False) -> Path:
         done = explain_photos(load("scenes"), paths, Asked(), out, tell, debug)
     if done.failed:
         raise ValueError(f"{len(done.failed)} of {len(paths)} bundled photos failed")
-    entries = [(explanation, f"{folder.name}/page.html") for explanation, folder in done.explained]
+    entries = [(Explanation.load(path), f"{path.name}/page.html") for path in done.explained]
     with written(out / "index.html") as draft:
         draft.write_text(index(entries), "utf-8")
     return out / "index.html"
@@ -108,17 +112,14 @@ def demo(out: Path, tell: Tell, debug: bool = False) -> Path:
 def write(explanation: Explanation, folder: Path) -> None:
     """Write an explanation's :data:`FILES`; the folder appears, or is replaced, as a whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with tempfile.TemporaryDirectory(prefix=".vlcam-", dir=folder.parent) as scratch:
+        draft = Path(scratch, "new")
         explanation.save(draft)
         explanation.figure().savefig(draft / "figure.png")
         (draft / "page.html").write_text(explanation.html(), "utf-8")
-        draft.chmod(0o755)
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.replace(Path(scratch, "old"))
         draft.replace(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def told(explanation: Explanation, folder: Path) -> str:
@@ -133,7 +134,7 @@ def told(explanation: Explanation, folder: Path) -> str:
 
 def _folder(out: Path, photo: str, taken: set[Path]) -> Path:
     """``out/<stem>``, or with a number behind where that holds anything but this photo's files."""
-    stem, number = Path(photo).stem, 1
+    stem, number = _stem(photo), 1
     folder = out / stem
     while folder in taken or (folder.exists() and not _is_of(folder, photo)):
         number += 1
@@ -141,16 +142,26 @@ def _folder(out: Path, photo: str, taken: set[Path]) -> Path:
     return folder
 
 
+def _stem(photo: str) -> str:
+    """The photo's name without its suffix, where that can be a folder's name."""
+    path = Path(photo)
+    return path.name if path.stem in (".", "..") else path.stem
+
+
 def _is_of(folder: Path, photo: str) -> bool:
     """Whether the folder holds just an explanation of that photo, made before."""
     try:
         before = json.loads((folder / FILES[0]).read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
-    return before.get("photo") == photo and {p.name for p in folder.iterdir()} <= set(FILES)
+    return (
+        isinstance(before, dict)
+        and before.get("photo") == photo
+        and {p.name for p in folder.iterdir()} <= set(FILES)
+    )
 
 
 def _about(photo: str, error: Exception) -> str:
     """One line that names the photo, which the error may do already."""
-    line = " ".join(str(error).split()) or type(error).__name__
-    return line if photo in line else f"{photo}: {line}"
+    line = one_line(error)
+    return line if line.startswith(f"{Path(photo)}:") else f"{photo}: {line}"

@@ -8,9 +8,15 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
+
+from vlcam.messages import flat, one_line
 
 _TRAINERS = {"captioner": "captioning.train_command"}
 """What ``vlcam train`` can train, and the module with its ``add_arguments`` and ``run``."""
+
+_WIDEST_BEAM = 100
+"""Wider ones need much memory, and captions hardly change from 5 on."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,21 +43,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def one_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+class _Parser(argparse.ArgumentParser):
+    """Tells in one line what is wrong with a command line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{flat(f'{self.prog}: {message}')} (see {self.prog} --help)\n")
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="vlcam",
         description="Where an image captioner looked for each word of its caption.",
         epilog="vlcam COMMAND --help tells more of a command.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    debug = argparse.ArgumentParser(add_help=False)
+    debug = _Parser(add_help=False)
     debug.add_argument("--debug", action="store_true", help="show where in the code an error arose")
 
     def command(name: str, text: str, run: object) -> argparse.ArgumentParser:
@@ -72,7 +78,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     kinds = train.add_subparsers(metavar="|".join(_TRAINERS), required=True)
     for kind, module in _TRAINERS.items():
         trainer = kinds.add_parser(kind, parents=[debug], description=f"Train a {kind}.")
-        if list(argv[:2]) == ["train", kind]:  # no other command imports the trainer's package
+        if "train" in argv[:1] and kind in argv:  # no other command imports the trainer's package
             _mount(trainer, module)
     return parser
 
@@ -100,7 +106,7 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--layer", metavar="NAME", help="the explained layer; default: the model's")
     parser.add_argument(
-        "--beam", metavar="N", type=_positive, default=1, help="width of the beam; default: 1"
+        "--beam", metavar="N", type=_beam, default=1, help="width of the beam; default: 1"
     )
     parser.add_argument(
         "--strict", action="store_true", help="refuse a caption with words the model does not know"
@@ -114,9 +120,9 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+def _beam(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _WIDEST_BEAM:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 to {_WIDEST_BEAM}")
     return int(text)
 
 
@@ -131,7 +137,7 @@ def _explain(args: argparse.Namespace) -> int:
     model = load(args.model, args.layer, kind="captioner")
     asked = Asked(args.caption, args.method, args.target, args.beam, args.strict)
     failed = explain_photos(model, args.photos, asked, args.out, _complain, args.debug).failed
-    if failed:
+    if failed and len(args.photos) > 1:  # of a single photo, all has been said
         _complain(f"{len(failed)} of {len(args.photos)} photos failed: {', '.join(failed)}")
     return 1 if failed else 0
 
@@ -150,10 +156,10 @@ def _models(args: argparse.Namespace) -> int:
     found = families()
     for family in found:
         for name, (_, text) in family.bundled.items():
-            print(f"{name:24}{text}")
+            print(f"{name:23} {text}")
     print("Files and folders of these families are recognised by their content:")
     for family in found:
-        print(f"{family.name:24}{family.kind}: {family.reference}")
+        print(f"{family.name:23} {family.kind}: {family.reference}")
     return 0
 
 
@@ -161,7 +167,7 @@ def _methods(args: argparse.Namespace) -> int:
     from vlcam.methods import METHODS
 
     for method in METHODS.values():
-        print(f"{method.name:24}{method.reference}")
+        print(f"{method.name:23} {method.reference}")
     return 0
 
 
@@ -173,4 +179,4 @@ def _scenes(args: argparse.Namespace) -> int:
 
 
 def _complain(message: str) -> None:
-    print(f"vlcam: {message}", file=sys.stderr)
+    print(f"vlcam: {flat(message)}", file=sys.stderr)

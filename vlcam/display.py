@@ -47,8 +47,9 @@ def palette(signed: bool) -> np.ndarray:
 
 
 def is_signed(explanation: Explanation) -> bool:
-    """Whether any map holds what speaks against its word, so that all are shown signed."""
-    return bool((explanation.maps < 0).any())
+    """Whether any map shown holds what speaks against its word, so that all are shown signed."""
+    shown = [index for index, word in enumerate(explanation.words) if not word.degenerate]
+    return bool((explanation.maps[shown] < 0).any())
 
 
 def levels(raw: np.ndarray, signed: bool, speckled: bool = False) -> np.ndarray:
@@ -99,9 +100,19 @@ def at_pixels(explanation: Explanation) -> bool:
 
 def scaling(explanation: Explanation) -> str:
     """How the maps' values became colours, in words."""
+    own = "maximum"
     if at_pixels(explanation):
-        return f"each map is scaled by its own {_PERCENTILE}th percentile, square roots are shown"
-    return "each map is scaled by its own maximum"
+        own = f"{_PERCENTILE}th percentile, square roots are shown"
+    return f"Each map is scaled by its own {own}: colours compare places, not words."
+
+
+def ends(explanation: Explanation) -> tuple[str, str]:
+    """What the first and the last colour of the palette stand for, in words."""
+    if is_signed(explanation):
+        return "against", "for"
+    if explanation.method == "counterfactual":
+        return "not against", "most against"
+    return "no support", "most support"
 
 
 def blend(

@@ -44,7 +44,7 @@ def encode(
             f"{adapter.name}: the feature maps depend on the prompt, so encode needs it"
         )
     with untouched(adapter.module), torch.no_grad():
-        features = adapter.encode(_normal(pixels), prompts)
+        features = adapter.encode(pixels.clone(), prompts)  # it may write into them
     _check_features(adapter, features, len(pixels))
     return features
 
@@ -103,26 +103,25 @@ def seam_gradients(
     if len(images) != len(targets):
         raise ValueError(f"{len(targets)} targets but {len(images)} image rows")
     start, size = 0, _first_chunk(features, memory)
-    with untouched(adapter.module):
-        while start < len(targets):
-            chunk = range(start, min(start + size, len(targets)))
-            rows = _rows([targets[i] for i in chunk], [images[i] for i in chunk])
-            kept = _KeptBytes(adapter)
+    while start < len(targets):
+        chunk = _chunk(targets, start, size)
+        rows = _rows([targets[i] for i in chunk], [images[i] for i in chunk])
+        kept = _KeptBytes(adapter)
+        with untouched(adapter.module):
             with kept:
-                scores, gradients, rest = _differentiate(adapter, features, rows, rule)
-            del rest
-            owners = _owners(rows, scores)
-            of_targets = torch.tensor([images[i] for i in chunk], device=gradients.device)
+                scores, gradients, _ = _differentiate(adapter, features, rows, rule)
             # One term a target is the rule: then rows are targets and nothing needs summing.
             if len(rows) != len(chunk):
+                owners = _owners(rows, scores)
                 scores, gradients = (
                     _sum_rows(scores, owners, chunk),
                     _sum_rows(gradients, owners, chunk),
                 )
+            of_targets = torch.tensor([images[i] for i in chunk], device=gradients.device)
             maps = _at_least_float32(features.maps.index_select(0, of_targets))
-            yield SeamGradients(chunk, scores, maps, gradients)
-            start = chunk.stop
-            size = max(1, memory // max(1, kept.bytes // len(chunk)))
+        yield SeamGradients(chunk, scores, maps, gradients)
+        start = chunk.stop
+        size = max(1, memory // max(1, kept.bytes // len(rows)))
 
 
 def explain_at_layer(
@@ -163,36 +162,40 @@ def explain_at_pixels(
     rule = BackwardRule(method.rule) if method.rule else None
     prompts = [targets[0].terms[0].prompt] if adapter.encode_reads_prompt else None
     with untouched(adapter.module), torch.enable_grad():
-        leaf = _normal(pixels).detach().clone().requires_grad_()
+        leaf = pixels.clone().detach().requires_grad_()
         with rule or nullcontext():
-            features = adapter.encode(leaf, prompts)
+            features = adapter.encode(leaf.clone(), prompts)  # it may write into them
         _check_features(adapter, features, 1)
         names = list(features.rest)
         outputs = [features.maps, *(features.rest[name] for name in names)]
+        if not features.maps.requires_grad:
+            raise ValueError(
+                f"{adapter.name}: layer {adapter.layer} has no gradient with respect to the pixels;"
+                " choose a method at the layer, or an encode without no_grad or detach"
+            )
         live = [output for output in outputs if output.requires_grad]
         constant = FeatureMaps(
             features.maps.detach(), {name: features.rest[name].detach() for name in names}
         )
-        scores, maps = [], []
+        scores, maps = [], list[Tensor]()
         size = _first_chunk(constant, memory)
-        for start in range(0, len(targets), size):
-            part = targets[start : start + size]
-            rows = _rows(part, [0] * len(part))
+        while len(maps) < len(targets):
+            chunk = _chunk(targets, len(maps), size)
+            rows = _rows([targets[i] for i in chunk], [0] * len(chunk))
             values, at_seam, at_rest = _differentiate(
                 adapter, constant, rows, rule, follow_rest=True
             )
             owners = _owners(rows, values)
-            chunk = range(start, start + len(part))
             scores.append(_sum_rows(values, owners, chunk))
             back = [_sum_rows(g, owners, chunk) for g in (at_seam, *(at_rest[n] for n in names))]
-            for t in range(len(part)):
+            followed = [g for g, o in zip(back, outputs, strict=True) if o.requires_grad]
+            for t in range(len(chunk)):
+                unit = _power_of_two([g[t] for g in followed])
                 heads = [
-                    g[t : t + 1].to(o.dtype)
-                    for g, o in zip(back, outputs, strict=True)
-                    if o.requires_grad
+                    (g[t : t + 1] / unit).to(o.dtype) for g, o in zip(followed, live, strict=True)
                 ]
                 (gradient,) = torch.autograd.grad(live, leaf, heads, retain_graph=True)
-                maps.append(_at_least_float32(gradient[0]).abs().amax(0))
+                maps.append(_at_least_float32(gradient[0]).abs().amax(0) * unit)
         del features, outputs, live
     _refuse_unseen(adapter, rule, "in the CNN")
     result = torch.stack(maps)
@@ -254,7 +257,7 @@ def _differentiate(
             if rule is not None:
                 stack.enter_context(rule)
             scores = _read(adapter, copies, rows)
-        factor = _HALF_PRECISION_SCALE if leaf.dtype == torch.float16 else 1.0
+        factor = _HALF_PRECISION_SCALE if _is_half(leaf) else 1.0
         wanted = [leaf, *(rest[name] for name in followed)]
         if not scores.requires_grad:
             raise ValueError(_disconnected(adapter))
@@ -299,8 +302,28 @@ def _first_chunk(features: FeatureMaps, memory: int) -> int:
     return max(1, memory // max(1, row * _FIRST_GUESS))
 
 
-def _normal(pixels: Tensor) -> Tensor:
-    return pixels.clone() if pixels.is_inference() else pixels
+def _chunk(targets: Sequence[Target], start: int, size: int) -> range:
+    """As many targets from ``start`` on as have ``size`` rows of decode; at least one."""
+    rows = 0
+    for i in range(start, len(targets)):
+        rows += len(targets[i].terms)
+        if rows > size and i > start:
+            return range(start, i)
+    return range(start, len(targets))
+
+
+def _is_half(tensor: Tensor) -> bool:
+    """Whether it is, or what is computed of it may be, in float16."""
+    kind = tensor.device.type
+    return tensor.dtype == torch.float16 or (
+        torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+    )
+
+
+def _power_of_two(gradients: Sequence[Tensor]) -> Tensor:
+    """Just above their greatest value: divided by it (exactly) they do not underflow float16."""
+    greatest = torch.stack([g.abs().amax() for g in gradients]).amax()
+    return torch.ldexp(torch.ones_like(greatest), torch.frexp(greatest)[1])
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
@@ -330,7 +353,14 @@ def _disconnected(adapter: Adapter) -> str:
 
 
 def _refuse_unseen(adapter: Adapter, rule: BackwardRule | None, where: str) -> None:
-    if rule is not None and not rule.seen:
+    if rule is None:
+        return
+    if any(isinstance(m, torch.jit.ScriptModule) for m in adapter.module.modules()):
+        raise ValueError(
+            f"{adapter.name}: its scripted parts may hold ReLUs that the {rule.rule} rule cannot"
+            " reach; load it unscripted or choose a method without a rule"
+        )
+    if not rule.seen:
         raise ValueError(
             f"{adapter.name}: no ReLU {where}, so the {rule.rule} rule would only give the plain"
             " gradient; choose a method without it"
@@ -365,17 +395,30 @@ class _RefuseRowMixing(TorchFunctionMode):
 
 
 class _KeptBytes(torch.autograd.graph.saved_tensors_hooks):
-    """Counts the bytes autograd keeps for a backward, parameters left out."""
+    """Counts the bytes autograd keeps for a backward, parameters left out.
+
+    Refuses, as autograd does where nobody counts, a value that was written over since.
+    """
 
     def __init__(self, adapter: Adapter) -> None:
         self.bytes = 0
         known = {p.untyped_storage().data_ptr() for p in adapter.module.parameters()}
 
-        def pack(tensor: Tensor) -> Tensor:
+        def pack(tensor: Tensor) -> tuple[Tensor, int]:
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in known:
                 known.add(storage.data_ptr())
                 self.bytes += storage.nbytes()
+            # Detached: a graph that held its own output, never walked back, would live forever.
+            return tensor.detach(), tensor._version
+
+        def unpack(kept: tuple[Tensor, int]) -> Tensor:
+            tensor, version = kept
+            if tensor._version != version:
+                raise ValueError(
+                    f"{adapter.name}: an in-place operation behind layer {adapter.layer} writes"
+                    " over a value that the gradient needs"
+                )
             return tensor
 
-        super().__init__(pack, lambda tensor: tensor)
+        super().__init__(pack, unpack)

@@ -89,15 +89,11 @@ def explain(
         model = load(model)
     how = methods.get(method)
     encoded = photo if isinstance(photo, Encoded) else look(model, photo)
-    writer = cast(WritesCaptions, model)
     if caption is None:
         with untouched(model.module), torch.no_grad():
-            reading = writer.write(encoded.features, beam)
+            reading = cast(WritesCaptions, model).write(encoded.features, beam)
     else:
-        reading = writer.read(caption)
-    unknown = tuple(unit.text for unit in reading.units if unit.unknown)
-    if unknown and (strict or len(unknown) == len(reading.units)):
-        raise ValueError(f"not in the vocabulary of {model.name}: {', '.join(unknown)}")
+        reading = read(model, caption, strict)
     asked, texts = _asked(reading, target)
     scores, maps, grid = explain_targets(model, encoded, asked, how, memory)
     return Explanation(
@@ -109,12 +105,25 @@ def explain(
         target=_TARGET_NAMES[target],
         caption=reading.text,
         words=explained_words(texts, scores, maps, grid, encoded.placement),
-        unknown=unknown,
+        unknown=_unknown(reading),
         maps=maps,
         grid=grid,
         placement=encoded.placement,
         details=model.describe() | _versions(),
     )
+
+
+def read(model: Adapter, caption: str, strict: bool = False) -> Reading:
+    """A caption as a captioner reads it; ``strict`` as for :func:`explain`.
+
+    Raises:
+        ValueError: there is no word in it that the model knows.
+    """
+    reading = cast(WritesCaptions, model).read(caption)
+    unknown = _unknown(reading)
+    if unknown and (strict or len(unknown) == len(reading.units)):
+        raise ValueError(f"not in the vocabulary of {model.name}: {', '.join(unknown)}")
+    return reading
 
 
 def explain_targets(
@@ -145,6 +154,10 @@ def _asked(reading: Reading, target: str) -> tuple[list[Target], list[str]]:
     if target == "caption":
         return [targets.whole(reading)], [reading.text]
     raise ValueError(f"unknown target {target!r}; known: {', '.join(_TARGET_NAMES)}")
+
+
+def _unknown(reading: Reading) -> tuple[str, ...]:
+    return tuple(unit.text for unit in reading.units if unit.unknown)
 
 
 def _versions() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -41,7 +42,7 @@ class Word:
     degenerate: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explanation:
     """Where a model looked, word by word. Made by :func:`vlcam.explain`.
 
@@ -105,9 +106,9 @@ class Explanation:
         with written(directory / "maps.npz") as path:
             self._write_arrays(path)
         with written(directory / "explanation.json") as path:
-            path.write_text(
-                json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", "utf-8"
-            )
+            # What UTF-8 cannot hold (bytes in a photo's name) is escaped as JSON does it.
+            text = json.dumps(self.to_json(), indent=1, ensure_ascii=False)
+            path.write_text(f"{text}\n", "utf-8", errors="backslashreplace")
 
     def _write_arrays(self, path: Path) -> None:
         height, width = self.image.shape[:2]
@@ -138,34 +139,15 @@ class Explanation:
             data = json.loads(path.read_text("utf-8"))
             if data.get("format") != FORMAT:
                 raise ValueError(f"format {data.get('format')!r}, expected {FORMAT}")
-            grid = Grid(**{k: tuple(v) for k, v in data["grid"].items()})
-            placement = Placement(**{k: tuple(v) for k, v in data["placement"].items()})
-            words = tuple(Word(**(w | {"peak": tuple(w["peak"])})) for w in data["words"])
-            texts = {k: data[k] for k in ("photo", "model", "layer", "method", "target", "caption")}
+            values = _values(data)
             path = directory / "maps.npz"
-            with np.load(path, allow_pickle=False) as arrays:
-                maps, image = torch.from_numpy(arrays["maps"]), arrays["image"]
-            if maps.shape != (len(words), *grid.size) or image.shape[:2] != placement.photo_size:
-                raise ValueError("the arrays do not fit explanation.json")
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            zipfile.BadZipFile,
-        ) as error:
-            raise ValueError(f"{path}: not a saved explanation ({error})") from error
-        return cls(
-            **texts,
-            image=image,
-            words=words,
-            unknown=tuple(data["unknown"]),
-            maps=maps,
-            grid=grid,
-            placement=placement,
-            details=data["details"],
-        )
+            maps, image = _arrays(path)
+            _check_arrays(maps, image, values)
+        except Exception as error:  # whatever json, zipfile, zlib and numpy raise at damage
+            reason = error.strerror if isinstance(error, OSError) else None
+            reason = " ".join((reason or str(error) or type(error).__name__).split())
+            raise ValueError(f"{path}: not a saved explanation ({reason})") from error
+        return cls(**values, image=image, maps=torch.from_numpy(maps))
 
     def figure(self) -> Figure:
         """One tile a word, as in the paper's Figures 10 and 11 (matplotlib)."""
@@ -185,13 +167,85 @@ class Explanation:
         return notebook(self)
 
 
+def _values(data: dict[str, Any]) -> dict[str, Any]:
+    """An explanation's fields from its JSON, all but the arrays."""
+    placement = Placement(**{name: _pair(name, pair) for name, pair in data["placement"].items()})
+    values: dict[str, Any] = {
+        "words": tuple(_word(placement.photo_size, **word) for word in data["words"]),
+        "unknown": tuple(data["unknown"]),
+        "grid": Grid(**{name: _pair(name, pair) for name, pair in data["grid"].items()}),
+        "placement": placement,
+        "details": dict(data["details"]),
+    }
+    for name in ("photo", "model", "layer", "method", "target", "caption"):
+        values[name] = data[name]
+        if not isinstance(values[name], str):
+            raise ValueError(f"{name} is not a text")
+    texts = isinstance(data["unknown"], list) and all(isinstance(t, str) for t in data["unknown"])
+    if not texts:
+        raise ValueError("unknown is not a list of texts")
+    return values
+
+
+def _pair(name: str, pair: Any) -> tuple[Any, ...]:
+    """A size (whole numbers), a scale or stride (positive), an offset or shift (any)."""
+    kinds = (int,) if name.endswith("size") else (int, float)
+    least = -math.inf if name in ("offset", "shift") else 0
+    if len(pair) != 2 or not all(type(v) in kinds and least < v < math.inf for v in pair):
+        raise ValueError(f"{name} is {pair!r}")
+    return tuple(pair)
+
+
+def _word(
+    photo_size: tuple[int, int],
+    *,
+    text: Any,
+    log_probability: Any,
+    probability: Any,
+    peak: Any,
+    degenerate: Any,
+) -> Word:
+    numbers = isinstance(log_probability, int | float) and isinstance(probability, int | float)
+    if not (isinstance(text, str) and numbers and isinstance(degenerate, bool)):
+        raise ValueError(f"word {text!r}: not a text, numbers and true or false")
+    x, y = peak
+    inside = type(x) is type(y) is int and 0 <= x < photo_size[1] and 0 <= y < photo_size[0]
+    if not inside:
+        raise ValueError(f"word {text!r}: its peak {peak!r} is no pixel of the photo")
+    return Word(text, log_probability, probability, (x, y), degenerate)
+
+
+def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with path.open("rb") as file:  # numpy leaves a damaged file open that it opened itself
+        if file.read(4) != b"PK\x03\x04":  # numpy would take it for a pickle and advise to trust it
+            raise ValueError("no archive of arrays")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
+            return arrays["maps"], arrays["image"]
+
+
+def _check_arrays(maps: np.ndarray, image: np.ndarray, values: dict[str, Any]) -> None:
+    for name, array, kind, shape in (
+        ("maps", maps, np.float32, (len(values["words"]), *values["grid"].size)),
+        ("image", image, np.uint8, (*values["placement"].photo_size, 3)),
+    ):
+        if array.dtype != kind or array.shape != shape:
+            raise ValueError(
+                f"{name}: {array.dtype} {array.shape} does not fit explanation.json, which says"
+                f" {np.dtype(kind)} {shape}"
+            )
+
+
 def explained_words(
     texts: list[str], scores: Tensor, maps: Tensor, grid: Grid, placement: Placement
 ) -> tuple[Word, ...]:
     """Words from their log-probabilities (T,) and raw maps (T, u, v)."""
     words = []
     flat = degenerate(maps)
+    # A map is zero where the photo was cropped away, which may be more than it is anywhere else.
+    unseen = place(torch.ones(1, *maps.shape[1:]), grid, placement) == 0
     for index, (text, value) in enumerate(zip(texts, scores.tolist(), strict=True)):
-        (point,), _ = peak(place(maps[index : index + 1], grid, placement))
+        drawn = place(maps[index : index + 1], grid, placement)
+        (point,), _ = peak(drawn.masked_fill(unseen.to(drawn.device), -math.inf))
         words.append(Word(text, value, float(np.exp(min(value, 0.0))), point, flat[index]))
     return tuple(words)

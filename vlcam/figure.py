@@ -11,11 +11,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontEntry, fontManager, get_font
+from matplotlib.font_manager import FontEntry, FontProperties, fontManager, get_font
+from matplotlib.textpath import TextToPath
 from PIL import Image
 
 from vlcam.display import (
     blend,
+    ends,
     fitted,
     is_signed,
     palette,
@@ -31,6 +33,7 @@ _WIDTH = 12.0  # inches, of the widest figure
 _TILE_AREA = 4.0  # square inches that a tile would like to have
 _TITLE, _LINE = 0.32, 0.2  # inches above each tile, and of each line of small print
 _GAP = 0.1
+_LEGEND, _BAR = 0.22, 1.6  # inches: height of the legend's line, length of its bar
 
 
 def draw(explanation: Explanation) -> Figure:
@@ -46,12 +49,14 @@ def draw(explanation: Explanation) -> Figure:
     heading = _wrapped(explanation.caption, page_width, 13)
     notes = [_wrapped(line, page_width, 8) for line in _small_print(explanation)]
     top = 0.25 + 0.24 * (heading.count("\n") + 1)
-    bottom = 0.1 + _LINE * sum(note.count("\n") + 1 for note in notes)
+    small = _LINE * sum(note.count("\n") + 1 for note in notes)
+    bottom = 0.1 + small + _LEGEND
     page_height = top + rows * (height + _TITLE) + bottom
     figure = Figure(figsize=(page_width, page_height), dpi=120, facecolor="white")
     FigureCanvasAgg(figure)
     _write(figure, 0.5, 1 - 0.12 / page_height, heading, size=13, ha="center", va="top")
     _write(figure, _GAP / page_width, 0.05 / page_height, "\n".join(notes), size=8, va="bottom")
+    _legend(figure, explanation, (0.05 + small) / page_height)
     left = (page_width - columns * (width + _GAP) + _GAP) / 2
     for place in range(count):
         row, column = divmod(place, columns)
@@ -60,18 +65,20 @@ def draw(explanation: Explanation) -> Figure:
         axes = figure.add_axes(box, xticks=[], yticks=[], frame_on=False)
         name, probability = _tile(axes, explanation, place - 1, photo)
         above = box[1] + box[3] + 0.05 / page_height
-        room = width - 0.09 * len(probability)
-        _write(figure, box[0], above, _cut(name, room), size=11, weight="bold", va="bottom")
-        right = {"ha": "right", "va": "bottom", "color": "#555555"}
-        _write(figure, box[0] + box[2], above, probability, size=9, **right)
+        quiet: dict[str, Any] = {"size": 9, "color": "#555555"}
+        bold: dict[str, Any] = {"size": 11, "weight": "bold"}
+        _write(figure, box[0] + box[2], above, probability, ha="right", va="bottom", **quiet)
+        room = width - _width(probability, 9) - (0.08 if probability else 0)
+        how = bold if name else quiet
+        _write(figure, box[0], above, _cut(name or "the photo", room, **how), va="bottom", **how)
     return figure
 
 
 def _tile(axes: Axes, explanation: Explanation, index: int, photo: np.ndarray) -> tuple[str, str]:
-    """The photo itself (index -1), or under a word's map; its name and probability."""
+    """The photo itself (index -1), or under a word's map; its word and probability."""
     if index < 0:
         axes.imshow(photo)
-        return "photo", ""
+        return "", ""
     word = explanation.words[index]
     if word.degenerate:
         axes.imshow(blend(photo, np.zeros(photo.shape[:2], np.uint8), _VEIL, 1.0))
@@ -85,18 +92,34 @@ def _tile(axes: Axes, explanation: Explanation, index: int, photo: np.ndarray) -
 _VEIL = np.full((256, 4), 235, np.uint8)  # over the photo of a word that has no map
 
 
-def _cut(text: str, inches: float) -> str:
+def _legend(figure: Figure, explanation: Explanation, y: float) -> None:
+    """A bar of the colours as they look over a grey photo, between what its ends stand for."""
+    inches, thick = figure.get_size_inches()
+    low, high = ends(explanation)
+    grey = np.full((1, 256, 3), 138, np.uint8)
+    colours = blend(grey, np.arange(256, dtype=np.uint8)[None], palette(is_signed(explanation)))
+    x = _GAP + _width(low, 8) + 0.08
+    bar = (x / inches, y + 0.055 / thick, _BAR / inches, 0.09 / thick)
+    figure.add_axes(bar, xticks=[], yticks=[], frame_on=False, label="legend").imshow(
+        colours, aspect="auto"
+    )
+    for text, at in ((low, _GAP), (high, x + _BAR + 0.08)):
+        _write(figure, at / inches, y + 0.1 / thick, text, size=8, va="center")
+
+
+def _cut(text: str, inches: float, **how: Any) -> str:
     """A tile's name, cut to what its width has room for."""
-    room = max(5, int(inches / 0.12))  # of bold characters of 11 points
-    return text if len(text) <= room else text[: room - 1] + "…"
+    cut = text
+    while len(cut) > 2 and _width(cut, **how) > inches:
+        cut = f"{cut[:-2]}…"
+    return cut
 
 
 def _small_print(explanation: Explanation) -> list[str]:
     lines = [" · ".join(f"{name}: {value}" for name, value in settings(explanation))]
-    colours = "red: for, blue: against; " if is_signed(explanation) else ""
-    lines.append(f"{colours}{scaling(explanation)}")
+    lines.append(scaling(explanation))
     if explanation.unknown:
-        lines.append(f"not in the model's vocabulary: {', '.join(explanation.unknown)}")
+        lines.append(f"Not in the model's vocabulary: {', '.join(explanation.unknown)}")
     return lines
 
 
@@ -115,15 +138,40 @@ def _layout(count: int, ratio: float) -> tuple[int, float, float]:
 
 
 def _wrapped(text: str, inches: float, points: float) -> str:
-    return textwrap.fill(text, max(12, int(inches * 72 / points / 0.55)))
+    room = max(12, int(inches * 72 / points / 0.55))
+    lines = textwrap.wrap(text, room)
+    while room > 4 and any(_width(line, points) > inches - 2 * _GAP for line in lines):
+        room = int(room * 0.9)
+        lines = textwrap.wrap(text, room)
+    return "\n".join(lines)
 
 
-def _write(where: Figure | Axes, x: float, y: float, text: str, size: float, **how: Any) -> None:
+def _write(
+    where: Figure | Axes,
+    x: float,
+    y: float,
+    text: str,
+    size: float,
+    weight: str = "normal",
+    **how: Any,
+) -> None:
     """Text as it stands (no mathematics in dollars), in fonts that have its characters."""
+    text, font = _font(text, size, weight)
+    where.text(x, y, text, fontproperties=font, parse_math=False, usetex=False, **how)
+
+
+def _width(text: str, size: float, weight: str = "normal", **_: Any) -> float:
+    """Of a line of text, in inches."""
+    text, font = _font(text, size, weight)
+    width, *_height = TextToPath().get_text_width_height_descent(text, font, ismath=False)
+    return float(width) / 72
+
+
+def _font(text: str, size: float, weight: str) -> tuple[str, FontProperties]:
     text, families = _drawable(text)
     if len(families) > 1:
-        how.pop("weight", None)  # the others rarely have a bold face
-    where.text(x, y, text, fontsize=size, family=families, parse_math=False, usetex=False, **how)
+        weight = "normal"  # the others rarely have a bold face
+    return text, FontProperties(family=families, size=size, weight=weight)
 
 
 _BASE = "DejaVu Sans"  # comes with matplotlib

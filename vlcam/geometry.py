@@ -119,7 +119,8 @@ def place(maps: Tensor, grid: Grid, placement: Placement) -> Tensor:
     maps = maps if maps.dtype == torch.float64 else maps.float()
     rows = _weights(0, grid, placement).to(maps)
     columns = _weights(1, grid, placement).to(maps)
-    return rows @ maps @ columns.T
+    with torch.autocast(maps.device.type, enabled=False):
+        return rows @ maps @ columns.T
 
 
 def _weights(axis: int, grid: Grid, placement: Placement) -> Tensor:

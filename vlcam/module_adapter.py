@@ -16,6 +16,7 @@ from vlcam.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.cells import derive
 from vlcam.geometry import Grid, Placement
 from vlcam.preprocess import Preprocess
+from vlcam.untouched import untouched
 
 Score = Callable[[nn.Module, Tensor, Sequence[Prompt]], Tensor]
 """``score(module, pixels (N, 3, H, W), prompts) -> scores (N, S)``, row n of both its own."""
@@ -29,7 +30,8 @@ class ModuleAdapter(Adapter):
     row (its result is dropped), so T targets cost about T forward passes, in memory-bound chunks.
 
     Args:
-        module: left as it was; a compiled one is unwrapped (hooks do not fire in compiled code).
+        module: left as it was; a compiled one is unwrapped, and compiled parts of one run as they
+            are written, as everywhere in vlcam.
         layer: dotted name, as in ``module.named_modules()``. Its output must be (B, K, u, v).
         score: runs the module; see :data:`Score`.
         preprocess: how a photo becomes pixels.
@@ -53,7 +55,7 @@ class ModuleAdapter(Adapter):
         name: str | None = None,
     ) -> None:
         self.module = getattr(module, "_orig_mod", module)
-        layers = dict(self.module.named_modules())
+        layers = dict(self.module.named_modules(remove_duplicate=False))
         if layer not in layers or not layer:
             near = get_close_matches(layer, layers, n=3) or [n for n in layers if n][-3:]
             raise ValueError(f"no layer {layer!r}; there are, among others: {', '.join(near)}")
@@ -68,7 +70,7 @@ class ModuleAdapter(Adapter):
         return self._preprocess(photo)
 
     def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
-        return FeatureMaps(self._run_to_layer(pixels), {"pixels": pixels})
+        return FeatureMaps(self._run_to_layer(pixels.clone()), {"pixels": pixels})
 
     def decode(
         self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
@@ -82,13 +84,17 @@ class ModuleAdapter(Adapter):
         if self._grid is None:
             kind = next((p.dtype for p in self.module.parameters()), torch.float32)
             blank = torch.empty(1, 3, *input_size, dtype=kind)
-            self._grid = derive(self._run_to_layer, blank)
+            with untouched(self.module):
+                self._grid = derive(self._run_to_layer, blank)
         return self._grid
 
     def _run_to_layer(self, pixels: Tensor) -> Tensor:
         with _hooked(self.module, self.layer, None) as calls, suppress(_LayerReachedError):
             self._score(self.module, pixels, [self._example] * len(pixels))
         return calls.output()
+
+
+_hooking = threading.Lock()
 
 
 class _LayerReachedError(BaseException):
@@ -126,8 +132,7 @@ def _hooked(module: nn.Module, layer: str, replacement: Tensor | None) -> Iterat
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor | None:
         if threading.get_ident() != thread:
             return None
-        # A copy: an in-place operation may follow.
-        calls.add(output.clone() if isinstance(output, Tensor) else output)
+        calls.add(output)
         if replacement is None:
             raise _LayerReachedError
         if output.shape != replacement.shape:
@@ -135,9 +140,11 @@ def _hooked(module: nn.Module, layer: str, replacement: Tensor | None) -> Iterat
                 f"layer {layer} gives {tuple(output.shape)} where {tuple(replacement.shape)} is"
                 " explained; the score function must run the pixels it is given, row by row"
             )
+        calls.outputs = [replacement]  # frees the graph of the part before the layer
         return replacement
 
-    handle = module.get_submodule(layer).register_forward_hook(hook)
+    with _hooking:  # PyTorch numbers its hooks without a lock
+        handle = module.get_submodule(layer).register_forward_hook(hook)
     try:
         yield calls
     finally:

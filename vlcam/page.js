@@ -28,6 +28,7 @@ function tell(word) {
   one(".stage").setAttribute("aria-label", name);
   if (!word) return;
   const text = document.createElement("strong");
+  text.dir = "auto";
   text.textContent = word.querySelector(".text").textContent;
   status.append(text, " \u00b7 " + word.dataset.says);
   if (!word.classList.contains("degenerate")) {
@@ -44,7 +45,7 @@ function plain() {
 words.forEach((word, index) => {
   const point = (at) => { pointed = at; show(); };
   word.addEventListener("pointerenter", (event) => { if (event.pointerType !== "touch") point(index); });
-  word.addEventListener("pointerleave", () => point(-1));
+  word.addEventListener("pointerleave", () => point(words.indexOf(one(".word:focus-visible"))));
   word.addEventListener("focus", () => { if (word.matches(":focus-visible")) point(index); });
   word.addEventListener("blur", () => point(-1));
   word.addEventListener("click", () => {
@@ -57,7 +58,8 @@ words.forEach((word, index) => {
 document.addEventListener("keydown", (event) => {
   if (event.altKey || event.ctrlKey || event.metaKey) return;
   if (event.key === "Escape") return plain();
-  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  const rightwards = getComputedStyle(one(".caption")).direction === "rtl" ? -1 : 1;
+  const step = { ArrowRight: rightwards, ArrowLeft: -rightwards }[event.key];
   if (!step || !words.length || event.target.type === "range") return;
   const from = words.indexOf(document.activeElement);
   const start = from >= 0 ? from : pinned;

@@ -6,11 +6,14 @@ import base64
 import hashlib
 import io
 import math
+import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
+from itertools import product
 from pathlib import PurePath
 from string import Template
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -19,6 +22,7 @@ from vlcam.display import (
     OPACITY,
     at_pixels,
     blend,
+    ends,
     fitted,
     is_signed,
     palette,
@@ -40,11 +44,13 @@ def page(explanation: Explanation) -> str:
     signed = is_signed(explanation)
     script = _asset("page.js")
     style = f"{_asset('page.css')}:root {{ --ratio: {width / height:.6f}; }}\n"
-    notes = [f"{scaling(explanation).capitalize()}: colours compare places, not words."]
+    notes = [scaling(explanation)]
     if explanation.unknown:
         notes.append("Greyed words are not in the model's vocabulary.")
     name = PurePath(explanation.photo).name
-    return Template(_asset("page.html")).substitute(
+    low, high = ends(explanation)
+    return _filled(
+        "page.html",
         policy=_policy(style, script),
         style=style,
         script=script,
@@ -60,8 +66,8 @@ def page(explanation: Explanation) -> str:
         peaks=_peaks(explanation.words, 0.025 * math.sqrt(width * height)),
         words="\n".join(_words(explanation)),
         legend=_coloured(np.arange(256, dtype=np.uint8)[None], palette(signed)),
-        low="against" if signed else "no support",
-        high="for" if signed else "most support",
+        low=low,
+        high=high,
         note=escape(" ".join(notes)),
         settings=_settings([("photo", name), *settings(explanation)]),
     )
@@ -72,45 +78,46 @@ def notebook(explanation: Explanation) -> str:
     ratio = explanation.image.shape[1] / explanation.image.shape[0]
     return (
         f'<iframe srcdoc="{escape(page(explanation))}" sandbox="allow-scripts" width="100%"'
-        f' height="{900 if ratio < _WIDE else 640}" loading="lazy"'
+        f' height="{900 if ratio < _WIDE else 780}" loading="lazy"'
         f' title="{escape(explanation.caption)}" style="border: 0"></iframe>'
     )
 
 
 def index(entries: Sequence[tuple[Explanation, str]]) -> str:
-    """A page of cards, one for each explanation and the address of its page."""
+    """A page of cards, one for each explanation and the path of its page from the index."""
     style = _asset("page.css")
-    cards = "\n".join(_card(explanation, address) for explanation, address in entries)
-    policy = _policy(style, "")
-    return Template(_asset("index.html")).substitute(policy=policy, style=style, cards=cards)
+    cards = "\n".join(_card(explanation, path) for explanation, path in entries)
+    return _filled("index.html", policy=_policy(style, ""), style=style, cards=cards)
 
 
 def sentence(explanation: Explanation) -> list[tuple[str, int | None]]:
-    """The caption's words in order: each explained one with its index, each unknown with None."""
+    """The caption's words in order: each explained one with its index, each unknown with None.
+
+    Known and unknown words are each in order; how they alternate is told by the caption. Of all
+    ways, the one that finds the most of their letters in it, one word behind the other, is taken.
+    """
     caption = explanation.caption.casefold()
-    known, unknown = list(explanation.words), list(explanation.unknown)
-    found: list[tuple[str, int | None]] = []
-    at = 0
-    while len(found) < len(known) + len(unknown):
-        index = sum(1 for _, i in found if i is not None)
-        rest = unknown[len(found) - index :]
-        next_known = _find(caption, known[index].text, at) if index < len(known) else _NOWHERE
-        next_unknown = _find(caption, rest[0], at) if rest else _NOWHERE
-        if rest and (index == len(known) or next_unknown < next_known):
-            text, which, start = rest[0], None, next_unknown
-        else:
-            text, which, start = known[index].text, index, next_known
-        found.append((text, which))
-        at = start + len(text.casefold()) if start < _NOWHERE else at
-    return found
+    known = [(word.text, index) for index, word in enumerate(explanation.words)]
+    unknown = [(text, None) for text in explanation.unknown]
+    best: dict[tuple[int, int], _Way] = {(0, 0): (0, 0, [])}  # by the numbers of words taken
+    for i, j in product(range(len(known) + 1), range(len(unknown) + 1)):
+        ways = [_behind(caption, best[i - 1, j], known[i - 1])] if i else []
+        ways += [_behind(caption, best[i, j - 1], unknown[j - 1])] if j else []
+        if ways:
+            best[i, j] = min(ways, key=lambda way: way[:2])
+    return best[len(known), len(unknown)][2]
 
 
-_NOWHERE = 10**9
+_Way = tuple[int, int, list[tuple[str, int | None]]]  # letters not found, place reached, words
 
 
-def _find(caption: str, text: str, at: int) -> int:
-    place = caption.find(text.casefold(), at)
-    return _NOWHERE if place < 0 else place
+def _behind(caption: str, way: _Way, word: tuple[str, int | None]) -> _Way:
+    missed, at, words = way
+    letters = word[0].casefold()
+    place = caption.find(letters, at)
+    if place < 0:
+        return missed + len(letters), at, [*words, word]
+    return missed, place + len(letters), [*words, word]
 
 
 def _words(explanation: Explanation) -> Iterable[str]:
@@ -128,15 +135,19 @@ def _words(explanation: Explanation) -> Iterable[str]:
                 f'<button type="button" class="{kind}" aria-pressed="false"'
                 f' data-says="{escape(_says(word))}"><span class="text">{escape(text)}</span>'
                 f"{_bar(word.probability)}"
-                f'<span class="percent">{escape(percent(word.probability))}</span></button>'
+                f'<span class="percent">{escape(_below(word))}</span></button>'
             )
+
+
+def _below(word: Word) -> str:
+    return percent(word.probability) + (" · no map" if word.degenerate else "")
 
 
 def _says(word: Word) -> str:
     chance = f"probability {percent(word.probability)}"
     if word.degenerate:
         return f"{chance} · no map: nothing in the photo stands out for this word"
-    return f"{chance} · peak at x {word.peak[0]}, y {word.peak[1]}"
+    return f"{chance} · peak at x\u00a0{word.peak[0]}, y\u00a0{word.peak[1]}"
 
 
 def _bar(probability: float) -> str:
@@ -184,7 +195,7 @@ def _settings(pairs: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
 
 
-def _card(explanation: Explanation, address: str) -> str:
+def _card(explanation: Explanation, path: str) -> str:
     size = fitted((explanation.image.shape[0], explanation.image.shape[1]), 360)
     photo = Image.fromarray(explanation.image).resize((size[1], size[0]), Image.Resampling.BOX)
     pictures = {f"The photo {PurePath(explanation.photo).name}": np.asarray(photo)}
@@ -201,7 +212,7 @@ def _card(explanation: Explanation, address: str) -> str:
         for alternative, picture in pictures.items()
     )
     return (
-        f'<li><a class="card" href="{escape(address)}"><span class="two">{images}</span>'
+        f'<li><a class="card" href="{quote(os.fsencode(path))}"><span class="two">{images}</span>'
         f'<p dir="auto">{escape(explanation.caption)}</p>'
         f"<small>{escape(small_print)}</small></a></li>"
     )
@@ -229,6 +240,12 @@ def _data(image: Image.Image, kind: str, **how: int) -> str:
     buffer = io.BytesIO()
     image.save(buffer, kind, **how)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _filled(name: str, **values: object) -> str:
+    """A template with its values; what UTF-8 cannot hold (bytes in a photo's name) becomes "?"."""
+    text = Template(_asset(name)).substitute(values)
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _asset(name: str) -> str:

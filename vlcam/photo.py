@@ -24,7 +24,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BITS_PER_SAMPLE, _SAMPLE_FORMAT, _SIGNED = 258, 339, 2  # TIFF tags and a value of the second
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
+_WHITE_IS_ZERO, _SIGNED = 0, 2  # values of the last two
 
 
 class PhotoError(ValueError):
@@ -51,21 +52,17 @@ def load(path: str | Path) -> Image.Image:
         try:
             image = Image.open(path, formats=formats)
         except UnidentifiedImageError:
-            raise PhotoError(f"{path}: not an image ({_KNOWN})") from None
+            raise PhotoError(f"{path}: not a readable image ({_KNOWN})") from None
         except Image.DecompressionBombError:
             raise PhotoError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels") from None
         except Exception as error:  # a damaged header makes PIL's readers raise almost anything
-            raise PhotoError(f"{path}: cannot be read ({_line(error)})") from error
+            raise PhotoError(f"{path}: {_line(error)}") from error
         with image:
             if image.width * image.height > MAX_PIXELS:
                 raise PhotoError(
                     f"{path}: {image.width} x {image.height} pixels, more than"
                     f" {MAX_PIXELS // 10**6} megapixels"
                 )
-            try:
-                image.load()
-            except Exception as error:  # likewise, for damaged pixels
-                raise PhotoError(f"{path}: damaged or truncated ({_line(error)})") from error
             try:
                 return upright(image)
             except ValueError as error:
@@ -76,8 +73,13 @@ def upright(image: Image.Image) -> Image.Image:
     """An 8-bit RGB copy of an image, turned as its EXIF orientation says.
 
     Raises:
-        ValueError: pixels without a known brightness (floating point) or colour.
+        ValueError: pixels that cannot be decoded, or without a known brightness (floating point) or
+            colour.
     """
+    try:
+        image.load()  # before the orientation is asked for: PIL turns some formats as it decodes
+    except Exception as error:  # a damaged file, as above
+        raise ValueError(_line(error)) from error
     turn = _TURNS.get(_orientation(image))
     picture = _rgb(image)
     return picture if turn is None else picture.transpose(turn)
@@ -120,19 +122,27 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _shades(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits to 8 bits: black stays black and the depth's white is white."""
+    """Grey of more than 8 bits to 8 bits: black stays black and the depth's white is white.
+
+    The one shade that a PNG file may call transparent becomes white too.
+    """
     tags = getattr(image, "tag_v2", {})  # of TIFF files; other formats store 16 bits
     bits = int(tags.get(_BITS_PER_SAMPLE, (16,))[0])
     values = np.asarray(image)
     if int(tags.get(_SAMPLE_FORMAT, (1,))[0]) == _SIGNED:
-        bits, values = bits - 1, values.clip(min=0)
+        bits -= 1
     elif bits == 32:
         values = values.astype(np.int32, copy=False).view(np.uint32)  # PIL knows only signed ones
     scaled = values.astype(np.float64) * (255 / (2**bits - 1))
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        scaled = 255 - scaled
+    if "transparency" in image.info:
+        scaled[values == image.info["transparency"]] = 255
     return Image.fromarray(np.rint(scaled).clip(0, 255).astype(np.uint8))
 
 
 def _line(error: Exception) -> str:
+    """What the system says of a file, or that PIL's readers stumbled over its contents."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    return f"damaged or truncated ({' '.join(str(error).split()) or type(error).__name__})"

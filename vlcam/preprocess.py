@@ -48,27 +48,41 @@ class Preprocess:
         ):
             if value not in known:
                 raise ValueError(f"preprocess: {name} {value!r} is not one of {', '.join(known)}")
-        if min(self.size) < 1 or min(self.resize_to or self.size) < 1:
-            raise ValueError(f"preprocess: size {self.size} must be at least 1 x 1 pixels")
+        for name, size in (("size", self.size), ("resize_to", self.resize_to or self.size)):
+            if len(size) != 2 or not all(isinstance(n, int) and n >= 1 for n in size):
+                raise ValueError(
+                    f"preprocess: {name} {size} must be two whole numbers, at least 1 x 1 pixels"
+                )
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(
+                f"preprocess: mean {self.mean} and std {self.std} must be three numbers each, those"
+                " of std above 0"
+            )
 
     def __call__(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         """Input pixels (3, H, W) float32 of an RGB photo, and where the photo lies in them."""
         resized, placement = self.geometry((photo.height, photo.width))
         filter_ = Image.Resampling[self.interpolation.upper()]
-        picture = np.asarray(photo.resize((resized[1], resized[0]), filter_), dtype=np.float32)
-        pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1) / 255
+        corner = _corner(resized, self.size)
+        top, left = max(corner[0], 0), max(corner[1], 0)
+        bottom = min(corner[0] + self.size[0], resized[0])
+        right = min(corner[1] + self.size[1], resized[1])
+        # Only what is kept is made: the whole of a very wide photo might not fit in memory.
+        box = (
+            left * photo.width / resized[1],
+            top * photo.height / resized[0],
+            right * photo.width / resized[1],
+            bottom * photo.height / resized[0],
+        )
+        picture = np.array(photo.resize((right - left, bottom - top), filter_, box), np.float32)
+        pixels = torch.from_numpy(picture).permute(2, 0, 1) / 255
         mean = torch.tensor(self.mean).view(3, 1, 1)
         std = torch.tensor(self.std).view(3, 1, 1)
-        top, left = _corner(resized, self.size)
-        normal = (pixels - mean) / std
-        kept = normal[:, max(top, 0) : max(top, 0) + self.size[0]]
-        kept = kept[:, :, max(left, 0) : max(left, 0) + self.size[1]]
-        if kept.shape[1:] != self.size:  # letterbox: zero is the mean colour after normalisation
-            out = torch.zeros(3, *self.size)
-            y, x = max(-top, 0), max(-left, 0)
-            out[:, y : y + kept.shape[1], x : x + kept.shape[2]] = kept
-            kept = out
-        return kept.contiguous(), placement
+        out = torch.zeros(3, *self.size)  # of a letterbox: the mean colour after normalisation
+        rows = slice(top - corner[0], bottom - corner[0])
+        columns = slice(left - corner[1], right - corner[1])
+        out[:, rows, columns] = (pixels - mean) / std
+        return out, placement
 
     def geometry(self, photo_size: tuple[int, int]) -> tuple[tuple[int, int], Placement]:
         """The size (height, width) a photo is resized to, and its placement in the input."""
@@ -96,7 +110,7 @@ class Preprocess:
                 k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
             }
             return cls(**values)
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             known = ", ".join(cls.__dataclass_fields__)
             raise ValueError(f"preprocess: {error}; known keys: {known}") from error
 

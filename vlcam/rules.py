@@ -65,20 +65,23 @@ class _Rectify(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, upper: float | None, guided: bool, in_place: bool) -> Tensor:
-        ctx.guided = guided
+        if in_place:
+            ctx.mark_dirty(x)
+        result = x.clamp_(0, upper) if in_place else x.clamp(0, upper)
+        ctx.guided, ctx.upper = guided, upper
         if guided:
-            passed = x > 0 if upper is None else (x > 0) & (x < upper)
-            ctx.save_for_backward(passed)
-        if not in_place:
-            return x.clamp(0, upper)
-        ctx.mark_dirty(x)
-        return x.clamp_(0, upper)
+            ctx.save_for_backward(result)
+        return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         gradient = gradients[0].clamp(min=0)
-        if ctx.guided:
-            gradient = gradient * ctx.saved_tensors[0]
+        if ctx.guided and ctx.upper is None:
+            gradient = torch.ops.aten.threshold_backward(gradient, ctx.saved_tensors[0], 0)
+        elif ctx.guided:
+            gradient = torch.ops.aten.hardtanh_backward(
+                gradient, ctx.saved_tensors[0], 0, ctx.upper
+            )
         return gradient, None, None, None
 
 

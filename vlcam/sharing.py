@@ -7,57 +7,75 @@ rows costs as much as the whole CNN before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from vlcam.adapter import FeatureMaps
 
 
-def once_an_image(function: Callable[[Tensor], Tensor], features: FeatureMaps) -> Tensor:
-    """``function(features.maps)``, (N, ...), computed once for each image the rows repeat.
+def once_an_image(function: Callable[[FeatureMaps], Tensor], features: FeatureMaps) -> Tensor:
+    """``function(features)``, (N, ...), computed once for each image the rows repeat.
 
     Exact: values are copied to the rows, and the gradients of one image's rows go back through its
-    one graph together. For use in ``decode``, around a part that reads the feature maps alone; it
-    must be differentiable under ``torch.vmap`` to gain speed (convolutions, pooling, linear layers
-    and ReLUs are; recurrent layers are slow).
+    one graph together. For use in ``decode``, around a part that reads nothing but the features it
+    is given (N rows, or one); it must be differentiable under ``torch.vmap`` to gain speed
+    (convolutions, pooling, linear layers and ReLUs are; recurrent layers are slow).
     """
     if features.image is None:
-        return function(features.maps)
-    result: Tensor = _OnceAnImage.apply(features.maps, features.image, function)
+        return function(features)
+    result: Tensor = _OnceAnImage.apply(
+        function, features.image, list(features.rest), features.maps, *features.rest.values()
+    )
     return result
 
 
 class _OnceAnImage(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, maps: Tensor, image: Tensor, function: Callable[[Tensor], Tensor]
+        ctx: Any,
+        function: Callable[[FeatureMaps], Tensor],
+        image: Tensor,
+        names: Sequence[str],
+        *tensors: Tensor,
     ) -> Tensor:
-        ctx.graphs, result = [], None
+        followed = ctx.needs_input_grad[3:]
+        ctx.graphs = []
         for which in image.unique():
             rows = (image == which).nonzero().squeeze(1)
-            leaf = maps[rows[:1]].detach()
-            with torch.set_grad_enabled(ctx.needs_input_grad[0]):
-                leaf.requires_grad_(ctx.needs_input_grad[0])
-                value = function(leaf.clone())  # which may write into its input
-            if ctx.needs_input_grad[0]:
-                ctx.graphs.append((rows, leaf, value))
-            if result is None:
-                result = value.new_empty(len(maps), *value.shape[1:])
+            leaves = [
+                tensor[rows[:1]].detach().requires_grad_(follow)
+                for tensor, follow in zip(tensors, followed, strict=True)
+            ]
+            with torch.set_grad_enabled(any(followed)):
+                maps, *rest = (leaf.clone() for leaf in leaves)  # it may write into them
+                value = function(FeatureMaps(maps, dict(zip(names, rest, strict=True))))
+            ctx.graphs.append((rows, leaves, value))
+        result = value.new_empty(len(image), *value.shape[1:])
+        for rows, _, value in ctx.graphs:
             result[rows] = value.detach()
+        if not value.requires_grad:
+            ctx.mark_non_differentiable(result)
         return result
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        found = None
-        for rows, leaf, value in ctx.graphs:
-            of_rows = gradients[0][rows][:, None]
-            (gradient,) = torch.autograd.grad(value, leaf, of_rows, is_grads_batched=True)
-            if found is None:
-                found = gradient.new_zeros(len(gradients[0]), *leaf.shape[1:])
-            found[rows] = gradient[:, 0]
-        ctx.graphs = []
-        assert found is not None
-        return found, None, None
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        found = dict[int, Tensor]()
+        for rows, leaves, value in ctx.graphs:
+            followed = [i for i, leaf in enumerate(leaves) if leaf.requires_grad]
+            of_leaves = torch.autograd.grad(
+                value,
+                [leaves[i] for i in followed],
+                gradient[rows][:, None],
+                is_grads_batched=True,
+                allow_unused=True,
+            )
+            for i, part in zip(followed, of_leaves, strict=True):
+                if part is not None:
+                    blank = part.new_zeros(len(gradient), *part.shape[2:])
+                    found.setdefault(i, blank)[rows] = part[:, 0]
+        return None, None, None, *(found.get(i) for i in range(len(leaves)))

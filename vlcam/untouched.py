@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 
-
-@dataclass
-class _Held:
-    """A module that calls in flight keep in eval mode, and the flags to put back after the last."""
-
-    flags: list[tuple[nn.Module, bool]]
-    calls: int = field(default=1)
-
-
-_lock = threading.Lock()
-_held: dict[int, _Held] = {}
+Change = Callable[[], Callable[[], object]]
+"""Makes a change that other threads see too, and returns what undoes it."""
 
 
 @contextmanager
@@ -28,55 +20,88 @@ def untouched(module: nn.Module) -> Iterator[None]:
     """Eval mode and normal autograd inside; every flag and the RNG as before outside.
 
     Train/eval flags are kept for each submodule by itself, also after an exception, and when
-    several threads use one model. Inside, an outer ``inference_mode`` is lifted, and cuDNN is off
-    where the model holds an RNN on a GPU (cuDNN's RNN has no backward in eval mode).
+    several threads use one model or parts of it. Inside, an outer ``inference_mode`` is lifted,
+    compiled parts run as they are written (neither hooks nor backward rules reach into compiled
+    code), and cuDNN is off where the model holds an RNN on a GPU (cuDNN's RNN has no backward in
+    eval mode).
 
     Raises:
-        ValueError: parameters were made in inference mode, so nothing can be differentiated.
+        ValueError: parameters or buffers were made in inference mode, so nothing can be
+            differentiated.
     """
-    if any(p.is_inference() for p in module.parameters()):
+    if any(t.is_inference() for t in (*module.parameters(), *module.buffers())):
         raise ValueError(
             "the model's parameters are inference tensors; make or load it outside inference_mode"
         )
-    devices = sorted({p.device.index or 0 for p in module.parameters() if p.is_cuda})
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.random.fork_rng(devices))
-        stack.enter_context(_evaluating(module))
-        if devices and any(isinstance(m, nn.RNNBase) for m in module.modules()):
-            stack.enter_context(_without_cudnn())
+    with _in_effect(_changes(module)), torch.inference_mode(False):
         yield
 
 
+def _changes(module: nn.Module) -> dict[Hashable, Change]:
+    """What has to change while a module runs, by what is changed."""
+    modules = list(module.modules())
+    changes: dict[Hashable, Change] = {id(m): partial(_evaluating, m) for m in modules}
+    changes["cpu"] = _with_random_numbers_kept
+    devices = {p.device for p in module.parameters() if p.is_cuda}
+    for device in devices:
+        changes[device] = partial(_with_random_numbers_kept, device)
+    if devices and any(isinstance(m, nn.RNNBase) for m in modules):
+        changes["cudnn"] = _without_cudnn
+    if any("_orig_mod" in m._modules or m._compiled_call_impl is not None for m in modules):
+        changes["compiler"] = _without_compiler
+    return changes
+
+
+def _evaluating(module: nn.Module) -> Callable[[], object]:
+    # The attribute, not .eval(): users override train() to keep parts of a model fixed.
+    training, module.training = module.training, False
+    return partial(setattr, module, "training", training)
+
+
+def _with_random_numbers_kept(device: torch.device | None = None) -> Callable[[], object]:
+    if device is None:
+        return partial(torch.set_rng_state, torch.get_rng_state())
+    return partial(torch.cuda.set_rng_state, torch.cuda.get_rng_state(device), device)
+
+
+def _without_cudnn() -> Callable[[], object]:
+    # This flag alone: torch.backends.cudnn.flags resets all those it is not given.
+    enabled, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
+    return partial(setattr, torch.backends.cudnn, "enabled", enabled)
+
+
+def _without_compiler() -> Callable[[], object]:
+    stance = torch.compiler.set_stance("force_eager")
+    return partial(stance.__exit__, None, None, None)
+
+
+@dataclass
+class _Made:
+    """A change that is in effect for so many calls."""
+
+    undo: Callable[[], object]
+    calls: int = 0
+
+
+_lock = threading.Lock()
+_made: dict[Hashable, _Made] = {}
+
+
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    key = id(module)
-    with _lock:
-        if key in _held:
-            _held[key].calls += 1
-        else:
-            # The attribute, not .eval(): users override train() to keep parts of a model fixed.
-            _held[key] = _Held([(m, m.training) for m in module.modules()])
-            for submodule, _ in _held[key].flags:
-                submodule.training = False
+def _in_effect(changes: Mapping[Hashable, Change]) -> Iterator[None]:
+    """Make the changes that no call in flight has made; undo those that no other needs any more."""
+    needed = []
     try:
+        with _lock:
+            for key, change in changes.items():
+                if key not in _made:
+                    _made[key] = _Made(change())
+                _made[key].calls += 1
+                needed.append(key)
         yield
     finally:
         with _lock:
-            _held[key].calls -= 1
-            if not _held[key].calls:
-                for submodule, training in _held.pop(key).flags:
-                    submodule.training = training
-
-
-@contextmanager
-def _without_cudnn() -> Iterator[None]:
-    """cuDNN off, its other settings as they are (``cudnn.flags`` resets what it is not given)."""
-    cudnn = torch.backends.cudnn
-    with cudnn.flags(
-        enabled=False,
-        benchmark=cudnn.benchmark,
-        deterministic=cudnn.deterministic,
-        allow_tf32=cudnn.allow_tf32,
-    ):
-        yield
+            for key in needed:
+                _made[key].calls -= 1
+                if not _made[key].calls:
+                    _made.pop(key).undo()

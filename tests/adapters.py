@@ -1,0 +1,101 @@
+"""One small model in float64 for each kind of adapter, for tests that every adapter must pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import test_blip
+import test_neuraltalk2_pytorch
+import torch
+from tiny import WORDS, TinyCaptioner
+from torch import Tensor, nn
+
+from captioning import blip, neuraltalk2_pytorch
+from captioning.captioner import Captioner, padded
+from captioning.neuraltalk import Config, NeuralTalk
+from captioning.neuraltalk_captioner import NeuralTalkCaptioner
+from captioning.vocabulary import Vocabulary
+from vlcam import Adapter, ModuleAdapter, Preprocess, targets
+from vlcam.adapter import Prompt, Reading
+from vlcam.targets import Target
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, pixels (1, 3, H, W) for it, and captions as it reads them (the second: shorter)."""
+
+    adapter: Adapter
+    pixels: Tensor
+    long: Reading
+    short: Reading
+
+    def asked(self) -> list[Target]:
+        """Each word, a whole caption, a contrast of words of two captions, a negation."""
+        words = targets.units(self.long)
+        other = targets.units(self.short)[-1]
+        return [*words, targets.whole(self.long), words[2] - other, -words[1]]
+
+
+def caption_scores(net: nn.Module, pixels: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+    """log p of each token of each row's caption, of a module called with pixels and tokens."""
+    tokens = padded(prompts)
+    return net(pixels, tokens).log_softmax(-1).gather(2, tokens[:, :, None]).squeeze(2)
+
+
+def tiny(_: Path) -> Case:
+    return _case(TinyCaptioner(), "a red dog on the grass", "a red cat")
+
+
+def module(_: Path) -> Case:
+    seam = TinyCaptioner()
+    adapter = ModuleAdapter(seam.module, "before.3", caption_scores, example=(1,))
+    return Case(adapter, noise(32), seam.read("a red dog on the grass"), seam.read("a red cat"))
+
+
+def neuraltalk(_: Path) -> Case:
+    vocabulary = Vocabulary((*WORDS, "UNK"))
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model = NeuralTalk(Config("small", vocabulary, Preprocess(size=(32, 32)), 8, 16))
+        nn.init.normal_(model.logits.weight)
+        nn.init.normal_(model.embed_word.weight)
+    adapter = NeuralTalkCaptioner(model.double().eval(), "neuraltalk", "stage3")
+    return _case(adapter, "a red dog on the grass", "a red cat")
+
+
+def fc(folder: Path) -> Case:
+    """The FC model of neuraltalk2.pytorch, with more than one stage of its CNN behind the layer."""
+    checkpoint = test_neuraltalk2_pytorch.write_checkpoint(folder / "fc", "fc", "model-cnn.pth")
+    adapter = neuraltalk2_pytorch.load(checkpoint, "5")
+    adapter.module.double()
+    return _case(adapter, "a dog on red grass", "red dog", size=64)
+
+
+def tiny_blip(folder: Path) -> Case:
+    """BLIP of two words in sub-words; its vision model with ReLUs, so that rules have some."""
+    adapter = blip.load(test_blip.save(folder / "blip"), "vision_model.encoder.layers.0")
+    for layer in adapter.module.vision_model.encoder.layers:
+        layer.mlp.activation_fn = nn.ReLU()
+    adapter.module.double()
+    return _case(adapter, "a photographers dogs running", "a photo of grass")
+
+
+ADAPTERS: dict[str, Callable[[Path], Case]] = {
+    "tiny": tiny,
+    "module": module,
+    "neuraltalk": neuraltalk,
+    "neuraltalk2-pytorch": fc,
+    "blip": tiny_blip,
+}
+"""By name; the families registered under ``vlcam.models`` by theirs."""
+
+
+def noise(size: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(1, 3, size, size, generator=generator, dtype=torch.float64)
+
+
+def _case(adapter: Captioner, long: str, short: str, size: int = 32) -> Case:
+    return Case(adapter, noise(size), adapter.read(long), adapter.read(short))
