@@ -61,7 +61,7 @@ def neuraltalk(_: Path) -> Case:
         model = NeuralTalk(Config("small", vocabulary, Preprocess(size=(32, 32)), 8, 16))
         nn.init.normal_(model.logits.weight)
         nn.init.normal_(model.embed_word.weight)
-    adapter = NeuralTalkCaptioner(model.double().eval(), "neuraltalk", "stage3")
+    adapter = NeuralTalkCaptioner(model.double().eval(), "neuraltalk", "stage2")
     return _case(adapter, "a red dog on the grass", "a red cat")
 
 

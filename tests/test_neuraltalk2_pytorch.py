@@ -219,21 +219,23 @@ def test_captions_equal_slow_search(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("beam", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores_of_its_own_caption_sum_to_the_searchs(
-    tmp_path: Path, kind: str, beam: int
-) -> None:
+def test_scores_of_its_own_caption_sum_to_the_searchs(tmp_path: Path, kind: str, beam: int) -> None:
     """The end is scored as a word is: token 0 behind the last."""
-    folder = write_checkpoint(tmp_path / kind, kind, seed=2)
-    model = loaded(folder)
-    feature = features(12)
-    maps = FeatureMaps(feature[None, :, None, None])
-    tokens = [word.tokens[0] for word in model.generate(maps, beam)]
-    assert tokens
-    ended = [*tokens, 0]
-    slow = slow_log_probabilities(folder, kind, feature, tokens)
-    expected = sum(float(slow[k, token]) for k, token in enumerate(ended))
-    caption = Target("caption and end", (Term(1.0, tuple(ended), tuple(range(len(ended)))),))
-    assert float(score(model, maps, [caption])) == pytest.approx(expected, abs=1e-10)
+    lengths = set()
+    for seed in range(4):
+        folder = write_checkpoint(tmp_path / f"{kind}{seed}", kind, seed=seed)
+        model = loaded(folder)
+        for number in (1, 2, 3):
+            feature = features(number)
+            maps = FeatureMaps(feature[None, :, None, None])
+            tokens = [word.tokens[0] for word in model.generate(maps, beam)]
+            ended = [*tokens, 0]
+            slow = slow_log_probabilities(folder, kind, feature, tokens)
+            expected = sum(float(slow[k, token]) for k, token in enumerate(ended))
+            whole = Target("all", (Term(1.0, tuple(ended), tuple(range(len(ended)))),))
+            assert float(score(model, maps, [whole])) == pytest.approx(expected, abs=1e-10)
+            lengths.add(len(tokens))
+    assert max(lengths) > 1
 
 
 @pytest.mark.parametrize(("layer", "channels"), [("7", 8), ("5", 12)])

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from vlcam.adapter import FeatureMaps
 
@@ -62,8 +61,10 @@ class _OnceAnImage(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise NotImplementedError("once_an_image has no second derivative")
+        (gradient,) = gradients
         found = dict[int, Tensor]()
         for rows, leaves, value in ctx.graphs:
             followed = [i for i, leaf in enumerate(leaves) if leaf.requires_grad]

@@ -40,7 +40,9 @@ def untouched(module: nn.Module) -> Iterator[None]:
 def _changes(module: nn.Module) -> dict[Hashable, Change]:
     """What has to change while a module runs, by what is changed."""
     modules = list(module.modules())
-    changes: dict[Hashable, Change] = {id(m): partial(_evaluating, m) for m in modules}
+    # A compiled module has no flag of its own, but passes on that of the module it wraps.
+    own = [m for m in modules if "training" in vars(m)]
+    changes: dict[Hashable, Change] = {id(m): partial(_evaluating, m) for m in own}
     changes["cpu"] = _with_random_numbers_kept
     devices = {p.device for p in module.parameters() if p.is_cuda}
     for device in devices:
