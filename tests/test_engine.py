@@ -34,6 +34,12 @@ def pixels_of(model: TinyCaptioner) -> Tensor:
     return model.prepare(photo())[0][None].double()
 
 
+def maps_of(model: TinyCaptioner, pixels: Tensor, method: Method) -> Tensor:
+    if method.at == "pixels":
+        return explain_at_pixels(model, pixels, asked(model), method)[1]
+    return explain_at_layer(model, encode(model, pixels), asked(model), method)[1]
+
+
 def slow_value(model: TinyCaptioner, maps: Tensor, target: targets.Target) -> Tensor:
     """A target's value by plain teacher forcing of one row a term."""
     value = torch.zeros((), dtype=torch.float64)
@@ -272,6 +278,33 @@ def test_a_value_written_over_is_refused() -> None:
         explain_at_layer(model, encode(model, pixels_of(model)), asked(model), METHODS["grad-cam"])
     with pytest.raises(RuntimeError, match="inplace"):
         explain_at_pixels(model, pixels_of(model), asked(model), METHODS["gradient"])
+
+
+def test_an_encode_that_writes_into_its_input() -> None:
+    class Centring(TinyCaptioner):
+        def encode(self, pixels: Tensor, prompts: object = None) -> FeatureMaps:
+            return super().encode(pixels.sub_(0.3))
+
+    model, plain = Centring(), TinyCaptioner()
+    pixels = pixels_of(model)
+    given = pixels.clone()
+    for name in ("grad-cam", "guided-grad-cam"):
+        found = maps_of(model, pixels, METHODS[name])
+        assert torch.equal(pixels, given)
+        torch.testing.assert_close(found, maps_of(plain, given - 0.3, METHODS[name]))
+
+
+def test_a_reducers_arithmetic_stays_out_of_autocast() -> None:
+    def by_matrices(maps: Tensor, gradients: Tensor) -> Tensor:
+        return torch.einsum("tk,tkuv->tuv", gradients.mean((2, 3)), maps).relu()
+
+    model = TinyCaptioner(dtype=torch.float32)
+    pixels = pixels_of(model).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = maps_of(model, pixels, Method("by matrices", "", "layer", by_matrices))
+        expected = maps_of(model, pixels, METHODS["grad-cam"])
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-12)
 
 
 def test_between_chunks_the_model_is_the_callers() -> None:
