@@ -288,7 +288,7 @@ class _Trainer:
     def _caption_loss(
         self, batch: list[tuple[int, int]], rng: np.random.Generator
     ) -> tuple[Tensor, float]:
-        """Mean negative log-likelihood of the words and the end, and what is to be minimised."""
+        """What is to be minimised, and its part that is the words' and the end's mean loss."""
         rows = [i for i, _ in batch]
         tokens, inside = self._padded([self.tokens[i][k] for i, k in batch])
         if self.how.finetune:
@@ -300,7 +300,7 @@ class _Trainer:
         loss = functional.cross_entropy(self.model.logits(states[inside]), targets)
         value = loss.item()
         if self.how.naming:
-            loss = loss + self.how.naming * self.naming.loss(maps, rows)
+            loss = loss + self.how.naming * self.naming.loss(maps, [self.tokens[i] for i in rows])
         return loss, value
 
     def _reward_loss(self, batch: list[int], rng: np.random.Generator) -> tuple[Tensor, float]:

@@ -18,6 +18,9 @@ from torch.nn import functional
 
 from captioning.vocabulary import Vocabulary
 
+Captions = Sequence[Sequence[int]]
+"""The tokens of each of a photo's captions."""
+
 _SHARPNESS = 4.0  # 0: the mean over the cells; infinite: the greatest
 
 
@@ -30,16 +33,13 @@ class WordDetector(nn.Module):
         vocabulary: V tokens.
     """
 
-    def __init__(
-        self, channels: int, tokens: Sequence[Sequence[Sequence[int]]], vocabulary: Vocabulary
-    ) -> None:
+    def __init__(self, channels: int, tokens: Sequence[Captions], vocabulary: Vocabulary) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(len(vocabulary), channels))
-        self._present = torch.zeros(len(tokens), len(vocabulary))
-        for row, captions in enumerate(tokens):
-            self._present[row, [token for caption in captions for token in caption]] = 1
-        often = self._present.mean(0).clamp(1e-4, 1 - 1e-4)
-        self.bias = nn.Parameter(often.logit())
+        counts = torch.zeros(len(vocabulary))
+        for captions in tokens:
+            counts[_used(captions)] += 1
+        self.bias = nn.Parameter((counts / len(tokens)).clamp(1e-4, 1 - 1e-4).logit())
 
     def forward(self, maps: Tensor) -> Tensor:
         """Logits (N, V) that a word is in the photo's captions, from feature maps (N, K, u, v)."""
@@ -47,8 +47,16 @@ class WordDetector(nn.Module):
         greatest = torch.logsumexp(_SHARPNESS * cells, 1) - math.log(cells.shape[1])
         return self.bias + greatest / _SHARPNESS
 
-    def loss(self, maps: Tensor, photos: Sequence[int]) -> Tensor:
-        """Binary cross-entropy, summed over the vocabulary, of the photos (by number) shown."""
-        present = self._present[list(photos)].to(maps.device)
-        each = functional.binary_cross_entropy_with_logits(self(maps), present, reduction="none")
+    def loss(self, maps: Tensor, tokens: Sequence[Captions]) -> Tensor:
+        """Binary cross-entropy, summed over the vocabulary, of photos with those captions."""
+        logits = self(maps)
+        present = torch.zeros_like(logits)
+        for row, captions in enumerate(tokens):
+            present[row, _used(captions)] = 1
+        each = functional.binary_cross_entropy_with_logits(logits, present, reduction="none")
         return each.sum(1).mean()
+
+
+def _used(captions: Captions) -> list[int]:
+    """Each token of the captions once."""
+    return sorted({token for caption in captions for token in caption})

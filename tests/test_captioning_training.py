@@ -117,7 +117,7 @@ def test_words_are_detected_by_their_strongest_cells() -> None:
     slow = np.log(np.mean([np.exp(4 * 15.0), *[1.0] * 8])) / 4
     assert detector(maps)[0, 2].item() == pytest.approx(slow)
     chance = detector(maps).detach().double().sigmoid()[0]
-    assert detector.loss(maps, [1]).item() == pytest.approx(
+    assert detector.loss(maps, [[[1]]]).item() == pytest.approx(
         -float(chance[1].log() + sum((1 - chance[i]).log() for i in (0, 2, 3))), rel=1e-4
     )
 
