@@ -8,6 +8,7 @@ of Selvaraju et al., IJCV 2019).
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ class Config:
         embedding, hidden: sizes of the embeddings and of the LSTM's state.
         dropout_input, dropout_output: in training, of the image feature and the word embeddings,
             and of the LSTM's output.
+        length_power: of its beam search (see :class:`captioning.decoding.Search`). Compared by
+            plain log-probability (0) a beam search prefers captions of three words.
     """
 
     cnn: str
@@ -48,6 +51,7 @@ class Config:
     hidden: int = 512
     dropout_input: float = 0.3
     dropout_output: float = 0.5
+    length_power: float = 0.7
 
     def __post_init__(self) -> None:
         for name in ("embedding", "hidden"):
@@ -58,6 +62,9 @@ class Config:
             share = getattr(self, name)
             if not isinstance(share, int | float) or not 0 <= share <= 1:
                 raise ValueError(f"{name} is {share!r}, expected a number in 0..1")
+        power = self.length_power
+        if not isinstance(power, int | float) or not 0 <= power < math.inf:
+            raise ValueError(f"length_power is {power!r}, expected a number of at least 0")
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -143,13 +150,11 @@ class NeuralTalk(nn.Module):
         dropped = functional.dropout(outputs[:, 0], self.config.dropout_output, self.training)
         return self.logits(dropped).log_softmax(dim=1), state
 
-    def write(self, feature: Tensor, beams: int = 1, length_power: float = 0.7) -> list[Caption]:
-        """A caption for each image feature (N, F); never with ``UNK``.
-
-        Compared by plain log-probability (``length_power`` 0) a beam search prefers captions of
-        three words; 0.7 was best on Flickr8k's validation photos.
-        """
-        how = Search(beams, length_power=length_power, forbidden=(self.config.vocabulary.unknown,))
+    def write(self, feature: Tensor, beams: int = 1) -> list[Caption]:
+        """A caption for each image feature (N, F); never with ``UNK``."""
+        config = self.config
+        forbidden = (config.vocabulary.unknown,)
+        how = Search(beams, length_power=config.length_power, forbidden=forbidden)
         with torch.no_grad():
             return search(self.step, self.start(feature), len(feature), how, row_dim=1)
 

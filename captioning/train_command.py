@@ -11,19 +11,21 @@ _HELP = {
     "cnn": (str, "encoder: small, or a torchvision network such as mobilenet_v2 (default small)"),
     "cnn-weights": (str, "its weights: safetensors or torch state dict in torchvision's layout"),
     "size": (int, "height and width photos are stretched to (default 224)"),
-    "first-size": (int, "the same in the first three quarters of the epochs, to save time"),
     "views": (int, "1: photos as they are; 2: and mirrored; more: and crops (default 2)"),
     "threshold": (int, "words rarer than this become UNK (default 5)"),
     "embedding": (int, "size of image and word embeddings (default 256)"),
     "hidden": (int, "size of the LSTM (default 512)"),
     "dropout-input": (float, "of image features and word embeddings (default 0.3)"),
     "dropout-output": (float, "of the LSTM's output (default 0.5)"),
-    "epochs": (int, "passes over the captions; with --finetune, over the photos (default 10)"),
+    "cnn-epochs": (int, "first, passes over the photos that train the CNN too (default 0)"),
+    "cnn-batch": (int, "photos a step in them (default 32)"),
+    "cnn-lr": (float, "their highest learning rate (default 1e-3)"),
+    "first-size": (int, "--size in the first three quarters of them, to save time"),
+    "naming": (float, "weight of a loss that teaches the CNN to detect words in cells (default 0)"),
+    "epochs": (int, "then passes over the captions, the CNN being fixed (default 10)"),
     "batch": (int, "captions a step (default 128)"),
     "lr": (float, "highest learning rate of the cycle (default 2e-3)"),
-    "cnn-lr": (float, "the same for the CNN with --finetune (default: --lr's)"),
     "weight-decay": (float, "of AdamW (default 0.05)"),
-    "naming": (float, "weight of a loss that teaches the CNN to detect words in cells (default 0)"),
     "reward-epochs": (int, "then self-critical passes over the photos (default 0)"),
     "reward-lr": (float, "their highest learning rate (default 3e-4)"),
     "samples": (int, "captions sampled a photo in them (default 5)"),
@@ -50,11 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             required=required,
             default=argparse.SUPPRESS,
         )
-    for name, text in (
-        ("finetune", "train the CNN too (else it stays as its weights are)"),
-        ("half", "save the captioner in float16"),
-    ):
-        parser.add_argument(f"--{name}", action="store_true", help=text, default=argparse.SUPPRESS)
+    parser.add_argument(
+        "--half",
+        action="store_true",
+        help="save the captioner in float16",
+        default=argparse.SUPPRESS,
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from captioning.neuraltalk import load
-from captioning.training import STATE, Training, _Trainer, train
+from captioning.training import LENGTH_POWERS, STATE, Training, _Trainer, train
 from captioning.vocabulary import Vocabulary
 from captioning.word_detector import WordDetector
 
@@ -40,15 +40,16 @@ def data(tmp_path: Path) -> Path:
 
 
 def _options(data: Path, out: Path, **more: object) -> dict[str, object]:
-    sizes = {"size": 32, "threshold": 1, "embedding": 8, "hidden": 16, "batch": 4}
-    return {"data": str(data), "out": str(out), "finetune": True, **sizes, **more}
+    sizes = {"size": 32, "threshold": 1, "embedding": 8, "hidden": 16, "batch": 4, "cnn_batch": 4}
+    return {"data": str(data), "out": str(out), **sizes, **more}
 
 
-def test_a_killed_training_continues_to_the_same_weights(data: Path, tmp_path: Path) -> None:
-    whole, killed = (
-        _options(data, tmp_path / "a", epochs=4),
-        _options(data, tmp_path / "b", epochs=4),
-    )
+@pytest.mark.parametrize("phases", [(4, 0, 0), (1, 1, 2)])
+def test_a_killed_training_continues_to_the_same_weights(
+    data: Path, tmp_path: Path, phases: tuple[int, int, int]
+) -> None:
+    epochs = dict(zip(("cnn_epochs", "epochs", "reward_epochs"), phases, strict=True))
+    whole, killed = (_options(data, tmp_path / name, **epochs) for name in "ab")
     train(Training(**whole))  # type: ignore[arg-type]
     process = subprocess.Popen(
         [sys.executable, "-c", RUN, repr(killed)],
@@ -66,20 +67,50 @@ def test_a_killed_training_continues_to_the_same_weights(data: Path, tmp_path: P
     train(Training(**killed))  # type: ignore[arg-type]
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
     assert all(np.array_equal(one[key], two[key]) for key in one)
-    assert load(tmp_path / "b").config.vocabulary.words[-1] == "UNK"
+    config = load(tmp_path / "b").config
+    assert config.vocabulary.words[-1] == "UNK" and config.length_power in LENGTH_POWERS
+
+
+def test_a_fixed_cnn_stays_as_it_was(data: Path, tmp_path: Path) -> None:
+    """Its weights, its normalisation, and what was measured of its features."""
+    options = _options(data, tmp_path, cnn_epochs=1, epochs=1, reward_epochs=1)
+    trainer = _Trainer(Training(**options))  # type: ignore[arg-type]
+    trainer.run_epoch()
+    state = trainer.model.state_dict()
+    before = {name: value.clone() for name, value in state.items()}
+    trainer.run_epoch()
+    trainer.run_epoch()
+    changed = {name.split(".")[0] for name, old in before.items() if not old.equal(state[name])}
+    assert changed == {"embed_image", "embed_word", "rnn", "logits"}
+
+
+def test_the_length_power_that_writes_best_is_kept(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = _Trainer(Training(**_options(data, tmp_path, cnn_epochs=1)))  # type: ignore[arg-type]
+    references = [["a", "red", "square", "indeed"]]
+
+    def write(split: str, beams: int) -> tuple[list[list[str]], list[list[list[str]]]]:
+        power = trainer.average.config.length_power
+        return [references[0][: 4 if power in (1.0, 1.3) else 3]], [references]
+
+    monkeypatch.setattr(trainer, "_write", write)
+    trainer._choose_length_power()
+    assert trainer.average.config.length_power == 1.0
 
 
 def test_other_options_are_not_continued(data: Path, tmp_path: Path) -> None:
-    train(Training(**_options(data, tmp_path / "a", epochs=1)))  # type: ignore[arg-type]
+    train(Training(**_options(data, tmp_path / "a", cnn_epochs=1, epochs=0)))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="other options"):
-        train(Training(**_options(data, tmp_path / "a", epochs=2)))  # type: ignore[arg-type]
+        train(Training(**_options(data, tmp_path / "a", cnn_epochs=2, epochs=0)))  # type: ignore[arg-type]
 
 
 def test_a_cnn_that_detects_words_in_half_precision_also_continues(
     data: Path, tmp_path: Path
 ) -> None:
     # Seven photos are trained on, so one is left over by batches of three.
-    more = {"naming": 0.1, "first_size": 16, "precision": "bfloat16", "epochs": 2, "batch": 3}
+    more = {"naming": 0.1, "first_size": 16, "precision": "bfloat16", "cnn_batch": 3}
+    more |= {"cnn_epochs": 2, "epochs": 0}
     report = train(Training(**_options(data, tmp_path / "a", **more)))  # type: ignore[arg-type]
     assert [epoch["epoch"] for epoch in report["epochs"]] == [1, 2]
     state = load_file(tmp_path / "a" / STATE)
@@ -94,15 +125,18 @@ def test_a_cnn_that_detects_words_in_half_precision_also_continues(
     [
         ({"first_size": 64}, "--first-size 64: must be 1 to --size, 32"),
         ({"precision": "half"}, "--precision half: must be float32 or bfloat16"),
-        ({"finetune": False, "cnn_weights": "w", "naming": 1.0}, "with --finetune"),
-        ({"finetune": True, "reward_epochs": 1}, "needs a frozen CNN"),
+        ({"cnn_epochs": 0, "cnn_weights": "w", "naming": 1.0}, "with --cnn-epochs"),
+        ({"cnn_epochs": 0, "cnn_weights": "w", "first_size": 8}, "with --cnn-epochs"),
+        ({"cnn_epochs": 0, "epochs": 0, "cnn_weights": "w"}, "nothing to train"),
+        ({"cnn_epochs": -1}, "--cnn-epochs -1: must be at least 0"),
+        ({"samples": 1}, "--samples 1: must be at least 2"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
     data: Path, tmp_path: Path, wrong: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        Training(**{**_options(data, tmp_path), **wrong})  # type: ignore[arg-type]
+        Training(**{**_options(data, tmp_path, cnn_epochs=1), **wrong})  # type: ignore[arg-type]
 
 
 def test_words_are_detected_by_their_strongest_cells() -> None:

@@ -689,8 +689,8 @@ def test_scenes_are_written_trained_on_and_explained(
     captions = json.loads((data / "annotations" / "captions.json").read_text())
     assert len(captions["annotations"]) == 20
     model = tmp_path / "my-captioner"
-    sizes = "--size 32 --embedding 8 --hidden 8 --threshold 1 --batch 8 --epochs 1 --beams 2"
-    command = ("train", "captioner", "--data", data, "--out", model, "--finetune", *sizes.split())
+    sizes = "--size 32 --embedding 8 --hidden 8 --threshold 1 --cnn-epochs 1 --epochs 1 --beams 2"
+    command = ("train", "captioner", "--data", data, "--out", model, *sizes.split())
     assert called(*command) == 0
     assert "BLEU-1..4" in capsys.readouterr().out
     command = ("explain", photos[0], "--caption", "a dog", "--model")
@@ -735,9 +735,9 @@ def test_scenes_that_cannot_be_written(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--data", "missing", "--finetune"), "missing: no such folder"),
-        (("--data", "empty", "--finetune"), "Flickr8k"),
-        (("--data", "DATA", "--finetune", "--cnn", "resnt50"), "near: resnet50"),
+        (("--data", "missing", "--cnn-epochs", "1"), "missing: no such folder"),
+        (("--data", "empty", "--cnn-epochs", "1"), "Flickr8k"),
+        (("--data", "DATA", "--cnn-epochs", "1", "--cnn", "resnt50"), "near: resnet50"),
         (("--data", "DATA", "--cnn-weights", "text.pth"), "text.pth: not a readable weights file"),
         (("--data", "DATA", "--cnn-weights", "none.pth"), "none.pth: no such file"),
         (("--data", "DATA", "--cnn-weights", "payload.pth"), "payload.pth: not a readable"),
@@ -745,9 +745,9 @@ def test_scenes_that_cannot_be_written(
         (("--data", "DATA", "--cnn-weights", "numbers.pth"), "numbers.pth: expected a state dict"),
         (("--data", "DATA", "--cnn-weights", "other.safetensors"), "not the weights of small"),
         (("--data", "DATA"), "--cnn-weights"),
-        (("--data", "DATA", "--finetune", "--epochs", "0"), "--epochs 0"),
-        (("--data", "DATA", "--finetune", "--hidden", "0"), "hidden is 0"),
-        (("--data", "DATA", "--finetune", "--lr", "fast"), "'fast'"),
+        (("--data", "DATA", "--cnn-epochs", "-1"), "--cnn-epochs -1"),
+        (("--data", "DATA", "--cnn-epochs", "1", "--hidden", "0"), "hidden is 0"),
+        (("--data", "DATA", "--cnn-epochs", "1", "--lr", "fast"), "'fast'"),
         ((), "--data"),
     ],
 )

@@ -1,0 +1,287 @@
+"""How a captioner learns: with its CNN, then from the CNN's fixed features, then from rewards.
+
+1. :class:`WithCnn`: the likelihood of one drawn caption a photo, the CNN being trained as well.
+2. :class:`FixedCnn`: the likelihood of every caption (teacher forcing), the features given.
+3. :class:`Rewarded`: self-critical training (Rennie et al., CVPR 2017, with the mean of the photo's
+   other samples as baseline): captions are sampled, and made likelier the more they would add to
+   the BLEU-4 of all.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from captioning.neuraltalk import NeuralTalk
+from captioning.photo_cache import Photos, autocast
+from captioning.reward import NOTHING, References
+from captioning.vocabulary import END
+from captioning.word_detector import WordDetector
+
+MAX_WORDS = 20
+FIRST_SHARE = 0.75  # of the epochs with the CNN, on photos of the first size
+
+Captions = Sequence[Sequence[Sequence[int]]]
+"""Tokens, by photo and caption."""
+
+Rows = list[int]
+"""Places of photos in the training set."""
+
+
+class Phase(ABC):
+    """What is drawn for each step, and what it minimises.
+
+    Attributes:
+        epochs: passes over the data.
+        lr: the highest learning rate of its cycle.
+        measure: what the second value of :meth:`loss` is.
+        keep: share of the running average of the weights that a step leaves.
+        clip: the greatest norm of a step's gradient.
+    """
+
+    measure: ClassVar[str] = "loss"
+    keep: ClassVar[float] = 0.998
+    clip: ClassVar[float] = 5.0
+
+    def __init__(
+        self, model: NeuralTalk, tokens: Captions, epochs: int, batch: int, lr: float
+    ) -> None:
+        self.model, self.tokens = model, tokens
+        self.epochs, self.batch, self.lr = epochs, batch, lr
+
+    @abstractmethod
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Any]:
+        """Begin an epoch of the phase (0 is its first): its batches, in order."""
+
+    @abstractmethod
+    def loss(self, batch: Any, rng: np.random.Generator) -> tuple[Tensor, float]:
+        """What to minimise, and what to report."""
+
+    def train_mode(self) -> None:
+        """Dropout on; the CNN and what was measured of its features stay as they are."""
+        self.model.train()
+        self.model.encoder.eval()
+        self.model.standardise.eval()
+
+    def word_losses(self, feature: Tensor, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Losses (M,) of all words and ends of captions with those features (N, F), and which of
+        (N, L + 1) they are."""
+        tokens, inside = padded(texts, feature.device)
+        logits = self.model.logits(self.model.hidden_states(feature, tokens)[inside])
+        targets = functional.pad(tokens, (0, 1), value=END)[inside]
+        return functional.cross_entropy(logits, targets, reduction="none"), inside
+
+
+class WithCnn(Phase):
+    """The likelihood of one drawn caption a photo, with the CNN.
+
+    Args:
+        photos: to train on.
+        views: how many views of them (see :meth:`captioning.photo_cache.Photos.pixels`).
+        first_size: of the input in the first three quarters of the epochs.
+        pretrained: whether the CNN's own batch normalisation stays as it is: the statistics of a
+            few photos would undo that of a pretrained network.
+        naming: detects words in the CNN's cells, with ``naming_weight``.
+        precision: of the CNN.
+    """
+
+    def __init__(
+        self,
+        model: NeuralTalk,
+        tokens: Captions,
+        epochs: int,
+        batch: int,
+        lr: float,
+        *,
+        photos: Photos,
+        views: int,
+        first_size: int | None,
+        pretrained: bool,
+        naming: WordDetector,
+        naming_weight: float,
+        precision: torch.dtype,
+    ) -> None:
+        super().__init__(model, tokens, epochs, batch, lr)
+        self.photos, self.views, self.first_size = photos, views, first_size
+        self.pretrained, self.precision = pretrained, precision
+        self.naming, self.naming_weight = naming, naming_weight
+        self.before, self.after = model.encoder.split()
+        self._small = False
+
+    def train_mode(self) -> None:
+        self.model.train()
+        if self.pretrained:
+            self.model.encoder.eval()
+
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[list[tuple[int, int]]]:
+        """Each photo once, with a caption drawn: it is the photos that cost."""
+        self._small = epoch < FIRST_SHARE * self.epochs
+        order = rng.permutation(len(self.tokens)).tolist()
+        pairs = [(i, int(rng.integers(len(self.tokens[i])))) for i in order]
+        parts = [pairs[i : i + self.batch] for i in range(0, len(pairs), self.batch)]
+        # A photo left over alone has no batch statistics.
+        return parts[:-1] if len(parts[-1]) == 1 < len(parts) else parts
+
+    def loss(self, batch: list[tuple[int, int]], rng: np.random.Generator) -> tuple[Tensor, float]:
+        rows = [i for i, _ in batch]
+        maps, feature = self._look(rows, rng)
+        loss = self.word_losses(feature, [self.tokens[i][k] for i, k in batch])[0].mean()
+        value = loss.item()
+        if self.naming_weight:
+            named = self.naming.loss(maps, [self.tokens[i] for i in rows])
+            loss = loss + self.naming_weight * named
+        return loss, value
+
+    def _look(self, rows: Rows, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Feature maps (N, K, u, v) and features (N, F), all of one random view of the photos."""
+        pixels = self.photos.pixels(rows, int(rng.integers(self.views)), rng)
+        if self.first_size and self._small:
+            size = (self.first_size, self.first_size)
+            pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
+        device = next(self.model.parameters()).device
+        # The CNN gains by half the bits; the LSTM would not, and sums long chains of small terms.
+        with autocast(device, self.precision):
+            maps = self.before(pixels.to(device))
+            feature = self.after(maps)
+        return maps.float(), feature.float()
+
+
+class FixedCnn(Phase):
+    """The likelihood of every caption; ``see(rows, rng)`` gives features (N, F) of photos."""
+
+    def __init__(
+        self,
+        model: NeuralTalk,
+        tokens: Captions,
+        epochs: int,
+        batch: int,
+        lr: float,
+        *,
+        see: Callable[[Rows, np.random.Generator], Tensor],
+    ) -> None:
+        super().__init__(model, tokens, epochs, batch, lr)
+        self.see = see
+
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[list[tuple[int, int]]]:
+        """Every caption once, those of like length together."""
+        size = self.batch
+        pairs = [(i, k) for i, captions in enumerate(self.tokens) for k in range(len(captions))]
+        order = rng.permutation(len(pairs)).tolist()
+        parts = []
+        for start in range(0, len(order), size * 16):
+            window = [pairs[i] for i in order[start : start + size * 16]]
+            window.sort(key=lambda pair: len(self.tokens[pair[0]][pair[1]]))
+            parts += [window[i : i + size] for i in range(0, len(window), size)]
+        return [parts[i] for i in rng.permutation(len(parts))]
+
+    def loss(self, batch: list[tuple[int, int]], rng: np.random.Generator) -> tuple[Tensor, float]:
+        feature = self.see([i for i, _ in batch], rng)
+        losses, _ = self.word_losses(feature, [self.tokens[i][k] for i, k in batch])
+        return losses.mean(), losses.mean().item()
+
+
+class Rewarded(Phase):
+    """Sampled captions' log-likelihoods, weighted by how much better they are than others.
+
+    Args:
+        samples: captions drawn a photo, at least 2.
+        see: as for :class:`FixedCnn`.
+    """
+
+    measure = "reward"
+    keep = 0.99
+    clip = 1.0
+
+    def __init__(
+        self,
+        model: NeuralTalk,
+        tokens: Captions,
+        epochs: int,
+        batch: int,
+        lr: float,
+        *,
+        samples: int,
+        see: Callable[[Rows, np.random.Generator], Tensor],
+    ) -> None:
+        super().__init__(model, tokens, epochs, batch, lr)
+        self.samples, self.see = samples, see
+        self._references = [References(captions) for captions in tokens]
+        self._sums, self._count = NOTHING, 0
+
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Rows]:
+        self._sums, self._count = NOTHING, 0
+        order = rng.permutation(len(self.tokens)).tolist()
+        size = max(1, self.batch // self.samples)
+        return [order[i : i + size] for i in range(0, len(order), size)]
+
+    def loss(self, batch: Rows, rng: np.random.Generator) -> tuple[Tensor, float]:
+        feature = self.see(batch, rng).repeat_interleave(self.samples, 0)
+        texts = self._sample(feature)
+        values = torch.tensor(self._rewards(batch, texts)).view(-1, self.samples)
+        others = (values.sum(1, keepdim=True) - values) / (self.samples - 1)
+        advantage = ((values - others) / (values.std() + 1e-6)).flatten().to(feature.device)
+        losses, inside = self.word_losses(feature, texts)
+        weights = advantage.unsqueeze(1).expand(inside.shape)[inside]
+        return (losses * weights).mean(), self._sums.bleu()
+
+    def _rewards(self, batch: Rows, texts: Sequence[Sequence[int]]) -> list[float]:
+        counts = [
+            self._references[batch[row // self.samples]].count(text)
+            for row, text in enumerate(texts)
+        ]
+        # The set whose BLEU is to grow: all that was sampled in this epoch.
+        self._sums, self._count = sum(counts, self._sums), self._count + len(counts)
+        return [each.gain(self._sums, self._count) for each in counts]
+
+    @torch.no_grad()
+    def _sample(self, feature: Tensor) -> list[list[int]]:
+        """A random caption for each feature, without dropout and without ``UNK``."""
+        self.model.eval()
+        state: tuple[Tensor, ...] = self.model.start(feature)
+        tokens = torch.full((len(feature),), END, device=feature.device)
+        writing = torch.ones_like(tokens, dtype=torch.bool)
+        columns = []
+        for _ in range(MAX_WORDS):
+            log_probs, state = self.model.step(tokens, state)
+            log_probs[:, self.model.config.vocabulary.unknown] = -torch.inf
+            tokens = torch.multinomial(log_probs.exp(), 1)[:, 0] * writing
+            writing = writing & (tokens != END)
+            columns.append(tokens)
+            if not writing.any():
+                break
+        self.train_mode()
+        rows: list[list[int]] = torch.stack(columns, 1).tolist()
+        return [row[: row.index(END)] if END in row else row for row in rows]
+
+
+def padded(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Tokens (N, L) padded with END, and which of L + 1 targets (the end's too) count."""
+    longest = max(map(len, texts))
+    tokens = torch.full((len(texts), longest), END)
+    for row, text in enumerate(texts):
+        tokens[row, : len(text)] = torch.tensor(text, dtype=torch.long)
+    lengths = torch.tensor([len(text) for text in texts])
+    inside = torch.arange(longest + 1) <= lengths.unsqueeze(1)
+    return tokens.to(device), inside.to(device)
+
+
+def features_of(views: Sequence[Tensor], device: torch.device) -> Callable[..., Tensor]:
+    """``see`` for :class:`FixedCnn`: each photo in a random one of its views, computed before."""
+
+    def see(rows: Rows, rng: np.random.Generator) -> Tensor:
+        drawn = rng.integers(len(views), size=len(rows)).tolist()
+        chosen = [views[view][row] for view, row in zip(drawn, rows, strict=True)]
+        return torch.stack(chosen).to(device)
+
+    return see
+
+
+def parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Those that are trained."""
+    return [p for p in module.parameters() if p.requires_grad]
