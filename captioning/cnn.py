@@ -214,6 +214,8 @@ def load_exactly(module: nn.Module, state: dict[str, Tensor], what: str) -> None
             raise ValueError(f"{what}: {key} has shape {shapes}")
         if value.is_floating_point() != own[key].is_floating_point():
             raise ValueError(f"{what}: {key} holds {value.dtype}, expected {own[key].dtype}")
+        if value.layout == torch.strided and not value.isfinite().all():
+            raise ValueError(f"{what}: {key} holds numbers that are not finite")
     try:
         module.load_state_dict(state, strict=False)
     except RuntimeError as error:  # sparse tensors, and the like

@@ -16,14 +16,17 @@ _FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
 
 
 def _config(path: Path) -> dict[str, Any]:
-    """The ``config.json`` of a model's folder (or beside a file of the model); empty if none."""
+    """The ``config.json`` of a model's folder (or beside a file of the model); empty if none.
+
+    Raises ValueError where it is damaged.
+    """
     file = (path if path.is_dir() else path.parent) / "config.json"
     if not file.is_file() or not (path.is_dir() or path.name in _FILES):
         return {}
     try:
         config = json.loads(file.read_bytes())
-    except (ValueError, RecursionError):  # not JSON, so no model's configuration
-        return {}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not JSON ({' '.join(str(error).split())})") from error
     return config if isinstance(config, dict) else {}
 
 

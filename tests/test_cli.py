@@ -518,9 +518,9 @@ WEIGHTS, CONFIG, FOREIGN = "model.safetensors: ", "config.json: ", "not a model 
 BAD_MODELS: list[tuple[str, Callable[[Path], Path]]] = [
     (FOREIGN, _file("readme.txt", b"")),
     (FOREIGN, _file("readme.txt", b"", "readme.txt")),
-    (FOREIGN, _cut("config.json", 100)),
-    (FOREIGN, _file("config.json", b"[" * 200_000)),
-    (FOREIGN, _file("config.json", b"\xff\xfe")),
+    (f"{CONFIG}not JSON", _cut("config.json", 100)),
+    (f"{CONFIG}not JSON", _file("config.json", b"[" * 200_000)),
+    (f"{CONFIG}not JSON", _file("config.json", b"\xff\xfe")),
     (FOREIGN, _settings(architecture="updown")),
     (FOREIGN, _file("config.json", b'{"model_type": "blip", "architectures": 5}')),
     (FOREIGN, _file("config.json", b'{"model_type": "blip", "architectures": ["BlipModel"]}')),
@@ -538,6 +538,10 @@ BAD_MODELS: list[tuple[str, Callable[[Path], Path]]] = [
             lambda s: s.update({"logits.bias": torch.complex(*2 * [s["logits.bias"].float()])})
         ),
     ),
+    (
+        "logits.bias holds numbers that are not finite",
+        _weights(lambda state: state["logits.bias"][3:4].fill_(torch.nan)),
+    ),
     (f"{CONFIG}unknown CNN 'resnt50'; near: resnet50", _settings(cnn="resnt50")),
     (f"{CONFIG}unknown CNN 5", _settings(cnn=5)),
     (f"{CONFIG}embedding is '256'", _settings(embedding="256")),
@@ -545,6 +549,7 @@ BAD_MODELS: list[tuple[str, Callable[[Path], Path]]] = [
     (CONFIG, _settings(hidden=10**12)),
     (f"{CONFIG}dropout_input is None", _settings(dropout_input=None)),
     (f"{CONFIG}vocabulary", _settings(vocabulary=["a", "UNK"])),
+    (f"{CONFIG}length_power is -1", _settings(length_power=-1)),
     (f"{CONFIG}preprocess", _settings(preprocess=None)),
     (f"{CONFIG}preprocess", _settings(preprocess={"size": [224]})),
     (f"{CONFIG}not a captioner's configuration", _settings(surplus=1)),
