@@ -30,8 +30,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captioning.captioner import Captioner, CaptionWord
-from captioning.cnn import Encoder
 from vlcam.adapter import FeatureMaps
+from vlcam.cnn import Encoder
 from vlcam.engine import encode, explain_at_layer, explain_at_pixels
 from vlcam.geometry import Grid, Placement
 from vlcam.methods import METHODS

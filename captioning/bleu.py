@@ -11,7 +11,7 @@ Words = Sequence[str]
 def bleu(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> tuple[float, ...]:
     """Corpus BLEU-1, -2, -3 and -4 of one caption an image against all of the image's references.
 
-    Captions and references are words as :func:`captioning.vocabulary.words_of` splits them: lower
+    Captions and references are words as :func:`vlcam.vocabulary.words_of` splits them: lower
     case, no punctuation. No smoothing. Raises ValueError where the lengths differ or are zero.
     """
     from nltk.translate.bleu_score import corpus_bleu

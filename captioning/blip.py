@@ -22,8 +22,8 @@ from transformers import AutoTokenizer, BlipForConditionalGeneration
 from transformers.utils import logging
 
 from captioning.captioner import Captioner, CaptionWord
-from captioning.cnn import unreadable
 from vlcam.adapter import FeatureMaps, Prompt
+from vlcam.cnn import unreadable
 from vlcam.geometry import Grid, Placement
 from vlcam.preprocess import Preprocess
 from vlcam.rules import outside_cnn

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from captioning.cnn import load_exactly, read_state_dict
+from vlcam.cnn import load_exactly, read_state_dict
 
 _STAGES = ("4", "5", "6", "7")
 _OF_TORCHVISION = {"conv1": "0", "bn1": "1"} | {f"layer{i}": str(i + 3) for i in range(1, 5)}

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from captioning.vocabulary import words_of
+from vlcam.vocabulary import words_of
 
 
 @dataclass(frozen=True)

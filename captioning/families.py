@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vlcam.models import Family
+from vlcam.models import Family, configuration
 
 if TYPE_CHECKING:
     from vlcam.adapter import Adapter
 
-_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
-"""Files of a folder with a ``config.json`` that stand for the whole."""
-
-
-def _config(path: Path) -> dict[str, Any]:
-    """The ``config.json`` of a model's folder (or beside a file of the model); empty if none.
-
-    Raises ValueError where it is damaged.
-    """
-    file = (path if path.is_dir() else path.parent) / "config.json"
-    if not file.is_file() or not (path.is_dir() or path.name in _FILES):
-        return {}
-    try:
-        config = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not JSON ({' '.join(str(error).split())})") from error
-    return config if isinstance(config, dict) else {}
-
 
 def _is_neuraltalk(path: Path) -> bool:
-    return _config(path).get("architecture") == "neuraltalk"
+    return configuration(path).get("architecture") == "neuraltalk"
 
 
 def _load_neuraltalk(path: Path, layer: str | None) -> Adapter:
@@ -53,7 +34,7 @@ def _load_neuraltalk2_pytorch(path: Path, layer: str | None) -> Adapter:
 
 
 def _is_blip(path: Path) -> bool:
-    config = _config(path)
+    config = configuration(path)
     kinds = config.get("architectures")
     writes = "BlipForConditionalGeneration" in kinds if isinstance(kinds, list) else kinds is None
     return writes and config.get("model_type") == "blip"

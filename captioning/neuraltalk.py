@@ -7,26 +7,22 @@ of Selvaraju et al., IJCV 2019).
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from captioning.cnn import Encoder, load_exactly, read_state_dict
 from captioning.decoding import Caption, Search, search
-from captioning.vocabulary import END, Vocabulary
+from vlcam import checkpoint
+from vlcam.cnn import Encoder
 from vlcam.preprocess import Preprocess
-from vlcam.writing import written
+from vlcam.vocabulary import END, Vocabulary
 
 ARCHITECTURE = "neuraltalk"
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class Config:
     """Everything but the weights.
 
     Attributes:
-        cnn: name of the encoder (see :class:`captioning.cnn.Encoder`).
+        cnn: name of the encoder (see :class:`vlcam.cnn.Encoder`).
         vocabulary: the words it can write.
         preprocess: from a photo to the CNN's input.
         embedding, hidden: sizes of the embeddings and of the LSTM's state.
@@ -164,15 +160,7 @@ class NeuralTalk(nn.Module):
 
 def save(model: NeuralTalk, folder: Path, half: bool = False) -> None:
     """Write ``config.json`` and ``model.safetensors`` (float16 where ``half``) to a folder."""
-    state = {
-        name: (value.half() if half and value.is_floating_point() else value).cpu().contiguous()
-        for name, value in model.state_dict().items()
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    with written(folder / CONFIG) as path:
-        path.write_text(json.dumps(model.config.to_json(), indent=1, ensure_ascii=False), "utf-8")
-    with written(folder / WEIGHTS) as path:
-        save_file(state, path)
+    checkpoint.save(model, model.config.to_json(), folder, half)
 
 
 def load(path: Path) -> NeuralTalk:
@@ -180,17 +168,6 @@ def load(path: Path) -> NeuralTalk:
 
     Raises ValueError naming the file that is missing, truncated, or of another architecture.
     """
-    folder = path if path.is_dir() else path.parent
-    config_path, weights_path = folder / CONFIG, folder / WEIGHTS
-    if not config_path.is_file():
-        raise ValueError(
-            f"{config_path}: no such file; a captioner is a folder with it and {WEIGHTS}"
-        )
-    try:
-        config = Config.from_json(json.loads(config_path.read_text("utf-8")))
-        model = NeuralTalk(config)
-    except (ValueError, RuntimeError) as error:  # the second: sizes that no memory holds
-        raise ValueError(f"{config_path}: {' '.join(str(error).split())}") from error
-    state = read_state_dict(weights_path)
-    load_exactly(model, state, f"{weights_path}: not the weights of this {ARCHITECTURE} captioner")
-    return model.eval()
+    return checkpoint.load(
+        path, lambda data: NeuralTalk(Config.from_json(data)), f"{ARCHITECTURE} captioner"
+    )

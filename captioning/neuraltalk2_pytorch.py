@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from captioning.caffe_resnet import read_resnet
 from captioning.captioner import Captioner, CaptionWord
-from captioning.cnn import load_exactly, read_state_dict
 from captioning.restricted_pickle import read_pickle
 from vlcam.adapter import FeatureMaps, Prompt
 from vlcam.cells import derive
+from vlcam.cnn import load_exactly, read_state_dict
 from vlcam.geometry import Grid, Placement
 from vlcam.preprocess import Preprocess
 

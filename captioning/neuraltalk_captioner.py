@@ -13,11 +13,11 @@ from torch import Tensor
 from captioning import neuraltalk
 from captioning.captioner import Captioner, CaptionWord
 from captioning.neuraltalk import NeuralTalk
-from captioning.vocabulary import words_of
 from vlcam.adapter import FeatureMaps
 from vlcam.cells import derive
 from vlcam.geometry import Grid, Placement
 from vlcam.sharing import once_an_image
+from vlcam.vocabulary import words_of
 
 
 class NeuralTalkCaptioner(Captioner):

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from captioning.neuraltalk import NeuralTalk
-from captioning.photo_cache import Photos, autocast
 from captioning.reward import NOTHING, References
-from captioning.vocabulary import END
 from captioning.word_detector import WordDetector
+from vlcam.photo_cache import Photos, autocast
+from vlcam.vocabulary import END
 
 MAX_WORDS = 20
 FIRST_SHARE = 0.75  # of the epochs with the CNN, on photos of the first size
@@ -83,7 +83,7 @@ class WithCnn(Phase):
 
     Args:
         photos: to train on.
-        views: how many views of them (see :meth:`captioning.photo_cache.Photos.pixels`).
+        views: how many views of them (see :meth:`vlcam.photo_cache.Photos.pixels`).
         first_size: of the input in the first three quarters of the epochs.
         pretrained: whether the CNN's own batch normalisation stays as it is: the statistics of a
             few photos would undo that of a pretrained network.

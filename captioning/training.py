@@ -38,10 +38,10 @@ from captioning.phases import (
     features_of,
     parameters,
 )
-from captioning.photo_cache import Photos, cached_features, features
-from captioning.vocabulary import Vocabulary
 from captioning.word_detector import WordDetector
+from vlcam.photo_cache import Photos, cached_features, features
 from vlcam.preprocess import Preprocess
+from vlcam.vocabulary import Vocabulary
 from vlcam.writing import written
 
 STATE = "training.safetensors"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from captioning.vocabulary import Vocabulary
+from vlcam.vocabulary import Vocabulary
 
 Captions = Sequence[Sequence[int]]
 """The tokens of each of a photo's captions."""

@@ -16,10 +16,10 @@ from captioning import blip, neuraltalk2_pytorch
 from captioning.captioner import Captioner, padded
 from captioning.neuraltalk import Config, NeuralTalk
 from captioning.neuraltalk_captioner import NeuralTalkCaptioner
-from captioning.vocabulary import Vocabulary
 from vlcam import Adapter, ModuleAdapter, Preprocess, targets
 from vlcam.adapter import Prompt, Reading
 from vlcam.targets import Target
+from vlcam.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

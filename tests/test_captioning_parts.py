@@ -14,16 +14,16 @@ from PIL import Image
 from torch import Tensor
 
 from captioning.bleu import bleu
-from captioning.cnn import Encoder
 from captioning.data import read_data
 from captioning.decoding import Search, State, search
 from captioning.neuraltalk import Config, NeuralTalk, load, save
 from captioning.neuraltalk_captioner import NeuralTalkCaptioner
 from captioning.reward import NOTHING, Counts, References
-from captioning.vocabulary import Vocabulary, words_of
+from vlcam.cnn import Encoder
 from vlcam.engine import encode, score
 from vlcam.preprocess import Preprocess
 from vlcam.targets import Target, Term
+from vlcam.vocabulary import Vocabulary, words_of
 
 
 def test_words_become_tokens_and_back() -> None:

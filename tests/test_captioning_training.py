@@ -17,8 +17,8 @@ from safetensors.numpy import load_file
 
 from captioning.neuraltalk import load
 from captioning.training import LENGTH_POWERS, STATE, Training, _Trainer, train
-from captioning.vocabulary import Vocabulary
 from captioning.word_detector import WordDetector
+from vlcam.vocabulary import Vocabulary
 
 RUN = "import sys; from captioning.training import *; train(Training(**eval(sys.argv[1])))"
 

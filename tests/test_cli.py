@@ -31,10 +31,10 @@ from test_neuraltalk2_pytorch import write_checkpoint
 import captioning
 import vlcam
 from captioning import neuraltalk
-from captioning.vocabulary import END, words_of
 from vlcam.cli import main
 from vlcam.methods import METHODS
 from vlcam.photo import load as load_photo
+from vlcam.vocabulary import END, words_of
 
 REPOSITORY = Path(vlcam.__file__).parent.parent
 PHOTOS = sorted((REPOSITORY / "vlcam" / "bundled" / "photos").iterdir())

@@ -5,11 +5,12 @@ Nothing of a family is imported until it is asked for, and vlcam itself knows no
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlcam.adapter import Adapter
@@ -66,3 +67,23 @@ def load(model: str | Path, layer: str | None = None, kind: str | None = None) -
             return family.load(path, layer)
     formats = "; ".join(f"{family.name} ({family.reference})" for family in known)
     raise ValueError(f"{path}: not a model vlcam recognises; known: {formats}")
+
+
+def configuration(path: Path) -> dict[str, Any]:
+    """The ``config.json`` of a model's folder (or beside a file of the model); empty if none.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    if not file.is_file() or not (path.is_dir() or path.name in _FILES):
+        return {}
+    try:
+        config = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not JSON ({' '.join(str(error).split())})") from error
+    return config if isinstance(config, dict) else {}
+
+
+_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
+"""Files of a folder with a configuration that stand for the whole."""

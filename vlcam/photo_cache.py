@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from captioning.cnn import Encoder
+from vlcam.cnn import Encoder
 from vlcam.photo import load
 from vlcam.preprocess import Preprocess
 from vlcam.writing import written

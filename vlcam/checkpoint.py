@@ -1,0 +1,56 @@
+"""A trained model as a folder: its configuration in ``config.json``, its weights in safetensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors.torch import save_file
+from torch import nn
+
+from vlcam.cnn import load_exactly, read_state_dict
+from vlcam.writing import written
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def save(model: nn.Module, config: dict[str, Any], folder: Path, half: bool = False) -> None:
+    """Write a model's configuration and weights (float16 where ``half``) to a folder."""
+    state = {
+        name: (value.half() if half and value.is_floating_point() else value).cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with written(folder / CONFIG) as path:
+        path.write_text(json.dumps(config, indent=1, ensure_ascii=False), "utf-8")
+    with written(folder / WEIGHTS) as path:
+        save_file(state, path)
+
+
+def load(path: Path, build: Callable[[Any], Model], what: str) -> Model:
+    """Read a model from its folder (or either file in it), in float32 and eval mode.
+
+    Args:
+        build: the model from its configuration; ValueError where that is none of its own.
+        what: the model is, for errors: "neuraltalk captioner".
+
+    Raises:
+        ValueError: naming the file that is missing, truncated, or of another architecture.
+    """
+    folder = path if path.is_dir() else path.parent
+    config_path, weights_path = folder / CONFIG, folder / WEIGHTS
+    if not config_path.is_file():
+        raise ValueError(f"{config_path}: no such file; a {what} is a folder with it and {WEIGHTS}")
+    try:
+        model = build(json.loads(config_path.read_text("utf-8")))
+    except (ValueError, RuntimeError) as error:  # the second: sizes that no memory holds
+        raise ValueError(f"{config_path}: {' '.join(str(error).split())}") from error
+    load_exactly(
+        model, read_state_dict(weights_path), f"{weights_path}: not the weights of this {what}"
+    )
+    return model.eval()

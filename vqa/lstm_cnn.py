@@ -1,0 +1,149 @@
+"""The deeper LSTM question + normalised image model (Lu et al., 2015; section 8.2 of the paper).
+
+CNN -> L2-normalised image feature; two-layer LSTM -> its last states as question encoding; both
+projected and multiplied -> answers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from vlcam import checkpoint
+from vlcam.cnn import Encoder
+from vlcam.preprocess import Preprocess
+from vlcam.vocabulary import Vocabulary
+
+ARCHITECTURE = "lstm-cnn"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything but the weights.
+
+    Attributes:
+        cnn: name of the encoder (see :class:`vlcam.cnn.Encoder`).
+        vocabulary: the words of questions it knows.
+        answers: what it can answer, in the order of its logits.
+        preprocess: from a photo to the CNN's input.
+        embedding, hidden, layers: sizes of the word embedding and of the LSTM.
+        common: size of the space in which question and image are multiplied.
+        dropout: in training.
+        max_words: of a question; what is longer is cut off.
+    """
+
+    cnn: str
+    vocabulary: Vocabulary
+    answers: tuple[str, ...]
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    embedding: int = 200
+    hidden: int = 512
+    layers: int = 2
+    common: int = 1024
+    dropout: float = 0.5
+    max_words: int = 26
+
+    def __post_init__(self) -> None:
+        for name in ("embedding", "hidden", "layers", "common", "max_words"):
+            size = getattr(self, name)
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"{name} is {size!r}, expected a whole number of at least 1")
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout <= 1:
+            raise ValueError(f"dropout is {self.dropout!r}, expected a number in 0..1")
+        if not self.answers or not all(isinstance(a, str) and a for a in self.answers):
+            raise ValueError("answers: expected at least one text, and no empty one")
+        twice = [a for a, n in Counter(self.answers).items() if n > 1]
+        if twice:
+            raise ValueError(f"answers: {twice[0]!r} occurs twice")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "architecture": ARCHITECTURE,
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "answers": list(self.answers),
+            "preprocess": self.preprocess.to_json(),
+            "vocabulary": self.vocabulary.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Config:
+        """Inverse of :meth:`to_json`; ValueError for anything else."""
+        if not isinstance(data, dict) or data.get("architecture") != ARCHITECTURE:
+            found = data.get("architecture") if isinstance(data, dict) else None
+            raise ValueError(f"architecture is {found!r}, expected {ARCHITECTURE!r}")
+        values = {name: value for name, value in data.items() if name != "architecture"}
+        try:
+            values["vocabulary"] = Vocabulary.from_json(values["vocabulary"])
+            values["preprocess"] = Preprocess.from_json(values["preprocess"])
+            if not isinstance(values["answers"], list):
+                raise ValueError("answers: expected a list of texts")
+            values["answers"] = tuple(values["answers"])
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a VQA model's configuration ({error})") from error
+
+
+class LstmCnn(nn.Module):
+    """The model. V question words, E the embedding's size, H the LSTM's, C the common space's."""
+
+    def __init__(self, config: Config, encoder: nn.Module | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder or Encoder(config.cnn, config.preprocess.size)
+        # A linear layer on one-hot words, bias included, is an embedding (token 0: padding).
+        self.embed_word = nn.Embedding(len(config.vocabulary), config.embedding, padding_idx=0)
+        self.rnn = nn.LSTM(
+            config.embedding,
+            config.hidden,
+            config.layers,
+            batch_first=True,
+            dropout=config.dropout if config.layers > 1 else 0.0,
+        )
+        self.question = nn.Linear(2 * config.layers * config.hidden, config.common)
+        self.image = nn.Linear(self.encoder.feature_size, config.common)  # type: ignore[arg-type]
+        self.answer = nn.Linear(config.common, len(config.answers))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def encode_question(self, questions: Sequence[Sequence[int]]) -> Tensor:
+        """Encodings (N, 2 * layers * H) of N questions, each a sequence of at least one token: per
+        layer the LSTM's last cell, then its last output (zero states before the first word)."""
+        device = self.embed_word.weight.device
+        lengths = torch.tensor([len(question) for question in questions])
+        tokens = torch.zeros(len(questions), int(lengths.max()), dtype=torch.long)
+        for row, question in enumerate(questions):
+            tokens[row, : len(question)] = torch.tensor(question)
+        words = self.dropout(self.embed_word(tokens.to(device))).tanh()
+        packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
+        hidden, cell = self.rnn(packed)[1]
+        return torch.stack([cell, hidden], 1).flatten(0, 1).transpose(0, 1).flatten(1)
+
+    def forward(self, feature: Tensor, question: Tensor) -> Tensor:
+        """Logits (N, answers) from image features (N, F) and question encodings (N, ...)."""
+        normalised = functional.normalize(feature, dim=1)
+        image = self.image(self.dropout(normalised)).tanh()
+        asked = self.question(self.dropout(question)).tanh()
+        logits: Tensor = self.answer(self.dropout(asked * image))
+        return logits
+
+
+def save(model: LstmCnn, folder: Path, half: bool = False) -> None:
+    """Write ``config.json`` and ``model.safetensors`` (float16 where ``half``) to a folder."""
+    checkpoint.save(model, model.config.to_json(), folder, half)
+
+
+def load(path: Path) -> LstmCnn:
+    """Read a model from its folder (or either file in it), in float32 and eval mode.
+
+    Raises ValueError naming the file that is missing, truncated, or of another architecture.
+    """
+    return checkpoint.load(
+        path, lambda data: LstmCnn(Config.from_json(data)), f"{ARCHITECTURE} VQA model"
+    )
