@@ -297,6 +297,8 @@ class _Trainer:
         weight = 1 - min(self.phase.keep, step / (step + 20))
         own = self.model.state_dict()
         for name, value in self.average.state_dict().items():
+            if self.features and name.startswith("encoder."):
+                continue  # fixed; and -0.0, averaged with itself, is 0.0: other bytes, other cache
             if value.is_floating_point():
                 value.lerp_(own[name], weight)
             else:
