@@ -75,6 +75,15 @@ class Reading:
     units: tuple[Unit, ...]
 
 
+@dataclass(frozen=True)
+class Question:
+    """A question as a VQA model reads it: its prompt, and the words it does not know."""
+
+    text: str
+    prompt: Prompt
+    unknown: tuple[str, ...] = ()
+
+
 class Adapter(ABC):
     """A model that can be explained at one layer.
 

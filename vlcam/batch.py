@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vlcam.adapter import Adapter
-from vlcam.explaining import TargetName, explain, read
+from vlcam.explaining import Ask, TargetName, explain, read
 from vlcam.explanation import Explanation
 from vlcam.messages import one_line
 from vlcam.models import load
@@ -29,6 +29,10 @@ class Asked:
     """What is asked of every photo; see :func:`vlcam.explain`."""
 
     caption: str | None = None
+    question: str | None = None
+    answers: tuple[str, ...] | None = None
+    contrast: tuple[str, str] | None = None
+    top: int = 5
     method: str = "grad-cam"
     target: TargetName = "word"
     beam: int = 1
@@ -56,9 +60,12 @@ def explain_photos(
         debug: let the first error through instead.
 
     Raises:
-        ValueError: the caption asked for cannot be explained with this model, whatever the photo.
+        ValueError: the caption or question cannot be explained with this model, whatever the
+            photo.
     """
-    if asked.caption is not None:
+    if asked.question is not None:
+        Ask(model, asked.question, asked.answers, asked.contrast, asked.top, asked.strict)
+    elif asked.caption is not None:
         read(model, asked.caption, asked.strict)
     done, taken = Done(), set[Path]()
     for photo in tqdm(photos, "photos", disable=True if len(photos) < 2 else None):
@@ -66,11 +73,7 @@ def explain_photos(
             explanation = explain(
                 model,
                 photo,
-                asked.caption,
-                method=asked.method,
-                target=asked.target,
-                beam=asked.beam,
-                strict=asked.strict,
+                **vars(asked),
             )
             folder = _folder(out, photo, taken)
             write(explanation, folder)
@@ -123,10 +126,10 @@ def write(explanation: Explanation, folder: Path) -> None:
 
 
 def told(explanation: Explanation, folder: Path) -> str:
-    """What the terminal says of an explanation: the caption, each word with its probability."""
-    words = "  ".join(f"{w.text} {w.probability:.2f}" for w in explanation.words)
-    flat = [word.text for word in explanation.words if word.degenerate]
-    lines = [f"{explanation.photo}: {explanation.caption}", f"  {words}", f"  -> {folder}"]
+    """What the terminal says of an explanation: the text, each word or answer's probability."""
+    words = "  ".join(f"{w.text} {w.probability:.2f}" for w in explanation.items)
+    flat = [word.text for word in explanation.items if word.degenerate]
+    lines = [f"{explanation.photo}: {explanation.text}", f"  {words}", f"  -> {folder}"]
     if flat:
         lines.insert(2, f"  no map (nothing speaks for it at this layer): {', '.join(flat)}")
     return "\n".join(lines)

@@ -18,6 +18,9 @@ _TRAINERS = {"captioner": "captioning.train_command"}
 _WIDEST_BEAM = 100
 """Wider ones need much memory, and captions hardly change from 5 on."""
 
+_MOST_ANSWERS = 100
+"""More would make an unreadable page."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code: 0, 1 where something failed, 2 for a wrong command line."""
@@ -53,7 +56,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="vlcam",
-        description="Where an image captioner looked for each word of its caption.",
+        description="Where an image captioner or a VQA model looked for its words and answers.",
         epilog="vlcam COMMAND --help tells more of a command.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -65,7 +68,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    _explain_arguments(command("explain", "Caption photos and explain each word.", _explain))
+    text = "Caption photos, or ask about them, and explain each word or answer."
+    _explain_arguments(command("explain", text, _explain))
     demo = command("demo", "Explain a handful of bundled scenes, with an index page.", _demo)
     demo.add_argument("--out", metavar="DIR", type=Path, default=Path("demo"), help="default: demo")
     command("models", "List the models there are.", _models)
@@ -95,6 +99,16 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="NAME|FILE", default="scenes", help="see vlcam models; default: scenes"
     )
     parser.add_argument("--caption", metavar="TEXT", help="explain this one, not the model's own")
+    parser.add_argument("--question", metavar="TEXT", help="ask a VQA model this instead")
+    parser.add_argument(
+        "--answers", metavar="TEXT", nargs="+", help="explain these answers, not the likeliest ones"
+    )
+    parser.add_argument(
+        "--top", metavar="K", type=_top, default=5, help="explain the K likeliest; default: 5"
+    )
+    parser.add_argument(
+        "--contrast", metavar=("A", "B"), nargs=2, help="explain why answer A rather than B"
+    )
     parser.add_argument(
         "--method", metavar="NAME", default="grad-cam", help="see vlcam methods; default: grad-cam"
     )
@@ -126,16 +140,36 @@ def _beam(text: str) -> int:
     return int(text)
 
 
+def _top(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST_ANSWERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 to {_MOST_ANSWERS}")
+    return int(text)
+
+
 def _explain(args: argparse.Namespace) -> int:
     from vlcam import methods
     from vlcam.batch import Asked, explain_photos
     from vlcam.models import load
 
-    if args.caption is not None and not args.caption.strip():
-        raise ValueError("--caption is empty: give at least one word")
+    for name in ("caption", "question"):
+        text = getattr(args, name)
+        if text is not None and not text.strip():
+            raise ValueError(f"--{name} is empty: give at least one word")
+    if args.question is None and (args.answers or args.contrast):
+        raise ValueError("--answers and --contrast go with a --question")
     methods.get(args.method)  # refused before a model is loaded
-    model = load(args.model, args.layer, kind="captioner")
-    asked = Asked(args.caption, args.method, args.target, args.beam, args.strict)
+    model = load(args.model, args.layer, kind="captioner" if args.question is None else "vqa")
+    asked = Asked(
+        args.caption,
+        args.question,
+        tuple(args.answers) if args.answers else None,
+        tuple(args.contrast) if args.contrast else None,
+        args.top,
+        args.method,
+        args.target,
+        args.beam,
+        args.strict,
+    )
     failed = explain_photos(model, args.photos, asked, args.out, _complain, args.debug).failed
     if failed and len(args.photos) > 1:  # of a single photo, all has been said
         _complain(f"{len(failed)} of {len(args.photos)} photos failed: {', '.join(failed)}")

@@ -47,8 +47,8 @@ def palette(signed: bool) -> np.ndarray:
 
 
 def is_signed(explanation: Explanation) -> bool:
-    """Whether any map shown holds what speaks against its word, so that all are shown signed."""
-    shown = [index for index, word in enumerate(explanation.words) if not word.degenerate]
+    """Whether any map shown holds what speaks against its item, so that all are shown signed."""
+    shown = [index for index, word in enumerate(explanation.items) if not word.degenerate]
     return bool((explanation.maps[shown] < 0).any())
 
 
@@ -103,7 +103,8 @@ def scaling(explanation: Explanation) -> str:
     own = "maximum"
     if at_pixels(explanation):
         own = f"{_PERCENTILE}th percentile, square roots are shown"
-    return f"Each map is scaled by its own {own}: colours compare places, not words."
+    kind = "words" if explanation.question is None else "answers"
+    return f"Each map is scaled by its own {own}: colours compare places, not {kind}."
 
 
 def ends(explanation: Explanation) -> tuple[str, str]:

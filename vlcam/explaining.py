@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -12,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from vlcam import methods, targets
-from vlcam.adapter import Adapter, FeatureMaps, Reading
+from vlcam.adapter import Adapter, FeatureMaps, Prompt, Question, Reading, Unit
 from vlcam.engine import DEFAULT_MEMORY, encode, explain_at_layer, explain_at_pixels
-from vlcam.explanation import Explanation, explained_words
+from vlcam.explanation import Answer, Explanation, explained_words, peaks
 from vlcam.geometry import Grid, Placement
 from vlcam.models import load
 from vlcam.photo import load as load_photo
@@ -33,19 +34,38 @@ class WritesCaptions(Protocol):
     def write(self, features: FeatureMaps, beam: int = 1) -> Reading: ...
 
 
+class AnswersQuestions(Protocol):
+    """The part of a VQA model that turns questions and answers into what can be explained."""
+
+    answers: Sequence[str]
+
+    def understand(self, question: str) -> Question: ...
+
+    def read(self, question: Question, answers: Sequence[str] | None = None) -> Reading: ...
+
+
 @dataclass(frozen=True)
 class Encoded:
-    """A photo a model has seen, to be asked about again and again. Made by :func:`look`."""
+    """A photo a model has seen, to be asked about again and again. Made by :func:`look`.
+
+    ``features`` is None for a model whose feature maps depend on what it is asked.
+    """
 
     photo: str
     image: Image.Image
     pixels: Tensor
-    features: FeatureMaps
+    features: FeatureMaps | None
     placement: Placement
+
+    def seen(self, model: Adapter, prompt: Prompt = None) -> FeatureMaps:
+        """The feature maps, for a model that needs the prompt under it."""
+        return encode(model, self.pixels, [prompt]) if self.features is None else self.features
 
 
 def look(model: Adapter, photo: str | Path | Image.Image) -> Encoded:
     """Read, prepare and encode a photo: the one forward pass of the CNN.
+
+    A model whose feature maps depend on the question encodes when it is asked.
 
     Raises:
         ValueError: the photo cannot be read.
@@ -55,7 +75,8 @@ def look(model: Adapter, photo: str | Path | Image.Image) -> Encoded:
     pixels, placement = model.prepare(image)
     first = next(model.module.parameters(), pixels)
     batch = pixels[None].to(first.device, first.dtype)
-    return Encoded(name, image, batch, encode(model, batch), placement)
+    features = None if model.encode_reads_prompt else encode(model, batch)
+    return Encoded(name, image, batch, features, placement)
 
 
 def explain(
@@ -63,54 +84,167 @@ def explain(
     photo: str | Path | Image.Image | Encoded,
     caption: str | None = None,
     *,
+    question: str | None = None,
+    answers: Sequence[str] | None = None,
+    contrast: tuple[str, str] | None = None,
+    top: int = 5,
     method: str = "grad-cam",
     target: TargetName = "word",
     beam: int = 1,
     strict: bool = False,
     memory: int = DEFAULT_MEMORY,
 ) -> Explanation:
-    """Where a captioner looked for each word of its caption, or of one of yours.
+    """Where a captioner looked for each word of its caption, or of one of yours; or where a VQA
+    model looked for each of its answers, or of yours.
 
     Args:
         model: an adapter, or what :func:`vlcam.load` takes.
         photo: a path, a PIL image, or a photo already looked at (:func:`look`).
         caption: the caption to explain by teacher forcing; None: the model's own.
+        question: to ask a VQA model.
+        answers: to explain, likely or not; None: the ``top`` answers the model finds likeliest.
+        contrast: (A, B): explain only why A rather than B, the difference of their logits.
         method: a name of :data:`vlcam.methods.METHODS`.
-        target: ``word``: each word's log-probability given those before it; ``caption``: the sum
-            over the words (section 8.1).
+        target: of captions. ``word``: each word's log-probability given those before it;
+            ``caption``: the sum over the words (section 8.1). Answers' logits are explained.
         beam: width of the beam the model writes its own caption with; 1 is greedy.
-        strict: refuse a caption with words the model does not know, instead of leaving them out.
+        strict: refuse a text with words the model does not know, instead of leaving them out.
         memory: bytes that the explanation's autograd graphs may take at a time.
 
     Raises:
-        ValueError: photo, caption, method or model cannot be used; one line says which and why.
+        ValueError: photo, text, method or model cannot be used; one line says which and why.
     """
     if isinstance(model, str | Path):
-        model = load(model)
+        model = load(model, kind=None if question is None else "vqa")
     how = methods.get(method)
+    if question is not None:
+        if caption is not None:
+            raise ValueError("a caption and a question: give one of them")
+        ask = Ask(model, question, answers, contrast, top, strict)
+        encoded = photo if isinstance(photo, Encoded) else look(model, photo)
+        return _explain_answers(model, encoded, ask, how, memory)
     encoded = photo if isinstance(photo, Encoded) else look(model, photo)
+    return _explain_caption(model, encoded, caption, how, target, beam, strict, memory)
+
+
+def _explain_caption(
+    model: Adapter,
+    encoded: Encoded,
+    caption: str | None,
+    method: methods.Method,
+    target: TargetName,
+    beam: int,
+    strict: bool,
+    memory: int,
+) -> Explanation:
     if caption is None:
         with untouched(model.module), torch.no_grad():
-            reading = cast(WritesCaptions, model).write(encoded.features, beam)
+            reading = cast(WritesCaptions, model).write(encoded.seen(model), beam)
     else:
         reading = read(model, caption, strict)
     asked, texts = _asked(reading, target)
-    scores, maps, grid = explain_targets(model, encoded, asked, how, memory)
+    scores, maps, grid = explain_targets(model, encoded, asked, method, memory)
     return Explanation(
-        photo=encoded.photo,
-        image=np.asarray(encoded.image),
-        model=model.name,
-        layer=model.layer,
-        method=how.name,
+        **_about(model, encoded, method),
         target=_TARGET_NAMES[target],
         caption=reading.text,
         words=explained_words(texts, scores, maps, grid, encoded.placement),
         unknown=_unknown(reading),
         maps=maps,
         grid=grid,
-        placement=encoded.placement,
-        details=model.describe() | _versions(),
     )
+
+
+class Ask:
+    """A question as a model understands it, and which of its answers are to be explained.
+
+    Raises:
+        ValueError: the model knows no word of the question, or has no such answer; ``strict``: it
+            does not know every word.
+    """
+
+    def __init__(
+        self,
+        model: Adapter,
+        question: str,
+        answers: Sequence[str] | None = None,
+        contrast: tuple[str, str] | None = None,
+        top: int = 5,
+        strict: bool = False,
+    ) -> None:
+        if not hasattr(model, "understand"):
+            raise ValueError(f"{model.name} answers no questions: it is no VQA model")
+        if answers is not None and contrast is not None:
+            raise ValueError("answers and a contrast: give one of them")
+        if top < 1 or (answers is not None and not answers):
+            raise ValueError("no answer to explain")
+        asked = cast(AnswersQuestions, model)
+        self.question = asked.understand(question)
+        if strict and self.question.unknown:
+            unknown = ", ".join(self.question.unknown)
+            raise ValueError(f"not in the vocabulary of {model.name}: {unknown}")
+        self.everything = asked.read(self.question)
+        chosen = contrast or (None if answers is None else dict.fromkeys(answers))
+        self.chosen = None if chosen is None else asked.read(self.question, list(chosen)).units
+        self.contrast, self.top = contrast is not None, top
+
+    def units(self, logits: Tensor) -> Sequence[Unit]:
+        """The answers to explain, of a photo with those logits (A,) of all answers."""
+        if self.chosen is not None:
+            return self.chosen
+        best = logits.topk(min(self.top, len(logits))).indices.tolist()
+        return [self.everything.units[i] for i in best]
+
+
+def _explain_answers(
+    model: Adapter, encoded: Encoded, ask: Ask, method: methods.Method, memory: int
+) -> Explanation:
+    features = encoded.seen(model, ask.question.prompt)
+    own = features.rows(torch.zeros(1, dtype=torch.long, device=features.maps.device))
+    with untouched(model.module), torch.no_grad():
+        logits = model.decode(own, [ask.question.prompt])[0].float()
+    units = ask.units(logits)
+    asked = [targets.unit(ask.everything, unit, "logit") for unit in units]
+    chances = logits.softmax(0)[[unit.scores[0] for unit in units]]
+    texts = [unit.text for unit in units]
+    if ask.contrast:
+        asked, texts = [asked[0] - asked[1]], [f"{texts[0]} rather than {texts[1]}"]
+        chances = chances[:1] / chances.sum()
+    seen = replace(encoded, features=features)
+    scores, maps, grid = explain_targets(model, seen, asked, method, memory)
+    rows = zip(
+        texts,
+        scores.tolist(),
+        chances.tolist(),
+        peaks(maps, grid, encoded.placement),
+        strict=True,
+    )
+    return Explanation(
+        **_about(model, encoded, method),
+        target="logit of each answer" if not ask.contrast else "difference of two answers' logits",
+        caption="",
+        words=(),
+        unknown=ask.question.unknown,
+        maps=maps,
+        grid=grid,
+        question=ask.question.text,
+        answers=tuple(
+            Answer(text, logit, p, point, flat) for text, logit, p, (point, flat) in rows
+        ),
+    )
+
+
+def _about(model: Adapter, encoded: Encoded, method: methods.Method) -> dict[str, Any]:
+    """What an explanation says of its photo and its model."""
+    return {
+        "photo": encoded.photo,
+        "image": np.asarray(encoded.image),
+        "model": model.name,
+        "layer": model.layer,
+        "method": method.name,
+        "placement": encoded.placement,
+        "details": model.describe() | _versions(),
+    }
 
 
 def read(model: Adapter, caption: str, strict: bool = False) -> Reading:
@@ -136,7 +270,8 @@ def explain_targets(
     """Scores (T,), raw float32 maps (T, u, v) and their grid, of any targets of one photo."""
     size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
     if method.at == "layer":
-        scores, maps = explain_at_layer(model, encoded.features, asked, method, memory=memory)
+        features = encoded.seen(model, asked[0].terms[0].prompt)
+        scores, maps = explain_at_layer(model, features, asked, method, memory=memory)
         return scores, maps.float(), model.grid(size)
     scores, maps = explain_at_pixels(model, encoded.pixels, asked, method, memory)
     return scores, maps.float(), Grid.pixels(size)

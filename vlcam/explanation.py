@@ -1,11 +1,11 @@
-"""What was found: for one photo and one text, a map for each word."""
+"""What was found: for one photo, a map for each word of a caption or each answer to a question."""
 
 from __future__ import annotations
 
 import json
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,21 +42,42 @@ class Word:
     degenerate: bool
 
 
+@dataclass(frozen=True)
+class Answer:
+    """One explained answer, or one rather than another.
+
+    Attributes:
+        text: as the model has it.
+        logit: of the answer, before softmax; of "A rather than B" the difference of the two.
+        probability: of the answer among all there are, 0..1; of "A rather than B" that of A among
+            the two.
+        peak, degenerate: as of a :class:`Word`.
+    """
+
+    text: str
+    logit: float
+    probability: float
+    peak: tuple[int, int]
+    degenerate: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Where a model looked, word by word. Made by :func:`vlcam.explain`.
+    """Where a model looked, word by word or answer by answer. Made by :func:`vlcam.explain`.
 
     Attributes:
         photo: path or name of the photo.
         image: the photo as explained (upright RGB), uint8 (H, W, 3).
         model, layer, method, target: names of what made the maps.
-        caption: the whole text.
+        caption: the whole text; empty where a question was asked.
         words: the explained words, in order, one a map.
-        unknown: words of the text that the model does not know, which have no map.
+        unknown: words of the caption, or of the question, that the model does not know.
         maps: raw maps, float32 (T, u, v): not normalised, not resized; signed where the method is.
         grid: where the maps' cells lie in the model's input.
         placement: where the input lies in the photo.
         details: versions, and what else the model had to say of itself.
+        question: that was asked; None where a caption is explained.
+        answers: the explained answers, in order, one a map.
     """
 
     photo: str
@@ -72,18 +93,33 @@ class Explanation:
     grid: Grid
     placement: Placement
     details: dict[str, Any] = field(default_factory=dict)
+    question: str | None = None
+    answers: tuple[Answer, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The caption, or the question."""
+        return self.caption if self.question is None else self.question
+
+    @property
+    def items(self) -> Sequence[Word | Answer]:
+        """What has a map each: the words, or the answers."""
+        return self.words if self.question is None else self.answers
 
     def photo_map(self, index: int) -> np.ndarray:
-        """Map of word ``index`` at photo size, float32 (H, W): raw values."""
+        """Map of item ``index`` at photo size, float32 (H, W): raw values."""
         return place(self.maps[index], self.grid, self.placement).cpu().numpy()
 
     def photo_maps(self) -> Iterator[np.ndarray]:
         """The maps at photo size one by one (a dozen of a large photo are gigabytes)."""
-        return (self.photo_map(index) for index in range(len(self.words)))
+        return (self.photo_map(index) for index in range(len(self.items)))
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the arrays, as ``explanation.json`` has it."""
-        words = [asdict(word) | {"peak": list(word.peak)} for word in self.words]
+        items = [asdict(item) | {"peak": list(item.peak)} for item in self.items]
+        said: dict[str, Any] = {"caption": self.caption, "words": items}
+        if self.question is not None:
+            said = {"question": self.question, "answers": items}
         return {
             "format": FORMAT,
             "photo": self.photo,
@@ -91,8 +127,7 @@ class Explanation:
             "layer": self.layer,
             "method": self.method,
             "target": self.target,
-            "caption": self.caption,
-            "words": words,
+            **said,
             "unknown": list(self.unknown),
             "grid": asdict(self.grid),
             "placement": asdict(self.placement),
@@ -119,7 +154,7 @@ class Explanation:
             header = {
                 "descr": "<f4",
                 "fortran_order": False,
-                "shape": (len(self.words), height, width),
+                "shape": (len(self.items), height, width),
             }
             with archive.open("photo_maps.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array_header_1_0(file, header)
@@ -150,7 +185,7 @@ class Explanation:
         return cls(**values, image=image, maps=torch.from_numpy(maps))
 
     def figure(self) -> Figure:
-        """One tile a word, as in the paper's Figures 10 and 11 (matplotlib)."""
+        """One tile a word or answer, as in the paper's Figures 10 to 12 (matplotlib)."""
         from vlcam.figure import draw
 
         return draw(self)
@@ -170,14 +205,17 @@ class Explanation:
 def _values(data: dict[str, Any]) -> dict[str, Any]:
     """An explanation's fields from its JSON, all but the arrays."""
     placement = Placement(**{name: _pair(name, pair) for name, pair in data["placement"].items()})
+    asked = "question" in data
+    kind, names = (Answer, ("question", "answers")) if asked else (Word, ("caption", "words"))
+    items = tuple(_item(kind, placement.photo_size, item) for item in data[names[1]])
     values: dict[str, Any] = {
-        "words": tuple(_word(placement.photo_size, **word) for word in data["words"]),
+        **({"caption": "", "words": (), "answers": items} if asked else {"words": items}),
         "unknown": tuple(data["unknown"]),
         "grid": Grid(**{name: _pair(name, pair) for name, pair in data["grid"].items()}),
         "placement": placement,
         "details": dict(data["details"]),
     }
-    for name in ("photo", "model", "layer", "method", "target", "caption"):
+    for name in ("photo", "model", "layer", "method", "target", names[0]):
         values[name] = data[name]
         if not isinstance(values[name], str):
             raise ValueError(f"{name} is not a text")
@@ -196,23 +234,20 @@ def _pair(name: str, pair: Any) -> tuple[Any, ...]:
     return tuple(pair)
 
 
-def _word(
-    photo_size: tuple[int, int],
-    *,
-    text: Any,
-    log_probability: Any,
-    probability: Any,
-    peak: Any,
-    degenerate: Any,
-) -> Word:
-    numbers = isinstance(log_probability, int | float) and isinstance(probability, int | float)
-    if not (isinstance(text, str) and numbers and isinstance(degenerate, bool)):
-        raise ValueError(f"word {text!r}: not a text, numbers and true or false")
-    x, y = peak
+def _item(kind: type[Word] | type[Answer], photo_size: tuple[int, int], data: Any) -> Word | Answer:
+    """A word or an answer from its JSON."""
+    score = "log_probability" if kind is Word else "logit"
+    if set(data) != {"text", score, "probability", "peak", "degenerate"}:
+        raise ValueError(f"{kind.__name__.lower()} with {', '.join(sorted(data))}")
+    text = data["text"]
+    numbers = all(isinstance(data[name], int | float) for name in (score, "probability"))
+    if not (isinstance(text, str) and numbers and isinstance(data["degenerate"], bool)):
+        raise ValueError(f"{text!r}: not a text, numbers and true or false")
+    x, y = data["peak"]
     inside = type(x) is type(y) is int and 0 <= x < photo_size[1] and 0 <= y < photo_size[0]
     if not inside:
-        raise ValueError(f"word {text!r}: its peak {peak!r} is no pixel of the photo")
-    return Word(text, log_probability, probability, (x, y), degenerate)
+        raise ValueError(f"{text!r}: its peak {data['peak']!r} is no pixel of the photo")
+    return kind(text, data[score], data["probability"], (x, y), data["degenerate"])
 
 
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -225,8 +260,9 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_arrays(maps: np.ndarray, image: np.ndarray, values: dict[str, Any]) -> None:
+    count = len(values.get("answers") or values["words"])
     for name, array, kind, shape in (
-        ("maps", maps, np.float32, (len(values["words"]), *values["grid"].size)),
+        ("maps", maps, np.float32, (count, *values["grid"].size)),
         ("image", image, np.uint8, (*values["placement"].photo_size, 3)),
     ):
         if array.dtype != kind or array.shape != shape:
@@ -240,12 +276,20 @@ def explained_words(
     texts: list[str], scores: Tensor, maps: Tensor, grid: Grid, placement: Placement
 ) -> tuple[Word, ...]:
     """Words from their log-probabilities (T,) and raw maps (T, u, v)."""
-    words = []
-    flat = degenerate(maps)
+    values = scores.tolist()
+    return tuple(
+        Word(text, value, float(np.exp(min(value, 0.0))), point, flat)
+        for text, value, (point, flat) in zip(
+            texts, values, peaks(maps, grid, placement), strict=True
+        )
+    )
+
+
+def peaks(maps: Tensor, grid: Grid, placement: Placement) -> Iterator[tuple[tuple[int, int], bool]]:
+    """Of each raw map (T, u, v): its peak (x, y) in photo pixels, and whether it is degenerate."""
     # A map is zero where the photo was cropped away, which may be more than it is anywhere else.
     unseen = place(torch.ones(1, *maps.shape[1:]), grid, placement) == 0
-    for index, (text, value) in enumerate(zip(texts, scores.tolist(), strict=True)):
+    for index, flat in enumerate(degenerate(maps)):
         drawn = place(maps[index : index + 1], grid, placement)
         (point,), _ = peak(drawn.masked_fill(unseen.to(drawn.device), -math.inf))
-        words.append(Word(text, value, float(np.exp(min(value, 0.0))), point, flat[index]))
-    return tuple(words)
+        yield point, flat

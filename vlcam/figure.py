@@ -42,11 +42,11 @@ def draw(explanation: Explanation) -> Figure:
     Every map is scaled by itself: colours compare places within one tile, never two tiles.
     """
     photo = _shrunk(explanation.image)
-    count = 1 + len(explanation.words)
+    count = 1 + len(explanation.items)
     columns, width, height = _layout(count, photo.shape[1] / photo.shape[0])
     rows = math.ceil(count / columns)
     page_width = max(4.0, columns * (width + _GAP) + _GAP)
-    heading = _wrapped(explanation.caption, page_width, 13)
+    heading = _wrapped(explanation.text, page_width, 13)
     notes = [_wrapped(line, page_width, 8) for line in _small_print(explanation)]
     top = 0.25 + 0.24 * (heading.count("\n") + 1)
     small = _LINE * sum(note.count("\n") + 1 for note in notes)
@@ -79,7 +79,7 @@ def _tile(axes: Axes, explanation: Explanation, index: int, photo: np.ndarray) -
     if index < 0:
         axes.imshow(photo)
         return "", ""
-    word = explanation.words[index]
+    word = explanation.items[index]
     if word.degenerate:
         axes.imshow(blend(photo, np.zeros(photo.shape[:2], np.uint8), _VEIL, 1.0))
         _write(axes, 0.5, 0.5, "no map", size=9, ha="center", va="center", transform=axes.transAxes)

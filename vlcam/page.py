@@ -31,7 +31,7 @@ from vlcam.display import (
     settings,
     shown_levels,
 )
-from vlcam.explanation import Explanation, Word
+from vlcam.explanation import Answer, Explanation, Word
 
 _PHOTO, _PHOTO_BYTES = 1280, 500_000  # the photo's longer side in pixels, its size in the page
 _MAP_SIDES, _MAP_BYTES = (400, 280, 200, 120), 550_000  # of each map, and of all maps' files
@@ -45,8 +45,10 @@ def page(explanation: Explanation) -> str:
     script = _asset("page.js")
     style = f"{_asset('page.css')}:root {{ --ratio: {width / height:.6f}; }}\n"
     notes = [scaling(explanation)]
-    if explanation.unknown:
+    if explanation.unknown and explanation.question is None:
         notes.append("Greyed words are not in the model's vocabulary.")
+    elif explanation.unknown:
+        notes.append(f"Not in the model's vocabulary: {', '.join(explanation.unknown)}.")
     name = PurePath(explanation.photo).name
     low, high = ends(explanation)
     return _filled(
@@ -55,7 +57,7 @@ def page(explanation: Explanation) -> str:
         style=style,
         script=script,
         shape="wide" if width / height >= _WIDE else "",
-        title=escape(f"{explanation.caption} - vlcam"),
+        title=escape(f"{explanation.text} - vlcam"),
         photo_name=escape(name),
         photo=_jpeg(explanation.image, _PHOTO, _PHOTO_BYTES),
         width=width,
@@ -63,8 +65,8 @@ def page(explanation: Explanation) -> str:
         opacity=OPACITY,
         percent_opacity=round(100 * OPACITY),
         maps=_maps(explanation),
-        peaks=_peaks(explanation.words, 0.025 * math.sqrt(width * height)),
-        words="\n".join(_words(explanation)),
+        peaks=_peaks(explanation.items, 0.025 * math.sqrt(width * height)),
+        heading=_heading(explanation),
         legend=_coloured(np.arange(256, dtype=np.uint8)[None], palette(signed)),
         low=low,
         high=high,
@@ -79,7 +81,7 @@ def notebook(explanation: Explanation) -> str:
     return (
         f'<iframe srcdoc="{escape(page(explanation))}" sandbox="allow-scripts" width="100%"'
         f' height="{900 if ratio < _WIDE else 780}" loading="lazy"'
-        f' title="{escape(explanation.caption)}" style="border: 0"></iframe>'
+        f' title="{escape(explanation.text)}" style="border: 0"></iframe>'
     )
 
 
@@ -120,6 +122,18 @@ def _behind(caption: str, way: _Way, word: tuple[str, int | None]) -> _Way:
     return missed, place + len(letters), [*words, word]
 
 
+def _heading(explanation: Explanation) -> str:
+    """The caption's words, or the question over its answers, as buttons."""
+    if explanation.question is None:
+        words = "\n".join(_words(explanation))
+        return f'<h1 class="caption" dir="auto">\n{words}\n</h1>'
+    answers = "\n".join(_button(answer) for answer in explanation.answers)
+    return (
+        f'<h1 class="question" dir="auto">{escape(explanation.question)}</h1>\n'
+        f'<div class="caption answers" dir="auto">\n{answers}\n</div>'
+    )
+
+
 def _words(explanation: Explanation) -> Iterable[str]:
     for text, which in sentence(explanation):
         if which is None:
@@ -129,24 +143,30 @@ def _words(explanation: Explanation) -> Iterable[str]:
                 f'{_bar(0)}<span class="percent">unknown</span></span>'
             )
         else:
-            word = explanation.words[which]
-            kind = "word degenerate" if word.degenerate else "word"
-            yield (
-                f'<button type="button" class="{kind}" aria-pressed="false"'
-                f' data-says="{escape(_says(word))}"><span class="text">{escape(text)}</span>'
-                f"{_bar(word.probability)}"
-                f'<span class="percent">{escape(_below(word))}</span></button>'
-            )
+            yield _button(explanation.words[which])
 
 
-def _below(word: Word) -> str:
-    return percent(word.probability) + (" · no map" if word.degenerate else "")
+def _button(item: Word | Answer) -> str:
+    kind = "word degenerate" if item.degenerate else "word"
+    return (
+        f'<button type="button" class="{kind}" aria-pressed="false"'
+        f' data-says="{escape(_says(item))}"><span class="text">{escape(item.text)}</span>'
+        f"{_bar(item.probability)}"
+        f'<span class="percent">{escape(_below(item))}</span></button>'
+    )
 
 
-def _says(word: Word) -> str:
+def _below(item: Word | Answer) -> str:
+    return percent(item.probability) + (" · no map" if item.degenerate else "")
+
+
+def _says(word: Word | Answer) -> str:
     chance = f"probability {percent(word.probability)}"
+    if isinstance(word, Answer):
+        chance = f"logit {word.logit:.2f} · {chance}"
     if word.degenerate:
-        return f"{chance} · no map: nothing in the photo stands out for this word"
+        kind = "answer" if isinstance(word, Answer) else "word"
+        return f"{chance} · no map: nothing in the photo stands out for this {kind}"
     return f"{chance} · peak at x\u00a0{word.peak[0]}, y\u00a0{word.peak[1]}"
 
 
@@ -161,7 +181,7 @@ def _bar(probability: float) -> str:
 def _maps(explanation: Explanation) -> str:
     """The maps as hidden images over the photo, as large as they may be together."""
     height, width = explanation.image.shape[:2]
-    chosen = [i for i, word in enumerate(explanation.words) if not word.degenerate]
+    chosen = [i for i, word in enumerate(explanation.items) if not word.degenerate]
     for side in _MAP_SIDES:
         size = fitted((height, width), side)
         images = [_map(explanation, index, size) for index in chosen]
@@ -181,7 +201,7 @@ def _map(explanation: Explanation, index: int, size: tuple[int, int]) -> str:
     return _coloured(levels, palette(is_signed(explanation)))
 
 
-def _peaks(words: Iterable[Word], radius: float) -> str:
+def _peaks(words: Iterable[Word | Answer], radius: float) -> str:
     circle = '<circle cx="{x}" cy="{y}" r="{r:.3f}"/>'
     return "\n".join(
         f'<g class="peak" data-word="{index}" hidden="">'
@@ -201,10 +221,10 @@ def _card(explanation: Explanation, path: str) -> str:
     pictures = {f"The photo {PurePath(explanation.photo).name}": np.asarray(photo)}
     small_print = f"{explanation.model} · {explanation.method}"
     # The last word that has a map, as most captions end with something that can be seen.
-    told = max((i for i, word in enumerate(explanation.words) if not word.degenerate), default=None)
+    told = max((i for i, word in enumerate(explanation.items) if not word.degenerate), default=None)
     if told is not None:
         colours, levels = palette(is_signed(explanation)), shown_levels(explanation, told, size)
-        text = f"the map of “{explanation.words[told].text}”"
+        text = f"the map of “{explanation.items[told].text}”"
         pictures[f"The same under {text}"] = blend(np.asarray(photo), levels, colours)
         small_print = f"right: {text} · {small_print}"
     images = "".join(
@@ -213,7 +233,7 @@ def _card(explanation: Explanation, path: str) -> str:
     )
     return (
         f'<li><a class="card" href="{quote(os.fsencode(path))}"><span class="two">{images}</span>'
-        f'<p dir="auto">{escape(explanation.caption)}</p>'
+        f'<p dir="auto">{escape(explanation.text)}</p>'
         f"<small>{escape(small_print)}</small></a></li>"
     )
 

@@ -5,18 +5,8 @@ from __future__ import annotations
 import difflib
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from vlcam.adapter import Adapter, Prompt, Reading, Unit
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question as the model reads it: the prompt, and its words that the model does not know."""
-
-    text: str
-    prompt: Prompt
-    unknown: tuple[str, ...] = ()
+from vlcam.adapter import Adapter, Question, Reading, Unit
 
 
 class Answerer(Adapter):

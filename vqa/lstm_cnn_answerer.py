@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlcam.adapter import FeatureMaps, Prompt
+from vlcam.adapter import FeatureMaps, Prompt, Question
 from vlcam.cells import derive
 from vlcam.cnn import Encoder
 from vlcam.geometry import Grid, Placement
 from vlcam.sharing import once_an_image
 from vlcam.vocabulary import words_of
 from vqa import lstm_cnn
-from vqa.answerer import Answerer, Question
+from vqa.answerer import Answerer
 from vqa.lstm_cnn import LstmCnn
 
 
