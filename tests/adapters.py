@@ -20,6 +20,9 @@ from vlcam import Adapter, ModuleAdapter, Preprocess, targets
 from vlcam.adapter import Prompt, Reading
 from vlcam.targets import Target
 from vlcam.vocabulary import Vocabulary
+from vqa.lstm_cnn import Config as LstmCnnConfig
+from vqa.lstm_cnn import LstmCnn
+from vqa.lstm_cnn_answerer import LstmCnnAnswerer
 
 
 @dataclass(frozen=True)
@@ -82,14 +85,32 @@ def tiny_blip(folder: Path) -> Case:
     return _case(adapter, "a photographers dogs running", "a photo of grass")
 
 
+def lstm_cnn(_: Path) -> Case:
+    """The deeper LSTM question + normalised image model: answers to two questions."""
+    vocabulary, answers = Vocabulary((*WORDS, "UNK")), ("red", "yellow", "red and yellow", "two")
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        config = LstmCnnConfig("small", vocabulary, answers, Preprocess(size=(32, 32)), 8, 16)
+        model = LstmCnn(config)
+        for layer in (model.image, model.question, model.answer):
+            nn.init.normal_(layer.weight)
+    adapter = LstmCnnAnswerer(model.double().eval(), "lstm-cnn", "stage2")
+    long, short = (adapter.understand(text) for text in ("the red dog sees a cat", "a cat"))
+    return Case(adapter, noise(32), adapter.read(long), adapter.read(short))
+
+
 ADAPTERS: dict[str, Callable[[Path], Case]] = {
     "tiny": tiny,
     "module": module,
     "neuraltalk": neuraltalk,
     "neuraltalk2-pytorch": fc,
     "blip": tiny_blip,
+    "lstm-cnn": lstm_cnn,
 }
 """By name; the families registered under ``vlcam.models`` by theirs."""
+
+CAPTIONED = sorted(set(ADAPTERS) - {"lstm-cnn"})
+"""Those whose prompts are captions."""
 
 
 def noise(size: int) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from adapters import ADAPTERS, Case
+from adapters import ADAPTERS, CAPTIONED, Case
 from test_engine import unchanged
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -314,6 +314,7 @@ def test_memory_is_bounded(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(chunks) == 1
 
 
+@pytest.mark.parametrize("made", CAPTIONED, indirect=True)
 def test_padding_changes_nothing(case: Case) -> None:
     """A short caption is scored beside a long one as it is alone."""
     features = encode(case.adapter, case.pixels).rows(torch.tensor([0, 0, 0]))
@@ -326,6 +327,7 @@ def test_padding_changes_nothing(case: Case) -> None:
         torch.testing.assert_close(together[row, :length], alone[0])
 
 
+@pytest.mark.parametrize("made", CAPTIONED, indirect=True)
 def test_a_word_is_scored_after_those_before_it_alone(case: Case) -> None:
     """Step l predicts token l from the image and the tokens before l: not one off."""
     *start, last = case.long.prompt  # type: ignore[misc]
@@ -342,9 +344,9 @@ def test_a_word_is_scored_after_those_before_it_alone(case: Case) -> None:
     assert case.adapter.decode(rows, every).exp().sum() < 1  # of one distribution
 
 
+@pytest.mark.parametrize("made", sorted(set(CAPTIONED) - {"module"}), indirect=True)
 def test_a_caption_of_its_own_leaves_the_feature_maps_alone(case: Case) -> None:
-    if not isinstance(case.adapter, Captioner):
-        pytest.skip("writes no captions")
+    assert isinstance(case.adapter, Captioner)
     features = encode(case.adapter, case.pixels)
     before = features.maps.clone()
     with torch.no_grad():
