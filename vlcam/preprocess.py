@@ -13,7 +13,7 @@ from torch import Tensor
 from vlcam.geometry import Placement
 
 Resize = Literal["stretch", "crop", "letterbox"]
-Interpolation = Literal["bilinear", "bicubic", "lanczos", "box"]
+Interpolation = Literal["bilinear", "bicubic", "lanczos", "box", "torch7"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -31,7 +31,9 @@ class Preprocess:
             rest is filled with the mean colour.
         resize_to: (height, width) before the centre is cut out; ``size`` where it is None.
         mean, std: of the training pixels in 0..1, in RGB order.
-        interpolation: of the resize (antialiased, as PIL does it).
+        interpolation: of the resize (antialiased, as PIL does it); ``torch7``: as ``image.scale``
+            of Lua Torch7 does it, exact averages where it shrinks, corners on corners where it
+            enlarges.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -62,7 +64,6 @@ class Preprocess:
     def __call__(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         """Input pixels (3, H, W) float32 of an RGB photo, and where the photo lies in them."""
         resized, placement = self.geometry((photo.height, photo.width))
-        filter_ = Image.Resampling[self.interpolation.upper()]
         corner = _corner(resized, self.size)
         top, left = max(corner[0], 0), max(corner[1], 0)
         bottom = min(corner[0] + self.size[0], resized[0])
@@ -74,7 +75,11 @@ class Preprocess:
             right * photo.width / resized[1],
             bottom * photo.height / resized[0],
         )
-        picture = np.array(photo.resize((right - left, bottom - top), filter_, box), np.float32)
+        if self.interpolation == "torch7":
+            picture = _torch7(np.asarray(photo), resized)[top:bottom, left:right]
+        else:
+            filter_ = Image.Resampling[self.interpolation.upper()]
+            picture = np.array(photo.resize((right - left, bottom - top), filter_, box), np.float32)
         pixels = torch.from_numpy(picture).permute(2, 0, 1) / 255
         mean = torch.tensor(self.mean).view(3, 1, 1)
         std = torch.tensor(self.std).view(3, 1, 1)
@@ -118,3 +123,22 @@ class Preprocess:
 def _corner(resized: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     """First pixel (y, x) kept of the resized photo; negative where it must be padded."""
     return (resized[0] - size[0]) // 2, (resized[1] - size[1]) // 2
+
+
+def _torch7(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture uint8 (H, W, 3) resized as Lua Torch7 does it, float32 (h, w, 3)."""
+    rows, columns = (_weights(*pair) for pair in zip(picture.shape, size, strict=False))
+    narrow = np.stack([columns @ line for line in picture.astype(np.float32)])
+    return np.einsum("hH,Hwc->hwc", rows, narrow, optimize=True)
+
+
+def _weights(old: int, new: int) -> np.ndarray:
+    """How much each old pixel of an axis is in each new one, float32 (new, old); rows sum to 1."""
+    if new > old:
+        at = np.linspace(0, old - 1, new)
+        return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(old))).astype(np.float32)
+    edges = np.arange(new + 1) * (old / new)
+    inside = np.minimum(edges[1:, None], np.arange(1, old + 1)) - np.maximum(
+        edges[:-1, None], np.arange(old)
+    )
+    return (inside.clip(min=0) * (new / old)).astype(np.float32)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,9 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from vlcam import checkpoint
 from vlcam.cnn import Encoder
 from vlcam.preprocess import Preprocess
-from vlcam.vocabulary import Vocabulary
+from vlcam.vocabulary import Vocabulary, words_of
+
+Tokenizer = Literal["words", "nltk"]
 
 ARCHITECTURE = "lstm-cnn"
 
@@ -38,6 +40,8 @@ class Config:
         common: size of the space in which question and image are multiplied.
         dropout: in training.
         max_words: of a question; what is longer is cut off.
+        tokenizer: how a question is taken apart: ``words`` (:func:`vlcam.vocabulary.words_of`), or
+            ``nltk``, which keeps punctuation marks as words.
     """
 
     cnn: str
@@ -50,6 +54,7 @@ class Config:
     common: int = 1024
     dropout: float = 0.5
     max_words: int = 26
+    tokenizer: Tokenizer = "words"
 
     def __post_init__(self) -> None:
         for name in ("embedding", "hidden", "layers", "common", "max_words"):
@@ -60,9 +65,21 @@ class Config:
             raise ValueError(f"dropout is {self.dropout!r}, expected a number in 0..1")
         if not self.answers or not all(isinstance(a, str) and a for a in self.answers):
             raise ValueError("answers: expected at least one text, and no empty one")
+        if self.tokenizer not in get_args(Tokenizer):
+            known = " or ".join(get_args(Tokenizer))
+            raise ValueError(f"tokenizer is {self.tokenizer!r}, expected {known}")
         twice = [a for a, n in Counter(self.answers).items() if n > 1]
         if twice:
             raise ValueError(f"answers: {twice[0]!r} occurs twice")
+
+    def words(self, question: str) -> list[str]:
+        """The question's words, as the vocabulary has them."""
+        if self.tokenizer == "words":
+            return words_of(question)
+        from nltk.tokenize import word_tokenize
+
+        # Without a model of sentences, which nltk would have to download.
+        return list(word_tokenize(question.lower(), preserve_line=True))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -94,6 +111,8 @@ class Config:
 class LstmCnn(nn.Module):
     """The model. V question words, E the embedding's size, H the LSTM's, C the common space's."""
 
+    encoder: Any  # an Encoder, or whatever has its layer, split and feature_size
+
     def __init__(self, config: Config, encoder: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
@@ -108,7 +127,7 @@ class LstmCnn(nn.Module):
             dropout=config.dropout if config.layers > 1 else 0.0,
         )
         self.question = nn.Linear(2 * config.layers * config.hidden, config.common)
-        self.image = nn.Linear(self.encoder.feature_size, config.common)  # type: ignore[arg-type]
+        self.image = nn.Linear(self.encoder.feature_size, config.common)
         self.answer = nn.Linear(config.common, len(config.answers))
         self.dropout = nn.Dropout(config.dropout)
 

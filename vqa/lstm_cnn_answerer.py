@@ -13,10 +13,8 @@ from torch import Tensor
 
 from vlcam.adapter import FeatureMaps, Prompt, Question
 from vlcam.cells import derive
-from vlcam.cnn import Encoder
 from vlcam.geometry import Grid, Placement
 from vlcam.sharing import once_an_image
-from vlcam.vocabulary import words_of
 from vqa import lstm_cnn
 from vqa.answerer import Answerer
 from vqa.lstm_cnn import LstmCnn
@@ -47,7 +45,6 @@ class LstmCnnAnswerer(Answerer):
         self.name = name
         self.answers = model.config.answers
         encoder = model.encoder
-        assert isinstance(encoder, Encoder)
         self.layer = encoder.layer(layer).name
         self._before, self._after = encoder.split(self.layer)
         self._preprocess = model.config.preprocess
@@ -76,7 +73,7 @@ class LstmCnnAnswerer(Answerer):
 
     def understand(self, question: str) -> Question:
         config = self._model.config
-        words = words_of(question)
+        words = config.words(question)
         if not words:
             raise ValueError(f"the question {question!r} has no word")
         unknown = tuple(config.vocabulary.missing(words))
