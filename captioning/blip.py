@@ -7,10 +7,7 @@ sub-word by sub-word: a word's score is the sum of its tokens' log-probabilities
 
 from __future__ import annotations
 
-import json
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +15,19 @@ import torch
 import transformers
 from PIL import Image
 from torch import Tensor
-from transformers import AutoTokenizer, BlipForConditionalGeneration
-from transformers.utils import logging
+from transformers import BlipForConditionalGeneration
 
 from captioning.captioner import Captioner, CaptionWord
 from vlcam.adapter import FeatureMaps, Prompt
-from vlcam.cnn import unreadable
 from vlcam.geometry import Grid, Placement
 from vlcam.preprocess import Preprocess
+from vlcam.pretrained import image_settings, load_pretrained
 from vlcam.rules import outside_cnn
 
 _CONTINUES = "##"  # begins a WordPiece token that continues a word
 _MEAN = (0.48145466, 0.4578275, 0.40821073)  # of BLIP's own preprocessing
 _STD = (0.26862954, 0.26130258, 0.27577711)
 _LONGEST = 20  # new tokens, transformers' default, for models whose settings do not say
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 
 
 class BlipCaptioner(Captioner):
@@ -199,31 +194,8 @@ def load(path: Path, layer: str | None = None, prompt: str = "") -> BlipCaptione
             tokenizer does not fit; one line says which.
     """
     folder = path if path.is_dir() else path.parent
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise ValueError(f"{folder}: no tokenizer; expected {' or '.join(_TOKENIZER_FILES)}")
-    try:
-        with _quietly():
-            kind: Any = BlipForConditionalGeneration
-            module, report = kind.from_pretrained(
-                folder,
-                local_files_only=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are reported, and refused below
-            )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # whatever a damaged file makes transformers stumble over
-        raise ValueError(f"{folder}: cannot be loaded ({unreadable(error)})") from error
-    extra = {key for key in report["unexpected_keys"] if not key.endswith("position_ids")}
-    for problem, keys in (("missing", report["missing_keys"]), ("unexpected", extra)):
-        if keys:
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            names = ", ".join(sorted(keys)[:3])
-            raise ValueError(f"{folder}: not the weights of this model: {problem} {names}{more}")
-    for key, found, expected in sorted(report["mismatched_keys"]):
-        raise ValueError(
-            f"{folder}: not the weights of this model: {key} has shape {tuple(found)},"
-            f" expected {tuple(expected)}"
-        )
+    kind: Any = BlipForConditionalGeneration
+    module, tokenizer = load_pretrained(kind, folder)
     rows = module.config.text_config.vocab_size
     highest = max(tokenizer.get_vocab().values())
     if highest >= rows:
@@ -232,7 +204,6 @@ def load(path: Path, layer: str | None = None, prompt: str = "") -> BlipCaptione
         )
     if type(tokenizer.backend_tokenizer.model).__name__ != "WordPiece":
         raise ValueError(f"{folder}: the tokenizer is not WordPiece, as BLIP's are")
-    module.eval().requires_grad_(False)
     side = module.config.vision_config.image_size
     name = folder.resolve().name
     return BlipCaptioner(module, tokenizer, _preprocess(folder, side), name, layer, prompt)
@@ -240,17 +211,7 @@ def load(path: Path, layer: str | None = None, prompt: str = "") -> BlipCaptione
 
 def _preprocess(folder: Path, side: int) -> Preprocess:
     """The folder's image processor (BLIP's own where it has none), at the model's input size."""
-    settings: dict[str, Any] = {}
-    for name in ("processor_config.json", "preprocessor_config.json"):
-        if (folder / name).is_file():
-            try:
-                found = json.loads((folder / name).read_text("utf-8"))
-                settings = found.get("image_processor", found)
-                break
-            except (ValueError, AttributeError) as error:
-                raise ValueError(
-                    f"{folder / name}: not a processor's settings ({error})"
-                ) from error
+    settings = image_settings(folder)
     resample = Image.Resampling(settings.get("resample", Image.Resampling.BICUBIC))
     return Preprocess.from_json(
         {
@@ -260,19 +221,3 @@ def _preprocess(folder: Path, side: int) -> Preprocess:
             "interpolation": resample.name.lower(),
         }
     )
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without reports, warnings and progress bars; what they would report is raised by us."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

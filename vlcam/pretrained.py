@@ -1,0 +1,85 @@
+"""Models and tokenizers of transformers, from a local folder: whole, and nothing but data."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+from transformers.utils import logging
+
+from vlcam.cnn import unreadable
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+
+
+def load_pretrained(kind: Any, folder: Path) -> tuple[Any, Any]:
+    """A model of a class of transformers, in eval mode and frozen, and its tokenizer.
+
+    Never looks beyond the folder, never runs code of it.
+
+    Raises:
+        ValueError: a file is missing or damaged, or weights are missing or left over; one line
+            says which.
+    """
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise ValueError(f"{folder}: no tokenizer; expected {' or '.join(_TOKENIZER_FILES)}")
+    try:
+        with _quietly():
+            module, report = kind.from_pretrained(
+                folder,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are reported, and refused below
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # whatever a damaged file makes transformers stumble over
+        raise ValueError(f"{folder}: cannot be loaded ({unreadable(error)})") from error
+    extra = {key for key in report["unexpected_keys"] if not key.endswith("position_ids")}
+    for problem, keys in (("missing", report["missing_keys"]), ("unexpected", extra)):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            names = ", ".join(sorted(keys)[:3])
+            raise ValueError(f"{folder}: not the weights of this model: {problem} {names}{more}")
+    for key, found, expected in sorted(report["mismatched_keys"]):
+        raise ValueError(
+            f"{folder}: not the weights of this model: {key} has shape {tuple(found)},"
+            f" expected {tuple(expected)}"
+        )
+    return module.eval().requires_grad_(False), tokenizer
+
+
+def image_settings(folder: Path) -> dict[str, Any]:
+    """What the folder says of its image processor; empty where it has none."""
+    settings: dict[str, Any] = {}
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if (folder / name).is_file():
+            try:
+                found = json.loads((folder / name).read_text("utf-8"))
+                settings = found.get("image_processor", found)
+                break
+            except (ValueError, AttributeError) as error:
+                raise ValueError(
+                    f"{folder / name}: not a processor's settings ({error})"
+                ) from error
+    return settings
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without reports, warnings and progress bars; what they would report is raised by us."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

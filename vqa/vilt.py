@@ -1,0 +1,212 @@
+"""ViLT question answering of transformers (Kim et al., ICML 2021), from a local folder.
+
+One transformer reads the question's tokens and the photo's patches together, so the feature maps
+(the patch tokens behind a layer, in the grid of their patches) depend on the question. transformers
+shuffles the patches at every call; here they keep their places, which the transformer cannot tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+from transformers import ViltForQuestionAnswering
+
+from vlcam.adapter import FeatureMaps, Prompt, Question
+from vlcam.geometry import Grid, Placement
+from vlcam.preprocess import Preprocess
+from vlcam.pretrained import image_settings, load_pretrained
+from vqa.answerer import Answerer
+
+_MEAN = _STD = (0.5, 0.5, 0.5)  # of ViLT's own preprocessing
+_SHORTER = 384
+_LONGEST = 1333 / 800  # the longer side at most, in units of the shorter
+_DIVISOR = 32
+
+
+class ViltAnswerer(Answerer):
+    """A ViLT VQA model.
+
+    Args:
+        module: the model.
+        tokenizer: its WordPiece tokenizer.
+        settings: of its image processor (``shortest_edge``, ``image_mean``, ...).
+        name: as results carry it.
+        layer: ``vilt.encoder.layer.N``, whose patch tokens are explained; None: the last but one.
+            Behind the last one the answer is read off the question's first token alone, so the
+            patches there have no gradient.
+
+    Raises:
+        ValueError: there is no such layer, or it has no gradient; the model looks at a random part
+            of the patches.
+    """
+
+    module: Any  # a ViltForQuestionAnswering; transformers' own annotations do not follow it
+    encode_reads_prompt = True
+
+    def __init__(
+        self,
+        module: Any,
+        tokenizer: Any,
+        settings: dict[str, Any],
+        name: str,
+        layer: str | None = None,
+    ) -> None:
+        names = [f"vilt.encoder.layer.{i}" for i in range(len(module.vilt.encoder.layer) - 1)]
+        if not names or (layer is not None and layer not in names):
+            known = f"{names[0]} ... {names[-1]}" if names else "none: it has only one"
+            raise ValueError(
+                f"{name}: no layer {layer!r} with a gradient at its patches; known: {known}"
+            )
+        if (module.config.max_image_length or -1) > 0:
+            most = module.config.max_image_length
+            raise ValueError(f"{name}: it looks at {most} random patches (max_image_length)")
+        self.layer = layer or names[-1]
+        self.name = name
+        self.module = module
+        labels = module.config.id2label
+        self.answers = tuple(labels[i] for i in range(len(labels)))
+        self._before = names.index(self.layer) + 1
+        self._tokenizer = tokenizer
+        self._settings = settings
+        self._patch = module.config.patch_size
+
+    def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
+        """The photo's shorter side becomes 384 pixels, both sides multiples of 32."""
+        settings = self._settings
+        resample = Image.Resampling(settings.get("resample", Image.Resampling.BICUBIC))
+        preprocess = Preprocess(
+            size=self._input_size(photo),
+            mean=tuple(settings.get("image_mean", _MEAN)),
+            std=tuple(settings.get("image_std", _STD)),
+            interpolation=resample.name.lower(),  # type: ignore[arg-type]
+        )
+        return preprocess(photo)
+
+    def _input_size(self, photo: Image.Image) -> tuple[int, int]:
+        size = self._settings.get("size", {})
+        shorter = size.get("shortest_edge", _SHORTER) if isinstance(size, dict) else size
+        divisor = self._settings.get("size_divisor", _DIVISOR)
+        sides = [side * shorter / min(photo.size) for side in (photo.height, photo.width)]
+        longest = int(_LONGEST * shorter)
+        shrink = min(1.0, longest / max(sides))
+        height, width = (
+            max(divisor, int(side * shrink + 0.5) // divisor * divisor) for side in sides
+        )
+        return height, width
+
+    def understand(self, question: str) -> Question:
+        """The question's sub-words; unknown are words of which the tokenizer has no part.
+
+        Raises:
+            ValueError: it has no word, none that is known, or more tokens than the model reads.
+        """
+        words = self._tokenizer.tokenize(question)
+        if not words:
+            raise ValueError(f"the question {question!r} has no word")
+        ids = self._tokenizer(question)["input_ids"]
+        most = self.module.config.max_position_embeddings
+        if len(ids) > most:
+            raise ValueError(
+                f"the question has {len(ids)} tokens; {self.name} reads at most {most}"
+            )
+        read = self._tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)
+        unknown = [
+            question[start:stop]
+            for token, (start, stop) in zip(read["input_ids"], read["offset_mapping"], strict=True)
+            if token == self._tokenizer.unk_token_id
+        ]
+        if len(unknown) == len(words):
+            raise ValueError(f"{self.name} knows no word of the question: {', '.join(unknown)}")
+        return Question(question, tuple(ids), tuple(unknown))
+
+    def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
+        assert prompts is not None
+        vilt = self.module.vilt
+        device = pixels.device
+        longest = max(len(p) for p in prompts)  # type: ignore[arg-type]
+        ids = torch.zeros(len(prompts), longest, dtype=torch.long, device=device)
+        mask = pixels.new_zeros(ids.shape)
+        for row, prompt in enumerate(prompts):
+            ids[row, : len(prompt)] = torch.tensor(prompt)  # type: ignore[arg-type]
+            mask[row, : len(prompt)] = 1  # type: ignore[arg-type]
+        types = vilt.embeddings.token_type_embeddings.weight
+        text = vilt.embeddings.text_embeddings(input_ids=ids) + types[0]
+        image = self._embed(pixels) + types[1]
+        tokens = torch.cat([text, image], 1)
+        for layer in vilt.encoder.layer[: self._before]:
+            tokens = layer(tokens, _attention(mask, tokens))[0]
+        u, v = (side // self._patch for side in pixels.shape[2:])
+        maps = tokens[:, longest + 1 :].transpose(1, 2).unflatten(2, (u, v))
+        return FeatureMaps(maps, {"others": tokens[:, : longest + 1], "mask": mask})
+
+    def _embed(self, pixels: Tensor) -> Tensor:
+        """The class token and the patches (B, 1 + u v, K) with the embeddings of their places."""
+        embeddings = self.module.vilt.embeddings
+        patches = embeddings.patch_embeddings(pixels)
+        side = self.module.config.image_size // self._patch
+        first, grid = embeddings.position_embeddings.split([1, side * side], 1)
+        places = functional.interpolate(
+            grid.transpose(1, 2).unflatten(2, (side, side)),
+            size=patches.shape[2:],
+            mode="bilinear",
+            align_corners=True,
+        )
+        start = (embeddings.cls_token + first).expand(len(pixels), -1, -1)
+        return torch.cat([start, (patches + places).flatten(2).transpose(1, 2)], 1)
+
+    def decode(
+        self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
+    ) -> Tensor:
+        """Logits (N, answers)."""
+        vilt = self.module.vilt
+        patches = features.maps.flatten(2).transpose(1, 2)
+        tokens = torch.cat([features.rest["others"], patches], 1)
+        for layer in vilt.encoder.layer[self._before :]:
+            tokens = layer(tokens, _attention(features.rest["mask"], tokens))[0]
+        logits: Tensor = self.module.classifier(vilt.pooler(vilt.layernorm(tokens)))
+        return logits
+
+    def grid(self, input_size: tuple[int, int]) -> Grid:
+        size = (input_size[0] // self._patch, input_size[1] // self._patch)
+        middle, stride = (self._patch - 1) / 2, float(self._patch)
+        return Grid(size, (middle, middle), (stride, stride))
+
+    def describe(self) -> dict[str, Any]:
+        return {"family": "vilt", "transformers": transformers.__version__}
+
+
+def _attention(mask: Tensor, tokens: Tensor) -> Tensor:
+    """What is added to attention scores, (B, 1, 1, L), so that nobody looks at a question's end.
+
+    Args:
+        mask: (B, questions' tokens), 0 where it is padding, else 1.
+        tokens: (B, L, K), questions' and all others.
+    """
+    seen = functional.pad(mask, (0, tokens.shape[1] - mask.shape[1]), value=1.0)
+    return ((1 - seen) * torch.finfo(tokens.dtype).min)[:, None, None]
+
+
+def load(path: Path, layer: str | None = None) -> ViltAnswerer:
+    """A VQA model from a folder that transformers' ``save_pretrained`` wrote (or a file in it).
+
+    Raises:
+        ValueError: a file is missing or damaged, weights are missing or left over, or the
+            tokenizer does not fit; one line says which.
+    """
+    folder = path if path.is_dir() else path.parent
+    kind: Any = ViltForQuestionAnswering
+    module, tokenizer = load_pretrained(kind, folder)
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= module.config.vocab_size:
+        raise ValueError(
+            f"{folder}: the tokenizer has token {highest}, the model only"
+            f" {module.config.vocab_size} tokens"
+        )
+    return ViltAnswerer(module, tokenizer, image_settings(folder), folder.resolve().name, layer)
