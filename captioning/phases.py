@@ -211,7 +211,7 @@ class Rewarded(Phase):
     ) -> None:
         super().__init__(model, tokens, epochs, batch, lr)
         self.samples, self.see = samples, see
-        self._references = [References(captions) for captions in tokens]
+        self._references = [References([_ended(c) for c in captions]) for captions in tokens]
         self._sums, self._count = NOTHING, 0
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Rows]:
@@ -232,7 +232,7 @@ class Rewarded(Phase):
 
     def _rewards(self, batch: Rows, texts: Sequence[Sequence[int]]) -> list[float]:
         counts = [
-            self._references[batch[row // self.samples]].count(text)
+            self._references[batch[row // self.samples]].count(_ended(text))
             for row, text in enumerate(texts)
         ]
         # The set whose BLEU is to grow: all that was sampled in this epoch.
@@ -258,6 +258,11 @@ class Rewarded(Phase):
         self.train_mode()
         rows: list[list[int]] = torch.stack(columns, 1).tolist()
         return [row[: row.index(END)] if END in row else row for row in rows]
+
+
+def _ended(text: Sequence[int]) -> list[int]:
+    """A caption with its end as a word, so that a reward of n-grams sees "in a" end there."""
+    return [*text, END] if len(text) < MAX_WORDS else list(text)
 
 
 def padded(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
