@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import test_blip
+import test_lstm_cnn_torch7
 import test_neuraltalk2_pytorch
+import test_vilt
 import torch
 from tiny import WORDS, TinyCaptioner
 from torch import Tensor, nn
@@ -20,6 +22,8 @@ from vlcam import Adapter, ModuleAdapter, Preprocess, targets
 from vlcam.adapter import Prompt, Reading
 from vlcam.targets import Target
 from vlcam.vocabulary import Vocabulary
+from vqa import lstm_cnn_torch7 as lstm_cnn_torch7_
+from vqa import vilt
 from vqa.lstm_cnn import Config as LstmCnnConfig
 from vqa.lstm_cnn import LstmCnn
 from vqa.lstm_cnn_answerer import LstmCnnAnswerer
@@ -33,6 +37,11 @@ class Case:
     pixels: Tensor
     long: Reading
     short: Reading
+
+    @property
+    def prompts(self) -> list[Prompt] | None:
+        """What ``encode`` needs beside the pixels: nothing, but for a single-stream model."""
+        return [self.long.prompt] if self.adapter.encode_reads_prompt else None
 
     def asked(self) -> list[Target]:
         """Each word, a whole caption, a contrast of words of two captions, a negation."""
@@ -99,6 +108,26 @@ def lstm_cnn(_: Path) -> Case:
     return Case(adapter, noise(32), adapter.read(long), adapter.read(short))
 
 
+def lstm_cnn_torch7(folder: Path) -> Case:
+    """VQA_LSTM_CNN as Torch7 wrote it, with a block of VGG behind the layer."""
+    checkpoint = test_lstm_cnn_torch7.write_checkpoint(folder / "torch7")
+    adapter = lstm_cnn_torch7_.load(checkpoint, "conv4_1")
+    adapter.module.double()
+    long, short = (adapter.understand(text) for text in ("is the dog red ?", "dog"))
+    return Case(adapter, 60 * noise(224), adapter.read(long), adapter.read(short))
+
+
+def tiny_vilt(folder: Path) -> Case:
+    """ViLT, whose feature maps depend on the question: two sets of answers to one question."""
+    adapter = vilt.load(test_vilt.save(folder / "vilt"), "vilt.encoder.layer.0")
+    for layer in adapter.module.vilt.encoder.layer:
+        layer.intermediate.intermediate_act_fn = nn.ReLU()
+    adapter.module.double()
+    question = adapter.understand("a photographers dogs")
+    answers = adapter.answers[:2]
+    return Case(adapter, noise(32), adapter.read(question), adapter.read(question, answers))
+
+
 ADAPTERS: dict[str, Callable[[Path], Case]] = {
     "tiny": tiny,
     "module": module,
@@ -106,10 +135,12 @@ ADAPTERS: dict[str, Callable[[Path], Case]] = {
     "neuraltalk2-pytorch": fc,
     "blip": tiny_blip,
     "lstm-cnn": lstm_cnn,
+    "lstm-cnn-torch7": lstm_cnn_torch7,
+    "vilt": tiny_vilt,
 }
 """By name; the families registered under ``vlcam.models`` by theirs."""
 
-CAPTIONED = sorted(set(ADAPTERS) - {"lstm-cnn"})
+CAPTIONED = sorted(set(ADAPTERS) - {"lstm-cnn", "lstm-cnn-torch7", "vilt"})
 """Those whose prompts are captions."""
 
 

@@ -45,7 +45,7 @@ def case(made: Case) -> Iterator[Case]:
 def explained(case: Case, method: Method, memory: int = 2**30) -> tuple[Tensor, Tensor]:
     if method.at == "pixels":
         return explain_at_pixels(case.adapter, case.pixels, case.asked(), method, memory)
-    features = encode(case.adapter, case.pixels)
+    features = encode(case.adapter, case.pixels, case.prompts)
     return explain_at_layer(case.adapter, features, case.asked(), method, memory=memory)
 
 
@@ -68,7 +68,7 @@ def slow_map(case: Case, target: Target, method: Method) -> tuple[Tensor, Tensor
         return BackwardRule(method.rule) if method.rule else nullcontext()
 
     def gradient_at_layer(ruled: bool) -> tuple[Tensor, Tensor, Tensor]:
-        features = adapter.encode(case.pixels.clone())
+        features = adapter.encode(case.pixels.clone(), case.prompts)
         leaf = features.maps.detach().requires_grad_()
         with rule() if ruled else nullcontext():
             value = slow_value(case, target, FeatureMaps(leaf, features.rest))
@@ -81,7 +81,7 @@ def slow_map(case: Case, target: Target, method: Method) -> tuple[Tensor, Tensor
         return value, cam[0]
     leaf = case.pixels.clone().requires_grad_()
     with rule():
-        ruled = slow_value(case, target, adapter.encode(leaf.clone()))
+        ruled = slow_value(case, target, adapter.encode(leaf.clone(), case.prompts))
     result = torch.autograd.grad(ruled, leaf)[0][0].abs().amax(0)
     if cam is not None:
         result = result * place(cam, adapter.grid(size), Placement.identity(size))[0]
@@ -106,7 +106,7 @@ def test_batched_equals_slow(case: Case, name: str) -> None:
 
 
 def test_gradients_by_finite_differences(case: Case) -> None:
-    features = encode(case.adapter, case.pixels)
+    features = encode(case.adapter, case.pixels, case.prompts)
     random = torch.Generator().manual_seed(1)
     direction = torch.randn(features.maps.shape, generator=random, dtype=torch.float64)
     step = 1e-6 * float(features.maps.abs().mean())
@@ -169,7 +169,7 @@ def test_nothing_is_touched(
     case: Case, name: str, failure: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter, method, asked = case.adapter, METHODS[name], case.asked()
-    features = encode(adapter, case.pixels)
+    features = encode(adapter, case.pixels, case.prompts)
     given = [case.pixels, features.maps, *features.rest.values()]
     before = [tensor.clone() for tensor in given]
     modules = list(adapter.module.modules())
@@ -199,7 +199,7 @@ def test_nothing_is_touched(
     with unchanged(adapter.module), expected:
         if method.at == "layer":
             if failure == "encode":
-                encode(adapter, case.pixels)
+                encode(adapter, case.pixels, case.prompts)
             explain_at_layer(adapter, features, asked, method)
         else:
             explain_at_pixels(adapter, case.pixels, asked, method)
@@ -289,7 +289,7 @@ def kept_bytes(case: Case, features: FeatureMaps, rows: int) -> int:
 
 def test_memory_is_bounded(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of rows, not of targets: a target of many terms takes the room of many."""
-    features, method = encode(case.adapter, case.pixels), METHODS["layercam"]
+    features, method = encode(case.adapter, case.pixels, case.prompts), METHODS["layercam"]
     word, *others = case.asked()[:4]
     many = Target("many", tuple(term for t in [word, *others] for term in t.terms))
     asked = [*case.asked(), *[word] * 8, *[many] * 4]
@@ -317,10 +317,12 @@ def test_memory_is_bounded(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("made", CAPTIONED, indirect=True)
 def test_padding_changes_nothing(case: Case) -> None:
     """A short caption is scored beside a long one as it is alone."""
-    features = encode(case.adapter, case.pixels).rows(torch.tensor([0, 0, 0]))
+    features = encode(case.adapter, case.pixels, case.prompts).rows(torch.tensor([0, 0, 0]))
     prompts = [case.short.prompt, case.long.prompt, case.short.prompt]
     length = len(case.short.prompt)  # type: ignore[arg-type]
-    alone = case.adapter.decode(encode(case.adapter, case.pixels), [case.short.prompt])
+    alone = case.adapter.decode(
+        encode(case.adapter, case.pixels, case.prompts), [case.short.prompt]
+    )
     together = case.adapter.decode(features, prompts)
     assert together.shape[1] > length
     for row in (0, 2):
@@ -334,20 +336,20 @@ def test_a_word_is_scored_after_those_before_it_alone(case: Case) -> None:
     end, first = tuple(case.short.prompt)[-1], start[1]  # type: ignore[arg-type]
     assert end != last and first != start[0]
     prompts = [(*start, last), (*start, end), (first, *start[1:], last)]
-    features = encode(case.adapter, case.pixels).rows(torch.tensor([0, 0, 0]))
+    features = encode(case.adapter, case.pixels, case.prompts).rows(torch.tensor([0, 0, 0]))
     scores = case.adapter.decode(features, prompts)
     torch.testing.assert_close(scores[0, :-1], scores[1, :-1])
     assert (scores[0] - scores[2]).abs().min() > 1e-9  # all of them have seen the first
     assert (scores[0, -1] - scores[1, -1]).abs() > 1e-9
     every = [(word,) for word in range(1, 7)]
-    rows = encode(case.adapter, case.pixels).rows(torch.zeros(6, dtype=torch.long))
+    rows = encode(case.adapter, case.pixels, case.prompts).rows(torch.zeros(6, dtype=torch.long))
     assert case.adapter.decode(rows, every).exp().sum() < 1  # of one distribution
 
 
 @pytest.mark.parametrize("made", sorted(set(CAPTIONED) - {"module"}), indirect=True)
 def test_a_caption_of_its_own_leaves_the_feature_maps_alone(case: Case) -> None:
     assert isinstance(case.adapter, Captioner)
-    features = encode(case.adapter, case.pixels)
+    features = encode(case.adapter, case.pixels, case.prompts)
     before = features.maps.clone()
     with torch.no_grad():
         case.adapter.write(features)

@@ -1,0 +1,67 @@
+"""Writes what Lua Torch7's ``torch.save`` writes, for tests of readers."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+KINDS = {"f4": "Float", "f8": "Double", "i8": "Long", "u1": "Byte"}
+
+
+class Writer:
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.count = 0
+
+    def value(self, value: Any) -> Writer:
+        if value is None:
+            self.ints(0)
+        elif isinstance(value, bool):
+            self.ints(5, int(value))
+        elif isinstance(value, int | float):
+            self.ints(1)
+            self.data += struct.pack("<d", value)
+        elif isinstance(value, str):
+            self.ints(2)
+            self.text(value)
+        elif isinstance(value, dict):
+            self.ints(3, self.number(), len(value))
+            for key, one in value.items():
+                self.value(key).value(one)
+        else:
+            self.tensor(value)
+        return self
+
+    def tensor(self, array: np.ndarray) -> None:
+        kind = KINDS[array.dtype.str[1:]]
+        self.begin(f"torch.{kind}Tensor")
+        self.ints(array.ndim)
+        strides = [s // array.itemsize for s in array.strides]
+        self.data += struct.pack(f"<{2 * array.ndim + 1}q", *array.shape, *strides, 1)
+        self.begin(f"torch.{kind}Storage")
+        flat = array.ravel(order="K")
+        self.data += struct.pack("<q", flat.size) + flat.tobytes()
+
+    def begin(self, kind: str) -> None:
+        """An object of a class; what it holds must follow."""
+        self.ints(4, self.number())
+        self.text("V 1")
+        self.text(kind)
+
+    def number(self) -> int:
+        self.count += 1
+        return self.count
+
+    def ints(self, *values: int) -> None:
+        self.data += struct.pack(f"<{len(values)}i", *values)
+
+    def text(self, text: str) -> None:
+        self.ints(len(text.encode()))
+        self.data += text.encode()
+
+
+def save(path: Path, value: Any) -> None:
+    path.write_bytes(Writer().value(value).data)
