@@ -308,10 +308,7 @@ class _Trainer:
 
     def _write(self, split: str, beams: int) -> tuple[list[list[str]], list[Any]]:
         """Captions of a split by the average model, and the references."""
-        if (split, 0) in self.features:
-            feature = self.features[split, 0]
-        else:
-            feature = features(self.average.encoder, self.photos[split], 0, 0, self.device)
+        feature = self._seen(split)
         vocabulary = self.model.config.vocabulary
         captions = [
             vocabulary.text(caption.tokens)
@@ -320,6 +317,12 @@ class _Trainer:
         ]
         examples: tuple[Example, ...] = self.examples[split]
         return captions, [example.captions for example in examples]
+
+    def _seen(self, split: str) -> Tensor:
+        """Features (N, F) of a split's photos as they are."""
+        if (split, 0) in self.features:
+            return self.features[split, 0]
+        return features(self.average.encoder, self.photos[split], 0, 0, self.device)
 
     def _choose_length_power(self) -> None:
         """That of :data:`LENGTH_POWERS` whose beam search writes best of validation photos."""
@@ -333,6 +336,9 @@ class _Trainer:
         self.average.config = replace(self.average.config, length_power=best)
 
     def finish(self) -> dict[str, Any]:
+        for split in ("val", "test"):
+            if self.examples[split]:
+                self.features[split, 0] = self._seen(split)  # the CNN learns no more
         self._choose_length_power()
         scores = {
             split: {
