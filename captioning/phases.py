@@ -9,9 +9,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from captioning.neuraltalk import NeuralTalk
 from captioning.reward import NOTHING, References
 from captioning.word_detector import WordDetector
 from vlcam.photo_cache import Photos, autocast
+from vlcam.training import Phase
 from vlcam.vocabulary import END
 
 MAX_WORDS = 20
@@ -34,20 +34,14 @@ Rows = list[int]
 """Places of photos in the training set."""
 
 
-class Phase(ABC):
-    """What is drawn for each step, and what it minimises.
+class CaptionPhase(Phase):
+    """A phase over captioned photos.
 
-    Attributes:
-        epochs: passes over the data.
-        lr: the highest learning rate of its cycle.
-        measure: what the second value of :meth:`loss` is.
-        keep: share of the running average of the weights that a step leaves.
-        clip: the greatest norm of a step's gradient.
+    Args:
+        model: the captioner.
+        tokens: the photos' captions.
+        batch: photos or captions a step.
     """
-
-    measure: ClassVar[str] = "loss"
-    keep: ClassVar[float] = 0.998
-    clip: ClassVar[float] = 5.0
 
     def __init__(
         self, model: NeuralTalk, tokens: Captions, epochs: int, batch: int, lr: float
@@ -55,19 +49,8 @@ class Phase(ABC):
         self.model, self.tokens = model, tokens
         self.epochs, self.batch, self.lr = epochs, batch, lr
 
-    @abstractmethod
-    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Any]:
-        """Begin an epoch of the phase (0 is its first): its batches, in order."""
-
-    @abstractmethod
-    def loss(self, batch: Any, rng: np.random.Generator) -> tuple[Tensor, float]:
-        """What to minimise, and what to report."""
-
-    def train_mode(self) -> None:
-        """Dropout on; the CNN and what was measured of its features stay as they are."""
-        self.model.train()
-        self.model.encoder.eval()
-        self.model.standardise.eval()
+    def helpers(self) -> Sequence[nn.Module]:
+        return ()
 
     def word_losses(self, feature: Tensor, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Losses (M,) of all words and ends of captions with those features (N, F), and which of
@@ -78,7 +61,7 @@ class Phase(ABC):
         return functional.cross_entropy(logits, targets, reduction="none"), inside
 
 
-class WithCnn(Phase):
+class WithCnn(CaptionPhase):
     """The likelihood of one drawn caption a photo, with the CNN.
 
     Args:
@@ -113,6 +96,9 @@ class WithCnn(Phase):
         self.naming, self.naming_weight = naming, naming_weight
         self.before, self.after = model.encoder.split()
         self._small = False
+
+    def helpers(self) -> Sequence[nn.Module]:
+        return (self.naming,)
 
     def train_mode(self) -> None:
         self.model.train()
@@ -152,8 +138,10 @@ class WithCnn(Phase):
         return maps.float(), feature.float()
 
 
-class FixedCnn(Phase):
+class FixedCnn(CaptionPhase):
     """The likelihood of every caption; ``see(rows, rng)`` gives features (N, F) of photos."""
+
+    fixed = "encoder."
 
     def __init__(
         self,
@@ -168,7 +156,13 @@ class FixedCnn(Phase):
         super().__init__(model, tokens, epochs, batch, lr)
         self.see = see
 
-    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[list[tuple[int, int]]]:
+    def train_mode(self) -> None:
+        """Dropout on; the CNN and what was measured of its features stay as they are."""
+        self.model.train()
+        self.model.encoder.eval()
+        self.model.standardise.eval()
+
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Any]:
         """Every caption once, those of like length together."""
         size = self.batch
         pairs = [(i, k) for i, captions in enumerate(self.tokens) for k in range(len(captions))]
@@ -180,13 +174,13 @@ class FixedCnn(Phase):
             parts += [window[i : i + size] for i in range(0, len(window), size)]
         return [parts[i] for i in rng.permutation(len(parts))]
 
-    def loss(self, batch: list[tuple[int, int]], rng: np.random.Generator) -> tuple[Tensor, float]:
+    def loss(self, batch: Any, rng: np.random.Generator) -> tuple[Tensor, float]:
         feature = self.see([i for i, _ in batch], rng)
         losses, _ = self.word_losses(feature, [self.tokens[i][k] for i, k in batch])
         return losses.mean(), losses.mean().item()
 
 
-class Rewarded(Phase):
+class Rewarded(FixedCnn):
     """Sampled captions' log-likelihoods, weighted by how much better they are than others.
 
     Args:
@@ -209,18 +203,18 @@ class Rewarded(Phase):
         samples: int,
         see: Callable[[Rows, np.random.Generator], Tensor],
     ) -> None:
-        super().__init__(model, tokens, epochs, batch, lr)
-        self.samples, self.see = samples, see
+        super().__init__(model, tokens, epochs, batch, lr, see=see)
+        self.samples = samples
         self._references = [References([_ended(c) for c in captions]) for captions in tokens]
         self._sums, self._count = NOTHING, 0
 
-    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Rows]:
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Any]:
         self._sums, self._count = NOTHING, 0
         order = rng.permutation(len(self.tokens)).tolist()
         size = max(1, self.batch // self.samples)
         return [order[i : i + size] for i in range(0, len(order), size)]
 
-    def loss(self, batch: Rows, rng: np.random.Generator) -> tuple[Tensor, float]:
+    def loss(self, batch: Any, rng: np.random.Generator) -> tuple[Tensor, float]:
         feature = self.see(batch, rng).repeat_interleave(self.samples, 0)
         texts = self._sample(feature)
         values = torch.tensor(self._rewards(batch, texts)).view(-1, self.samples)
@@ -285,8 +279,3 @@ def features_of(views: Sequence[Tensor], device: torch.device) -> Callable[..., 
         return torch.stack(chosen).to(device)
 
     return see
-
-
-def parameters(module: nn.Module) -> list[nn.Parameter]:
-    """Those that are trained."""
-    return [p for p in module.parameters() if p.requires_grad]

@@ -4,27 +4,18 @@ Up to three phases (``captioning/phases.py``), each with a one-cycle learning ra
 with the CNN fixed, and self-critical. Each begins with the running average of the weights of the
 one before; what is saved is the running average.
 
-Every epoch's randomness follows from (seed, epoch) alone and the whole state is written after each,
-so a killed run continues to the very weights it would have reached.
+How it goes on after a kill: ``vlcam/training.py``.
 """
 
 from __future__ import annotations
 
-import copy
 import json
-import math
-import sys
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
 from captioning.bleu import bleu
 from captioning.data import Example, read_data
@@ -32,19 +23,17 @@ from captioning.neuraltalk import Config, NeuralTalk, save
 from captioning.phases import (
     MAX_WORDS,
     FixedCnn,
-    Phase,
     Rewarded,
     WithCnn,
     features_of,
-    parameters,
 )
 from captioning.word_detector import WordDetector
 from vlcam.photo_cache import Photos, cached_features, features
 from vlcam.preprocess import Preprocess
+from vlcam.training import Phase, Trainer
 from vlcam.vocabulary import Vocabulary
 from vlcam.writing import written
 
-STATE = "training.safetensors"
 REPORT = "report.json"
 LENGTH_POWERS = (0.0, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0)
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -116,17 +105,18 @@ def train(how: Training) -> dict[str, Any]:
     Raises ValueError for data, weights or options that do not fit.
     """
     trainer = _Trainer(how)
-    while trainer.epoch < trainer.last_epoch:
-        trainer.run_epoch()
+    trainer.run()
     return trainer.finish()
 
 
-class _Trainer:
-    """The captioner, its running average, the optimizer and the data they meet."""
+class _Trainer(Trainer):
+    """The captioner and the data it meets."""
+
+    model: NeuralTalk
+    average: NeuralTalk
 
     def __init__(self, how: Training) -> None:
         self.how = how
-        self.out = Path(how.out)
         self.device = torch.device(how.device)
         splits = read_data(Path(how.data), how.seed)
         self.examples = {n: getattr(splits, n) for n in ("train", "val", "test")}
@@ -147,8 +137,8 @@ class _Trainer:
         model = NeuralTalk(config)
         if how.cnn_weights:
             model.encoder.load_weights(Path(how.cnn_weights))
-        self.model = model.to(self.device).to(memory_format=torch.channels_last)
-        self.cache = self.out / "cache"
+        model = model.to(self.device).to(memory_format=torch.channels_last)
+        self.cache = Path(how.out) / "cache"
         self.photos = {
             name: Photos([example.photo for example in examples], preprocess, self.cache)
             for name, examples in self.examples.items()
@@ -158,30 +148,26 @@ class _Trainer:
             [vocabulary.tokens(words[:MAX_WORDS]) for words in example.captions]
             for example in splits.train
         ]
-        self.average = copy.deepcopy(self.model).eval()
-        self.naming = WordDetector(self.model.encoder.layer().shape[0], self.tokens, vocabulary)
+        self.naming = WordDetector(model.encoder.layer().shape[0], self.tokens, vocabulary)
         self.naming.to(self.device)
         self.features: dict[tuple[str, int], Tensor] = {}  # of a fixed CNN: by split and view
-        self.last_epoch = how.cnn_epochs + how.epochs + how.reward_epochs
-        self.epoch = 0
-        self.history: list[dict[str, Any]] = []
-        optimizer_state = self._resume()
-        self._enter_phase()
-        if optimizer_state:
-            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": optimizer_state})
+        super().__init__(
+            model,
+            Path(how.out),
+            asdict(how),
+            (how.cnn_epochs, how.epochs, how.reward_epochs),
+            how.seed,
+            how.weight_decay,
+            {"naming": self.naming},
+        )
+        self.begin()
 
     # -- phases -----------------------------------------------------------------------------
 
-    def _enter_phase(self) -> None:
-        """Set up the phase of the epoch to come (of the last, where all are done)."""
+    def make_phase(self, index: int) -> Phase:
         how = self.how
-        phases = (how.cnn_epochs, how.epochs, how.reward_epochs)
-        kind, start = max(
-            (i, sum(phases[:i])) for i in range(3) if phases[i] and sum(phases[:i]) <= self.epoch
-        )
-        self.phase_start = start
-        if kind == 0:
-            self.phase: Phase = WithCnn(
+        if index == 0:
+            return WithCnn(
                 self.model,
                 self.tokens,
                 how.cnn_epochs,
@@ -195,27 +181,20 @@ class _Trainer:
                 naming_weight=how.naming,
                 precision=PRECISIONS[how.precision],
             )
-        else:
-            self._fix_cnn()
-            views = [self.features["train", view] for view in range(how.views)]
-            see = features_of(views, self.device)
-            if kind == 1:
-                self.phase = FixedCnn(
-                    self.model, self.tokens, how.epochs, how.batch, how.lr, see=see
-                )
-            else:
-                self.phase = Rewarded(
-                    self.model,
-                    self.tokens,
-                    how.reward_epochs,
-                    how.batch,
-                    how.reward_lr,
-                    samples=how.samples,
-                    see=see,
-                )
-        self.model.zero_grad()  # of a CNN that is now fixed
-        trained = parameters(self.model) + (parameters(self.naming) if kind == 0 else [])
-        self.optimizer = torch.optim.AdamW(trained, self.phase.lr, weight_decay=how.weight_decay)
+        self._fix_cnn()
+        views = [self.features["train", view] for view in range(how.views)]
+        see = features_of(views, self.device)
+        if index == 1:
+            return FixedCnn(self.model, self.tokens, how.epochs, how.batch, how.lr, see=see)
+        return Rewarded(
+            self.model,
+            self.tokens,
+            how.reward_epochs,
+            how.batch,
+            how.reward_lr,
+            samples=how.samples,
+            see=see,
+        )
 
     def _fix_cnn(self) -> None:
         """Fix the CNN, look at every photo once, and standardise what a given CNN sees."""
@@ -245,66 +224,11 @@ class _Trainer:
             scale.running_mean.copy_(plain.mean(0))
             scale.running_var.copy_((2 * plain.std(0) + 1e-3).square())
 
-    # -- one epoch --------------------------------------------------------------------------
-
-    def run_epoch(self) -> None:
-        phase, own_epoch = self.phase, self.epoch - self.phase_start
-        torch.manual_seed(self.how.seed * 1_000_003 + self.epoch + 1)
-        rng = np.random.default_rng([self.how.seed, self.epoch])
-        batches = phase.begin_epoch(own_epoch, rng)
-        steps = phase.epochs * len(batches)
-        values = []
-        started = time.perf_counter()
-        bar = tqdm(batches, f"epoch {self.epoch + 1}", unit="batch", mininterval=1)
-        for step, batch in enumerate(bar, start=own_epoch * len(batches) + 1):
-            phase.train_mode()
-            self._set_rate(step / steps)
-            loss, value = phase.loss(batch, rng)
-            self.optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters(self.model), phase.clip)
-            self.optimizer.step()
-            self._update_average(step)
-            values.append(value)
-            bar.set_postfix({phase.measure: f"{np.mean(values[-50:]):.3f}"})
-        self.epoch += 1
-        scores = bleu(*self._write("val", 1))
-        self.history.append(
-            {
-                "epoch": self.epoch,
-                phase.measure: float(np.mean(values)),
-                "val_bleu_greedy": scores,
-                "seconds": round(time.perf_counter() - started, 1),
-            }
-        )
-        tqdm.write(
-            f"epoch {self.epoch}: {phase.measure} {np.mean(values):.3f}, "
-            f"validation BLEU-1..4 {_line(scores)} (greedy)"
-        )
-        if own_epoch + 1 == phase.epochs and self.epoch < self.last_epoch:
-            self.model.load_state_dict(self.average.state_dict())
-            self._enter_phase()
-        self._save_state()
-
-    def _set_rate(self, progress: float) -> None:
-        """One cycle: up over a twentieth of the phase, down to zero along a cosine."""
-        cycle = min(1.0, 20 * progress) * (1 + math.cos(math.pi * progress)) / 2
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.phase.lr * cycle
-
-    @torch.no_grad()
-    def _update_average(self, step: int) -> None:
-        weight = 1 - min(self.phase.keep, step / (step + 20))
-        own = self.model.state_dict()
-        for name, value in self.average.state_dict().items():
-            if self.features and name.startswith("encoder."):
-                continue  # fixed; and -0.0, averaged with itself, is 0.0: other bytes, other cache
-            if value.is_floating_point():
-                value.lerp_(own[name], weight)
-            else:
-                value.copy_(own[name])
-
     # -- captions and scores ----------------------------------------------------------------
+
+    def validate(self) -> tuple[dict[str, Any], str]:
+        scores = bleu(*self._write("val", 1))
+        return {"val_bleu_greedy": scores}, f"validation BLEU-1..4 {_line(scores)} (greedy)"
 
     def _write(self, split: str, beams: int) -> tuple[list[list[str]], list[Any]]:
         """Captions of a split by the average model, and the references."""
@@ -356,54 +280,6 @@ class _Trainer:
             for name, values in by_search.items():
                 print(f"{split}, {name}: BLEU-1..4 {_line(values)}")
         return report
-
-    # -- stopping and going on --------------------------------------------------------------
-
-    def _save_state(self) -> None:
-        tensors = {
-            **{f"model.{k}": v for k, v in self.model.state_dict().items()},
-            **{f"average.{k}": v for k, v in self.average.state_dict().items()},
-            **{f"naming.{k}": v for k, v in self.naming.state_dict().items()},
-        }
-        for i, state in self.optimizer.state_dict()["state"].items():
-            tensors.update({f"optimizer.{i}.{k}": v for k, v in state.items()})
-        about = {
-            "training": json.dumps(asdict(self.how)),
-            "epoch": str(self.epoch),
-            "history": json.dumps(self.history),
-        }
-        with written(self.out / STATE) as path:
-            save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, path, about)
-
-    def _resume(self) -> dict[int, dict[str, Tensor]]:
-        """Load what a killed run left, if anything, and return the optimizer's part."""
-        path = self.out / STATE
-        if not path.is_file():
-            return {}
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        before, now = json.loads(about["training"]), asdict(self.how)
-        other = [name for name in now if now[name] != before.get(name) and name != "out"]
-        if other:
-            raise ValueError(
-                f"{path}: a training with other options ({', '.join(other)}); "
-                "choose another --out, or delete it to start anew"
-            )
-        self.epoch, self.history = int(about["epoch"]), json.loads(about["history"])
-        self.model.load_state_dict(_part(tensors, "model."))
-        self.average.load_state_dict(_part(tensors, "average."))
-        self.naming.load_state_dict(_part(tensors, "naming."))
-        print(f"continuing after epoch {self.epoch}", file=sys.stderr)
-        optimizer: dict[int, dict[str, Tensor]] = {}
-        for key, value in _part(tensors, "optimizer.").items():
-            i, name = key.split(".")
-            optimizer.setdefault(int(i), {})[name] = value
-        return optimizer
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _line(scores: tuple[float, ...]) -> str:

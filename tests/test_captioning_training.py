@@ -16,8 +16,9 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from captioning.neuraltalk import load
-from captioning.training import LENGTH_POWERS, STATE, Training, _Trainer, train
+from captioning.training import LENGTH_POWERS, Training, _Trainer, train
 from captioning.word_detector import WordDetector
+from vlcam.training import STATE
 from vlcam.vocabulary import Vocabulary
 
 RUN = "import sys; from captioning.training import *; train(Training(**eval(sys.argv[1])))"
