@@ -52,13 +52,22 @@ class CaptionPhase(Phase):
     def helpers(self) -> Sequence[nn.Module]:
         return ()
 
-    def word_losses(self, feature: Tensor, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    def word_losses(
+        self, feature: Tensor, texts: Sequence[Sequence[int]], smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
         """Losses (M,) of all words and ends of captions with those features (N, F), and which of
-        (N, L + 1) they are."""
+        (N, L + 1) they are.
+
+        Args:
+            smoothing: share of each target that is spread over all words (Szegedy et al., 2016).
+        """
         tokens, inside = padded(texts, feature.device)
         logits = self.model.logits(self.model.hidden_states(feature, tokens)[inside])
         targets = functional.pad(tokens, (0, 1), value=END)[inside]
-        return functional.cross_entropy(logits, targets, reduction="none"), inside
+        losses = functional.cross_entropy(
+            logits, targets, reduction="none", label_smoothing=smoothing
+        )
+        return losses, inside
 
 
 class WithCnn(CaptionPhase):
@@ -152,9 +161,10 @@ class FixedCnn(CaptionPhase):
         lr: float,
         *,
         see: Callable[[Rows, np.random.Generator], Tensor],
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__(model, tokens, epochs, batch, lr)
-        self.see = see
+        self.see, self.smoothing = see, smoothing
 
     def train_mode(self) -> None:
         """Dropout on; the CNN and what was measured of its features stay as they are."""
@@ -176,7 +186,8 @@ class FixedCnn(CaptionPhase):
 
     def loss(self, batch: Any, rng: np.random.Generator) -> tuple[Tensor, float]:
         feature = self.see([i for i, _ in batch], rng)
-        losses, _ = self.word_losses(feature, [self.tokens[i][k] for i, k in batch])
+        texts = [self.tokens[i][k] for i, k in batch]
+        losses, _ = self.word_losses(feature, texts, self.smoothing)
         return losses.mean(), losses.mean().item()
 
 

@@ -25,6 +25,7 @@ _HELP = {
     "epochs": (int, "then passes over the captions, the CNN being fixed (default 10)"),
     "batch": (int, "captions a step (default 128)"),
     "lr": (float, "highest learning rate of the cycle (default 2e-3)"),
+    "smoothing": (float, "share of each target spread over all words (default 0)"),
     "weight-decay": (float, "of AdamW (default 0.05)"),
     "reward-epochs": (int, "then self-critical passes over the photos (default 0)"),
     "reward-lr": (float, "their highest learning rate (default 3e-4)"),

@@ -62,6 +62,7 @@ class Training:
     epochs: int = 10
     batch: int = 128
     lr: float = 2e-3
+    smoothing: float = 0.0
     weight_decay: float = 0.05
     reward_epochs: int = 0
     reward_lr: float = 3e-4
@@ -79,6 +80,8 @@ class Training:
             if getattr(self, name) < value:
                 option = name.replace("_", "-")
                 raise ValueError(f"--{option} {getattr(self, name)}: must be at least {value}")
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"--smoothing {self.smoothing}: must be at least 0 and less than 1")
         if self.precision not in PRECISIONS:
             known = " or ".join(PRECISIONS)
             raise ValueError(f"--precision {self.precision}: must be {known}")
@@ -185,7 +188,15 @@ class _Trainer(Trainer):
         views = [self.features["train", view] for view in range(how.views)]
         see = features_of(views, self.device)
         if index == 1:
-            return FixedCnn(self.model, self.tokens, how.epochs, how.batch, how.lr, see=see)
+            return FixedCnn(
+                self.model,
+                self.tokens,
+                how.epochs,
+                how.batch,
+                how.lr,
+                see=see,
+                smoothing=how.smoothing,
+            )
         return Rewarded(
             self.model,
             self.tokens,
