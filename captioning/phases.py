@@ -279,14 +279,3 @@ def padded(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor
     lengths = torch.tensor([len(text) for text in texts])
     inside = torch.arange(longest + 1) <= lengths.unsqueeze(1)
     return tokens.to(device), inside.to(device)
-
-
-def features_of(views: Sequence[Tensor], device: torch.device) -> Callable[..., Tensor]:
-    """``see`` for :class:`FixedCnn`: each photo in a random one of its views, computed before."""
-
-    def see(rows: Rows, rng: np.random.Generator) -> Tensor:
-        drawn = rng.integers(len(views), size=len(rows)).tolist()
-        chosen = [views[view][row] for view, row in zip(drawn, rows, strict=True)]
-        return torch.stack(chosen).to(device)
-
-    return see

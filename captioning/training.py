@@ -25,10 +25,9 @@ from captioning.phases import (
     FixedCnn,
     Rewarded,
     WithCnn,
-    features_of,
 )
 from captioning.word_detector import WordDetector
-from vlcam.photo_cache import Photos, cached_features, features
+from vlcam.photo_cache import PRECISIONS, Photos, cached_features, features, features_of
 from vlcam.preprocess import Preprocess
 from vlcam.training import Phase, Trainer
 from vlcam.vocabulary import Vocabulary
@@ -36,7 +35,6 @@ from vlcam.writing import written
 
 REPORT = "report.json"
 LENGTH_POWERS = (0.0, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0)
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from vlcam.messages import flat, one_line
 
-_TRAINERS = {"captioner": "captioning.train_command"}
+_TRAINERS = {"captioner": "captioning.train_command", "vqa": "vqa.train_command"}
 """What ``vlcam train`` can train, and the module with its ``add_arguments`` and ``run``."""
 
 _WIDEST_BEAM = 100

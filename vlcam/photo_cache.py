@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from vlcam.cnn import Encoder
 from vlcam.photo import load
 from vlcam.preprocess import Preprocess
 from vlcam.writing import written
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""What a CNN may be trained in, by the name of the option."""
 
 _BATCH = 32
 
@@ -131,3 +134,15 @@ def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
+
+
+def features_of(views: Sequence[Tensor], device: torch.device) -> Callable[..., Tensor]:
+    """A function of photos (their places) and a generator: each one's features (N, F) in a random
+    view, of all views (P, F) computed before."""
+
+    def see(rows: Sequence[int], rng: np.random.Generator) -> Tensor:
+        drawn = rng.integers(len(views), size=len(rows)).tolist()
+        chosen = [views[view][row] for view, row in zip(drawn, rows, strict=True)]
+        return torch.stack(chosen).to(device)
+
+    return see

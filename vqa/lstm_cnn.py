@@ -42,6 +42,10 @@ class Config:
         max_words: of a question; what is longer is cut off.
         tokenizer: how a question is taken apart: ``words`` (:func:`vlcam.vocabulary.words_of`), or
             ``nltk``, which keeps punctuation marks as words.
+        standardise: whether the normalised image feature is brought to mean 0 and variance 1, as
+            measured in training. The features of all photos are nearly the same (the mean of a
+            rectified map has much the same value on every photo), and a model that starts from
+            them learns to answer without looking. The original has it not.
     """
 
     cnn: str
@@ -55,6 +59,7 @@ class Config:
     dropout: float = 0.5
     max_words: int = 26
     tokenizer: Tokenizer = "words"
+    standardise: bool = True
 
     def __post_init__(self) -> None:
         for name in ("embedding", "hidden", "layers", "common", "max_words"):
@@ -127,9 +132,24 @@ class LstmCnn(nn.Module):
             dropout=config.dropout if config.layers > 1 else 0.0,
         )
         self.question = nn.Linear(2 * config.layers * config.hidden, config.common)
-        self.image = nn.Linear(self.encoder.feature_size, config.common)
+        features = self.encoder.feature_size
+        self.standardise = (
+            nn.BatchNorm1d(features, affine=False) if config.standardise else nn.Identity()
+        )
+        self.image = nn.Linear(features, config.common)
         self.answer = nn.Linear(config.common, len(config.answers))
         self.dropout = nn.Dropout(config.dropout)
+
+    @torch.no_grad()
+    def measure_features(self, feature: Tensor) -> None:
+        """Standardise by the features (P, F) of a fixed CNN."""
+        if isinstance(self.standardise, nn.BatchNorm1d):
+            normalised = functional.normalize(feature, dim=1)
+            scale = self.standardise
+            assert scale.running_mean is not None and scale.running_var is not None
+            scale.running_mean.copy_(normalised.mean(0))
+            # No unit that hardly ever answers is blown up.
+            scale.running_var.copy_((normalised.std(0) + 1e-3 * normalised.std()).square())
 
     def encode_question(self, questions: Sequence[Sequence[int]]) -> Tensor:
         """Encodings (N, 2 * layers * H) of N questions, each a sequence of at least one token: per
@@ -146,7 +166,7 @@ class LstmCnn(nn.Module):
 
     def forward(self, feature: Tensor, question: Tensor) -> Tensor:
         """Logits (N, answers) from image features (N, F) and question encodings (N, ...)."""
-        normalised = functional.normalize(feature, dim=1)
+        normalised = self.standardise(functional.normalize(feature, dim=1))
         image = self.image(self.dropout(normalised)).tanh()
         asked = self.question(self.dropout(question)).tanh()
         logits: Tensor = self.answer(self.dropout(asked * image))

@@ -56,7 +56,9 @@ def load(path: Path, layer: str | None = None) -> LstmCnnAnswerer:
     encoder = read_vgg(cnns[0])
     sizes = _sizes(vectors, len(words), len(answers), encoder.feature_size, folder / CHECKPOINT)
     preprocess = Preprocess(mean=MEAN, std=STD, interpolation="torch7")
-    config = Config("vgg", Vocabulary(words), answers, preprocess, *sizes, tokenizer="nltk")
+    config = Config(
+        "vgg", Vocabulary(words), answers, preprocess, *sizes, tokenizer="nltk", standardise=False
+    )
     model = LstmCnn(config, encoder)
     model.load_state_dict(_state(vectors, config, encoder.feature_size), strict=False)
     return LstmCnnAnswerer(model.eval(), folder.name, layer)
