@@ -70,6 +70,8 @@ class Config:
             raise ValueError(f"dropout is {self.dropout!r}, expected a number in 0..1")
         if not self.answers or not all(isinstance(a, str) and a for a in self.answers):
             raise ValueError("answers: expected at least one text, and no empty one")
+        if not isinstance(self.standardise, bool):
+            raise ValueError(f"standardise is {self.standardise!r}, expected true or false")
         if self.tokenizer not in get_args(Tokenizer):
             known = " or ".join(get_args(Tokenizer))
             raise ValueError(f"tokenizer is {self.tokenizer!r}, expected {known}")
@@ -85,6 +87,10 @@ class Config:
 
         # Without a model of sentences, which nltk would have to download.
         return list(word_tokenize(question.lower(), preserve_line=True))
+
+    def tokens(self, question: str) -> list[int]:
+        """The question's tokens, at most ``max_words``."""
+        return self.vocabulary.tokens(self.words(question)[: self.max_words])
 
     def to_json(self) -> dict[str, Any]:
         return {
