@@ -79,9 +79,7 @@ class LstmCnnAnswerer(Answerer):
         unknown = tuple(config.vocabulary.missing(words))
         if all(word in unknown for word in words):
             raise ValueError(f"{self.name} knows no word of the question: {', '.join(unknown)}")
-        return Question(
-            question, tuple(config.vocabulary.tokens(words[: config.max_words])), unknown
-        )
+        return Question(question, tuple(config.tokens(question)), unknown)
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
         if input_size not in self._grids:

@@ -123,13 +123,11 @@ class _Trainer(Trainer):
         model = model.to(self.device).to(memory_format=torch.channels_last)
         self.cache = Path(how.out) / "cache"
         self.paths = {
-            n: list(dict.fromkeys(a.photo for a in asked)) for n, asked in self.asked.items()
+            name: list(dict.fromkeys(one.photo for one in asked))
+            for name, asked in self.asked.items()
+            if asked
         }
-        self.photos = {
-            name: Photos(paths, preprocess, self.cache)
-            for name, paths in self.paths.items()
-            if paths
-        }
+        self.photos = {n: Photos(paths, preprocess, self.cache) for n, paths in self.paths.items()}
         self.lessons = self._lessons(config)
         self.features: dict[tuple[str, int], Tensor] = {}  # of a fixed CNN: by split and view
         super().__init__(
@@ -148,7 +146,7 @@ class _Trainer(Trainer):
         rows = {path: i for i, path in enumerate(self.paths["train"])}
         lessons = []
         for asked in self.asked["train"]:
-            tokens = config.vocabulary.tokens(config.words(asked.text)[: config.max_words])
+            tokens = config.tokens(asked.text)
             said = Counter(columns[a] for a in map(normalised, asked.answers) if a in columns)
             if tokens and said:
                 shares = torch.zeros(len(columns))
@@ -212,13 +210,9 @@ class _Trainer(Trainer):
         config = self.average.config
         for start in range(0, len(asked), 256):
             some = asked[start : start + 256]
-            tokens = [
-                config.vocabulary.tokens(config.words(a.text)[: config.max_words]) for a in some
-            ]
+            tokens = [config.tokens(a.text) or [config.vocabulary.unknown] for a in some]
             feature = seen[[rows[a.photo] for a in some]].to(self.device)
-            question = self.average.encode_question(
-                [t or [config.vocabulary.unknown] for t in tokens]
-            )
+            question = self.average.encode_question(tokens)
             best = self.average(feature, question).argmax(1).tolist()
             for one, column in zip(some, best, strict=True):
                 value = accuracy(config.answers[column], one.answers)
