@@ -55,9 +55,17 @@ class Search:
 
 def search(step: Step, state: State, count: int, how: Search, row_dim: int = 0) -> list[Caption]:
     """The caption of each of ``count`` images, whose states before ``start`` are in ``state``."""
-    with torch.no_grad():
-        if how.beams == 1:
+    if how.beams == 1:
+        with torch.no_grad():
             return _greedy(step, state, count, how)
+    return [best for best, *_ in search_all(step, state, count, how, row_dim)]
+
+
+def search_all(
+    step: Step, state: State, count: int, how: Search, row_dim: int = 0
+) -> list[list[Caption]]:
+    """The ``beams`` best captions of each image, the best first, of a beam search."""
+    with torch.no_grad():
         return _beam(step, state, count, how, row_dim)
 
 
@@ -85,26 +93,29 @@ def _greedy(step: Step, state: State, count: int, how: Search) -> list[Caption]:
     return [Caption(tuple(text), total) for text, total in zip(texts, totals, strict=True)]
 
 
-def _beam(step: Step, state: State, count: int, how: Search, row_dim: int) -> list[Caption]:
+def _beam(step: Step, state: State, count: int, how: Search, row_dim: int) -> list[list[Caption]]:
     """All finished captions compete, whenever they ended; unfinished ones never crowd them out."""
     device = state[0].device
     tokens = torch.full((count,), how.start, device=device)
     totals = torch.zeros(count, 1, dtype=torch.float64, device=device)
     texts = torch.empty(count, 1, 0, dtype=torch.long, device=device)
-    best = [Caption((), -torch.inf)] * count
-    best_score = torch.full((count,), -torch.inf, dtype=torch.float64, device=device)
+    best: list[list[tuple[float, Caption]]] = [[] for _ in range(count)]
+    worst = torch.full((count,), -torch.inf, dtype=torch.float64, device=device)  # of those kept
     for length in range(how.max_words + 1):
         log_probs, state = _allowed_step(step, tokens, state, how)
         candidates = totals.unsqueeze(2) + log_probs.view(count, totals.shape[1], -1)
 
         ended = candidates[..., how.end]
-        score, beam = (ended / (length + 1) ** how.length_power).max(1)
-        for i in (score > best_score).nonzero()[:, 0].tolist():
-            text = texts[i, beam[i]].tolist()
-            best[i] = Caption(tuple(text), float(ended[i, beam[i]]))
-        best_score = torch.maximum(best_score, score)
+        scores = ended / (length + 1) ** how.length_power
+        for i, beam in (scores > worst[:, None]).nonzero().tolist():
+            found = Caption(tuple(texts[i, beam].tolist()), float(ended[i, beam]))
+            best[i].append((float(scores[i, beam]), found))
+            best[i].sort(key=lambda pair: -pair[0])  # stable: of equals the shorter stays ahead
+            del best[i][how.beams :]
+            if len(best[i]) == how.beams:
+                worst[i] = best[i][-1][0]
         # Plain log-probabilities only fall from here on.
-        if how.length_power == 0 and bool((totals.amax(1) <= best_score).all()):
+        if how.length_power == 0 and bool((totals.amax(1) <= worst).all()):
             break
 
         candidates[..., how.end] = -torch.inf
@@ -117,7 +128,7 @@ def _beam(step: Step, state: State, count: int, how: Search, row_dim: int) -> li
         rows = (first_rows + parents).flatten()
         state = tuple(part.index_select(row_dim, rows) for part in state)
         tokens = words.flatten()
-    return best
+    return [[caption for _, caption in pairs] for pairs in best]
 
 
 def _allowed_step(step: Step, tokens: Tensor, state: State, how: Search) -> tuple[Tensor, State]:

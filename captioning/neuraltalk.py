@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from captioning.decoding import Caption, Search, search
+from captioning.decoding import Caption, Search, search, search_all
 from vlcam import checkpoint
 from vlcam.cnn import Encoder
 from vlcam.preprocess import Preprocess
@@ -148,11 +148,19 @@ class NeuralTalk(nn.Module):
 
     def write(self, feature: Tensor, beams: int = 1) -> list[Caption]:
         """A caption for each image feature (N, F); never with ``UNK``."""
-        config = self.config
-        forbidden = (config.vocabulary.unknown,)
-        how = Search(beams, length_power=config.length_power, forbidden=forbidden)
         with torch.no_grad():
-            return search(self.step, self.start(feature), len(feature), how, row_dim=1)
+            start = self.start(feature)
+        return search(self.step, start, len(feature), self._search(beams), row_dim=1)
+
+    def candidates(self, feature: Tensor, beams: int) -> list[list[Caption]]:
+        """The captions a beam search compares in the end, the best first."""
+        with torch.no_grad():
+            start = self.start(feature)
+        return search_all(self.step, start, len(feature), self._search(beams), row_dim=1)
+
+    def _search(self, beams: int) -> Search:
+        power, forbidden = self.config.length_power, (self.config.vocabulary.unknown,)
+        return Search(beams, length_power=power, forbidden=forbidden)
 
     def _drop_input(self, values: Tensor) -> Tensor:
         return functional.dropout(values, self.config.dropout_input, self.training)

@@ -2,9 +2,8 @@
 
 1. :class:`WithCnn`: the likelihood of one drawn caption a photo, the CNN being trained as well.
 2. :class:`FixedCnn`: the likelihood of every caption (teacher forcing), the features given.
-3. :class:`Rewarded`: self-critical training (Rennie et al., CVPR 2017, with the mean of the photo's
-   other samples as baseline): captions are sampled, and made likelier the more they would add to
-   the BLEU-4 of all.
+3. :class:`Rewarded`: minimum risk training (Shen et al., ACL 2016): what beam search finds is made
+   likelier the more it would add to the BLEU-4 of all.
 """
 
 from __future__ import annotations
@@ -25,6 +24,8 @@ from vlcam.training import Phase
 from vlcam.vocabulary import END
 
 MAX_WORDS = 20
+SHARPNESS = 5.0  # of the distribution over a photo's candidates
+MEMORY = 0.98  # of the captions whose BLEU is to grow: those of the last fifty batches or so
 FIRST_SHARE = 0.75  # of the epochs with the CNN, on photos of the first size
 
 Captions = Sequence[Sequence[Sequence[int]]]
@@ -192,10 +193,13 @@ class FixedCnn(CaptionPhase):
 
 
 class Rewarded(FixedCnn):
-    """Sampled captions' log-likelihoods, weighted by how much better they are than others.
+    """Minimum risk over what beam search finds: the candidates it compares in the end are scored as
+    it scores them, and those made likelier that would add more to the BLEU-4 of all.
+
+    Training on samples instead makes greedy captions better and those of beam search worse.
 
     Args:
-        samples: captions drawn a photo, at least 2.
+        beams: candidates a photo, at least 2.
         see: as for :class:`FixedCnn`.
     """
 
@@ -211,58 +215,52 @@ class Rewarded(FixedCnn):
         batch: int,
         lr: float,
         *,
-        samples: int,
+        beams: int,
         see: Callable[[Rows, np.random.Generator], Tensor],
     ) -> None:
         super().__init__(model, tokens, epochs, batch, lr, see=see)
-        self.samples = samples
+        self.beams = beams
         self._references = [References([_ended(c) for c in captions]) for captions in tokens]
-        self._sums, self._count = NOTHING, 0
+        self._sums, self._count = NOTHING, 0.0
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Any]:
-        self._sums, self._count = NOTHING, 0
+        self._sums, self._count = NOTHING, 0.0
         order = rng.permutation(len(self.tokens)).tolist()
-        size = max(1, self.batch // self.samples)
+        size = max(1, self.batch // self.beams)
         return [order[i : i + size] for i in range(0, len(order), size)]
 
     def loss(self, batch: Any, rng: np.random.Generator) -> tuple[Tensor, float]:
-        feature = self.see(batch, rng).repeat_interleave(self.samples, 0)
-        texts = self._sample(feature)
-        values = torch.tensor(self._rewards(batch, texts)).view(-1, self.samples)
-        others = (values.sum(1, keepdim=True) - values) / (self.samples - 1)
-        advantage = ((values - others) / (values.std() + 1e-6)).flatten().to(feature.device)
-        losses, inside = self.word_losses(feature, texts)
-        weights = advantage.unsqueeze(1).expand(inside.shape)[inside]
-        return (losses * weights).mean(), self._sums.bleu()
-
-    def _rewards(self, batch: Rows, texts: Sequence[Sequence[int]]) -> list[float]:
-        counts = [
-            self._references[batch[row // self.samples]].count(_ended(text))
-            for row, text in enumerate(texts)
-        ]
-        # The set whose BLEU is to grow: all that was sampled in this epoch.
-        self._sums, self._count = sum(counts, self._sums), self._count + len(counts)
-        return [each.gain(self._sums, self._count) for each in counts]
-
-    @torch.no_grad()
-    def _sample(self, feature: Tensor) -> list[list[int]]:
-        """A random caption for each feature, without dropout and without ``UNK``."""
+        feature = self.see(batch, rng)
         self.model.eval()
-        state: tuple[Tensor, ...] = self.model.start(feature)
-        tokens = torch.full((len(feature),), END, device=feature.device)
-        writing = torch.ones_like(tokens, dtype=torch.bool)
-        columns = []
-        for _ in range(MAX_WORDS):
-            log_probs, state = self.model.step(tokens, state)
-            log_probs[:, self.model.config.vocabulary.unknown] = -torch.inf
-            tokens = torch.multinomial(log_probs.exp(), 1)[:, 0] * writing
-            writing = writing & (tokens != END)
-            columns.append(tokens)
-            if not writing.any():
-                break
+        found = self.model.candidates(feature, self.beams)
         self.train_mode()
-        rows: list[list[int]] = torch.stack(columns, 1).tolist()
-        return [row[: row.index(END)] if END in row else row for row in rows]
+        rows = [row for row, captions in enumerate(found) for _ in captions]
+        texts = [list(caption.tokens) for captions in found for caption in captions]
+        rewards = self._rewards([batch[row] for row in rows], texts, rows).to(feature.device)
+        losses, inside = self.word_losses(feature[rows], texts)
+        lengths = inside.sum(1)
+        totals = -losses.new_zeros(inside.shape).masked_scatter(inside, losses).sum(1)
+        scores = totals / lengths**self.model.config.length_power
+        chances = _shares(SHARPNESS * scores, torch.tensor(rows, device=feature.device))
+        return -(chances * rewards).sum() / len(batch), self._sums.bleu()
+
+    def _rewards(self, photos: Rows, texts: Sequence[Sequence[int]], rows: Rows) -> Tensor:
+        """What each text would add to the BLEU of the best candidates so far, standardised."""
+        pairs = zip(photos, texts, strict=True)
+        counts = [self._references[photo].count(_ended(text)) for photo, text in pairs]
+        best = [c for i, c in enumerate(counts) if i == 0 or rows[i] != rows[i - 1]]
+        self._sums = sum(best, self._sums * MEMORY)
+        self._count = self._count * MEMORY + len(best)
+        gains = torch.tensor([each.gain(self._sums, self._count) for each in counts])
+        return (gains - gains.mean()) / (gains.std() + 1e-6)
+
+
+def _shares(scores: Tensor, groups: Tensor) -> Tensor:
+    """Softmax of scores (N,) within each group (N,)."""
+    same = groups[:, None] == groups[None]
+    return torch.exp(
+        scores - scores.expand(len(scores), -1).masked_fill(~same, -torch.inf).logsumexp(1)
+    )
 
 
 def _ended(text: Sequence[int]) -> list[int]:

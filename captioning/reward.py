@@ -1,4 +1,4 @@
-"""The reward of self-critical training: what a caption adds to the BLEU-4 of all captions.
+"""The reward of a caption: what it adds to the BLEU-4 of all captions.
 
 BLEU of single captions, smoothed, is a bad guide to the BLEU of a set: a caption of three words
 loses little by having no 4-gram, so training drifts to ever shorter ones. The linear expansion of
@@ -44,6 +44,14 @@ class Counts:
             self.reference + other.reference,
         )
 
+    def __mul__(self, factor: float) -> Counts:
+        return Counts(
+            tuple(factor * n for n in self.matches),
+            tuple(factor * n for n in self.total),
+            factor * self.length,
+            factor * self.reference,
+        )
+
     def bleu(self) -> float:
         """BLEU-4 of the captions these were counted in, 0..1."""
         if not all(self.matches):
@@ -52,7 +60,7 @@ class Counts:
         precision = sum(math.log(m / t) for m, t in each) / len(_ORDERS)
         return math.exp(precision + min(0.0, 1 - self.reference / self.length))
 
-    def gain(self, sums: Counts, captions: int) -> float:
+    def gain(self, sums: Counts, captions: float) -> float:
         """By how much log BLEU-4 of a set of captions grows, to first order, with one of these
         in place of an average caption; times the number of captions.
 

@@ -27,10 +27,12 @@ _HELP = {
     "lr": (float, "highest learning rate of the cycle (default 2e-3)"),
     "smoothing": (float, "share of each target spread over all words (default 0)"),
     "weight-decay": (float, "of AdamW (default 0.05)"),
-    "reward-epochs": (int, "then self-critical passes over the photos (default 0)"),
+    "reward-epochs": (
+        int,
+        "then passes over the photos that reward BLEU of beam search (default 0)",
+    ),
     "reward-lr": (float, "their highest learning rate (default 3e-4)"),
-    "samples": (int, "captions sampled a photo in them (default 5)"),
-    "beams": (int, "of the final report's beam search (default 5)"),
+    "beams": (int, "of beam search, in them and in the final report (default 5)"),
     "seed": (int, "same seed, same machine: same weights (default 0)"),
     "precision": (
         str,

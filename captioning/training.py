@@ -1,7 +1,7 @@
 """``vlcam train captioner``: train a NeuralTalk captioner on captioned photos.
 
 Up to three phases (``captioning/phases.py``), each with a one-cycle learning rate: with the CNN,
-with the CNN fixed, and self-critical. Each begins with the running average of the weights of the
+with the CNN fixed, and for a reward. Each begins with the running average of the weights of the
 one before; what is saved is the running average.
 
 How it goes on after a kill: ``vlcam/training.py``.
@@ -64,7 +64,6 @@ class Training:
     weight_decay: float = 0.05
     reward_epochs: int = 0
     reward_lr: float = 3e-4
-    samples: int = 5
     beams: int = 5
     seed: int = 0
     half: bool = False
@@ -73,7 +72,7 @@ class Training:
 
     def __post_init__(self) -> None:
         least = {"size": 1, "views": 1, "threshold": 1, "cnn_batch": 1, "batch": 1, "beams": 1}
-        least |= {"cnn_epochs": 0, "epochs": 0, "reward_epochs": 0, "samples": 2}
+        least |= {"cnn_epochs": 0, "epochs": 0, "reward_epochs": 0}
         for name, value in least.items():
             if getattr(self, name) < value:
                 option = name.replace("_", "-")
@@ -83,6 +82,8 @@ class Training:
         if self.precision not in PRECISIONS:
             known = " or ".join(PRECISIONS)
             raise ValueError(f"--precision {self.precision}: must be {known}")
+        if self.reward_epochs and self.beams < 2:
+            raise ValueError("--reward-epochs improve beam search: with --beams of at least 2")
         if not self.cnn_epochs + self.epochs + self.reward_epochs:
             raise ValueError("--epochs 0: nothing to train")
         if not self.cnn_epochs and self.cnn_weights is None:
@@ -201,7 +202,7 @@ class _Trainer(Trainer):
             how.reward_epochs,
             how.batch,
             how.reward_lr,
-            samples=how.samples,
+            beams=how.beams,
             see=see,
         )
 

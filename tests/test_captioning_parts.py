@@ -15,7 +15,7 @@ from torch import Tensor
 
 from captioning.bleu import bleu
 from captioning.data import read_data
-from captioning.decoding import Search, State, search
+from captioning.decoding import Search, State, search, search_all
 from captioning.neuraltalk import Config, NeuralTalk, load, save
 from captioning.neuraltalk_captioner import NeuralTalkCaptioner
 from captioning.reward import NOTHING, Counts, References
@@ -60,6 +60,9 @@ def test_wide_beam_search_is_exhaustive_search(seed: int, power: float) -> None:
     for caption in search(_table_step(table), state, 2, how):  # type: ignore[arg-type]
         assert caption.tokens == best
         assert caption.log_probability == pytest.approx(scores[best][1])
+    ranked = sorted(scores, key=lambda text: scores[text], reverse=True)[:30]
+    for captions in search_all(_table_step(table), state, 2, how):  # type: ignore[arg-type]
+        assert [caption.tokens for caption in captions] == ranked
 
 
 def test_greedy_search_takes_the_likeliest_allowed_token() -> None:

@@ -15,9 +15,12 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from captioning.neuraltalk import load
+from captioning.decoding import Caption
+from captioning.neuraltalk import Config, NeuralTalk, load
+from captioning.phases import Rewarded
 from captioning.training import LENGTH_POWERS, Training, _Trainer, train
 from captioning.word_detector import WordDetector
+from vlcam.preprocess import Preprocess
 from vlcam.training import STATE
 from vlcam.vocabulary import Vocabulary
 
@@ -85,6 +88,40 @@ def test_a_fixed_cnn_stays_as_it_was(data: Path, tmp_path: Path) -> None:
     assert changed == {"embed_image", "embed_word", "rnn", "logits"}
 
 
+def test_candidates_are_weighed_by_what_they_add(tmp_path: Path) -> None:
+    """The better of a photo's candidates becomes likelier, and how it ends counts."""
+    vocabulary = Vocabulary(("a", "in", "red", "shirt", "UNK"))
+    tokens = [[vocabulary.tokens(["a", "red", "shirt"])]]
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        config = Config("small", vocabulary, Preprocess(size=(32, 32)), 8, 16, 0.0, 0.0)
+        model = NeuralTalk(config)
+        feature = torch.randn(1, 256)
+    phase = Rewarded(model, tokens, 1, 4, 0.1, beams=2, see=lambda rows, _: feature[rows])
+    rng = np.random.default_rng(0)
+    assert phase.begin_epoch(0, rng) == [[0]]
+    good, cut = tokens[0][0], tokens[0][0][:2]
+    rewards = phase._rewards([0, 0], [good, cut], [0, 0])
+    assert rewards[0] > rewards[1]
+    model.candidates = lambda *_: [[Caption(tuple(cut), 0.0), Caption(tuple(good), 0.0)]]  # type: ignore[method-assign]
+    before = _log_probability(model, feature, good) - _log_probability(model, feature, cut)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    phase.train_mode()
+    loss, _ = phase.loss([0], rng)
+    loss.backward()
+    optimizer.step()
+    model.eval()
+    after = _log_probability(model, feature, good) - _log_probability(model, feature, cut)
+    assert after > before
+
+
+def _log_probability(model: NeuralTalk, feature: torch.Tensor, tokens: list[int]) -> float:
+    model.eval()
+    with torch.no_grad():
+        logits = model(feature, torch.tensor([tokens]))[0].log_softmax(-1)
+    return float(sum(logits[i, token] for i, token in enumerate([*tokens, 0])))
+
+
 def test_the_length_power_that_writes_best_is_kept(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +168,7 @@ def test_a_cnn_that_detects_words_in_half_precision_also_continues(
         ({"cnn_epochs": 0, "epochs": 0, "cnn_weights": "w"}, "nothing to train"),
         ({"cnn_epochs": -1}, "--cnn-epochs -1: must be at least 0"),
         ({"smoothing": 1.0}, "--smoothing 1.0: must be at least 0 and less than 1"),
-        ({"samples": 1}, "--samples 1: must be at least 2"),
+        ({"reward_epochs": 1, "beams": 1}, "with --beams of at least 2"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
