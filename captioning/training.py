@@ -75,6 +75,7 @@ class Training:
     lr: float = 2e-3
     smoothing: float = 0.0
     weight_decay: float = 0.05
+    image_decay: float | None = None
     reward_epochs: int = 0
     reward_lr: float = 3e-4
     beams: int = 5
@@ -224,11 +225,30 @@ class _Trainer:
                     see=see,
                 )
         self.model.zero_grad()  # of a CNN that is now fixed
+        image = self.model.embed_image.weight
         trained = parameters(self.model) + (parameters(self.naming) if kind == 0 else [])
-        self.optimizer = torch.optim.AdamW(trained, self.phase.lr, weight_decay=how.weight_decay)
+        groups: list[dict[str, Any]] = [{"params": [p for p in trained if p is not image]}]
+        if kind == 0 or how.image_decay is None:
+            groups = [{"params": trained}]
+        else:
+            groups.append({"params": [image], "weight_decay": how.image_decay})
+        self.optimizer = torch.optim.AdamW(groups, self.phase.lr, weight_decay=how.weight_decay)
+
+    def _begin_language_anew(self) -> None:
+        """What was learned beside a CNN that kept changing is given up, and the image embedding
+        starts from next to nothing: what random weights make of the background, which is the same
+        on every photo, would never be unlearned, and be seen in the maps."""
+        torch.manual_seed(self.how.seed)
+        state = NeuralTalk(self.model.config).state_dict()
+        nn.init.normal_(state["embed_image.weight"], std=1e-3)
+        nn.init.zeros_(state["embed_image.bias"])
+        own = self.model.state_dict()
+        seen = {k: v for k, v in own.items() if k.startswith(("encoder.", "standardise."))}
+        for model in (self.model, self.average):
+            model.load_state_dict(state | seen)
 
     def _fix_cnn(self) -> None:
-        """Fix the CNN, look at every photo once, and standardise what a given CNN sees."""
+        """Fix the CNN, look at every photo once, and standardise what the CNN sees."""
         if self.features:
             return
         self.model.encoder.requires_grad_(False).eval()
@@ -245,15 +265,15 @@ class _Trainer:
                     precision,
                     self.cache,
                 )
-        if self.how.cnn_epochs:
-            return  # it was standardised while the CNN learned
         plain = self.features["train", 0]
-        # Half the usual scale, and no unit that hardly ever answers is blown up.
+        # Half the usual scale for a CNN that learned something else, and no unit that hardly ever
+        # answers is blown up.
+        unit = 1 if self.how.cnn_epochs else 2
         for model in (self.model, self.average):
             scale = model.standardise
             assert scale.running_mean is not None and scale.running_var is not None
             scale.running_mean.copy_(plain.mean(0))
-            scale.running_var.copy_((2 * plain.std(0) + 1e-3).square())
+            scale.running_var.copy_((unit * plain.std(0) + 1e-3).square())
 
     # -- one epoch --------------------------------------------------------------------------
 
@@ -293,6 +313,8 @@ class _Trainer:
         )
         if own_epoch + 1 == phase.epochs and self.epoch < self.last_epoch:
             self.model.load_state_dict(self.average.state_dict())
+            if isinstance(phase, WithCnn):
+                self._begin_language_anew()
             self._enter_phase()
         self._save_state()
 
