@@ -149,7 +149,13 @@ class WithCnn(CaptionPhase):
 
 
 class FixedCnn(CaptionPhase):
-    """The likelihood of every caption; ``see(rows, rng)`` gives features (N, F) of photos."""
+    """The likelihood of every caption.
+
+    Args:
+        see: ``see(rows, rng)`` gives features (N, F) of photos.
+        smoothing: see :meth:`word_losses`.
+        image_decay: weight decay of the image embedding, where it has one of its own.
+    """
 
     fixed = "encoder."
 
@@ -163,9 +169,12 @@ class FixedCnn(CaptionPhase):
         *,
         see: Callable[[Rows, np.random.Generator], Tensor],
         smoothing: float = 0.0,
+        image_decay: float | None = None,
     ) -> None:
         super().__init__(model, tokens, epochs, batch, lr)
         self.see, self.smoothing = see, smoothing
+        if image_decay is not None:
+            self.decays = {model.embed_image.weight: image_decay}
 
     def train_mode(self) -> None:
         """Dropout on; the CNN and what was measured of its features stay as they are."""
@@ -217,8 +226,9 @@ class Rewarded(FixedCnn):
         *,
         beams: int,
         see: Callable[[Rows, np.random.Generator], Tensor],
+        image_decay: float | None = None,
     ) -> None:
-        super().__init__(model, tokens, epochs, batch, lr, see=see)
+        super().__init__(model, tokens, epochs, batch, lr, see=see, image_decay=image_decay)
         self.beams = beams
         self._references = [References([_ended(c) for c in captions]) for captions in tokens]
         self._sums, self._count = NOTHING, 0.0

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captioning.bleu import bleu
 from captioning.data import Example, read_data
@@ -62,6 +62,7 @@ class Training:
     lr: float = 2e-3
     smoothing: float = 0.0
     weight_decay: float = 0.05
+    image_decay: float | None = None
     reward_epochs: int = 0
     reward_lr: float = 3e-4
     beams: int = 5
@@ -195,6 +196,7 @@ class _Trainer(Trainer):
                 how.lr,
                 see=see,
                 smoothing=how.smoothing,
+                image_decay=how.image_decay,
             )
         return Rewarded(
             self.model,
@@ -204,10 +206,26 @@ class _Trainer(Trainer):
             how.reward_lr,
             beams=how.beams,
             see=see,
+            image_decay=how.image_decay,
         )
 
+    def leave_phase(self, phase: Phase) -> None:
+        """What was learned beside a CNN that kept changing is given up, and the image embedding
+        starts from next to nothing: what random weights make of the background, which is the same
+        on every photo, would never be unlearned, and be seen in the maps."""
+        if not isinstance(phase, WithCnn):
+            return
+        torch.manual_seed(self.how.seed)
+        state = NeuralTalk(self.model.config).state_dict()
+        nn.init.normal_(state["embed_image.weight"], std=1e-3)
+        nn.init.zeros_(state["embed_image.bias"])
+        own = self.model.state_dict()
+        seen = {k: v for k, v in own.items() if k.startswith(("encoder.", "standardise."))}
+        for model in (self.model, self.average):
+            model.load_state_dict(state | seen)
+
     def _fix_cnn(self) -> None:
-        """Fix the CNN, look at every photo once, and standardise what a given CNN sees."""
+        """Fix the CNN, look at every photo once, and standardise what the CNN sees."""
         if self.features:
             return
         self.model.encoder.requires_grad_(False).eval()
@@ -224,15 +242,15 @@ class _Trainer(Trainer):
                     precision,
                     self.cache,
                 )
-        if self.how.cnn_epochs:
-            return  # it was standardised while the CNN learned
         plain = self.features["train", 0]
-        # Half the usual scale, and no unit that hardly ever answers is blown up.
+        # Half the usual scale for a CNN that learned something else, and no unit that hardly ever
+        # answers is blown up.
+        unit = 1 if self.how.cnn_epochs else 2
         for model in (self.model, self.average):
             scale = model.standardise
             assert scale.running_mean is not None and scale.running_var is not None
             scale.running_mean.copy_(plain.mean(0))
-            scale.running_var.copy_((2 * plain.std(0) + 1e-3).square())
+            scale.running_var.copy_((unit * plain.std(0) + 1e-3).square())
 
     # -- captions and scores ----------------------------------------------------------------
 

@@ -39,10 +39,12 @@ class Phase(ABC):
         keep: share of the running average of the weights that a step leaves.
         clip: the greatest norm of a step's gradient.
         fixed: beginning of the names of weights that stay as they are.
+        decays: weight decays of parameters that have one of their own.
     """
 
     epochs: int
     lr: float
+    decays: Mapping[nn.Parameter, float] = {}
     measure: ClassVar[str] = "loss"
     keep: ClassVar[float] = 0.998
     clip: ClassVar[float] = 5.0
@@ -103,6 +105,10 @@ class Trainer(ABC):
     def validate(self) -> tuple[dict[str, Any], str]:
         """Scores of the average model after an epoch, for the report and in a line."""
 
+    def leave_phase(self, phase: Phase) -> None:
+        """Whatever there is to do when a phase is over and another will follow."""
+        return
+
     def begin(self) -> None:
         """Continue what was begun in ``out``, or begin."""
         optimizer = self._resume()
@@ -145,6 +151,7 @@ class Trainer(ABC):
         tqdm.write(f"epoch {self.epoch}: {phase.measure} {mean:.3f}, {line}")
         if own_epoch + 1 == phase.epochs and self.epoch < sum(self.epochs):
             self.model.load_state_dict(self.average.state_dict())
+            self.leave_phase(phase)
             self._enter_phase()
         self._save_state()
 
@@ -156,7 +163,10 @@ class Trainer(ABC):
         self.phase = self.make_phase(index)
         self.model.zero_grad()  # of what is now fixed
         trained = [p for module in (self.model, *self.phase.helpers()) for p in parameters(module)]
-        self.optimizer = torch.optim.AdamW(trained, self.phase.lr, weight_decay=self.weight_decay)
+        decays = self.phase.decays
+        groups: list[dict[str, Any]] = [{"params": [p for p in trained if p not in decays]}]
+        groups += [{"params": [p], "weight_decay": decay} for p, decay in decays.items()]
+        self.optimizer = torch.optim.AdamW(groups, self.phase.lr, weight_decay=self.weight_decay)
 
     def _set_rate(self, progress: float) -> None:
         """One cycle: up over a twentieth of the phase, down to zero along a cosine."""
