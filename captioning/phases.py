@@ -174,7 +174,7 @@ class FixedCnn(CaptionPhase):
         super().__init__(model, tokens, epochs, batch, lr)
         self.see, self.smoothing = see, smoothing
         if image_decay is not None:
-            self.decays = {model.embed_image.weight: image_decay}
+            self.decays = {model.get_parameter("embed_image.weight"): image_decay}
 
     def train_mode(self) -> None:
         """Dropout on; the CNN and what was measured of its features stay as they are."""
