@@ -24,8 +24,8 @@ def once_an_image(function: Callable[[FeatureMaps], Tensor], features: FeatureMa
     is given (N rows, or one); it must be differentiable under ``torch.vmap`` to gain speed
     (convolutions, pooling, linear layers and ReLUs are; recurrent layers are slow).
     """
-    if features.image is None:
-        return function(features)
+    if features.image is None or len(features.image) == 1:
+        return function(features)  # nothing to share
     result: Tensor = _OnceAnImage.apply(
         function, features.image, list(features.rest), features.maps, *features.rest.values()
     )
