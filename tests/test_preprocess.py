@@ -16,7 +16,7 @@ from torchvision import transforms
 from vlcam.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocess, Resize
 
 RESIZES: tuple[Resize, ...] = get_args(Resize)
-INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
+INTERPOLATIONS: tuple[Interpolation, ...] = ("bilinear", "bicubic", "lanczos", "box")  # PIL's
 PLAIN: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
