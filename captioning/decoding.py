@@ -58,7 +58,8 @@ def search(step: Step, state: State, count: int, how: Search, row_dim: int = 0) 
     if how.beams == 1:
         with torch.no_grad():
             return _greedy(step, state, count, how)
-    return [best for best, *_ in search_all(step, state, count, how, row_dim)]
+    with torch.no_grad():
+        return [best for (best,) in _beam(step, state, count, how, row_dim, kept=1)]
 
 
 def search_all(
@@ -66,7 +67,7 @@ def search_all(
 ) -> list[list[Caption]]:
     """The ``beams`` best captions of each image, the best first, of a beam search."""
     with torch.no_grad():
-        return _beam(step, state, count, how, row_dim)
+        return _beam(step, state, count, how, row_dim, kept=how.beams)
 
 
 def _greedy(step: Step, state: State, count: int, how: Search) -> list[Caption]:
@@ -93,8 +94,13 @@ def _greedy(step: Step, state: State, count: int, how: Search) -> list[Caption]:
     return [Caption(tuple(text), total) for text, total in zip(texts, totals, strict=True)]
 
 
-def _beam(step: Step, state: State, count: int, how: Search, row_dim: int) -> list[list[Caption]]:
-    """All finished captions compete, whenever they ended; unfinished ones never crowd them out."""
+def _beam(
+    step: Step, state: State, count: int, how: Search, row_dim: int, kept: int
+) -> list[list[Caption]]:
+    """The best ``kept`` captions of each image.
+
+    All finished captions compete, whenever they ended; unfinished ones never crowd them out.
+    """
     device = state[0].device
     tokens = torch.full((count,), how.start, device=device)
     totals = torch.zeros(count, 1, dtype=torch.float64, device=device)
@@ -111,8 +117,8 @@ def _beam(step: Step, state: State, count: int, how: Search, row_dim: int) -> li
             found = Caption(tuple(texts[i, beam].tolist()), float(ended[i, beam]))
             best[i].append((float(scores[i, beam]), found))
             best[i].sort(key=lambda pair: -pair[0])  # stable: of equals the shorter stays ahead
-            del best[i][how.beams :]
-            if len(best[i]) == how.beams:
+            del best[i][kept:]
+            if len(best[i]) == kept:
                 worst[i] = best[i][-1][0]
         # Plain log-probabilities only fall from here on.
         if how.length_power == 0 and bool((totals.amax(1) <= worst).all()):

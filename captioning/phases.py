@@ -262,7 +262,7 @@ class Rewarded(FixedCnn):
         self._sums = sum(best, self._sums * MEMORY)
         self._count = self._count * MEMORY + len(best)
         gains = torch.tensor([each.gain(self._sums, self._count) for each in counts])
-        return (gains - gains.mean()) / (gains.std() + 1e-6)
+        return (gains - gains.mean()) / (gains.std(correction=0) + 1e-6)
 
 
 def _shares(scores: Tensor, groups: Tensor) -> Tensor:

@@ -27,7 +27,10 @@ _HELP = {
     "lr": (float, "highest learning rate of the cycle (default 2e-3)"),
     "smoothing": (float, "share of each target spread over all words (default 0)"),
     "weight-decay": (float, "of AdamW (default 0.05)"),
-    "image-decay": (float, "the same of the image embedding in --epochs (default: the same)"),
+    "image-decay": (
+        float,
+        "the same of the image embedding, the CNN being fixed (default: the same)",
+    ),
     "reward-epochs": (
         int,
         "then passes over the photos that reward BLEU of beam search (default 0)",

@@ -80,6 +80,10 @@ class Training:
                 raise ValueError(f"--{option} {getattr(self, name)}: must be at least {value}")
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"--smoothing {self.smoothing}: must be at least 0 and less than 1")
+        for name in ("weight_decay", "image_decay"):
+            if (getattr(self, name) or 0) < 0:
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} {getattr(self, name)}: must be at least 0")
         if self.precision not in PRECISIONS:
             known = " or ".join(PRECISIONS)
             raise ValueError(f"--precision {self.precision}: must be {known}")
@@ -213,8 +217,8 @@ class _Trainer(Trainer):
         """What was learned beside a CNN that kept changing is given up, and the image embedding
         starts from next to nothing: what random weights make of the background, which is the same
         on every photo, would never be unlearned, and be seen in the maps."""
-        if not isinstance(phase, WithCnn):
-            return
+        if not (isinstance(phase, WithCnn) and self.how.epochs):
+            return  # a reward alone teaches nobody to write
         torch.manual_seed(self.how.seed)
         state = NeuralTalk(self.model.config).state_dict()
         nn.init.normal_(state["embed_image.weight"], std=1e-3)

@@ -187,6 +187,7 @@ def test_a_cnn_that_detects_words_in_half_precision_also_continues(
         ({"cnn_epochs": 0, "cnn_weights": "w", "first_size": 8}, "with --cnn-epochs"),
         ({"cnn_epochs": 0, "epochs": 0, "cnn_weights": "w"}, "nothing to train"),
         ({"cnn_epochs": -1}, "--cnn-epochs -1: must be at least 0"),
+        ({"image_decay": -1.0}, "--image-decay -1.0: must be at least 0"),
         ({"smoothing": 1.0}, "--smoothing 1.0: must be at least 0 and less than 1"),
         ({"reward_epochs": 1, "beams": 1}, "with --beams of at least 2"),
     ],

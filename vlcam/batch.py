@@ -70,11 +70,7 @@ def explain_photos(
     done, taken = Done(), set[Path]()
     for photo in tqdm(photos, "photos", disable=True if len(photos) < 2 else None):
         try:
-            explanation = explain(
-                model,
-                photo,
-                **vars(asked),
-            )
+            explanation = explain(model, photo, **vars(asked))
             folder = _folder(out, photo, taken)
             write(explanation, folder)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:

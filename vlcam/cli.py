@@ -155,6 +155,8 @@ def _explain(args: argparse.Namespace) -> int:
         text = getattr(args, name)
         if text is not None and not text.strip():
             raise ValueError(f"--{name} is empty: give at least one word")
+    if args.caption is not None and args.question is not None:
+        raise ValueError("--caption and --question: give one of them")
     if args.question is None and (args.answers or args.contrast):
         raise ValueError("--answers and --contrast go with a --question")
     methods.get(args.method)  # refused before a model is loaded

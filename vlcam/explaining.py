@@ -115,7 +115,7 @@ def explain(
         ValueError: photo, text, method or model cannot be used; one line says which and why.
     """
     if isinstance(model, str | Path):
-        model = load(model, kind=None if question is None else "vqa")
+        model = load(model, kind="captioner" if question is None else "vqa")
     how = methods.get(method)
     if question is not None:
         if caption is not None:
@@ -123,6 +123,8 @@ def explain(
         ask = Ask(model, question, answers, contrast, top, strict)
         encoded = photo if isinstance(photo, Encoded) else look(model, photo)
         return _explain_answers(model, encoded, ask, how, memory)
+    if not hasattr(model, "write"):
+        raise ValueError(f"{model.name} writes no captions: give a question")
     encoded = photo if isinstance(photo, Encoded) else look(model, photo)
     return _explain_caption(model, encoded, caption, how, target, beam, strict, memory)
 
@@ -176,6 +178,8 @@ class Ask:
             raise ValueError(f"{model.name} answers no questions: it is no VQA model")
         if answers is not None and contrast is not None:
             raise ValueError("answers and a contrast: give one of them")
+        if contrast is not None and contrast[0] == contrast[1]:
+            raise ValueError(f"a contrast of {contrast[0]!r} with itself: give two answers")
         if top < 1 or (answers is not None and not answers):
             raise ValueError("no answer to explain")
         asked = cast(AnswersQuestions, model)

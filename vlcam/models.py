@@ -49,7 +49,7 @@ def load(model: str | Path, layer: str | None = None, kind: str | None = None) -
 
     Args:
         layer: the layer to explain; None means the model's own default.
-        kind: accept only this kind of model (``captioner``).
+        kind: accept only this kind of model (``captioner`` or ``vqa``).
 
     Raises:
         ValueError: no such model, not recognised, or damaged: one line naming it.
@@ -60,7 +60,7 @@ def load(model: str | Path, layer: str | None = None, kind: str | None = None) -
             return family.load(family.bundled[str(model)][0], layer)
     path = Path(model)
     if not path.exists():
-        names = ", ".join(name for family in known for name in family.bundled)
+        names = ", ".join(name for family in known for name in family.bundled) or "none"
         raise ValueError(f"{model}: no such file or folder, nor a bundled model ({names})")
     for family in known:
         if family.recognises(path):

@@ -15,6 +15,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,7 +45,7 @@ class Phase(ABC):
 
     epochs: int
     lr: float
-    decays: Mapping[nn.Parameter, float] = {}
+    decays: Mapping[nn.Parameter, float] = MappingProxyType({})
     measure: ClassVar[str] = "loss"
     keep: ClassVar[float] = 0.998
     clip: ClassVar[float] = 5.0

@@ -60,7 +60,8 @@ def load(path: Path, layer: str | None = None) -> LstmCnnAnswerer:
         "vgg", Vocabulary(words), answers, preprocess, *sizes, tokenizer="nltk", standardise=False
     )
     model = LstmCnn(config, encoder)
-    model.load_state_dict(_state(vectors, config, encoder.feature_size), strict=False)
+    seen = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    model.load_state_dict(_state(vectors, config, encoder.feature_size) | seen)
     return LstmCnnAnswerer(model.eval(), folder.name, layer)
 
 
