@@ -55,7 +55,8 @@ def test_the_likeliest_answers_in_order(model: LstmCnnAnswerer) -> None:
 
 def test_answers_of_ones_own_from_one_look(model: LstmCnnAnswerer) -> None:
     passes: list[int] = []
-    handle = model._model.encoder.net.stem.register_forward_hook(
+    first = next(m for m in model.module.modules() if isinstance(m, nn.Conv2d))
+    handle = first.register_forward_hook(
         lambda _, inputs, __: passes.append(0 if inputs[0].is_meta else len(inputs[0]))
     )
     seen = vlcam.look(model, photo())
