@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,32 @@ class Family:
     recognises: Callable[[Path], bool]
     load: Callable[[Path, str | None], Adapter]
     bundled: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
+
+
+def later(module: str, function: str) -> Callable[..., Any]:
+    """A function of a module that is imported when it is first called."""
+
+    def call(*args: Any) -> Any:
+        return getattr(import_module(module), function)(*args)
+
+    return call
+
+
+def of_architecture(name: str) -> Callable[[Path], bool]:
+    """Recognises the models of ours whose configuration names that architecture."""
+    return lambda path: configuration(path).get("architecture") == name
+
+
+def of_transformers(model_type: str, architecture: str) -> Callable[[Path], bool]:
+    """Recognises what transformers' ``save_pretrained`` wrote of that class."""
+
+    def recognises(path: Path) -> bool:
+        config = configuration(path)
+        kinds = config.get("architectures")
+        fits = architecture in kinds if isinstance(kinds, list) else kinds is None
+        return fits and config.get("model_type") == model_type
+
+    return recognises
 
 
 def families() -> list[Family]:
