@@ -19,14 +19,13 @@ from torch.nn import functional
 from captioning.neuraltalk import NeuralTalk
 from captioning.reward import NOTHING, References
 from captioning.word_detector import WordDetector
-from vlcam.photo_cache import Photos, autocast
+from vlcam.photo_training import Views
 from vlcam.training import Phase
 from vlcam.vocabulary import END
 
 MAX_WORDS = 20
 SHARPNESS = 5.0  # of the distribution over a photo's candidates
 MEMORY = 0.98  # of the captions whose BLEU is to grow: those of the last fifty batches or so
-FIRST_SHARE = 0.75  # of the epochs with the CNN, on photos of the first size
 
 Captions = Sequence[Sequence[Sequence[int]]]
 """Tokens, by photo and caption."""
@@ -75,13 +74,10 @@ class WithCnn(CaptionPhase):
     """The likelihood of one drawn caption a photo, with the CNN.
 
     Args:
-        photos: to train on.
-        views: how many views of them (see :meth:`vlcam.photo_cache.Photos.pixels`).
-        first_size: of the input in the first three quarters of the epochs.
+        views: of the photos to train on.
         pretrained: whether the CNN's own batch normalisation stays as it is: the statistics of a
             few photos would undo that of a pretrained network.
         naming: detects words in the CNN's cells, with ``naming_weight``.
-        precision: of the CNN.
     """
 
     def __init__(
@@ -92,20 +88,15 @@ class WithCnn(CaptionPhase):
         batch: int,
         lr: float,
         *,
-        photos: Photos,
-        views: int,
-        first_size: int | None,
+        views: Views,
         pretrained: bool,
         naming: WordDetector,
         naming_weight: float,
-        precision: torch.dtype,
     ) -> None:
         super().__init__(model, tokens, epochs, batch, lr)
-        self.photos, self.views, self.first_size = photos, views, first_size
-        self.pretrained, self.precision = pretrained, precision
+        self.views, self.pretrained = views, pretrained
         self.naming, self.naming_weight = naming, naming_weight
         self.before, self.after = model.encoder.split()
-        self._small = False
 
     def helpers(self) -> Sequence[nn.Module]:
         return (self.naming,)
@@ -117,35 +108,22 @@ class WithCnn(CaptionPhase):
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[list[tuple[int, int]]]:
         """Each photo once, with a caption drawn: it is the photos that cost."""
-        self._small = epoch < FIRST_SHARE * self.epochs
-        order = rng.permutation(len(self.tokens)).tolist()
-        pairs = [(i, int(rng.integers(len(self.tokens[i])))) for i in order]
-        parts = [pairs[i : i + self.batch] for i in range(0, len(pairs), self.batch)]
-        # A photo left over alone has no batch statistics.
-        return parts[:-1] if len(parts[-1]) == 1 < len(parts) else parts
+        parts = self.views.begin_epoch(epoch, rng)
+        return [[(i, int(rng.integers(len(self.tokens[i])))) for i in part] for part in parts]
 
     def loss(self, batch: list[tuple[int, int]], rng: np.random.Generator) -> tuple[Tensor, float]:
         rows = [i for i, _ in batch]
-        maps, feature = self._look(rows, rng)
-        loss = self.word_losses(feature, [self.tokens[i][k] for i, k in batch])[0].mean()
+        # The CNN gains by half the bits; the LSTM would not, and sums long chains of small terms.
+        with self.views.autocast():
+            maps = self.before(self.views(rows, rng))
+            feature = self.after(maps)
+        texts = [self.tokens[i][k] for i, k in batch]
+        loss = self.word_losses(feature.float(), texts)[0].mean()
         value = loss.item()
         if self.naming_weight:
-            named = self.naming.loss(maps, [self.tokens[i] for i in rows])
+            named = self.naming.loss(maps.float(), [self.tokens[i] for i in rows])
             loss = loss + self.naming_weight * named
         return loss, value
-
-    def _look(self, rows: Rows, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Feature maps (N, K, u, v) and features (N, F), all of one random view of the photos."""
-        pixels = self.photos.pixels(rows, int(rng.integers(self.views)), rng)
-        if self.first_size and self._small:
-            size = (self.first_size, self.first_size)
-            pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
-        device = next(self.model.parameters()).device
-        # The CNN gains by half the bits; the LSTM would not, and sums long chains of small terms.
-        with autocast(device, self.precision):
-            maps = self.before(pixels.to(device))
-            feature = self.after(maps)
-        return maps.float(), feature.float()
 
 
 class FixedCnn(CaptionPhase):

@@ -27,80 +27,45 @@ from captioning.phases import (
     WithCnn,
 )
 from captioning.word_detector import WordDetector
-from vlcam.photo_cache import PRECISIONS, Photos, cached_features, features, features_of
-from vlcam.preprocess import Preprocess
-from vlcam.training import Phase, Trainer
+from vlcam.photo_training import REPORT, PhotoTrainer, PhotoTraining, Views
+from vlcam.training import Phase
 from vlcam.vocabulary import Vocabulary
 from vlcam.writing import written
 
-REPORT = "report.json"
 LENGTH_POWERS = (0.0, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0)
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(PhotoTraining):
     """What to train, on what, and how; see ``captioning/train_command.py`` for each."""
 
-    data: str
-    out: str
-    cnn: str = "small"
-    cnn_weights: str | None = None
-    cnn_epochs: int = 0
-    size: int = 224
-    first_size: int | None = None
+    least = PhotoTraining.least | {"beams": 1, "reward_epochs": 0, "image_decay": 0}
+
     views: int = 2
     threshold: int = 5
     embedding: int = 256
     hidden: int = 512
     dropout_input: float = 0.3
     dropout_output: float = 0.5
-    cnn_batch: int = 32
-    cnn_lr: float = 1e-3
     naming: float = 0.0
-    epochs: int = 10
-    batch: int = 128
     lr: float = 2e-3
     smoothing: float = 0.0
-    weight_decay: float = 0.05
     image_decay: float | None = None
     reward_epochs: int = 0
     reward_lr: float = 3e-4
     beams: int = 5
-    seed: int = 0
-    half: bool = False
-    precision: str = "float32"
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
-        least = {"size": 1, "views": 1, "threshold": 1, "cnn_batch": 1, "batch": 1, "beams": 1}
-        least |= {"cnn_epochs": 0, "epochs": 0, "reward_epochs": 0}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} {getattr(self, name)}: must be at least {value}")
+        super().__post_init__()
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"--smoothing {self.smoothing}: must be at least 0 and less than 1")
-        for name in ("weight_decay", "image_decay"):
-            if (getattr(self, name) or 0) < 0:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} {getattr(self, name)}: must be at least 0")
-        if self.precision not in PRECISIONS:
-            known = " or ".join(PRECISIONS)
-            raise ValueError(f"--precision {self.precision}: must be {known}")
         if self.reward_epochs and self.beams < 2:
             raise ValueError("--reward-epochs improve beam search: with --beams of at least 2")
-        if not self.cnn_epochs + self.epochs + self.reward_epochs:
-            raise ValueError("--epochs 0: nothing to train")
-        if not self.cnn_epochs and self.cnn_weights is None:
-            raise ValueError("give --cnn-weights FILE, or train the CNN with --cnn-epochs N")
-        if not self.cnn_epochs and (self.naming or self.first_size):
-            raise ValueError(
-                "--naming and --first-size are about training the CNN: with --cnn-epochs"
-            )
-        if self.first_size is not None and not 1 <= self.first_size <= self.size:
-            raise ValueError(f"--first-size {self.first_size}: must be 1 to --size, {self.size}")
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise ValueError(f"--device {self.device}: torch sees no GPU here")
+        if not self.cnn_epochs and self.naming:
+            raise ValueError("--naming is about training the CNN: with --cnn-epochs")
+
+    def phases(self) -> tuple[int, ...]:
+        return self.cnn_epochs, self.epochs, self.reward_epochs
 
 
 def train(how: Training) -> dict[str, Any]:
@@ -116,58 +81,38 @@ def train(how: Training) -> dict[str, Any]:
     return trainer.finish()
 
 
-class _Trainer(Trainer):
+class _Trainer(PhotoTrainer):
     """The captioner and the data it meets."""
 
+    how: Training
     model: NeuralTalk
     average: NeuralTalk
 
     def __init__(self, how: Training) -> None:
-        self.how = how
-        self.device = torch.device(how.device)
         splits = read_data(Path(how.data), how.seed)
-        self.examples = {n: getattr(splits, n) for n in ("train", "val", "test")}
+        every: dict[str, tuple[Example, ...]] = vars(splits)
+        self.examples = {n: every[n] for n in ("train", "val", "test") if every[n]}
         captions = [words for example in splits.train for words in example.captions]
         vocabulary = Vocabulary.count(captions, how.threshold)
-        preprocess = Preprocess(size=(how.size, how.size))
-
         torch.manual_seed(how.seed)
         config = Config(
             how.cnn,
             vocabulary,
-            preprocess,
+            how.preprocess,
             how.embedding,
             how.hidden,
             how.dropout_input,
             how.dropout_output,
         )
         model = NeuralTalk(config)
-        if how.cnn_weights:
-            model.encoder.load_weights(Path(how.cnn_weights))
-        model = model.to(self.device).to(memory_format=torch.channels_last)
-        self.cache = Path(how.out) / "cache"
-        self.photos = {
-            name: Photos([example.photo for example in examples], preprocess, self.cache)
-            for name, examples in self.examples.items()
-            if examples
-        }
         self.tokens = [
             [vocabulary.tokens(words[:MAX_WORDS]) for words in example.captions]
             for example in splits.train
         ]
         self.naming = WordDetector(model.encoder.layer().shape[0], self.tokens, vocabulary)
-        self.naming.to(self.device)
-        self.features: dict[tuple[str, int], Tensor] = {}  # of a fixed CNN: by split and view
-        super().__init__(
-            model,
-            Path(how.out),
-            asdict(how),
-            (how.cnn_epochs, how.epochs, how.reward_epochs),
-            how.seed,
-            how.weight_decay,
-            {"naming": self.naming},
-        )
-        self.begin()
+        self.naming.to(how.device)
+        paths = {n: [example.photo for example in some] for n, some in self.examples.items()}
+        super().__init__(how, model, paths, {"naming": self.naming})
 
     # -- phases -----------------------------------------------------------------------------
 
@@ -180,17 +125,11 @@ class _Trainer(Trainer):
                 how.cnn_epochs,
                 how.cnn_batch,
                 how.cnn_lr,
-                photos=self.photos["train"],
-                views=how.views,
-                first_size=how.first_size,
+                views=Views(self.photos["train"], how),
                 pretrained=how.cnn_weights is not None,
                 naming=self.naming,
                 naming_weight=how.naming,
-                precision=PRECISIONS[how.precision],
             )
-        self._fix_cnn()
-        views = [self.features["train", view] for view in range(how.views)]
-        see = features_of(views, self.device)
         if index == 1:
             return FixedCnn(
                 self.model,
@@ -198,7 +137,7 @@ class _Trainer(Trainer):
                 how.epochs,
                 how.batch,
                 how.lr,
-                see=see,
+                see=self.see(),
                 smoothing=how.smoothing,
                 image_decay=how.image_decay,
             )
@@ -209,7 +148,7 @@ class _Trainer(Trainer):
             how.batch,
             how.reward_lr,
             beams=how.beams,
-            see=see,
+            see=self.see(),
             image_decay=how.image_decay,
         )
 
@@ -228,25 +167,7 @@ class _Trainer(Trainer):
         for model in (self.model, self.average):
             model.load_state_dict(state | seen)
 
-    def _fix_cnn(self) -> None:
-        """Fix the CNN, look at every photo once, and standardise what the CNN sees."""
-        if self.features:
-            return
-        self.model.encoder.requires_grad_(False).eval()
-        for name, photos in self.photos.items():
-            # What is reported is of the captioner as it is used, so in float32.
-            precision = PRECISIONS[self.how.precision if name == "train" else "float32"]
-            for view in range(self.how.views if name == "train" else 1):
-                self.features[name, view] = cached_features(
-                    self.model.encoder,
-                    photos,
-                    view,
-                    self.how.seed,
-                    self.device,
-                    precision,
-                    self.cache,
-                )
-        plain = self.features["train", 0]
+    def measure(self, plain: Tensor) -> None:
         # Half the usual scale for a CNN that learned something else, and no unit that hardly ever
         # answers is blown up.
         unit = 1 if self.how.cnn_epochs else 2
@@ -264,21 +185,14 @@ class _Trainer(Trainer):
 
     def _write(self, split: str, beams: int) -> tuple[list[list[str]], list[Any]]:
         """Captions of a split by the average model, and the references."""
-        feature = self._seen(split)
+        feature = self.seen(split)
         vocabulary = self.model.config.vocabulary
         captions = [
             vocabulary.text(caption.tokens)
             for part in feature.split(256)
             for caption in self.average.write(part.to(self.device), beams)
         ]
-        examples: tuple[Example, ...] = self.examples[split]
-        return captions, [example.captions for example in examples]
-
-    def _seen(self, split: str) -> Tensor:
-        """Features (N, F) of a split's photos as they are."""
-        if (split, 0) in self.features:
-            return self.features[split, 0]
-        return features(self.average.encoder, self.photos[split], 0, 0, self.device)
+        return captions, [example.captions for example in self.examples[split]]
 
     def _choose_length_power(self) -> None:
         """That of :data:`LENGTH_POWERS` whose beam search writes best of validation photos."""
@@ -292,17 +206,15 @@ class _Trainer(Trainer):
         self.average.config = replace(self.average.config, length_power=best)
 
     def finish(self) -> dict[str, Any]:
-        for split in ("val", "test"):
-            if self.examples[split]:
-                self.features[split, 0] = self._seen(split)  # the CNN learns no more
+        self.stop_training()
         self._choose_length_power()
         scores = {
             split: {
                 name: bleu(*self._write(split, beams))
                 for name, beams in (("greedy", 1), (f"beam {self.how.beams}", self.how.beams))
             }
-            for split in ("val", "test")
-            if self.examples[split]
+            for split in self.examples
+            if split != "train"
         }
         save(self.average, self.out, self.how.half)
         report = {"training": asdict(self.how), "epochs": self.history, "bleu": scores}

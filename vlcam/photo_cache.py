@@ -19,9 +19,6 @@ from vlcam.photo import load
 from vlcam.preprocess import Preprocess
 from vlcam.writing import written
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""What a CNN may be trained in, by the name of the option."""
-
 _BATCH = 32
 
 

@@ -14,11 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vlcam.photo_cache import Photos, autocast
+from vlcam.photo_training import Views
 from vlcam.training import Phase
 from vqa.lstm_cnn import LstmCnn
-
-FIRST_SHARE = 0.75  # of the epochs with the CNN, on photos of the first size
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,8 @@ class WithCnn(AnswerPhase):
     """With the CNN: each photo once an epoch, all its questions at a time.
 
     Args:
-        photos: to train on.
-        views: how many views of them (see :meth:`vlcam.photo_cache.Photos.pixels`).
-        first_size: of the input in the first three quarters of the epochs.
+        views: of the photos to train on.
         pretrained: whether the CNN's own batch normalisation stays as it is.
-        precision: of the CNN.
     """
 
     def __init__(
@@ -76,16 +71,11 @@ class WithCnn(AnswerPhase):
         batch: int,
         lr: float,
         *,
-        photos: Photos,
-        views: int,
-        first_size: int | None,
+        views: Views,
         pretrained: bool,
-        precision: torch.dtype,
     ) -> None:
         super().__init__(model, lessons, epochs, batch, lr)
-        self.photos, self.views, self.first_size = photos, views, first_size
-        self.pretrained, self.precision = pretrained, precision
-        self._small = False
+        self.views, self.pretrained = views, pretrained
         self._of_photo: dict[int, list[Lesson]] = {}
         for lesson in lessons:
             self._of_photo.setdefault(lesson.photo, []).append(lesson)
@@ -96,23 +86,16 @@ class WithCnn(AnswerPhase):
             self.model.encoder.eval()
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Any]:
-        self._small = epoch < FIRST_SHARE * self.epochs
-        order = rng.permutation(list(self._of_photo)).tolist()
-        parts = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
-        # A photo left over alone has no batch statistics.
-        return parts[:-1] if len(parts[-1]) == 1 < len(parts) else parts
+        parts = self.views.begin_epoch(epoch, rng)
+        # Some photos may have no question that can be answered.
+        return [part for part in parts if any(photo in self._of_photo for photo in part)]
 
     def loss(self, batch: list[int], rng: np.random.Generator) -> tuple[Tensor, float]:
-        pixels = self.photos.pixels(batch, int(rng.integers(self.views)), rng)
-        if self.first_size and self._small:
-            size = (self.first_size, self.first_size)
-            pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
-        device = next(self.model.parameters()).device
-        with autocast(device, self.precision):
-            feature = self.model.encoder(pixels.to(device)).float()
-        lessons = [lesson for photo in batch for lesson in self._of_photo[photo]]
-        rows = [row for row, photo in enumerate(batch) for _ in self._of_photo[photo]]
-        return self.answer_loss(feature[rows], lessons)
+        with self.views.autocast():
+            feature = self.model.encoder(self.views(batch, rng)).float()
+        asked = [self._of_photo.get(photo, []) for photo in batch]
+        rows = [row for row, lessons in enumerate(asked) for _ in lessons]
+        return self.answer_loss(feature[rows], [lesson for some in asked for lesson in some])
 
 
 class FixedCnn(AnswerPhase):

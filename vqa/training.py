@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlcam.photo_cache import PRECISIONS, Photos, cached_features, features, features_of
-from vlcam.preprocess import Preprocess
-from vlcam.training import Phase, Trainer
+from vlcam.photo_training import REPORT, PhotoTrainer, PhotoTraining, Views
+from vlcam.training import Phase
 from vlcam.vocabulary import Vocabulary, words_of
 from vlcam.writing import written
 from vqa.accuracy import accuracy, normalised
@@ -27,56 +26,19 @@ from vqa.data import Asked, read_data
 from vqa.lstm_cnn import Config, LstmCnn, save
 from vqa.phases import FixedCnn, Lesson, WithCnn
 
-REPORT = "report.json"
-
 
 @dataclass(frozen=True)
-class Training:
+class Training(PhotoTraining):
     """What to train, on what, and how; see ``vqa/train_command.py`` for each."""
 
-    data: str
-    out: str
-    cnn: str = "small"
-    cnn_weights: str | None = None
-    cnn_epochs: int = 0
-    size: int = 224
-    first_size: int | None = None
-    views: int = 1
-    threshold: int = 1
+    least = PhotoTraining.least | {"answers": 1}
+
     answers: int = 1000
     embedding: int = 200
     hidden: int = 512
     common: int = 1024
     dropout: float = 0.5
-    cnn_batch: int = 32
-    cnn_lr: float = 1e-3
-    epochs: int = 10
     batch: int = 256
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    seed: int = 0
-    half: bool = False
-    precision: str = "float32"
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        least = {"size": 1, "views": 1, "threshold": 1, "answers": 1, "cnn_batch": 1, "batch": 1}
-        least |= {"cnn_epochs": 0, "epochs": 0}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} {getattr(self, name)}: must be at least {value}")
-        if self.precision not in PRECISIONS:
-            known = " or ".join(PRECISIONS)
-            raise ValueError(f"--precision {self.precision}: must be {known}")
-        if not self.cnn_epochs + self.epochs:
-            raise ValueError("--epochs 0: nothing to train")
-        if not self.cnn_epochs and self.cnn_weights is None:
-            raise ValueError("give --cnn-weights FILE, or train the CNN with --cnn-epochs N")
-        if self.first_size is not None and not 1 <= self.first_size <= self.size:
-            raise ValueError(f"--first-size {self.first_size}: must be 1 to --size, {self.size}")
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise ValueError(f"--device {self.device}: torch sees no GPU here")
 
 
 def train(how: Training) -> dict[str, Any]:
@@ -92,53 +54,35 @@ def train(how: Training) -> dict[str, Any]:
     return trainer.finish()
 
 
-class _Trainer(Trainer):
+class _Trainer(PhotoTrainer):
     """The VQA model and the data it meets."""
 
+    how: Training
     model: LstmCnn
     average: LstmCnn
 
     def __init__(self, how: Training) -> None:
-        self.how = how
-        self.device = torch.device(how.device)
         splits = read_data(Path(how.data), how.seed)
         for line in splits.skipped:
             print(f"skipped: {line}", file=sys.stderr)
-        self.asked = {n: getattr(splits, n) for n in ("train", "val", "test")}
-        preprocess = Preprocess(size=(how.size, how.size))
+        every: dict[str, tuple[Asked, ...]] = vars(splits)
+        self.asked = {n: every[n] for n in ("train", "val", "test") if every[n]}
+        torch.manual_seed(how.seed)
         config = Config(
             how.cnn,
             Vocabulary.count((words_of(a.text) for a in splits.train), how.threshold),
             likeliest(splits.train, how.answers),
-            preprocess,
+            how.preprocess,
             how.embedding,
             how.hidden,
             common=how.common,
             dropout=how.dropout,
         )
-        torch.manual_seed(how.seed)
-        model = LstmCnn(config)
-        if how.cnn_weights:
-            model.encoder.load_weights(Path(how.cnn_weights))
-        model = model.to(self.device).to(memory_format=torch.channels_last)
-        self.cache = Path(how.out) / "cache"
         self.paths = {
-            name: list(dict.fromkeys(one.photo for one in asked))
-            for name, asked in self.asked.items()
-            if asked
+            n: list(dict.fromkeys(one.photo for one in some)) for n, some in self.asked.items()
         }
-        self.photos = {n: Photos(paths, preprocess, self.cache) for n, paths in self.paths.items()}
         self.lessons = self._lessons(config)
-        self.features: dict[tuple[str, int], Tensor] = {}  # of a fixed CNN: by split and view
-        super().__init__(
-            model,
-            Path(how.out),
-            asdict(how),
-            (how.cnn_epochs, how.epochs),
-            how.seed,
-            how.weight_decay,
-        )
-        self.begin()
+        super().__init__(how, LstmCnn(config), self.paths)
 
     def _lessons(self, config: Config) -> list[Lesson]:
         """The training questions of which at least one person's answer can be given."""
@@ -164,35 +108,14 @@ class _Trainer(Trainer):
                 how.cnn_epochs,
                 how.cnn_batch,
                 how.cnn_lr,
-                photos=self.photos["train"],
-                views=how.views,
-                first_size=how.first_size,
+                views=Views(self.photos["train"], how),
                 pretrained=how.cnn_weights is not None,
-                precision=PRECISIONS[how.precision],
             )
-        self._fix_cnn()
-        views = [self.features["train", view] for view in range(how.views)]
-        see = features_of(views, self.device)
-        return FixedCnn(self.model, self.lessons, how.epochs, how.batch, how.lr, see=see)
+        return FixedCnn(self.model, self.lessons, how.epochs, how.batch, how.lr, see=self.see())
 
-    def _fix_cnn(self) -> None:
-        """Fix the CNN, look at every photo once, and standardise what a given CNN sees."""
-        self.model.encoder.requires_grad_(False).eval()
-        for name, photos in self.photos.items():
-            precision = PRECISIONS[self.how.precision if name == "train" else "float32"]
-            for view in range(self.how.views if name == "train" else 1):
-                self.features[name, view] = cached_features(
-                    self.model.encoder,
-                    photos,
-                    view,
-                    self.how.seed,
-                    self.device,
-                    precision,
-                    self.cache,
-                )
-        if not self.how.cnn_epochs:
-            for model in (self.model, self.average):
-                model.measure_features(self.features["train", 0])
+    def measure(self, plain: Tensor) -> None:
+        for model in (self.model, self.average):
+            model.measure_features(plain)
 
     # -- answers and scores -----------------------------------------------------------------
 
@@ -203,10 +126,10 @@ class _Trainer(Trainer):
     @torch.no_grad()
     def _score(self, split: str) -> dict[str, float]:
         """The average model's accuracy, overall and by answer type."""
-        seen = self._seen(split)
+        seen = self.seen(split)
         rows = {path: i for i, path in enumerate(self.paths[split])}
         found: dict[str, list[float]] = {"all": []}
-        asked: Sequence[Asked] = self.asked[split]
+        asked = self.asked[split]
         config = self.average.config
         for start in range(0, len(asked), 256):
             some = asked[start : start + 256]
@@ -220,14 +143,8 @@ class _Trainer(Trainer):
                 found.setdefault(one.kind or "other", []).append(value)
         return {kind: sum(values) / len(values) for kind, values in found.items()}
 
-    def _seen(self, split: str) -> Tensor:
-        """Features (N, F) of a split's photos as they are."""
-        if (split, 0) in self.features:
-            return self.features[split, 0]
-        return features(self.average.encoder, self.photos[split], 0, 0, self.device)
-
     def finish(self) -> dict[str, Any]:
-        scores = {split: self._score(split) for split in ("val", "test") if self.asked[split]}
+        scores = {split: self._score(split) for split in self.asked if split != "train"}
         save(self.average, self.out, self.how.half)
         report = {"training": asdict(self.how), "epochs": self.history, "accuracy": scores}
         with written(self.out / REPORT) as path:

@@ -1,0 +1,64 @@
+"""Options that all of ``vlcam train`` share. Light to import: ``vlcam --help`` meets it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+
+Options = Mapping[str, tuple[type, str]]
+"""What follows the dashes, its type, and what it is."""
+
+CNN: Options = {
+    "cnn": (str, "encoder: small, or a torchvision network such as mobilenet_v2 (default small)"),
+    "cnn-weights": (str, "its weights: safetensors or torch state dict in torchvision's layout"),
+    "size": (int, "height and width photos are stretched to (default 224)"),
+    "cnn-epochs": (int, "first, passes over the photos that train the CNN too (default 0)"),
+    "cnn-batch": (int, "photos a step in them (default 32)"),
+    "cnn-lr": (float, "their highest learning rate (default 1e-3)"),
+    "first-size": (int, "--size in the first three quarters of them, to save time"),
+}
+
+GENERAL: Options = {
+    "weight-decay": (float, "of AdamW (default 0.05)"),
+    "seed": (int, "same seed, same machine: same weights (default 0)"),
+    "precision": (
+        str,
+        "of the CNN: float32 (default), or bfloat16, which is about twice as fast "
+        "on processors that have it (AVX512-BF16, AMX, GPUs)",
+    ),
+    "device": (str, "cpu (default) or cuda"),
+}
+
+
+def add(parser: argparse.ArgumentParser, options: Options) -> None:
+    """Options named like the fields of a ``Training``, which has their defaults."""
+    for name, (kind, text) in options.items():
+        parser.add_argument(
+            f"--{name}",
+            type=kind,
+            help=text,
+            metavar=name.split("-")[-1].upper(),
+            required=name in ("data", "out"),
+            default=argparse.SUPPRESS,
+        )
+    parser.add_argument(
+        "--half",
+        action="store_true",
+        help="save the model in float16",
+        default=argparse.SUPPRESS,
+    )
+
+
+def run(args: argparse.Namespace, kind: str, module: str) -> int:
+    """Train what that module's ``Training`` and ``train`` do; 0 if all went well, else 2 and one
+    line on standard error."""
+    training = import_module(module)
+    fields = training.Training.__dataclass_fields__
+    try:
+        training.train(training.Training(**{k: v for k, v in vars(args).items() if k in fields}))
+    except ValueError as error:
+        print(f"vlcam train {kind}: {error}", file=sys.stderr)
+        return 2
+    return 0
