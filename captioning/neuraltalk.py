@@ -63,26 +63,12 @@ class Config:
             raise ValueError(f"length_power is {power!r}, expected a number of at least 0")
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "architecture": ARCHITECTURE,
-            **{name: getattr(self, name) for name in self.__dataclass_fields__},
-            "preprocess": self.preprocess.to_json(),
-            "vocabulary": self.vocabulary.to_json(),
-        }
+        return checkpoint.to_json(self, ARCHITECTURE)
 
     @classmethod
     def from_json(cls, data: Any) -> Config:
         """Inverse of :meth:`to_json`; ValueError for anything else."""
-        if not isinstance(data, dict) or data.get("architecture") != ARCHITECTURE:
-            found = data.get("architecture") if isinstance(data, dict) else None
-            raise ValueError(f"architecture is {found!r}, expected {ARCHITECTURE!r}")
-        values = {name: value for name, value in data.items() if name != "architecture"}
-        try:
-            values["vocabulary"] = Vocabulary.from_json(values["vocabulary"])
-            values["preprocess"] = Preprocess.from_json(values["preprocess"])
-            return cls(**values)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a captioner's configuration ({error})") from error
+        return checkpoint.from_json(cls, data, ARCHITECTURE, "captioner")
 
 
 class NeuralTalk(nn.Module):

@@ -11,12 +11,44 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vlcam.cnn import load_exactly, read_state_dict
+from vlcam.preprocess import Preprocess
+from vlcam.vocabulary import Vocabulary
 from vlcam.writing import written
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
 Model = TypeVar("Model", bound=nn.Module)
+Config = TypeVar("Config")
+
+
+def to_json(config: Any, architecture: str) -> dict[str, Any]:
+    """A configuration (a data class) as ``config.json`` has it, with the architecture's name."""
+    values = {name: getattr(config, name) for name in config.__dataclass_fields__}
+    plain = {n: v.to_json() if hasattr(v, "to_json") else v for n, v in values.items()}
+    return {"architecture": architecture, **plain}
+
+
+def from_json(kind: type[Config], data: Any, architecture: str, what: str) -> Config:
+    """Inverse of :func:`to_json`, of a data class with a ``vocabulary`` and a ``preprocess``.
+
+    Args:
+        what: has such a configuration, for errors: "captioner".
+
+    Raises:
+        ValueError: it is of another architecture, or no configuration of that kind.
+    """
+    found = data.get("architecture") if isinstance(data, dict) else None
+    if found != architecture:
+        raise ValueError(f"architecture is {found!r}, expected {architecture!r}")
+    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in data.items()}
+    del values["architecture"]
+    try:
+        values["vocabulary"] = Vocabulary.from_json(values["vocabulary"])
+        values["preprocess"] = Preprocess.from_json(values["preprocess"])
+        return kind(**values)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a {what}'s configuration ({error})") from error
 
 
 def save(model: nn.Module, config: dict[str, Any], folder: Path, half: bool = False) -> None:

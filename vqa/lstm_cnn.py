@@ -68,8 +68,9 @@ class Config:
                 raise ValueError(f"{name} is {size!r}, expected a whole number of at least 1")
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout <= 1:
             raise ValueError(f"dropout is {self.dropout!r}, expected a number in 0..1")
-        if not self.answers or not all(isinstance(a, str) and a for a in self.answers):
-            raise ValueError("answers: expected at least one text, and no empty one")
+        texts = isinstance(self.answers, tuple) and all(isinstance(a, str) for a in self.answers)
+        if not texts or not all(self.answers) or not self.answers:
+            raise ValueError("answers: expected a list of texts, at least one, and no empty one")
         if not isinstance(self.standardise, bool):
             raise ValueError(f"standardise is {self.standardise!r}, expected true or false")
         if self.tokenizer not in get_args(Tokenizer):
@@ -93,30 +94,12 @@ class Config:
         return self.vocabulary.tokens(self.words(question)[: self.max_words])
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "architecture": ARCHITECTURE,
-            **{name: getattr(self, name) for name in self.__dataclass_fields__},
-            "answers": list(self.answers),
-            "preprocess": self.preprocess.to_json(),
-            "vocabulary": self.vocabulary.to_json(),
-        }
+        return checkpoint.to_json(self, ARCHITECTURE)
 
     @classmethod
     def from_json(cls, data: Any) -> Config:
         """Inverse of :meth:`to_json`; ValueError for anything else."""
-        if not isinstance(data, dict) or data.get("architecture") != ARCHITECTURE:
-            found = data.get("architecture") if isinstance(data, dict) else None
-            raise ValueError(f"architecture is {found!r}, expected {ARCHITECTURE!r}")
-        values = {name: value for name, value in data.items() if name != "architecture"}
-        try:
-            values["vocabulary"] = Vocabulary.from_json(values["vocabulary"])
-            values["preprocess"] = Preprocess.from_json(values["preprocess"])
-            if not isinstance(values["answers"], list):
-                raise ValueError("answers: expected a list of texts")
-            values["answers"] = tuple(values["answers"])
-            return cls(**values)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a VQA model's configuration ({error})") from error
+        return checkpoint.from_json(cls, data, ARCHITECTURE, "VQA model")
 
 
 class LstmCnn(nn.Module):
