@@ -21,7 +21,7 @@ from captioning.captioner import Captioner, CaptionWord
 from vlcam.adapter import FeatureMaps, Prompt
 from vlcam.geometry import Grid, Placement
 from vlcam.preprocess import Preprocess
-from vlcam.pretrained import image_settings, load_pretrained
+from vlcam.pretrained import image_settings, load_pretrained, preprocess
 from vlcam.rules import outside_cnn
 
 _CONTINUES = "##"  # begins a WordPiece token that continues a word
@@ -84,9 +84,7 @@ class BlipCaptioner(Captioner):
         return FeatureMaps(maps, {"class token": tokens[:, 0]})
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
-        size = (input_size[0] // self._patch, input_size[1] // self._patch)
-        middle, stride = (self._patch - 1) / 2, float(self._patch)
-        return Grid(size, (middle, middle), (stride, stride))
+        return Grid.patches(input_size, self._patch)
 
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
         start = torch.full_like(tokens[:, :1], self._text.bos_token_id)
@@ -196,28 +194,9 @@ def load(path: Path, layer: str | None = None, prompt: str = "") -> BlipCaptione
     folder = path if path.is_dir() else path.parent
     kind: Any = BlipForConditionalGeneration
     module, tokenizer = load_pretrained(kind, folder)
-    rows = module.config.text_config.vocab_size
-    highest = max(tokenizer.get_vocab().values())
-    if highest >= rows:
-        raise ValueError(
-            f"{folder}: the tokenizer has token {highest}, the model only {rows} tokens"
-        )
     if type(tokenizer.backend_tokenizer.model).__name__ != "WordPiece":
         raise ValueError(f"{folder}: the tokenizer is not WordPiece, as BLIP's are")
     side = module.config.vision_config.image_size
     name = folder.resolve().name
-    return BlipCaptioner(module, tokenizer, _preprocess(folder, side), name, layer, prompt)
-
-
-def _preprocess(folder: Path, side: int) -> Preprocess:
-    """The folder's image processor (BLIP's own where it has none), at the model's input size."""
-    settings = image_settings(folder)
-    resample = Image.Resampling(settings.get("resample", Image.Resampling.BICUBIC))
-    return Preprocess.from_json(
-        {
-            "size": [side, side],
-            "mean": settings.get("image_mean", list(_MEAN)),
-            "std": settings.get("image_std", list(_STD)),
-            "interpolation": resample.name.lower(),
-        }
-    )
+    how = preprocess(image_settings(folder), (side, side), _MEAN, _STD)
+    return BlipCaptioner(module, tokenizer, how, name, layer, prompt)

@@ -37,6 +37,13 @@ class Grid:
         return cls(size, (0.0, 0.0), (1.0, 1.0))
 
     @classmethod
+    def patches(cls, input_size: tuple[int, int], patch: int) -> Grid:
+        """The grid of a vision transformer's square patches."""
+        middle, stride = (patch - 1) / 2, float(patch)
+        size = (input_size[0] // patch, input_size[1] // patch)
+        return cls(size, (middle, middle), (stride, stride))
+
+    @classmethod
     def stretched(cls, size: tuple[int, int], input_size: tuple[int, int]) -> Grid:
         """The grid that is assumed where a map is simply stretched over the input.
 

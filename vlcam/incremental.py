@@ -101,7 +101,7 @@ class _Sliding:
             counts.append(count)
             lengths.append((count - 1) * stride + reach + 1)
         first = torch.stack(starts, 1)
-        corners = first * torch.tensor(self.stride) - torch.tensor(self.padding)
+        corners = first * first.new_tensor(self.stride) - first.new_tensor(self.padding)
         windows = x.windows(corners, (lengths[0], lengths[1]), self.outside)
         return _Changed(plain, self.run(windows), first)
 
@@ -133,10 +133,11 @@ class Incremental:
         """Feature maps with the patch's first pixel at each of those corners."""
         side = self._patch.size
         tiles = self._pixels.new_full((len(corners), 3, side, side), self._patch.fill)
+        where = torch.tensor(corners, device=self._pixels.device)
         values: dict[fx.Node, Any] = {}
         for node in self._graph.graph.nodes:
             if node.op == "placeholder":
-                values[node] = _Changed(self._pixels, tiles, torch.tensor(corners))
+                values[node] = _Changed(self._pixels, tiles, where)
             elif node.op == "output":
                 return FeatureMaps(values[node.args[0]].whole())
             else:
@@ -185,7 +186,7 @@ def _each(function: Any, x: _Changed, plain: Tensor) -> _Changed:
 def _added(a: _Changed, b: _Changed, plain: Tensor) -> _Changed:
     """A sum of two, where either is changed."""
     corners = torch.minimum(a.corners, b.corners)
-    ends = [x.corners + torch.tensor(x.tiles.shape[2:]) for x in (a, b)]
+    ends = [x.corners + x.corners.new_tensor(x.tiles.shape[2:]) for x in (a, b)]
     rows, columns = (torch.maximum(*ends) - corners).amax(0).tolist()
     tiles = a.windows(corners, (rows, columns), 0.0) + b.windows(corners, (rows, columns), 0.0)
     return _Changed(plain, tiles, corners)

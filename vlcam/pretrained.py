@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from vlcam.cnn import unreadable
+from vlcam.preprocess import Preprocess
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 
@@ -23,8 +25,8 @@ def load_pretrained(kind: Any, folder: Path) -> tuple[Any, Any]:
     Never looks beyond the folder, never runs code of it.
 
     Raises:
-        ValueError: a file is missing or damaged, or weights are missing or left over; one line
-            says which.
+        ValueError: a file is missing or damaged, weights are missing or left over, or the
+            tokenizer has more tokens than the model; one line says which.
     """
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise ValueError(f"{folder}: no tokenizer; expected {' or '.join(_TOKENIZER_FILES)}")
@@ -50,6 +52,12 @@ def load_pretrained(kind: Any, folder: Path) -> tuple[Any, Any]:
             f"{folder}: not the weights of this model: {key} has shape {tuple(found)},"
             f" expected {tuple(expected)}"
         )
+    rows = module.config.get_text_config().vocab_size
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= rows:
+        raise ValueError(
+            f"{folder}: the tokenizer has token {highest}, the model only {rows} tokens"
+        )
     return module.eval().requires_grad_(False), tokenizer
 
 
@@ -67,6 +75,28 @@ def image_settings(folder: Path) -> dict[str, Any]:
                     f"{folder / name}: not a processor's settings ({error})"
                 ) from error
     return settings
+
+
+def preprocess(
+    settings: dict[str, Any],
+    size: tuple[int, int],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Preprocess:
+    """As those settings say, to an input of (height, width).
+
+    Args:
+        mean, std: where the settings have none; bicubic is the interpolation then.
+    """
+    resample = Image.Resampling(settings.get("resample", Image.Resampling.BICUBIC))
+    return Preprocess.from_json(
+        {
+            "size": size,
+            "mean": settings.get("image_mean", mean),
+            "std": settings.get("image_std", std),
+            "interpolation": resample.name.lower(),
+        }
+    )
 
 
 @contextmanager

@@ -20,8 +20,7 @@ from transformers import ViltForQuestionAnswering
 
 from vlcam.adapter import FeatureMaps, Prompt, Question
 from vlcam.geometry import Grid, Placement
-from vlcam.preprocess import Preprocess
-from vlcam.pretrained import image_settings, load_pretrained
+from vlcam.pretrained import image_settings, load_pretrained, preprocess
 from vqa.answerer import Answerer
 
 _MEAN = _STD = (0.5, 0.5, 0.5)  # of ViLT's own preprocessing
@@ -79,15 +78,7 @@ class ViltAnswerer(Answerer):
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         """The photo's shorter side becomes 384 pixels, both sides multiples of 32."""
-        settings = self._settings
-        resample = Image.Resampling(settings.get("resample", Image.Resampling.BICUBIC))
-        preprocess = Preprocess(
-            size=self._input_size(photo),
-            mean=tuple(settings.get("image_mean", _MEAN)),
-            std=tuple(settings.get("image_std", _STD)),
-            interpolation=resample.name.lower(),  # type: ignore[arg-type]
-        )
-        return preprocess(photo)
+        return preprocess(self._settings, self._input_size(photo), _MEAN, _STD)(photo)
 
     def _input_size(self, photo: Image.Image) -> tuple[int, int]:
         size = self._settings.get("size", {})
@@ -174,9 +165,7 @@ class ViltAnswerer(Answerer):
         return logits
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
-        size = (input_size[0] // self._patch, input_size[1] // self._patch)
-        middle, stride = (self._patch - 1) / 2, float(self._patch)
-        return Grid(size, (middle, middle), (stride, stride))
+        return Grid.patches(input_size, self._patch)
 
     def describe(self) -> dict[str, Any]:
         return {"family": "vilt", "transformers": transformers.__version__}
@@ -203,10 +192,4 @@ def load(path: Path, layer: str | None = None) -> ViltAnswerer:
     folder = path if path.is_dir() else path.parent
     kind: Any = ViltForQuestionAnswering
     module, tokenizer = load_pretrained(kind, folder)
-    highest = max(tokenizer.get_vocab().values())
-    if highest >= module.config.vocab_size:
-        raise ValueError(
-            f"{folder}: the tokenizer has token {highest}, the model only"
-            f" {module.config.vocab_size} tokens"
-        )
     return ViltAnswerer(module, tokenizer, image_settings(folder), folder.resolve().name, layer)
