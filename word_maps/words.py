@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
+from word_maps.context import RULES
+
 NOTHING = "-"
 """Stands in the table for compounds that name no category, though a part of them does."""
 
@@ -24,7 +26,8 @@ def visual_words(tokens: Sequence[str]) -> list[tuple[int, int, str]]:
     """The visual words of a caption: (start, stop, category), each ``tokens[start:stop]``.
 
     The longest match wins, from left to right, so "fire hydrant" is one visual word, "hot dog" no
-    dog, and "bus stop" none. A hyphen counts as a space, a possessive as its owner.
+    dog, and "bus stop" none. A hyphen counts as a space, a possessive as its owner. What else a
+    word may mean is decided by the rules of ``context.py``: an "orange umbrella" is no fruit.
 
     Args:
         tokens: the caption's words in order, without spaces; case and punctuation at their ends do
@@ -32,12 +35,20 @@ def visual_words(tokens: Sequence[str]) -> list[tuple[int, int, str]]:
     """
     table, longest = _table(), _longest()
     plain = [_plain(token) for token in tokens]
+
+    def rest(stop: int) -> list[str]:
+        """What follows in the same part of the sentence."""
+        ends = re.search(r"[.,;:!?)]$", tokens[stop - 1].rstrip())
+        return [] if ends else plain[stop:]
+
     found, start = [], 0
     while start < len(plain):
         for stop in range(min(len(plain), start + longest), start, -1):
-            name = table.get(" ".join(plain[start:stop]))
+            text = " ".join(plain[start:stop])
+            name = table.get(text)
             if name is not None:
-                if name != NOTHING:
+                rule = RULES.get(text)
+                if name != NOTHING and (rule is None or rule(plain[:start], rest(stop))):
                     found.append((start, stop, name))
                 start = stop
                 break
