@@ -14,20 +14,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-COLOURS = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+COLOURS = _words(
     "red yellow green blue purple violet pink brown black white gray grey gold golden silver tan "
-    "beige cream teal turquoise maroon navy".split()
+    "beige cream teal turquoise maroon navy"
 )
-_SHADES = frozenset("bright dark light deep pale vivid neon burnt brilliant solid".split())
-_BEFORE_COLOURS = frozenset(
-    "in wearing wears painted is are was were be turned dressed colored coloured all".split()
+_SHADES = _words("bright dark light deep pale vivid neon burnt brilliant solid")
+_BEFORE_COLOURS = _words(
+    "in wearing wears painted is are was were be turned dressed colored coloured all"
 )
-_JOINS = frozenset(["and", "or", "&"])
-_ENDS_A_NOUN = frozenset(
+_JOINS = _words("and or &")
+_ENDS_A_NOUN = _words(
     "on in at with without of by near beside besides next under over above below behind beneath "
-    "between among inside into onto from to for against around across off atop along upon "
-    "and or but that which while as is are was were has have had sits sit sitting lies lying laying "
-    "lays rests resting stands standing hangs hanging placed cut sliced peeled".split()
+    "between among inside into onto from to for against around across off atop along upon and or "
+    "but that which while as is are was were has have had sits sit sitting lies lying laying lays "
+    "rests resting stands standing hangs hanging placed cut sliced peeled"
 )
 
 
