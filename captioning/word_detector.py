@@ -25,7 +25,8 @@ _SHARPNESS = 4.0  # 0: the mean over the cells; infinite: the greatest
 
 
 class WordDetector(nn.Module):
-    """A linear detector of each word in each cell.
+    """A linear detector of each word in each cell, of weights that are never negative: a channel
+    can only speak for words, so each learns to stay silent but on what some words name.
 
     Args:
         channels: K of the feature maps.
@@ -35,7 +36,7 @@ class WordDetector(nn.Module):
 
     def __init__(self, channels: int, tokens: Sequence[Captions], vocabulary: Vocabulary) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(len(vocabulary), channels))
+        self.weight = nn.Parameter(torch.rand(len(vocabulary), channels) / channels)
         counts = torch.zeros(len(vocabulary))
         for captions in tokens:
             counts[_used(captions)] += 1
@@ -43,6 +44,8 @@ class WordDetector(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Logits (N, V) that a word is in the photo's captions, from feature maps (N, K, u, v)."""
+        with torch.no_grad():
+            self.weight.clamp_(min=0)
         cells = functional.linear(maps.flatten(2).transpose(1, 2), self.weight)
         greatest = torch.logsumexp(_SHARPNESS * cells, 1) - math.log(cells.shape[1])
         return self.bias + greatest / _SHARPNESS

@@ -202,10 +202,14 @@ def test_options_that_do_not_fit_are_refused(
 def test_words_are_detected_by_their_strongest_cells() -> None:
     vocabulary = Vocabulary(("cat", "dog", "UNK"))
     detector = WordDetector(2, [[[1], [1, 2]], [[1]]], vocabulary)
+    with torch.no_grad():
+        detector.weight.copy_(torch.tensor([[0.0, 0.0], [0.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]))
     often = torch.tensor([1e-4, 1 - 1e-4, 0.5, 1e-4]).logit()
     maps = torch.zeros(1, 2, 3, 3)
     maps[0, 1, 2, 0] = 5.0
-    assert torch.allclose(detector(maps)[0], often)
+    maps[0, 0] = 1.0
+    assert torch.allclose(detector(maps)[0], often)  # no channel speaks against a word
+    maps[0, 0] = 0.0
     with torch.no_grad():
         detector.weight[2, 1] = 3.0  # dog: the second channel
     slow = np.log(np.mean([np.exp(4 * 15.0), *[1.0] * 8])) / 4

@@ -59,16 +59,27 @@ class Photos:
         levels = ((pixels * self._std + self._mean) * 255).round().clamp(0, 255)
         return levels.to(torch.uint8).permute(1, 2, 0).numpy()
 
-    def pixels(self, rows: Sequence[int], view: int, rng: np.random.Generator) -> Tensor:
+    def pixels(
+        self,
+        rows: Sequence[int],
+        view: int,
+        rng: np.random.Generator,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
         """Normalised pixels (B, 3, H, W) of those photos.
 
         View 0 is the photo, 1 its mirror image; any other crops three quarters of it or more,
         enlarges them to the input's size and mirrors half of the batches (``rng`` decides).
+
+        Args:
+            size: (H, W), where not the input's.
         """
         levels = torch.from_numpy(np.stack([self.bytes[i] for i in rows])).permute(0, 3, 1, 2)
-        pixels = (levels.float() / 255 - self._mean) / self._std
+        if size and size != self.preprocess.size:
+            levels = functional.interpolate(levels, size, mode="bilinear", antialias=True)
+        pixels = levels.float().div_(255).sub_(self._mean).div_(self._std)
         if view > 1:
-            height, width = self.preprocess.size
+            height, width = levels.shape[2:]
             h, w = (rng.uniform(0.75**0.5, 1, 2) * (height, width)).astype(int)
             y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
             crop = pixels[:, :, y : y + h, x : x + w]

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vlcam.photo_cache import Photos, autocast, cached_features, features, features_of
 from vlcam.preprocess import Preprocess
@@ -103,11 +102,10 @@ class Views:
 
     def __call__(self, rows: Sequence[int], rng: np.random.Generator) -> Tensor:
         """Normalised pixels (N, 3, H, W), all of one random view."""
-        pixels = self._photos.pixels(rows, int(rng.integers(self._how.views)), rng)
-        if self._how.first_size and self._small:
-            size = (self._how.first_size, self._how.first_size)
-            pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
-        return pixels.to(self._how.device)
+        first = self._how.first_size if self._small else None
+        size = (first, first) if first else None
+        view = int(rng.integers(self._how.views))
+        return self._photos.pixels(rows, view, rng, size).to(self._how.device)
 
     def autocast(self) -> torch.autocast:
         """The precision to train the CNN in."""
