@@ -10,32 +10,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from vlcam.metrics import Estimate
+from vlcam.tables import figure, share, table
 from vlcam.writing import written
 
-
-def share(estimate: Estimate) -> str:
-    """A share in percent with its standard error over images."""
-    return f"{100 * estimate.value:.1f} ± {100 * estimate.error:.1f}"
-
-
-def figure(estimate: Estimate) -> str:
-    """A figure with its standard error over images."""
-    return f"{estimate.value:.2f} ± {estimate.error:.2f}"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table, padded so that it reads as text too."""
-    cells = [list(header), *([str(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-
-    def line(row: Sequence[str]) -> str:
-        first, *rest = (cell.ljust(w) if not i else cell.rjust(w)
-                        for i, (cell, w) in enumerate(zip(row, widths, strict=True)))  # fmt: skip
-        return "| " + " | ".join([first, *rest]) + " |"
-
-    rule = "|".join(["", "-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:]), ""])
-    return "\n".join([line(cells[0]), rule, *(line(row) for row in cells[1:])])
+__all__ = ["figure", "share", "table", "write"]
 
 
 def write(path: Path, title: str, parts: Sequence[str], seconds: float) -> None:

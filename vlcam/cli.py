@@ -15,6 +15,9 @@ from vlcam.messages import flat, one_line
 _TRAINERS = {"captioner": "captioning.train_command", "vqa": "vqa.train_command"}
 """What ``vlcam train`` can train, and the module with its ``add_arguments`` and ``run``."""
 
+_EVALUATIONS = {"attention": "vqa.attention_command"}
+"""What ``vlcam evaluate`` can evaluate, and the module with its ``add_arguments`` and ``run``."""
+
 _WIDEST_BEAM = 100
 """Wider ones need much memory, and captions hardly change from 5 on."""
 
@@ -78,19 +81,23 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     scenes.add_argument("directory", metavar="DIR", type=Path, help="a new folder")
     scenes.add_argument("--images", metavar="N", type=int, required=True, help="how many")
     scenes.add_argument("--seed", metavar="S", type=int, default=0, help="default: 0")
-    train = commands.add_parser("train", help="Train a model.", description="Train a model.")
-    kinds = train.add_subparsers(metavar="|".join(_TRAINERS), required=True)
-    for kind, module in _TRAINERS.items():
-        trainer = kinds.add_parser(kind, parents=[debug], description=f"Train a {kind}.")
-        if "train" in argv[:1] and kind in argv:  # no other command imports the trainer's package
-            _mount(trainer, module)
+    for name, text, kinds in (
+        ("train", "Train a model.", _TRAINERS),
+        ("evaluate", "Measure how far maps can be trusted.", _EVALUATIONS),
+    ):
+        group = commands.add_parser(name, help=text, description=text)
+        members = group.add_subparsers(metavar="|".join(kinds), required=True)
+        for kind, module in kinds.items():
+            member = members.add_parser(kind, parents=[debug], description=f"{name} {kind}")
+            if name in argv[:1] and kind in argv:  # no other command imports its package
+                _mount(member, module)
     return parser
 
 
 def _mount(parser: argparse.ArgumentParser, module: str) -> None:
-    trainer = import_module(module)
-    trainer.add_arguments(parser)
-    parser.set_defaults(run=trainer.run)
+    command = import_module(module)
+    command.add_arguments(parser)
+    parser.set_defaults(run=command.run)
 
 
 def _explain_arguments(parser: argparse.ArgumentParser) -> None:
