@@ -110,9 +110,9 @@ def evaluate(how: Settings) -> dict[str, Any]:
 
 def _chosen(asked: Sequence[Asked], how: Settings) -> list[Asked]:
     """Questions of one photo stand together, so that it is looked at once."""
-    rows = np.arange(len(asked))
+    rows = list(range(len(asked)))
     if how.limit is not None and how.limit < len(asked):
-        rows = np.random.default_rng(how.seed).permutation(len(asked))[: how.limit]
+        rows = np.random.default_rng(how.seed).permutation(len(asked)).tolist()[: how.limit]
     return sorted((asked[i] for i in rows), key=lambda one: (str(one.photo), one.number))
 
 
