@@ -32,7 +32,15 @@ from vlcam import look, methods, targets
 from vlcam.adapter import Reading
 from vlcam.explaining import Encoded, explain_targets
 from vlcam.geometry import Placement, place
-from vlcam.metrics import Box, BoxMeans, box_in_input, box_mask, box_means, box_ratio
+from vlcam.metrics import (
+    Box,
+    BoxMeans,
+    box_in_input,
+    box_mask,
+    box_means,
+    box_ratio,
+    centred_gaussian,
+)
 
 PHRASE = re.compile(r"\[/EN#(\d+)/\S+ ([^\]]*)\]")
 
@@ -108,12 +116,6 @@ PROTOCOLS: dict[str, Callable[[Captioner, Phrase], targets.Target | None]] = {
 }
 
 
-def gaussian(size: tuple[int, int]) -> np.ndarray:
-    """A centred Gaussian, its standard deviation a quarter of each side: what photographers do."""
-    y, x = (np.exp(-(((np.arange(n) + 0.5) / n - 0.5) ** 2) / (2 * 0.25**2)) for n in size)
-    return np.outer(y, x)
-
-
 def mask_in_input(phrase: Phrase, placement: Placement) -> np.ndarray:
     """The union of a phrase's boxes at the input's resolution."""
     size = placement.input_size
@@ -139,7 +141,7 @@ def boxes(model: Captioner, args: argparse.Namespace) -> str:
                     continue
                 masks = [mask_in_input(p, encoded.placement) for p, _ in asked]
                 rows.setdefault(("centred Gaussian", protocol), []).extend(
-                    (name, box_means(gaussian(m.shape), m)) for m in masks
+                    (name, box_means(centred_gaussian(m.shape), m)) for m in masks
                 )
                 for method in args.box_methods:
                     placed = placed_maps(model, encoded, [t for _, t in asked], method)

@@ -81,6 +81,13 @@ def centre(size: tuple[int, int]) -> tuple[int, int]:
     return size[1] // 2, size[0] // 2
 
 
+def centred_gaussian(size: tuple[int, int]) -> NDArray[np.float64]:
+    """A Gaussian about the middle of (height, width), its standard deviation a quarter of each
+    side: what photographers do. A baseline without any model."""
+    y, x = (np.exp(-(((np.arange(n) + 0.5) / n - 0.5) ** 2) / (2 * 0.25**2)) for n in size)
+    return np.outer(y, x)
+
+
 # Boxes
 
 

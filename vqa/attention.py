@@ -21,7 +21,7 @@ from vlcam import methods
 from vlcam.explaining import Encoded, explain, look
 from vlcam.explanation import Explanation
 from vlcam.geometry import place
-from vlcam.metrics import mean
+from vlcam.metrics import centred_gaussian, mean
 from vlcam.models import load
 from vlcam.tables import figure, table
 from vlcam.writing import written
@@ -34,7 +34,6 @@ from vqa.human_attention import (
     HumanMaps,
     agreement,
     between_people,
-    centred,
     find,
     on_cells,
     read,
@@ -135,7 +134,7 @@ def _records(
         found[name] = agreement(_cells(explanation), human)
     noise = np.random.default_rng([how.seed, asked.number]).random(CELLS)
     found["noise"] = agreement(noise, human)
-    found["centred Gaussian"] = agreement(centred(), human)
+    found["centred Gaussian"] = agreement(centred_gaussian(CELLS), human)
     found["uniform (all ties)"] = agreement(np.ones(CELLS), human)
     people = between_people(human)
     if people is not None:

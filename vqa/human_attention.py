@@ -126,9 +126,3 @@ def between_people(human: Sequence[np.ndarray]) -> Agreement | None:
     if not pairs:
         return None
     return Agreement(float(np.mean([agreement(a, [b]).value for a, b in pairs])))
-
-
-def centred() -> np.ndarray:
-    """A Gaussian about the middle, its standard deviation a quarter of each side."""
-    y, x = (np.exp(-(((np.arange(n) + 0.5) / n - 0.5) ** 2) / (2 * 0.25**2)) for n in CELLS)
-    return np.outer(y, x)
