@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import report
 from pycocotools.coco import COCO
 
 import word_maps
@@ -19,6 +18,7 @@ from vlcam.adapter import Adapter, Reading, Unit
 from vlcam.explaining import Encoded, explain_targets
 from vlcam.geometry import Grid, degenerate, peak, place
 from vlcam.metrics import Mask, centre, hit, mean, mean_by_class, near, points_at
+from vlcam.tables import share, table
 from vlcam.targets import Target, unit
 
 TOLERANCE = 15.0  # pixels, of the pointing game's usual protocol
@@ -188,7 +188,7 @@ def tables(results: Results, sources: dict[str, set[str]]) -> str:
         for title, parts in sources.items()
     ]
     head = ("captions", "visual words", "not in the photo", "not in vocabulary", "pointed with")
-    parts = [report.table(head, counts)]
+    parts = [table(head, counts)]
     for title, names in sources.items():
         bases = [b for b in results.baselines if b.source in names]
         images = [b.image for b in bases]
@@ -201,14 +201,14 @@ def tables(results: Results, sources: dict[str, set[str]]) -> str:
                 [b.centre[TOLERANCE] for b in bases],
             ),
         ):
-            shares = [report.share(mean(values, images)) for values in (strict, wide)]
+            shares = [share(mean(values, images)) for values in (strict, wide)]
             rows.append((name, *shares, "", "", ""))
         for method in dict.fromkeys(p.method for p in results.points):
             rows.append(_row(method, [p for p in results.points
                                       if p.source in names and p.method == method]))  # fmt: skip
         columns = ("method", "strict %", f"within {TOLERANCE:.0f} px %", "by category %",
                 "stretched instead of true grid, difference", "degenerate")  # fmt: skip
-        parts.append(f"### {title.capitalize()}\n\n" + report.table(columns, rows))
+        parts.append(f"### {title.capitalize()}\n\n" + table(columns, rows))
     return "\n\n".join(parts)
 
 
@@ -218,13 +218,13 @@ def _row(method: str, points: Sequence[Pointing]) -> tuple[object, ...]:
     wide = [float(p.hits["true", TOLERANCE]) for p in points]
     paired = ""
     if points and ("stretched", 0.0) in points[0].hits:
-        paired = report.share(
+        paired = share(
             mean([p.hits["stretched", 0.0] - float(p.hits["true", 0.0]) for p in points], images)
         )
     return (
         method,
-        report.share(mean(strict, images)),
-        report.share(mean(wide, images)),
+        share(mean(strict, images)),
+        share(mean(wide, images)),
         f"{100 * mean_by_class(strict, [p.category for p in points]):.1f}",
         paired,
         sum(p.degenerate for p in points),

@@ -41,6 +41,7 @@ from vlcam.metrics import (
     box_ratio,
     centred_gaussian,
 )
+from vlcam.tables import figure, table
 
 PHRASE = re.compile(r"\[/EN#(\d+)/\S+ ([^\]]*)\]")
 
@@ -156,9 +157,9 @@ def boxes(model: Captioner, args: argparse.Namespace) -> str:
             (
                 method,
                 protocol,
-                report.figure(ratio.ratio_of_means),
+                figure(ratio.ratio_of_means),
                 f"{low:.2f} ... {high:.2f}",
-                report.figure(ratio.mean_of_ratios),
+                figure(ratio.mean_of_ratios),
                 len(found),
                 ", ".join(f"{n} {s}" for s, n in ratio.statuses.items() if s != "measured") or "0",
             )
@@ -168,7 +169,7 @@ def boxes(model: Captioner, args: argparse.Namespace) -> str:
         f"## Box ratio: phrases of Flickr30k Entities, {len(names)} test photos of Flickr8k\n\n"
         "All phrases with boxes in all five sentences; the box is the union of the phrase's boxes, "
         f"at input resolution. Phrases without a known word: {unknown}.\n\n"
-        + report.table((*head, "not measured"), lines)
+        + table((*head, "not measured"), lines)
     )
 
 

@@ -10,10 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from vlcam.tables import figure, share, table
 from vlcam.writing import written
-
-__all__ = ["figure", "share", "table", "write"]
 
 
 def write(path: Path, title: str, parts: Sequence[str], seconds: float) -> None:

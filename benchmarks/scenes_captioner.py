@@ -36,6 +36,7 @@ from vlcam.metrics import (
     box_means,
     box_ratio,
 )
+from vlcam.tables import figure, table
 
 BOX_METHODS = ("guided-backprop", "grad-cam", "guided-grad-cam")
 
@@ -114,8 +115,8 @@ def box_table(found: dict[str, list[BoxMeans]], images: list[int]) -> str:
         lines.append(
             (
                 name,
-                report.figure(ratio.mean_of_ratios),
-                report.figure(ratio.ratio_of_means),
+                figure(ratio.mean_of_ratios),
+                figure(ratio.ratio_of_means),
                 f"{low:.2f} ... {high:.2f}",
                 len(items),
                 ", ".join(f"{n} {s}" for s, n in ratio.statuses.items() if s != "measured") or "0",
@@ -124,7 +125,7 @@ def box_table(found: dict[str, list[BoxMeans]], images: list[int]) -> str:
     head = ("method", "mean of ratios (paper's)", "ratio of means", "95 %", "regions")
     return (
         "## Box ratio of region captions\n\nPaper, on its own photos: Guided Backprop 2.32, "
-        "Grad-CAM 3.27, Guided Grad-CAM 6.38.\n\n" + report.table((*head, "not measured"), lines)
+        "Grad-CAM 3.27, Guided Grad-CAM 6.38.\n\n" + table((*head, "not measured"), lines)
     )
 
 

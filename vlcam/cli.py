@@ -12,11 +12,16 @@ from typing import NoReturn
 
 from vlcam.messages import flat, one_line
 
-_TRAINERS = {"captioner": "captioning.train_command", "vqa": "vqa.train_command"}
-"""What ``vlcam train`` can train, and the module with its ``add_arguments`` and ``run``."""
+_TRAINERS = {
+    "captioner": ("captioning.train_command", "Train a captioner."),
+    "vqa": ("vqa.train_command", "Train a VQA model."),
+}
+"""What ``vlcam train`` can train: a module with ``add_arguments`` and ``run``, and its help."""
 
-_EVALUATIONS = {"attention": "vqa.attention_command"}
-"""What ``vlcam evaluate`` can evaluate, and the module with its ``add_arguments`` and ``run``."""
+_EVALUATIONS = {
+    "attention": ("vqa.attention_command", "How a VQA model's maps agree with where people looked.")
+}
+"""What ``vlcam evaluate`` can evaluate: module and help, as of the trainers."""
 
 _WIDEST_BEAM = 100
 """Wider ones need much memory, and captions hardly change from 5 on."""
@@ -87,8 +92,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     ):
         group = commands.add_parser(name, help=text, description=text)
         members = group.add_subparsers(metavar="|".join(kinds), required=True)
-        for kind, module in kinds.items():
-            member = members.add_parser(kind, parents=[debug], description=f"{name} {kind}")
+        for kind, (module, about) in kinds.items():
+            member = members.add_parser(kind, parents=[debug], help=about, description=about)
             if name in argv[:1] and kind in argv:  # no other command imports its package
                 _mount(member, module)
     return parser

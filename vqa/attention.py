@@ -86,9 +86,9 @@ def evaluate(how: Settings) -> dict[str, Any]:
     maps = find(how.maps or how.data / "attention")
     splits = read_data(how.data, how.seed)
     every = {asked.number: asked for asked in (*splits.train, *splits.val, *splits.test)}
+    strangers = [n for n in maps.files if n not in every]
     skipped = [*splits.skipped, *maps.skipped]
-    skipped += [f"question {n}: has maps, but is not in the data" for n in maps.files if n not in
-                every]  # fmt: skip
+    skipped += [f"question {n}: has maps, but is not in the data" for n in strangers]
     chosen = _chosen([every[n] for n in maps.files if n in every], how)
     model = cast(Answerer, load(how.model, how.layer, "vqa"))
     records: list[Record] = []
