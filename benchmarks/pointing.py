@@ -142,7 +142,8 @@ def point(
         )
     for name in names:
         method = methods.get(name)
-        _, maps, grid = explain_targets(model, encoded, [t for _, _, t in asked], method)
+        found = explain_targets(model, encoded, [t for _, _, t in asked], method)
+        maps, grid = found.maps, found.grid
         flat = degenerate(maps)
         grids = {"true": grid}
         if method.at == "layer":

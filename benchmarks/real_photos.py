@@ -177,8 +177,8 @@ def placed_maps(
     model: Captioner, encoded: Encoded, asked: list[targets.Target], method: str
 ) -> np.ndarray:
     """Maps at the input's resolution, (T, H, W)."""
-    _, maps, grid = explain_targets(model, encoded, asked, methods.get(method))
-    return place(maps, grid, Placement.identity(encoded.placement.input_size)).numpy()
+    found = explain_targets(model, encoded, asked, methods.get(method))
+    return place(found.maps, found.grid, Placement.identity(encoded.placement.input_size)).numpy()
 
 
 def pointings(model: Captioner, args: argparse.Namespace) -> str:

@@ -61,9 +61,9 @@ def pixel_maps(
     both; :func:`check` compares with the method of that name.
     """
     identity = Placement.identity(encoded.placement.input_size)
-    _, cam, grid = explain_targets(model, encoded, asked, methods.get("grad-cam"))
-    _, guided, _ = explain_targets(model, encoded, asked, methods.get("guided-backprop"))
-    coarse = place(cam, grid, identity)
+    cam = explain_targets(model, encoded, asked, methods.get("grad-cam"))
+    guided = explain_targets(model, encoded, asked, methods.get("guided-backprop")).maps
+    coarse = place(cam.maps, cam.grid, identity)
     return {
         "guided-backprop": guided.numpy(),
         "grad-cam": coarse.numpy(),
@@ -73,7 +73,7 @@ def pixel_maps(
 
 def check(model: Captioner, encoded: Encoded, asked: list[targets.Target]) -> None:
     """The shortcut against the method by its name, on one photo."""
-    _, slow, _ = explain_targets(model, encoded, asked, methods.get("guided-grad-cam"))
+    slow = explain_targets(model, encoded, asked, methods.get("guided-grad-cam")).maps
     fast = pixel_maps(model, encoded, asked)["guided-grad-cam"]
     if not np.allclose(fast, slow.numpy(), rtol=1e-3, atol=1e-5 * float(slow.max())):
         raise AssertionError("Guided Grad-CAM is not the product of its two maps")
@@ -97,8 +97,8 @@ def measure_boxes(
     size = encoded.placement.input_size
     masks = [box_mask(box_in_input(box, encoded.placement), size) for _, box in known]
     maps = pixel_maps(model, encoded, asked)
-    _, cam, grid = explain_targets(model, encoded, asked, methods.get("grad-cam"))
-    stretched = place(cam, Grid.stretched(grid.size, size), Placement.identity(size))
+    cam = explain_targets(model, encoded, asked, methods.get("grad-cam"))
+    stretched = place(cam.maps, Grid.stretched(cam.grid.size, size), Placement.identity(size))
     maps["grad-cam, stretched"] = stretched.numpy()
     for name, values in maps.items():
         found.setdefault(name, []).extend(

@@ -77,10 +77,11 @@ def test_a_killed_training_continues_to_the_same_weights(
 
 def test_after_the_cnn_language_begins_anew(data: Path, tmp_path: Path) -> None:
     """With an image embedding of next to nothing, which may have a decay of its own."""
-    more = {"cnn_epochs": 1, "epochs": 1, "image_decay": 20.0}
+    more = {"cnn_epochs": 1, "epochs": 1, "image_decay": 20.0, "weight_decay": 1.0}
     trainer = _Trainer(Training(**_options(data, tmp_path, **more)))  # type: ignore[arg-type]
     words = trainer.model.embed_word.weight.detach().clone()
     assert trainer.model.embed_image.weight.std() > 0.01
+    assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [0.05]
     trainer.run_epoch()
     for model in (trainer.model, trainer.average):
         assert 0 < model.embed_image.weight.std() < 0.01
@@ -91,7 +92,7 @@ def test_after_the_cnn_language_begins_anew(data: Path, tmp_path: Path) -> None:
         for parameter in group["params"]
     }
     assert decays.pop(trainer.model.embed_image.weight) == 20
-    assert set(decays.values()) == {0.05}
+    assert set(decays.values()) == {1.0}
     assert not any(p in decays for p in trainer.model.encoder.parameters())
 
 

@@ -33,6 +33,7 @@ import vlcam
 from captioning import neuraltalk
 from vlcam.cli import main
 from vlcam.methods import METHODS
+from vlcam.occlusion import Patch
 from vlcam.photo import load as load_photo
 from vlcam.vocabulary import END, words_of
 
@@ -184,7 +185,9 @@ def test_the_models_own_caption_given_back_is_explained_alike(
 def test_every_method(tmp_path: Path, name: str) -> None:
     layer = "stage3"  # which a ReLU follows, so that there is something to guide
     common = ("--layer", layer, "--caption", "a dog", "--target", "caption", "--out", tmp_path)
-    assert called("explain", PHOTO, "--method", name, *common) == 0
+    coarse = ("--patch-size", 80, "--patch-stride", 60)
+    options = coarse if METHODS[name].at == "patches" else ()
+    assert called("explain", PHOTO, "--method", name, *common, *options) == 0
     folder = tmp_path / PHOTO.stem
     assert below(folder) == FILES and read(folder)["method"] == name
     model = captioning.load("scenes", layer)
@@ -192,8 +195,42 @@ def test_every_method(tmp_path: Path, name: str) -> None:
     size = tuple(pixels.shape[1:])
     with np.load(folder / "maps.npz") as arrays:
         assert np.isfinite(arrays["photo_maps"]).all()
-        cells = model.grid(size).size
-        assert arrays["maps"].shape == (1, *(cells if METHODS[name].at == "layer" else size))
+        shapes = {"layer": model.grid(size).size, "pixels": size, "patches": (5, 5)}
+        assert arrays["maps"].shape == (1, *shapes[METHODS[name].at])
+
+
+def test_occlusion_records_its_patch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    patch = ("--patch-size", "100", "--patch-stride", "110", "--patch-fill", "-0.5")
+    common = ("--method", "occlusion", *patch, "--caption", "a dog", "--out", tmp_path)
+    assert called("explain", PHOTO, *common) == 0
+    data = read(tmp_path / PHOTO.stem)
+    asked = {"size": 100, "stride": 110, "fill": -0.5}
+    assert data["details"]["occlusion"] == asked | {"whole_passes_because": None}
+    assert data["grid"] == {"size": [3, 3], "offset": [49.5, 49.5], "stride": [110.0, 110.0]}
+    page = (tmp_path / PHOTO.stem / "page.html").read_text("utf-8")
+    assert "size 100, stride 110, fill -0.5" in page
+    assert "whole forward pass" not in capsys.readouterr().out
+    model = captioning.load("scenes")
+    found = vlcam.explain(model, PHOTO, "a dog", method="occlusion", patch=Patch(100, 110, -0.5))
+    with np.load(tmp_path / PHOTO.stem / "maps.npz") as arrays:
+        assert np.array_equal(arrays["maps"], found.maps)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--patch-size", "9"), "--patch-size goes with --method occlusion"),
+        (("--method", "layercam", "--patch-fill", "0"), "--patch-fill goes with"),
+        (("--method", "occlusion", "--patch-size", "500"), "a patch of 500 pixels does not fit"),
+        (("--method", "occlusion", "--patch-stride", "0"), "'0' is not a whole number"),
+        (("--method", "occlusion", "--patch-fill", "nan"), "'nan' is not a finite number"),
+    ],
+)
+def test_patches_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
+) -> None:
+    assert said in refused(capsys, "explain", PHOTO, *options, "--out", tmp_path)
+    assert not below(tmp_path)
 
 
 def test_another_layer(tmp_path: Path) -> None:

@@ -19,13 +19,17 @@ from captioning.captioner import Captioner
 from vlcam.adapter import FeatureMaps
 from vlcam.engine import encode, explain_at_layer, explain_at_pixels, score, seam_gradients
 from vlcam.geometry import Placement, place
+from vlcam.incremental import incremental
 from vlcam.methods import METHODS, Method
 from vlcam.models import families
+from vlcam.occlusion import Patch, occlusion_maps
 from vlcam.rules import BackwardRule
 from vlcam.targets import Target, Term
 
 SOME = ("grad-cam", "counterfactual", "grad-cam-guided", "gradient", "guided-grad-cam", "deconv")
 """Methods of every kind: at the layer and at the pixels, with and without a rule."""
+
+PATCH = Patch(12, 10, 0.5)
 
 
 @pytest.fixture(scope="module", params=ADAPTERS)
@@ -45,6 +49,11 @@ def case(made: Case) -> Iterator[Case]:
 def explained(case: Case, method: Method, memory: int = 2**30) -> tuple[Tensor, Tensor]:
     if method.at == "pixels":
         return explain_at_pixels(case.adapter, case.pixels, case.asked(), method, memory)
+    if method.at == "patches":
+        encode_covered, _ = incremental(case.adapter, case.pixels, PATCH)
+        return occlusion_maps(
+            case.adapter, case.pixels, case.asked(), PATCH, min(memory, 32), encode_covered
+        )[:2]
     features = encode(case.adapter, case.pixels, case.prompts)
     return explain_at_layer(case.adapter, features, case.asked(), method, memory=memory)
 
@@ -63,6 +72,8 @@ def slow_value(case: Case, target: Target, features: FeatureMaps) -> Tensor:
 def slow_map(case: Case, target: Target, method: Method) -> tuple[Tensor, Tensor]:
     """One target, by a graph of its own from the layer or from the pixels."""
     adapter, size = case.adapter, (case.pixels.shape[2], case.pixels.shape[3])
+    if method.at == "patches":
+        return slow_drops(case, target)
 
     def rule() -> Any:
         return BackwardRule(method.rule) if method.rule else nullcontext()
@@ -86,6 +97,21 @@ def slow_map(case: Case, target: Target, method: Method) -> tuple[Tensor, Tensor
     if cam is not None:
         result = result * place(cam, adapter.grid(size), Placement.identity(size))[0]
     return value, result
+
+
+def slow_drops(case: Case, target: Target) -> tuple[Tensor, Tensor]:
+    """One patch at a time, through the whole CNN."""
+    with torch.no_grad():
+        whole = slow_value(case, target, case.adapter.encode(case.pixels.clone(), case.prompts))
+        rows, columns = PATCH.grid((case.pixels.shape[2], case.pixels.shape[3])).size
+        drops = torch.zeros(rows, columns, dtype=torch.float64)
+        for i in range(rows):
+            for j in range(columns):
+                covered = case.pixels.clone()
+                covered[:, :, 10 * i : 10 * i + 12, 10 * j : 10 * j + 12] = 0.5
+                seen = case.adapter.encode(covered, case.prompts)
+                drops[i, j] = whole - slow_value(case, target, seen)
+    return whole, drops
 
 
 def test_every_registered_family_is_tested() -> None:

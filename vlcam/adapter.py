@@ -112,6 +112,11 @@ class Adapter(ABC):
         Called without autograd, or with it where a method asks for gradients at the pixels.
         """
 
+    def encoder(self) -> nn.Module | None:
+        """The module that is all of ``encode``, pixels to feature maps, where there is one: of such
+        models occlusion maps may be computed faster (:mod:`vlcam.incremental`)."""
+        return None
+
     @abstractmethod
     def decode(
         self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None

@@ -16,6 +16,7 @@ from vlcam.explaining import Ask, TargetName, explain, read
 from vlcam.explanation import Explanation
 from vlcam.messages import one_line
 from vlcam.models import load
+from vlcam.occlusion import Patch
 from vlcam.page import index
 from vlcam.writing import written
 
@@ -37,6 +38,7 @@ class Asked:
     target: TargetName = "word"
     beam: int = 1
     strict: bool = False
+    patch: Patch | None = None
 
 
 @dataclass
@@ -126,6 +128,9 @@ def told(explanation: Explanation, folder: Path) -> str:
     words = "  ".join(f"{w.text} {w.probability:.2f}" for w in explanation.items)
     flat = [word.text for word in explanation.items if word.degenerate]
     lines = [f"{explanation.photo}: {explanation.text}", f"  {words}", f"  -> {folder}"]
+    slow = explanation.details.get("occlusion", {}).get("whole_passes_because")  # never of a file
+    if slow:
+        lines.insert(2, f"  each patch took a whole forward pass: {slow}")
     if flat:
         lines.insert(2, f"  no map (nothing speaks for it at this layer): {', '.join(flat)}")
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -134,6 +135,18 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--beam", metavar="N", type=_beam, default=1, help="width of the beam; default: 1"
     )
+    for name, text in (
+        ("size", "side of the square that --method occlusion covers the input with; default: 45"),
+        ("stride", "from one place of it to the next; default: 8"),
+    ):
+        option = f"--patch-{name}"
+        parser.add_argument(option, metavar="PIXELS", type=_pixels, help=text)
+    parser.add_argument(
+        "--patch-fill",
+        metavar="VALUE",
+        type=_number,
+        help="its value, in units of normalised pixels; default: 0, the mean colour",
+    )
     parser.add_argument(
         "--strict", action="store_true", help="refuse a caption with words the model does not know"
     )
@@ -152,6 +165,22 @@ def _beam(text: str) -> int:
     return int(text)
 
 
+def _pixels(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least 1")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return value
+
+
 def _top(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST_ANSWERS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 to {_MOST_ANSWERS}")
@@ -162,6 +191,7 @@ def _explain(args: argparse.Namespace) -> int:
     from vlcam import methods
     from vlcam.batch import Asked, explain_photos
     from vlcam.models import load
+    from vlcam.occlusion import Patch
 
     for name in ("caption", "question"):
         text = getattr(args, name)
@@ -171,7 +201,14 @@ def _explain(args: argparse.Namespace) -> int:
         raise ValueError("--caption and --question: give one of them")
     if args.question is None and (args.answers or args.contrast):
         raise ValueError("--answers and --contrast go with a --question")
-    methods.get(args.method)  # refused before a model is loaded
+    # Refused before a model is loaded.
+    patch = {
+        name: value
+        for name in ("size", "stride", "fill")
+        if (value := getattr(args, f"patch_{name}")) is not None
+    }
+    if methods.get(args.method).at != "patches" and patch:
+        raise ValueError(f"--patch-{next(iter(patch))} goes with --method occlusion")
     model = load(args.model, args.layer, kind="captioner" if args.question is None else "vqa")
     asked = Asked(
         args.caption,
@@ -183,6 +220,7 @@ def _explain(args: argparse.Namespace) -> int:
         args.target,
         args.beam,
         args.strict,
+        Patch(**patch) if patch else None,
     )
     failed = explain_photos(model, args.photos, asked, args.out, _complain, args.debug).failed
     if failed and len(args.photos) > 1:  # of a single photo, all has been said

@@ -55,6 +55,9 @@ class CnnAdapter(Adapter):
     def encode(self, pixels: Tensor, prompts: Any = None) -> FeatureMaps:
         return FeatureMaps(self._before(pixels))
 
+    def encoder(self) -> nn.Module:
+        return self._before
+
     def image_features(self, features: FeatureMaps) -> Tensor:
         """The CNN's features (N, F) of N rows of maps, computed once an image."""
         return once_an_image(lambda seen: self._after(seen.maps), features)

@@ -144,7 +144,12 @@ def percent(probability: float) -> str:
 def settings(explanation: Explanation) -> list[tuple[str, str]]:
     """What made the maps: names and values, in the order they are shown."""
     names = ("model", "layer", "method", "target")
-    return [(name, getattr(explanation, name)) for name in names]
+    shown = [(name, getattr(explanation, name)) for name in names]
+    patch = explanation.details.get("occlusion")
+    if isinstance(patch, dict):  # details may come from a file
+        values = ", ".join(f"{name} {patch.get(name)}" for name in ("size", "stride", "fill"))
+        shown.insert(3, ("patch", values))
+    return shown
 
 
 def _at_size(placement: Placement, size: tuple[int, int]) -> Placement:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -17,7 +17,9 @@ from vlcam.adapter import Adapter, FeatureMaps, Prompt, Question, Reading, Unit
 from vlcam.engine import DEFAULT_MEMORY, encode, explain_at_layer, explain_at_pixels
 from vlcam.explanation import Answer, Explanation, explained_words, peaks
 from vlcam.geometry import Grid, Placement
+from vlcam.incremental import incremental
 from vlcam.models import load
+from vlcam.occlusion import Patch, occlusion_maps
 from vlcam.photo import load as load_photo
 from vlcam.photo import upright
 from vlcam.targets import Target
@@ -92,6 +94,7 @@ def explain(
     target: TargetName = "word",
     beam: int = 1,
     strict: bool = False,
+    patch: Patch | None = None,
     memory: int = DEFAULT_MEMORY,
 ) -> Explanation:
     """Where a captioner looked for each word of its caption, or of one of yours; or where a VQA
@@ -109,6 +112,7 @@ def explain(
             ``caption``: the sum over the words (section 8.1). Answers' logits are explained.
         beam: width of the beam the model writes its own caption with; 1 is greedy.
         strict: refuse a text with words the model does not know, instead of leaving them out.
+        patch: what covers the photo, of method ``occlusion`` alone; None: ``Patch()``.
         memory: bytes that the explanation's autograd graphs may take at a time.
 
     Raises:
@@ -117,16 +121,18 @@ def explain(
     if isinstance(model, str | Path):
         model = load(model, kind="captioner" if question is None else "vqa")
     how = methods.get(method)
+    if patch is not None and how.at != "patches":
+        raise ValueError(f"a patch goes with method occlusion, not with {method}")
     if question is not None:
         if caption is not None:
             raise ValueError("a caption and a question: give one of them")
         ask = Ask(model, question, answers, contrast, top, strict)
         encoded = photo if isinstance(photo, Encoded) else look(model, photo)
-        return _explain_answers(model, encoded, ask, how, memory)
+        return _explain_answers(model, encoded, ask, how, patch, memory)
     if not hasattr(model, "write"):
         raise ValueError(f"{model.name} writes no captions: give a question")
     encoded = photo if isinstance(photo, Encoded) else look(model, photo)
-    return _explain_caption(model, encoded, caption, how, target, beam, strict, memory)
+    return _explain_caption(model, encoded, caption, how, target, beam, strict, patch, memory)
 
 
 def _explain_caption(
@@ -137,6 +143,7 @@ def _explain_caption(
     target: TargetName,
     beam: int,
     strict: bool,
+    patch: Patch | None,
     memory: int,
 ) -> Explanation:
     if caption is None:
@@ -145,15 +152,13 @@ def _explain_caption(
     else:
         reading = read(model, caption, strict)
     asked, texts = _asked(reading, target)
-    scores, maps, grid = explain_targets(model, encoded, asked, method, memory)
+    found = explain_targets(model, encoded, asked, method, memory, patch)
     return Explanation(
-        **_about(model, encoded, method),
+        **_about(model, encoded, method, found),
         target=_TARGET_NAMES[target],
         caption=reading.text,
-        words=explained_words(texts, scores, maps, grid, encoded.placement),
+        words=explained_words(texts, found.scores, found.maps, found.grid, encoded.placement),
         unknown=_unknown(reading),
-        maps=maps,
-        grid=grid,
     )
 
 
@@ -201,7 +206,12 @@ class Ask:
 
 
 def _explain_answers(
-    model: Adapter, encoded: Encoded, ask: Ask, method: methods.Method, memory: int
+    model: Adapter,
+    encoded: Encoded,
+    ask: Ask,
+    method: methods.Method,
+    patch: Patch | None,
+    memory: int,
 ) -> Explanation:
     features = encoded.seen(model, ask.question.prompt)
     own = features.rows(torch.zeros(1, dtype=torch.long, device=features.maps.device))
@@ -215,22 +225,20 @@ def _explain_answers(
         asked, texts = [asked[0] - asked[1]], [f"{texts[0]} rather than {texts[1]}"]
         chances = chances[:1] / chances.sum()
     seen = replace(encoded, features=features)
-    scores, maps, grid = explain_targets(model, seen, asked, method, memory)
+    found = explain_targets(model, seen, asked, method, memory, patch)
     rows = zip(
         texts,
-        scores.tolist(),
+        found.scores.tolist(),
         chances.tolist(),
-        peaks(maps, grid, encoded.placement),
+        peaks(found.maps, found.grid, encoded.placement),
         strict=True,
     )
     return Explanation(
-        **_about(model, encoded, method),
+        **_about(model, encoded, method, found),
         target="logit of each answer" if not ask.contrast else "difference of two answers' logits",
         caption="",
         words=(),
         unknown=ask.question.unknown,
-        maps=maps,
-        grid=grid,
         question=ask.question.text,
         answers=tuple(
             Answer(text, logit, p, point, flat) for text, logit, p, (point, flat) in rows
@@ -238,8 +246,10 @@ def _explain_answers(
     )
 
 
-def _about(model: Adapter, encoded: Encoded, method: methods.Method) -> dict[str, Any]:
-    """What an explanation says of its photo and its model."""
+def _about(
+    model: Adapter, encoded: Encoded, method: methods.Method, found: TargetMaps
+) -> dict[str, Any]:
+    """What an explanation says of its photo, its model and its maps."""
     return {
         "photo": encoded.photo,
         "image": np.asarray(encoded.image),
@@ -247,7 +257,9 @@ def _about(model: Adapter, encoded: Encoded, method: methods.Method) -> dict[str
         "layer": model.layer,
         "method": method.name,
         "placement": encoded.placement,
-        "details": model.describe() | _versions(),
+        "maps": found.maps,
+        "grid": found.grid,
+        "details": model.describe() | found.details | _versions(),
     }
 
 
@@ -264,21 +276,42 @@ def read(model: Adapter, caption: str, strict: bool = False) -> Reading:
     return reading
 
 
+@dataclass(frozen=True)
+class TargetMaps:
+    """Scores (T,) and raw float32 maps (T, u, v) of T targets, where the maps' cells lie in the
+    input, and what a result should record of how they were made."""
+
+    scores: Tensor
+    maps: Tensor
+    grid: Grid
+    details: dict[str, Any] = field(default_factory=dict)
+
+
 def explain_targets(
     model: Adapter,
     encoded: Encoded,
     asked: list[Target],
     method: methods.Method,
     memory: int = DEFAULT_MEMORY,
-) -> tuple[Tensor, Tensor, Grid]:
-    """Scores (T,), raw float32 maps (T, u, v) and their grid, of any targets of one photo."""
+    patch: Patch | None = None,
+) -> TargetMaps:
+    """Maps of any targets of one photo."""
     size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
+    if method.at == "patches":
+        return _occlude(model, encoded.pixels, asked, patch or Patch())
     if method.at == "layer":
         features = encoded.seen(model, asked[0].terms[0].prompt)
         scores, maps = explain_at_layer(model, features, asked, method, memory=memory)
-        return scores, maps.float(), model.grid(size)
+        return TargetMaps(scores, maps.float(), model.grid(size))
     scores, maps = explain_at_pixels(model, encoded.pixels, asked, method, memory)
-    return scores, maps.float(), Grid.pixels(size)
+    return TargetMaps(scores, maps.float(), Grid.pixels(size))
+
+
+def _occlude(model: Adapter, pixels: Tensor, asked: list[Target], patch: Patch) -> TargetMaps:
+    encode_covered, why_not = incremental(model, pixels, patch)
+    scores, maps, grid = occlusion_maps(model, pixels, asked, patch, encode=encode_covered)
+    record = asdict(patch) | {"whole_passes_because": why_not}
+    return TargetMaps(scores.float(), maps.float(), grid, {"occlusion": record})
 
 
 _TARGET_NAMES = {

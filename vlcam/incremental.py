@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from vlcam.adapter import FeatureMaps
-from vlcam.occlusion import Patch
+from vlcam.adapter import Adapter, FeatureMaps
+from vlcam.occlusion import Encode, Patch
+from vlcam.untouched import untouched
 
 _POINTWISE = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.GELU, nn.Identity, nn.BatchNorm2d)
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
@@ -104,6 +105,23 @@ class _Sliding:
         corners = first * first.new_tensor(self.stride) - first.new_tensor(self.padding)
         windows = x.windows(corners, (lengths[0], lengths[1]), self.outside)
         return _Changed(plain, self.run(windows), first)
+
+
+def incremental(adapter: Adapter, pixels: Tensor, patch: Patch) -> tuple[Encode | None, str | None]:
+    """The fast way to the feature maps of a covered input; or None, and why there is none.
+
+    Args:
+        pixels: of one image, (1, 3, H, W).
+        patch: what covers them.
+    """
+    encoder = adapter.encoder()
+    if encoder is None:
+        return None, f"{adapter.name}: what it encodes with is more than one module"
+    try:
+        with untouched(adapter.module):
+            return Incremental(encoder, pixels, patch), None
+    except NotIncrementalError as error:
+        return None, f"{adapter.name}: {error}"
 
 
 class Incremental:

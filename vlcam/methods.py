@@ -19,7 +19,8 @@ class Method:
         name: as given to ``--method`` and carried by results.
         reference: the paper's section or equation, or the method's own paper.
         at: where the map lives. ``layer``: on the feature maps' cells; ``pixels``: on the input's
-            pixels, the greatest absolute value over the three colours.
+            pixels, the greatest absolute value over the three colours; ``patches``: on the places
+            of a patch that covers the input, without gradients (:mod:`vlcam.occlusion`).
         reduce: makes the layer's map; for a pixel method the factor that the pixels' gradient is
             multiplied by (section 3.2), or None for the gradient alone.
         rule: backward rule of the ReLUs inside the CNN; for a layer method it acts on the gradients
@@ -28,7 +29,7 @@ class Method:
 
     name: str
     reference: str
-    at: Literal["layer", "pixels"]
+    at: Literal["layer", "pixels", "patches"]
     reduce: Reducer | None = None
     rule: Rule | None = None
 
@@ -55,6 +56,7 @@ METHODS: dict[str, Method] = {
             "deconv", "Deconvolution (Zeiler and Fergus 2014), section 3.2", "pixels", rule="deconv"
         ),
         Method("gradient", "plain gradient (Simonyan et al. 2014), section 2", "pixels"),
+        Method("occlusion", "drop behind a patch (Zeiler and Fergus 2014), section 8.2", "patches"),
         Method("grad-cam-no-relu", "Table 3: no final ReLU, signed", "layer", reducers.no_relu),
         Method("grad-cam-abs", "Table 3: absolute gradients", "layer", reducers.absolute_gradients),
         Method("grad-cam-max-pool", "Table 3: global max pooling", "layer", reducers.max_pooling),

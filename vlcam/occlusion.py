@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from vlcam.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.geometry import Grid
@@ -76,14 +77,14 @@ def occlusion_maps(
     batch: int = 32,
     encode: Encode | None = None,
 ) -> tuple[Tensor, Tensor, Grid]:
-    """Scores (T,), drops (T, rows, columns) and where the patches were centred.
+    """Scores (T,), drops (T, rows, columns), both float64, and where the patches were centred.
 
     Args:
         pixels: of one image, (1, 3, H, W).
         targets: T targets.
         batch: patches at a time.
         encode: a faster way to the feature maps of the covered input, where there is one (see
-            :mod:`vlcam.incremental`); None covers the pixels and encodes them anew.
+            :func:`vlcam.incremental.incremental`); None covers the pixels and encodes them anew.
 
     Raises:
         ValueError: the patch does not fit.
@@ -95,7 +96,10 @@ def occlusion_maps(
         scores = _values(adapter, _seen(adapter, pixels, prompts), prompts, targets)
         drops = []
         corners = patch.corners(size)
-        for start in range(0, len(corners), batch):
+        starts = range(0, len(corners), batch)
+        for start in tqdm(
+            starts, "patches", unit="patch", unit_scale=batch, leave=False, disable=None
+        ):
             some = corners[start : start + batch]
             if encode is None:
                 seen = _seen(adapter, _covered(pixels, some, patch), prompts)
@@ -127,14 +131,14 @@ def _values(
 ) -> Tensor:
     """The targets' values (N, T) for the N rows of each prompt's feature maps."""
     count = len(features[0].maps)
-    values = torch.zeros(count, len(targets), device=features[0].maps.device)
+    values = torch.zeros(count, len(targets), dtype=torch.float64)
     for prompt, seen in zip(prompts, features, strict=True):
         columns = sorted(_columns(targets, prompt))
-        wanted = torch.zeros(count, columns[-1] + 1, dtype=torch.bool, device=values.device)
+        wanted = torch.zeros(count, columns[-1] + 1, dtype=torch.bool, device=seen.maps.device)
         wanted[:, columns] = True
         # decode may write into the maps, and the next prompt's gets the same.
         own = FeatureMaps(seen.maps.clone(), {n: t.clone() for n, t in seen.rest.items()})
-        scores = adapter.decode(own, [prompt] * count, wanted).float()
+        scores = adapter.decode(own, [prompt] * count, wanted).to("cpu", torch.float64)
         for t, target in enumerate(targets):
             for term in target.terms:
                 if term.prompt == prompt:

@@ -33,7 +33,7 @@ class PhotoTraining:
 
     least: ClassVar[dict[str, float]] = {
         **dict.fromkeys(("size", "views", "threshold", "cnn_batch", "batch"), 1),
-        **dict.fromkeys(("cnn_epochs", "epochs", "weight_decay"), 0),
+        **dict.fromkeys(("cnn_epochs", "epochs", "cnn_decay", "weight_decay"), 0),
     }
 
     data: str
@@ -43,6 +43,7 @@ class PhotoTraining:
     cnn_epochs: int = 0
     cnn_batch: int = 32
     cnn_lr: float = 1e-3
+    cnn_decay: float = 0.05
     size: int = 224
     first_size: int | None = None
     views: int = 1
@@ -79,6 +80,10 @@ class PhotoTraining:
     def phases(self) -> tuple[int, ...]:
         """Epochs of each phase."""
         return self.cnn_epochs, self.epochs
+
+    def weight_decays(self) -> tuple[float, ...]:
+        """Weight decay in each phase."""
+        return self.cnn_decay, *(self.weight_decay for _ in self.phases()[1:])
 
     @property
     def preprocess(self) -> Preprocess:
@@ -142,7 +147,7 @@ class PhotoTrainer(Trainer):
         self.photos = {n: Photos(some, how.preprocess, self._cache) for n, some in paths.items()}
         self.features: dict[tuple[str, int], Tensor] = {}  # of a fixed CNN: by split and view
         super().__init__(
-            model, Path(how.out), asdict(how), how.phases(), how.seed, how.weight_decay, helpers
+            model, Path(how.out), asdict(how), how.phases(), how.seed, how.weight_decays(), helpers
         )
         self.begin()
 

@@ -17,11 +17,12 @@ CNN: Options = {
     "cnn-epochs": (int, "first, passes over the photos that train the CNN too (default 0)"),
     "cnn-batch": (int, "photos a step in them (default 32)"),
     "cnn-lr": (float, "their highest learning rate (default 1e-3)"),
+    "cnn-decay": (float, "their weight decay (default 0.05)"),
     "first-size": (int, "--size in the first three quarters of them, to save time"),
 }
 
 GENERAL: Options = {
-    "weight-decay": (float, "of AdamW (default 0.05)"),
+    "weight-decay": (float, "of AdamW, once the CNN is fixed (default 0.05)"),
     "seed": (int, "same seed, same machine: same weights (default 0)"),
     "precision": (
         str,

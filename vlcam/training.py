@@ -77,7 +77,7 @@ class Trainer(ABC):
         options: that a continued training must share, as JSON has them.
         epochs: of each phase; phases of none are left out.
         seed: of everything random.
-        weight_decay: of AdamW.
+        weight_decays: of AdamW, in each phase.
         helpers: modules that are saved with the model, by name.
     """
 
@@ -88,12 +88,12 @@ class Trainer(ABC):
         options: Mapping[str, Any],
         epochs: Sequence[int],
         seed: int,
-        weight_decay: float,
+        weight_decays: Sequence[float],
         helpers: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self.model, self.out, self.options = model, out, dict(options)
         self.average = copy.deepcopy(model).eval()
-        self.epochs, self.seed, self.weight_decay = list(epochs), seed, weight_decay
+        self.epochs, self.seed, self.weight_decays = list(epochs), seed, weight_decays
         self.saved = {"model": self.model, "average": self.average, **(helpers or {})}
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
@@ -166,8 +166,9 @@ class Trainer(ABC):
         trained = [p for module in (self.model, *self.phase.helpers()) for p in parameters(module)]
         decays = self.phase.decays
         groups: list[dict[str, Any]] = [{"params": [p for p in trained if p not in decays]}]
-        groups += [{"params": [p], "weight_decay": decay} for p, decay in decays.items()]
-        self.optimizer = torch.optim.AdamW(groups, self.phase.lr, weight_decay=self.weight_decay)
+        groups += [{"params": [p], "weight_decay": own} for p, own in decays.items()]
+        decay = self.weight_decays[index]
+        self.optimizer = torch.optim.AdamW(groups, self.phase.lr, weight_decay=decay)
 
     def _set_rate(self, progress: float) -> None:
         """One cycle: up over a twentieth of the phase, down to zero along a cosine."""
