@@ -24,9 +24,11 @@ from vlcam.targets import Target
 from vlcam.vocabulary import Vocabulary
 from vqa import lstm_cnn_torch7 as lstm_cnn_torch7_
 from vqa import vilt
+from vqa.cnn_answerer import CnnAnswerer
+from vqa.coattention import CoAttention
+from vqa.coattention import Config as CoAttentionConfig
 from vqa.lstm_cnn import Config as LstmCnnConfig
 from vqa.lstm_cnn import LstmCnn
-from vqa.lstm_cnn_answerer import LstmCnnAnswerer
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,42 @@ def lstm_cnn(_: Path) -> Case:
     vocabulary, answers = Vocabulary((*WORDS, "UNK")), ("red", "yellow", "red and yellow", "two")
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        config = LstmCnnConfig("small", vocabulary, answers, Preprocess(size=(32, 32)), 8, 16)
+        config = LstmCnnConfig(
+            "small", vocabulary, answers, Preprocess(size=(32, 32)), embedding=8, hidden=16
+        )
         model = LstmCnn(config)
         for layer in (model.image, model.question, model.answer):
             nn.init.normal_(layer.weight)
-    adapter = LstmCnnAnswerer(model.double().eval(), "lstm-cnn", "stage2")
+    adapter = CnnAnswerer(model.double().eval(), "lstm-cnn", "stage2")
     long, short = (adapter.understand(text) for text in ("the red dog sees a cat", "a cat"))
     return Case(adapter, noise(32), adapter.read(long), adapter.read(short))
+
+
+def coattention(attention: str) -> Callable[[Path], Case]:
+    """Hierarchical co-attention: answers to two questions of unlike length."""
+
+    def make(_: Path) -> Case:
+        vocabulary, answers = Vocabulary((*WORDS, "UNK")), ("red", "yellow", "two", "dog")
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            config = CoAttentionConfig(
+                "small",
+                vocabulary,
+                answers,
+                Preprocess(size=(32, 32)),
+                hidden=8,
+                common=12,
+                attention=attention,  # type: ignore[arg-type]
+            )
+            model = CoAttention(config)
+            for layer in model.modules():
+                if isinstance(layer, nn.Linear):  # far from indifferent
+                    nn.init.normal_(layer.weight, std=0.5)
+        adapter = CnnAnswerer(model.double().eval(), f"coattention-{attention}", "stage2")
+        long, short = (adapter.understand(text) for text in ("the red dog sees a cat", "a cat"))
+        return Case(adapter, noise(32), adapter.read(long), adapter.read(short))
+
+    return make
 
 
 def lstm_cnn_torch7(folder: Path) -> Case:
@@ -136,11 +167,16 @@ ADAPTERS: dict[str, Callable[[Path], Case]] = {
     "blip": tiny_blip,
     "lstm-cnn": lstm_cnn,
     "lstm-cnn-torch7": lstm_cnn_torch7,
+    "coattention": coattention("alternating"),
+    "coattention-parallel": coattention("parallel"),
     "vilt": tiny_vilt,
 }
 """By name; the families registered under ``vlcam.models`` by theirs."""
 
-CAPTIONED = sorted(set(ADAPTERS) - {"lstm-cnn", "lstm-cnn-torch7", "vilt"})
+ASKED = {"lstm-cnn", "lstm-cnn-torch7", "coattention", "coattention-parallel", "vilt"}
+"""Those whose prompts are questions."""
+
+CAPTIONED = sorted(set(ADAPTERS) - ASKED)
 """Those whose prompts are captions."""
 
 

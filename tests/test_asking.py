@@ -12,12 +12,14 @@ from tiny import TinyCaptioner, photo
 from torch import nn
 
 import vlcam
+from vlcam import checkpoint
 from vlcam.cli import main
 from vlcam.engine import score
 from vlcam.targets import unit
 from vlcam.vocabulary import Vocabulary
-from vqa.lstm_cnn import Config, LstmCnn, save
-from vqa.lstm_cnn_answerer import LstmCnnAnswerer, load
+from vqa.cnn_answerer import CnnAnswerer
+from vqa.cnn_answerer import load_lstm_cnn as load
+from vqa.lstm_cnn import Config, LstmCnn
 
 ANSWERS = ("red", "yellow", "red and yellow", "two")
 WORDS = ("color", "is", "the", "what", "UNK")
@@ -28,21 +30,27 @@ def folder(tmp_path: Path) -> Path:
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         config = Config(
-            "small", Vocabulary(WORDS), ANSWERS, vlcam.Preprocess(size=(32, 32)), 8, 8, common=8
+            "small",
+            Vocabulary(WORDS),
+            ANSWERS,
+            vlcam.Preprocess(size=(32, 32)),
+            embedding=8,
+            hidden=8,
+            common=8,
         )
         model = LstmCnn(config).eval()
         for layer in (model.image, model.question, model.answer):
             nn.init.normal_(layer.weight)
-    save(model, tmp_path / "tiny-vqa")
+    checkpoint.save(model, config.to_json(), tmp_path / "tiny-vqa")
     return tmp_path / "tiny-vqa"
 
 
 @pytest.fixture
-def model(folder: Path) -> LstmCnnAnswerer:
+def model(folder: Path) -> CnnAnswerer:
     return load(folder)
 
 
-def test_the_likeliest_answers_in_order(model: LstmCnnAnswerer) -> None:
+def test_the_likeliest_answers_in_order(model: CnnAnswerer) -> None:
     explanation = vlcam.explain(model, photo(), question="What color is it?", top=3)
     assert explanation.text == explanation.question == "What color is it?"
     assert explanation.unknown == ("it",) and explanation.items == explanation.answers
@@ -53,7 +61,7 @@ def test_the_likeliest_answers_in_order(model: LstmCnnAnswerer) -> None:
     assert everything.answers[:3] == explanation.answers
 
 
-def test_answers_of_ones_own_from_one_look(model: LstmCnnAnswerer) -> None:
+def test_answers_of_ones_own_from_one_look(model: CnnAnswerer) -> None:
     passes: list[int] = []
     first = next(m for m in model.module.modules() if isinstance(m, nn.Conv2d))
     handle = first.register_forward_hook(
@@ -71,7 +79,7 @@ def test_answers_of_ones_own_from_one_look(model: LstmCnnAnswerer) -> None:
     assert [answer.logit for answer in forced.answers] == pytest.approx(values.tolist())
 
 
-def test_why_one_rather_than_another(model: LstmCnnAnswerer) -> None:
+def test_why_one_rather_than_another(model: CnnAnswerer) -> None:
     both = vlcam.explain(model, photo(), question="what", answers=["red", "two"])
     (answer,) = vlcam.explain(model, photo(), question="what", contrast=("red", "two")).answers
     red, two = both.answers
@@ -82,7 +90,7 @@ def test_why_one_rather_than_another(model: LstmCnnAnswerer) -> None:
     )
 
 
-def test_it_is_saved_and_shown(model: LstmCnnAnswerer, tmp_path: Path) -> None:
+def test_it_is_saved_and_shown(model: CnnAnswerer, tmp_path: Path) -> None:
     explanation = vlcam.explain(model, photo(), question="what <color> is it?")
     explanation.save(tmp_path / "saved")
     again = vlcam.Explanation.load(tmp_path / "saved")
@@ -136,7 +144,7 @@ def test_what_is_refused(
     assert said in err and err.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
-def test_models_of_the_other_kind(model: LstmCnnAnswerer, capsys: Any) -> None:
+def test_models_of_the_other_kind(model: CnnAnswerer, capsys: Any) -> None:
     with pytest.raises(ValueError, match="writes no captions: give a question"):
         vlcam.explain(model, photo())
     with pytest.raises(ValueError, match="tiny answers no questions"):

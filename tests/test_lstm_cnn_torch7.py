@@ -15,7 +15,7 @@ from torch7_files import save
 
 import vlcam
 from vlcam.engine import encode
-from vqa.lstm_cnn_answerer import LstmCnnAnswerer
+from vqa.cnn_answerer import CnnAnswerer
 from vqa.lstm_cnn_torch7 import load
 
 WORDS = ["what", "is", "the", "dog", "red", "?", "UNK"]
@@ -146,7 +146,7 @@ def test_photos_are_shrunk_by_exact_averages(checkpoint: Path) -> None:
 
 def test_it_is_found_by_its_folder_or_file(checkpoint: Path) -> None:
     for path in (checkpoint, checkpoint / "lstm.t7"):
-        assert isinstance(vlcam.load(path), LstmCnnAnswerer)
+        assert isinstance(vlcam.load(path), CnnAnswerer)
 
 
 def test_torchvisions_names_are_understood(checkpoint: Path) -> None:

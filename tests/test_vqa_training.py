@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 
 import vlcam
 from vlcam.cli import main
+from vqa.cnn_answerer import CnnAnswerer
 from vqa.data import read_data
 from vqa.lstm_cnn import load
-from vqa.lstm_cnn_answerer import LstmCnnAnswerer
 from vqa.training import Training, _Trainer, train
 
 SIZES: dict[str, Any] = {
@@ -84,11 +84,24 @@ def test_it_learns_and_is_asked(data: Path, tmp_path: Path) -> None:
     assert report["epochs"][-1]["loss"] < report["epochs"][0]["loss"]
     model = load(tmp_path / "model")
     assert set(model.config.answers) == {"yes", "red", "green"}
-    adapter = LstmCnnAnswerer(model, "model")
+    adapter = CnnAnswerer(model, "model")
     photo = data / "images" / "000000000001.jpg"
     explanation = vlcam.explain(adapter, photo, question="What color is it?", top=2)
     assert [a.text for a in explanation.answers] != [] and len(explanation.answers) == 2
     assert explanation.answers[0].logit >= explanation.answers[1].logit
+
+
+@pytest.mark.parametrize("attention", ["alternating", "parallel"])
+def test_co_attention_is_trained_alike(data: Path, tmp_path: Path, attention: str) -> None:
+    more = SIZES | {"cnn_epochs": 12, "epochs": 12, "lr": 1e-2, "dropout": 0.1, "first_size": 16}
+    kind = {"architecture": "coattention", "attention": attention}
+    report = train(Training(str(data), str(tmp_path / "model"), **more, **kind))
+    assert report["epochs"][-1]["loss"] < 0.7 * report["epochs"][0]["loss"]
+    model = vlcam.load(tmp_path / "model")
+    assert model.module.config.attention == attention
+    photo = data / "images" / "000000000001.jpg"
+    explanation = vlcam.explain(model, photo, question="What color is it?")
+    assert explanation.answers[0].text == "green"
 
 
 def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,6 +117,7 @@ def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     [
         ({"cnn_epochs": 0, "epochs": 0, "cnn_weights": "w"}, "nothing to train"),
         ({"cnn_epochs": 0}, "--cnn-weights"),
+        ({"architecture": "mlp"}, "--architecture mlp: must be lstm-cnn or coattention"),
         ({"answers": 0}, "--answers 0: must be at least 1"),
         ({"precision": "half"}, "float32 or bfloat16"),
         ({"first_size": 64}, "--first-size 64"),

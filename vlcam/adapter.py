@@ -84,6 +84,21 @@ class Question:
     unknown: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class OwnAttention:
+    """Where a model itself says it looked, whatever its answer.
+
+    Attributes:
+        names: of L maps: levels, layers, heads.
+        maps: (L, u, v), raw.
+        grid: where their cells lie in the input.
+    """
+
+    names: tuple[str, ...]
+    maps: Tensor
+    grid: Grid
+
+
 class Adapter(ABC):
     """A model that can be explained at one layer.
 
@@ -131,6 +146,17 @@ class Adapter(ABC):
             wanted: bool (N, S), the scores that will be read; any other may be left out of the
                 work (and be anything finite). None means all.
         """
+
+    def attention(
+        self, features: FeatureMaps, prompt: Prompt, input_size: tuple[int, int]
+    ) -> OwnAttention | None:
+        """The model's own attention to one image (features of one row) under a prompt, if it has
+        any.
+
+        Args:
+            input_size: (height, width).
+        """
+        return None
 
     @abstractmethod
     def grid(self, input_size: tuple[int, int]) -> Grid:

@@ -11,6 +11,7 @@ the encoder's own weights: no hooks, nothing to undo.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import warnings
 from dataclasses import dataclass
@@ -150,12 +151,16 @@ class Encoder(nn.Module):
         flags. ``after`` is differentiable in the maps and leaves them as they are, also where an
         in-place ReLU follows the layer.
         """
-        (name,) = self._calls[self.layer(layer).name]
-        node = next(node for node in self._graph.nodes if node.name == name)
+        node = self._node(self.layer(layer).name)
         return (
             _part(self.net, self._graph, until=node),
             _part(self.net, self._graph, since=node),
         )
+
+    def _node(self, layer: str) -> fx.Node:
+        """The graph's node that is that layer's output."""
+        (name,) = self._calls[layer]
+        return next(node for node in self._graph.nodes if node.name == name)
 
     def load_weights(self, path: Path) -> None:
         """Load a state dict of this network in torchvision's layout; its classifier is ignored.
@@ -164,11 +169,66 @@ class Encoder(nn.Module):
         anything else); half precision is cast to float32. Raises ValueError where the file cannot
         be read, or does not hold exactly this network.
         """
-        state = {
+        load_exactly(self.net, self._weights(path), f"{path}: not the weights of {self.name}")
+
+    def _weights(self, path: Path) -> dict[str, Tensor]:
+        return {
             key: value.float() if value.is_floating_point() else value
             for key, value in read_state_dict(path).items()
             if not key.startswith((*_AUXILIARY, f"{self._head}."))
         }
+
+
+class RegionEncoder(Encoder):
+    """A CNN whose image feature is a layer's feature maps (B, K, u, v), flattened: (B, K u v), for
+    models that attend to the regions of an image. What comes behind that layer is left out.
+
+    Args:
+        name, size: as of an :class:`Encoder`.
+        regions: the layer's name; None: the last feature maps, which are the default layer's, or of
+            the max pooling right behind it (``features.30`` of VGG-16, ``layer4`` of ResNets).
+
+    Attributes:
+        regions: that layer.
+        layers: up to it.
+    """
+
+    def __init__(
+        self, name: str, size: tuple[int, int] = (224, 224), regions: str | None = None
+    ) -> None:
+        super().__init__(name, size)
+        self.regions = self.layer(regions or self._last_maps())
+        self.layers = self.layers[: 1 + self.layers.index(self.regions)]
+        if self.default_layer not in [layer.name for layer in self.layers]:
+            self.default_layer = self.regions.name
+        self.feature_size = math.prod(self.regions.shape)
+        kept = set(super().split(self.regions.name)[0].modules())
+        for path, module in list(self.net.named_modules()):
+            if module not in kept and next(module.children(), None) is None:
+                self.net.set_submodule(path, nn.Identity())
+
+    def _last_maps(self) -> str:
+        names = [layer.name for layer in self.layers]
+        behind = names[names.index(self.default_layer) + 1 :]
+        modules = dict(self.net.named_modules())
+        pooling = (n for n in behind if isinstance(modules.get(n), nn.MaxPool2d))
+        return next(pooling, self.default_layer)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        maps: Tensor = super().split(self.regions.name)[0](pixels)
+        return maps.flatten(1)
+
+    def split(self, layer: str | None = None) -> tuple[nn.Module, nn.Module]:
+        """As of an :class:`Encoder`; ``after(maps)`` gives the flattened regions."""
+        seam, end = self._node(self.layer(layer).name), self._node(self.regions.name)
+        after = _part(self.net, self._graph, since=seam, until=end)
+        return _part(self.net, self._graph, until=seam), nn.Sequential(after, nn.Flatten())
+
+    def load_weights(self, path: Path) -> None:
+        """As of an :class:`Encoder`; weights of what was left out are ignored."""
+        own = self.net.state_dict()
+        whole = _build(self.name)[0].state_dict()
+        state = {k: v for k, v in self._weights(path).items() if k in own or k not in whole}
         load_exactly(self.net, state, f"{path}: not the weights of {self.name}")
 
 

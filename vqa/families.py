@@ -9,7 +9,15 @@ lstm_cnn = Family(
     kind="vqa",
     reference="deeper LSTM question + normalised image (Lu et al., 2015), by vlcam train vqa",
     recognises=of_architecture("lstm-cnn"),
-    load=later("vqa.lstm_cnn_answerer", "load"),
+    load=later("vqa.cnn_answerer", "load_lstm_cnn"),
+)
+
+coattention = Family(
+    name="coattention",
+    kind="vqa",
+    reference="hierarchical co-attention (Lu et al., 2016), by vlcam train vqa",
+    recognises=of_architecture("coattention"),
+    load=later("vqa.cnn_answerer", "load_coattention"),
 )
 
 lstm_cnn_torch7 = Family(

@@ -6,11 +6,10 @@ projected and multiplied -> answers.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,79 +18,35 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from vlcam import checkpoint
 from vlcam.cnn import Encoder
-from vlcam.preprocess import Preprocess
-from vlcam.vocabulary import Vocabulary, words_of
-
-Tokenizer = Literal["words", "nltk"]
+from vqa.question import QuestionConfig
 
 ARCHITECTURE = "lstm-cnn"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(QuestionConfig):
     """Everything but the weights.
 
     Attributes:
-        cnn: name of the encoder (see :class:`vlcam.cnn.Encoder`).
-        vocabulary: the words of questions it knows.
-        answers: what it can answer, in the order of its logits.
-        preprocess: from a photo to the CNN's input.
         embedding, hidden, layers: sizes of the word embedding and of the LSTM.
         common: size of the space in which question and image are multiplied.
-        dropout: in training.
-        max_words: of a question; what is longer is cut off.
-        tokenizer: how a question is taken apart: ``words`` (:func:`vlcam.vocabulary.words_of`), or
-            ``nltk``, which keeps punctuation marks as words.
         standardise: whether the normalised image feature is brought to mean 0 and variance 1, as
             measured in training. The features of all photos are nearly the same (the mean of a
             rectified map has much the same value on every photo), and a model that starts from
             them learns to answer without looking. The original has it not.
     """
 
-    cnn: str
-    vocabulary: Vocabulary
-    answers: tuple[str, ...]
-    preprocess: Preprocess = field(default_factory=Preprocess)
     embedding: int = 200
     hidden: int = 512
     layers: int = 2
     common: int = 1024
-    dropout: float = 0.5
-    max_words: int = 26
-    tokenizer: Tokenizer = "words"
     standardise: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("embedding", "hidden", "layers", "common", "max_words"):
-            size = getattr(self, name)
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"{name} is {size!r}, expected a whole number of at least 1")
-        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout <= 1:
-            raise ValueError(f"dropout is {self.dropout!r}, expected a number in 0..1")
-        texts = isinstance(self.answers, tuple) and all(isinstance(a, str) for a in self.answers)
-        if not texts or not all(self.answers) or not self.answers:
-            raise ValueError("answers: expected a list of texts, at least one, and no empty one")
+        super().__post_init__()
+        self.check_sizes("embedding", "hidden", "layers", "common")
         if not isinstance(self.standardise, bool):
             raise ValueError(f"standardise is {self.standardise!r}, expected true or false")
-        if self.tokenizer not in get_args(Tokenizer):
-            known = " or ".join(get_args(Tokenizer))
-            raise ValueError(f"tokenizer is {self.tokenizer!r}, expected {known}")
-        twice = [a for a, n in Counter(self.answers).items() if n > 1]
-        if twice:
-            raise ValueError(f"answers: {twice[0]!r} occurs twice")
-
-    def words(self, question: str) -> list[str]:
-        """The question's words, as the vocabulary has them."""
-        if self.tokenizer == "words":
-            return words_of(question)
-        from nltk.tokenize import word_tokenize
-
-        # Without a model of sentences, which nltk would have to download.
-        return list(word_tokenize(question.lower(), preserve_line=True))
-
-    def tokens(self, question: str) -> list[int]:
-        """The question's tokens, at most ``max_words``."""
-        return self.vocabulary.tokens(self.words(question)[: self.max_words])
 
     def to_json(self) -> dict[str, Any]:
         return checkpoint.to_json(self, ARCHITECTURE)
@@ -160,11 +115,6 @@ class LstmCnn(nn.Module):
         asked = self.question(self.dropout(question)).tanh()
         logits: Tensor = self.answer(self.dropout(asked * image))
         return logits
-
-
-def save(model: LstmCnn, folder: Path, half: bool = False) -> None:
-    """Write ``config.json`` and ``model.safetensors`` (float16 where ``half``) to a folder."""
-    checkpoint.save(model, model.config.to_json(), folder, half)
 
 
 def load(path: Path) -> LstmCnn:

@@ -18,8 +18,8 @@ from vlcam.preprocess import Preprocess
 from vlcam.torch7 import load as load_torch7
 from vlcam.vocabulary import UNKNOWN, Vocabulary
 from vqa.caffe_vgg import MEAN, STD, read_vgg
+from vqa.cnn_answerer import CnnAnswerer
 from vqa.lstm_cnn import Config, LstmCnn
-from vqa.lstm_cnn_answerer import LstmCnnAnswerer
 
 CHECKPOINT = "lstm.t7"
 WORDS = "data_prepro.json"
@@ -34,7 +34,7 @@ def recognises(path: Path) -> bool:
     return named and (folder / CHECKPOINT).is_file() and (folder / WORDS).is_file()
 
 
-def load(path: Path, layer: str | None = None) -> LstmCnnAnswerer:
+def load(path: Path, layer: str | None = None) -> CnnAnswerer:
     """A model from the folder that holds ``lstm.t7``, ``data_prepro.json`` and the CNN's weights.
 
     The weights of VGG-16 or VGG-19 (a ``.safetensors`` or ``.pth`` file of a state dict with
@@ -56,13 +56,23 @@ def load(path: Path, layer: str | None = None) -> LstmCnnAnswerer:
     encoder = read_vgg(cnns[0])
     sizes = _sizes(vectors, len(words), len(answers), encoder.feature_size, folder / CHECKPOINT)
     preprocess = Preprocess(mean=MEAN, std=STD, interpolation="torch7")
+    embedding, hidden, layers, common = sizes
     config = Config(
-        "vgg", Vocabulary(words), answers, preprocess, *sizes, tokenizer="nltk", standardise=False
+        "vgg",
+        Vocabulary(words),
+        answers,
+        preprocess,
+        tokenizer="nltk",
+        embedding=embedding,
+        hidden=hidden,
+        layers=layers,
+        common=common,
+        standardise=False,
     )
     model = LstmCnn(config, encoder)
     seen = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     model.load_state_dict(_state(vectors, config, encoder.feature_size) | seen)
-    return LstmCnnAnswerer(model.eval(), folder.name, layer)
+    return CnnAnswerer(model.eval(), folder.name, layer)
 
 
 def _words_and_answers(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from vlcam.photo_training import Views
 from vlcam.training import Phase
-from vqa.lstm_cnn import LstmCnn
+from vqa.model import Model
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class AnswerPhase(Phase):
     """
 
     def __init__(
-        self, model: LstmCnn, lessons: Sequence[Lesson], epochs: int, batch: int, lr: float
+        self, model: Model, lessons: Sequence[Lesson], epochs: int, batch: int, lr: float
     ) -> None:
         self.model, self.lessons = model, lessons
         self.epochs, self.batch, self.lr = epochs, batch, lr
@@ -65,7 +65,7 @@ class WithCnn(AnswerPhase):
 
     def __init__(
         self,
-        model: LstmCnn,
+        model: Model,
         lessons: Sequence[Lesson],
         epochs: int,
         batch: int,
@@ -105,7 +105,7 @@ class FixedCnn(AnswerPhase):
 
     def __init__(
         self,
-        model: LstmCnn,
+        model: Model,
         lessons: Sequence[Lesson],
         epochs: int,
         batch: int,

@@ -17,14 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlcam import checkpoint
 from vlcam.photo_training import REPORT, PhotoTrainer, PhotoTraining, Views
 from vlcam.training import Phase
 from vlcam.vocabulary import Vocabulary, words_of
 from vlcam.writing import written
+from vqa import coattention, lstm_cnn
 from vqa.accuracy import accuracy, normalised
 from vqa.data import Asked, read_data
-from vqa.lstm_cnn import Config, LstmCnn, save
+from vqa.model import ARCHITECTURES, Model
 from vqa.phases import FixedCnn, Lesson, WithCnn
+from vqa.question import QuestionConfig
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,21 @@ class Training(PhotoTraining):
 
     least = PhotoTraining.least | {"answers": 1}
 
+    architecture: str = lstm_cnn.ARCHITECTURE
+    attention: str = "alternating"
+    regions: str | None = None
     answers: int = 1000
     embedding: int = 200
     hidden: int = 512
     common: int = 1024
     dropout: float = 0.5
     batch: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.architecture not in ARCHITECTURES:
+            known = " or ".join(ARCHITECTURES)
+            raise ValueError(f"--architecture {self.architecture}: must be {known}")
 
 
 def train(how: Training) -> dict[str, Any]:
@@ -58,8 +70,8 @@ class _Trainer(PhotoTrainer):
     """The VQA model and the data it meets."""
 
     how: Training
-    model: LstmCnn
-    average: LstmCnn
+    model: Model
+    average: Model
 
     def __init__(self, how: Training) -> None:
         splits = read_data(Path(how.data), how.seed)
@@ -68,23 +80,14 @@ class _Trainer(PhotoTrainer):
         every: dict[str, tuple[Asked, ...]] = vars(splits)
         self.asked = {n: every[n] for n in ("train", "val", "test") if every[n]}
         torch.manual_seed(how.seed)
-        config = Config(
-            how.cnn,
-            Vocabulary.count((words_of(a.text) for a in splits.train), how.threshold),
-            likeliest(splits.train, how.answers),
-            how.preprocess,
-            how.embedding,
-            how.hidden,
-            common=how.common,
-            dropout=how.dropout,
-        )
+        model = _build(how, splits.train)
         self.paths = {
             n: list(dict.fromkeys(one.photo for one in some)) for n, some in self.asked.items()
         }
-        self.lessons = self._lessons(config)
-        super().__init__(how, LstmCnn(config), self.paths)
+        self.lessons = self._lessons(model.config)
+        super().__init__(how, model, self.paths)
 
-    def _lessons(self, config: Config) -> list[Lesson]:
+    def _lessons(self, config: QuestionConfig) -> list[Lesson]:
         """The training questions of which at least one person's answer can be given."""
         columns = {answer: i for i, answer in enumerate(config.answers)}
         rows = {path: i for i, path in enumerate(self.paths["train"])}
@@ -145,13 +148,30 @@ class _Trainer(PhotoTrainer):
 
     def finish(self) -> dict[str, Any]:
         scores = {split: self._score(split) for split in self.asked if split != "train"}
-        save(self.average, self.out, self.how.half)
+        checkpoint.save(self.average, self.average.config.to_json(), self.out, self.how.half)
         report = {"training": asdict(self.how), "epochs": self.history, "accuracy": scores}
         with written(self.out / REPORT) as path:
             path.write_text(json.dumps(report, indent=1), "utf-8")
         for split, values in scores.items():
             print(f"{split}: accuracy {_line(values)}")
         return report
+
+
+def _build(how: Training, asked: Sequence[Asked]) -> Model:
+    """The model, with random weights, for the words and answers of the training questions."""
+    common: dict[str, Any] = {
+        "cnn": how.cnn,
+        "vocabulary": Vocabulary.count((words_of(a.text) for a in asked), how.threshold),
+        "answers": likeliest(asked, how.answers),
+        "preprocess": how.preprocess,
+        "dropout": how.dropout,
+        "hidden": how.hidden,
+        "common": how.common,
+    }
+    if how.architecture == lstm_cnn.ARCHITECTURE:
+        return lstm_cnn.LstmCnn(lstm_cnn.Config(**common, embedding=how.embedding))
+    attended: dict[str, Any] = {"attention": how.attention, "regions": how.regions}
+    return coattention.CoAttention(coattention.Config(**common, **attended))
 
 
 def likeliest(asked: Sequence[Asked], count: int) -> tuple[str, ...]:

@@ -1,0 +1,188 @@
+"""Co-attention against its equations written out, for one question at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from adapters import ADAPTERS, Case
+from torch import Tensor
+from torchvision.models import get_model
+
+import vlcam
+from vlcam import checkpoint
+from vlcam.cnn import Encoder, RegionEncoder
+from vlcam.engine import encode, score
+from vlcam.targets import unit
+from vlcam.vocabulary import Vocabulary
+from vqa.cnn_answerer import CnnAnswerer
+from vqa.coattention import LEVELS, Alternating, CoAttention, Config, Parallel
+
+WORDS = Vocabulary(("is", "it", "what", "UNK"))
+BOTH = ("coattention", "coattention-parallel")
+
+
+@pytest.fixture(params=BOTH)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+    return ADAPTERS[request.param](tmp_path)
+
+
+def by_hand(model: Any, regions: Tensor, tokens: list[int]) -> tuple[Tensor, list[Tensor]]:
+    """Logits and each level's attention to the regions (R, F), by the paper's section 3."""
+    image = model.image(regions).tanh()
+    words = [model.embed_word.weight[token].tanh() for token in tokens]
+    zero = torch.zeros_like(words[0])
+    phrases = []
+    for t, word in enumerate(words):
+        before = words[t - 1] if t else zero
+        after = words[t + 1] if t + 1 < len(words) else zero
+        grams = []
+        for conv, window in (
+            (model.unigram, [word]),
+            (model.bigram, [before, word]),
+            (model.trigram, [before, word, after]),
+        ):
+            steps = [conv.weight[:, :, k] @ x for k, x in enumerate(window)]
+            grams.append(torch.stack(steps).sum(0) + conv.bias)
+        phrases.append(torch.stack(grams).amax(0).tanh())
+    read = {"word": torch.stack(words), "phrase": torch.stack(phrases)}
+    read["question"] = model.rnn(read["phrase"][None])[0][0]
+    looked, below = [], None
+    for level in LEVELS:
+        part = model.attend[level]
+        attend = alternating if isinstance(part, Alternating) else parallel
+        question, seen, where = attend(part, read[level], image)
+        looked.append(where)
+        joined = question + seen
+        if below is not None:
+            joined = torch.cat([joined, below])
+        below = model.fuse[level](joined).tanh()
+    return model.answer(below), looked
+
+
+def alternating(part: Alternating, words: Tensor, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    first = part.summary_score(part.summary(words).tanh())[:, 0].softmax(0) @ words
+    scores = part.image_score((part.image(image) + part.question_to_image(first)).tanh())
+    where = scores[:, 0].softmax(0)
+    seen = where @ image
+    scores = part.question_score((part.question(words) + part.image_to_question(seen)).tanh())
+    return scores[:, 0].softmax(0) @ words, seen, where
+
+
+def parallel(part: Parallel, words: Tensor, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    affinity = (words @ part.affinity(image).T).tanh()
+    about = (part.image(image) + affinity.T @ part.question(words)).tanh()
+    where = part.image_score(about)[:, 0].softmax(0)
+    read = part.question_score((part.question(words) + affinity @ part.image(image)).tanh())
+    return read[:, 0].softmax(0) @ words, where @ image, where
+
+
+def test_the_equations(case: Case) -> None:
+    model: Any = case.adapter.module
+    features = encode(case.adapter, case.pixels)
+    regions = model.encoder(case.pixels)[0].unflatten(0, (256, -1)).T
+    for reading in (case.long, case.short):
+        prompt: Any = reading.prompt
+        with torch.no_grad():
+            logits, looked = by_hand(model, regions, list(prompt))
+            found = case.adapter.decode(features, [prompt])[0]
+            attention = case.adapter.attention(features, prompt, (32, 32))
+        torch.testing.assert_close(found, logits, rtol=1e-10, atol=1e-12)
+        assert attention is not None and attention.names == LEVELS
+        torch.testing.assert_close(attention.maps.flatten(1), torch.stack(looked))
+        assert float(torch.stack(looked).std(1).min()) > 1e-6  # not indifferent
+
+
+def test_a_shorter_question_beside_a_longer_one(case: Case) -> None:
+    """Padding changes nothing, neither in the answers nor where it is looked."""
+    model: Any = case.adapter.module
+    feature = model.encoder(case.pixels).repeat(2, 1)
+    both = [case.long.prompt, case.short.prompt]
+    with torch.no_grad():
+        together = model(feature, model.encode_question(both))
+        for row, prompt in enumerate(both):
+            alone = model(feature[:1], model.encode_question([prompt]))
+            torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-10, atol=1e-12)
+
+
+def test_own_attention_lies_where_the_regions_lie() -> None:
+    """Wherever the model is cut; and a score's value does not depend on the cut."""
+    model = CoAttention(
+        Config("resnet18", WORDS, ("yes", "no"), vlcam.Preprocess(size=(64, 64)))
+    ).eval()
+    pixels = torch.randn(1, 3, 64, 64)
+    values, maps = [], []
+    for layer in ("layer1", "layer3", "layer4"):
+        adapter = CnnAnswerer(model, "m", layer)
+        features = encode(adapter, pixels)
+        asked = adapter.read(adapter.understand("what is it"), ["yes"])
+        values.append(score(adapter, features, [unit(asked, asked.units[0], "logit")]))
+        with torch.no_grad():
+            attention = adapter.attention(features, asked.prompt, (64, 64))
+        assert attention is not None and attention.grid == CnnAnswerer(model, "m").grid((64, 64))
+        maps.append(attention.maps)
+    for other in (1, 2):
+        torch.testing.assert_close(values[other], values[0])
+        torch.testing.assert_close(maps[other], maps[0])
+    assert maps[0].shape == (3, 2, 2)
+    torch.testing.assert_close(maps[0].sum((1, 2)), torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "regions"), [("alexnet", "features.12"), ("resnet18", "layer4"), ("small", "stage4")]
+)
+def test_regions_are_the_last_feature_maps(name: str, regions: str, tmp_path: Path) -> None:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        encoder = RegionEncoder(name, (64, 64)).eval()
+        whole = Encoder(name, (64, 64)).eval()
+    assert encoder.regions.name == regions == encoder.layers[-1].name
+    if name != "small":  # weights of a whole network are taken, and no others
+        full = get_model(name, weights=None).state_dict()
+        torch.save(full, tmp_path / "w.pth")
+        encoder.load_weights(tmp_path / "w.pth")
+        whole.load_weights(tmp_path / "w.pth")
+        assert not any(key.startswith(("classifier", "fc")) for key in encoder.net.state_dict())
+        torch.save(full | {"more": torch.ones(1)}, tmp_path / "w.pth")
+        with pytest.raises(ValueError, match="unexpected more"):
+            encoder.load_weights(tmp_path / "w.pth")
+    else:
+        whole.load_state_dict(encoder.state_dict())
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = whole.split(regions)[0](pixels).flatten(1)
+        assert expected.shape[1] == encoder.feature_size
+        torch.testing.assert_close(encoder(pixels), expected)
+        for layer in {encoder.layers[0].name, encoder.default_layer, regions}:
+            before, after = encoder.split(layer)
+            torch.testing.assert_close(after(before(pixels)), expected)
+
+
+def test_what_cannot_be(tmp_path: Path) -> None:
+    small = vlcam.Preprocess(size=(32, 32))
+    for wrong, said in (
+        ({"attention": "stacked"}, "attention is 'stacked', expected alternating or parallel"),
+        ({"hidden": 0}, "hidden is 0"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            Config("small", WORDS, ("yes",), small, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="layer 'stage9' of small: unknown; near: stage"):
+        CoAttention(Config("small", WORDS, ("yes",), small, regions="stage9"))
+
+
+def test_saved_and_loaded_by_name_of_its_folder(case: Case, tmp_path: Path) -> None:
+    model: Any = case.adapter.module
+    checkpoint.save(model.float(), model.config.to_json(), tmp_path / "mine")
+    loaded = vlcam.load(tmp_path / "mine", "stage2")
+    assert loaded.name == "mine" and loaded.describe()["cnn"] == "small"
+    state = loaded.module.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert not loaded.module.training
+
+
+def test_no_attention_of_a_model_without(tmp_path: Path) -> None:
+    case = ADAPTERS["lstm-cnn"](tmp_path)
+    features = encode(case.adapter, case.pixels)
+    assert case.adapter.attention(features, case.long.prompt, (32, 32)) is None

@@ -1,0 +1,70 @@
+"""What VQA models of ours have in common: the questions they read and the answers they give."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from vlcam.preprocess import Preprocess
+from vlcam.vocabulary import Vocabulary, words_of
+
+Tokenizer = Literal["words", "nltk"]
+
+
+@dataclass(frozen=True)
+class QuestionConfig:
+    """A model's configuration, but for the sizes of its parts.
+
+    Attributes:
+        cnn: name of the encoder (see :class:`vlcam.cnn.Encoder`).
+        vocabulary: the words of questions it knows.
+        answers: what it can answer, in the order of its logits.
+        preprocess: from a photo to the CNN's input.
+        dropout: in training.
+        max_words: of a question; what is longer is cut off.
+        tokenizer: how a question is taken apart: ``words`` (:func:`vlcam.vocabulary.words_of`), or
+            ``nltk``, which keeps punctuation marks as words.
+    """
+
+    cnn: str
+    vocabulary: Vocabulary
+    answers: tuple[str, ...]
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    dropout: float = 0.5
+    max_words: int = 26
+    tokenizer: Tokenizer = "words"
+
+    def __post_init__(self) -> None:
+        self.check_sizes("max_words")
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout <= 1:
+            raise ValueError(f"dropout is {self.dropout!r}, expected a number in 0..1")
+        texts = isinstance(self.answers, tuple) and all(isinstance(a, str) for a in self.answers)
+        if not texts or not all(self.answers) or not self.answers:
+            raise ValueError("answers: expected a list of texts, at least one, and no empty one")
+        if self.tokenizer not in get_args(Tokenizer):
+            known = " or ".join(get_args(Tokenizer))
+            raise ValueError(f"tokenizer is {self.tokenizer!r}, expected {known}")
+        twice = [a for a, n in Counter(self.answers).items() if n > 1]
+        if twice:
+            raise ValueError(f"answers: {twice[0]!r} occurs twice")
+
+    def check_sizes(self, *names: str) -> None:
+        """Raises ValueError for an attribute that is no whole number of at least 1."""
+        for name in names:
+            size = getattr(self, name)
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"{name} is {size!r}, expected a whole number of at least 1")
+
+    def words(self, question: str) -> list[str]:
+        """The question's words, as the vocabulary has them."""
+        if self.tokenizer == "words":
+            return words_of(question)
+        from nltk.tokenize import word_tokenize
+
+        # Without a model of sentences, which nltk would have to download.
+        return list(word_tokenize(question.lower(), preserve_line=True))
+
+    def tokens(self, question: str) -> list[int]:
+        """The question's tokens, at most ``max_words``."""
+        return self.vocabulary.tokens(self.words(question)[: self.max_words])
