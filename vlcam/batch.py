@@ -87,8 +87,8 @@ def explain_photos(
         with tqdm.external_write_mode():
             if explanation.unknown:
                 tell(f"{photo}: not in the model's vocabulary: {', '.join(explanation.unknown)}")
-            if folder.name != _stem(photo):
-                tell(f"{photo}: {out / _stem(photo)} is taken, written to {folder}")
+            if folder.name != stem(photo):
+                tell(f"{photo}: {out / stem(photo)} is taken, written to {folder}")
             print(told(explanation, folder), flush=True)
     return done
 
@@ -138,15 +138,15 @@ def told(explanation: Explanation, folder: Path) -> str:
 
 def _folder(out: Path, photo: str, taken: set[Path]) -> Path:
     """``out/<stem>``, or with a number behind where that holds anything but this photo's files."""
-    stem, number = _stem(photo), 1
-    folder = out / stem
+    name, number = stem(photo), 1
+    folder = out / name
     while folder in taken or (folder.exists() and not _is_of(folder, photo)):
         number += 1
-        folder = out / f"{stem}-{number}"
+        folder = out / f"{name}-{number}"
     return folder
 
 
-def _stem(photo: str) -> str:
+def stem(photo: str) -> str:
     """The photo's name without its suffix, where that can be a folder's name."""
     path = Path(photo)
     return path.name if path.stem in (".", "..") else path.stem

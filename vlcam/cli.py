@@ -79,6 +79,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
     text = "Caption photos, or ask about them, and explain each word or answer."
     _explain_arguments(command("explain", text, _explain))
+    text = "Explain one photo at many layers, to see how maps change with depth."
+    _layers_arguments(command("layers", text, _layers))
     demo = command("demo", "Explain a handful of bundled scenes, with an index page.", _demo)
     demo.add_argument("--out", metavar="DIR", type=Path, default=Path("demo"), help="default: demo")
     command("models", "List the models there are.", _models)
@@ -106,25 +108,35 @@ def _mount(parser: argparse.ArgumentParser, module: str) -> None:
     parser.set_defaults(run=command.run)
 
 
-def _explain_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("photos", metavar="PHOTO", nargs="+", help="JPEG, PNG, WebP, ...")
+def _layers_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("photo", metavar="PHOTO", help="JPEG, PNG, WebP, ...")
+    _model_argument(parser)
+    _asking_arguments(parser)
+    parser.add_argument(
+        "--layers",
+        metavar="NAME",
+        nargs="+",
+        help="default: the CNN's blocks and poolings, in order",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=Path("layers"),
+        help="layers.png and a folder for each layer go into DIR/<photo>; default: layers",
+    )
+
+
+def _model_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="NAME|FILE", default="scenes", help="see vlcam models; default: scenes"
     )
-    parser.add_argument("--caption", metavar="TEXT", help="explain this one, not the model's own")
-    parser.add_argument("--question", metavar="TEXT", help="ask a VQA model this instead")
-    parser.add_argument(
-        "--answers", metavar="TEXT", nargs="+", help="explain these answers, not the likeliest ones"
-    )
-    parser.add_argument(
-        "--top", metavar="K", type=_top, default=5, help="explain the K likeliest; default: 5"
-    )
-    parser.add_argument(
-        "--contrast", metavar=("A", "B"), nargs=2, help="explain why answer A rather than B"
-    )
-    parser.add_argument(
-        "--method", metavar="NAME", default="grad-cam", help="see vlcam methods; default: grad-cam"
-    )
+
+
+def _explain_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("photos", metavar="PHOTO", nargs="+", help="JPEG, PNG, WebP, ...")
+    _model_argument(parser)
+    _asking_arguments(parser)
     parser.add_argument(
         "--target",
         choices=("word", "caption"),
@@ -159,6 +171,23 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _asking_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--caption", metavar="TEXT", help="explain this one, not the model's own")
+    parser.add_argument("--question", metavar="TEXT", help="ask a VQA model this instead")
+    parser.add_argument(
+        "--answers", metavar="TEXT", nargs="+", help="explain these answers, not the likeliest ones"
+    )
+    parser.add_argument(
+        "--top", metavar="K", type=_top, default=5, help="explain the K likeliest; default: 5"
+    )
+    parser.add_argument(
+        "--contrast", metavar=("A", "B"), nargs=2, help="explain why answer A rather than B"
+    )
+    parser.add_argument(
+        "--method", metavar="NAME", default="grad-cam", help="see vlcam methods; default: grad-cam"
+    )
+
+
 def _beam(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _WIDEST_BEAM:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 to {_WIDEST_BEAM}")
@@ -187,12 +216,8 @@ def _top(text: str) -> int:
     return int(text)
 
 
-def _explain(args: argparse.Namespace) -> int:
-    from vlcam import methods
-    from vlcam.batch import Asked, explain_photos
-    from vlcam.models import load
-    from vlcam.occlusion import Patch
-
+def _checked(args: argparse.Namespace) -> str:
+    """The kind of model that is asked; ValueError for options that do not go together."""
     for name in ("caption", "question"):
         text = getattr(args, name)
         if text is not None and not text.strip():
@@ -201,6 +226,16 @@ def _explain(args: argparse.Namespace) -> int:
         raise ValueError("--caption and --question: give one of them")
     if args.question is None and (args.answers or args.contrast):
         raise ValueError("--answers and --contrast go with a --question")
+    return "captioner" if args.question is None else "vqa"
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from vlcam import methods
+    from vlcam.batch import Asked, explain_photos
+    from vlcam.models import load
+    from vlcam.occlusion import Patch
+
+    kind = _checked(args)
     # Refused before a model is loaded.
     patch = {
         name: value
@@ -209,7 +244,7 @@ def _explain(args: argparse.Namespace) -> int:
     }
     if methods.get(args.method).at != "patches" and patch:
         raise ValueError(f"--patch-{next(iter(patch))} goes with --method occlusion")
-    model = load(args.model, args.layer, kind="captioner" if args.question is None else "vqa")
+    model = load(args.model, args.layer, kind)
     asked = Asked(
         args.caption,
         args.question,
@@ -226,6 +261,29 @@ def _explain(args: argparse.Namespace) -> int:
     if failed and len(args.photos) > 1:  # of a single photo, all has been said
         _complain(f"{len(failed)} of {len(args.photos)} photos failed: {', '.join(failed)}")
     return 1 if failed else 0
+
+
+def _layers(args: argparse.Namespace) -> int:
+    from vlcam.batch import stem
+    from vlcam.layers import depths, sweep, write
+    from vlcam.models import load
+
+    kind = _checked(args)
+    asked = {"question": args.question, "answers": args.answers, "top": args.top}
+    asked = {"caption": args.caption} if args.question is None else asked
+    if args.contrast:
+        asked["contrast"] = tuple(args.contrast)
+    layers = args.layers or depths(load(args.model, kind=kind))
+    found = sweep(
+        lambda layer: load(args.model, layer, kind), layers, args.photo, args.method, **asked
+    )
+    write(found, args.out / stem(args.photo))
+    print(f"{args.photo}: {found[0].text}")
+    for explanation in found:
+        told = (f"{item.text} {item.peak[0]},{item.peak[1]}" for item in explanation.items)
+        print(f"  {explanation.layer:20} {'  '.join(told)}")
+    print(f"  -> {args.out / stem(args.photo) / 'layers.png'}")
+    return 0
 
 
 def _demo(args: argparse.Namespace) -> int:

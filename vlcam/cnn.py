@@ -144,6 +144,11 @@ class Encoder(nn.Module):
         why = "runs more than once or lies on a side path" if name in self._calls else "unknown"
         raise ValueError(f"layer {name!r} of {self.name}: {why}; near: {', '.join(near)}")
 
+    def distinct_layers(self) -> list[Layer]:
+        """:attr:`layers`, one of those that are the same under several names: the outermost."""
+        first = {self._calls[layer.name][0]: layer for layer in reversed(self.layers)}
+        return list(first.values())[::-1]
+
     def split(self, layer: str | None = None) -> tuple[nn.Module, nn.Module]:
         """Cut at a layer: ``before(pixels) -> maps (B, K, u, v)``, ``after(maps) -> (B, F)``.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -32,6 +33,7 @@ _TILE = 480  # pixels of a tile's longer side
 _WIDTH = 12.0  # inches, of the widest figure
 _TILE_AREA = 4.0  # square inches that a tile would like to have
 _TITLE, _LINE = 0.32, 0.2  # inches above each tile, and of each line of small print
+_LABEL = 0.22  # inches above a row of several
 _GAP = 0.1
 _LEGEND, _BAR = 0.22, 1.6  # inches: height of the legend's line, length of its bar
 
@@ -62,16 +64,69 @@ def draw(explanation: Explanation) -> Figure:
         row, column = divmod(place, columns)
         x, y = left + column * (width + _GAP), bottom + (rows - 1 - row) * (height + _TITLE)
         box = (x / page_width, y / page_height, width / page_width, height / page_height)
-        axes = figure.add_axes(box, xticks=[], yticks=[], frame_on=False)
-        name, probability = _tile(axes, explanation, place - 1, photo)
-        above = box[1] + box[3] + 0.05 / page_height
-        quiet: dict[str, Any] = {"size": 9, "color": "#555555"}
-        bold: dict[str, Any] = {"size": 11, "weight": "bold"}
-        _write(figure, box[0] + box[2], above, probability, ha="right", va="bottom", **quiet)
-        room = width - _width(probability, 9) - (0.08 if probability else 0)
-        how = bold if name else quiet
-        _write(figure, box[0], above, _cut(name or "the photo", room, **how), va="bottom", **how)
+        _titled_tile(figure, box, explanation, place - 1, photo)
     return figure
+
+
+def draw_rows(rows: Sequence[tuple[str, Explanation]]) -> Figure:
+    """One photo, a row of maps an explanation: by several models, or at several layers (as in the
+    paper's Figures 12 and 22).
+
+    Args:
+        rows: what each row is called, and its explanation; at least one.
+    """
+    first = rows[0][1]
+    photo = _shrunk(first.image)
+    columns = 1 + max(len(explanation.items) for _, explanation in rows)
+    ratio = photo.shape[1] / photo.shape[0]
+    width = max(0.9, min(math.sqrt(_TILE_AREA * ratio), 2 * _WIDTH / columns))
+    height = min(max(width / ratio, 0.3), 6.0)
+    page_width = max(4.0, columns * (width + _GAP) + _GAP)
+    same = len({explanation.text for _, explanation in rows}) == 1
+    heading = _wrapped(first.text, page_width, 13) if same else ""
+    note = _wrapped(scaling(first), page_width, 8)
+    top = 0.15 + 0.24 * (heading.count("\n") + 1) * bool(heading)
+    small = _LINE * (note.count("\n") + 1)
+    bottom = 0.1 + small + _LEGEND
+    tall = height + _TITLE + _LABEL
+    page_height = top + len(rows) * tall + bottom
+    figure = Figure(figsize=(page_width, page_height), dpi=120, facecolor="white")
+    FigureCanvasAgg(figure)
+    if heading:
+        _write(figure, 0.5, 1 - 0.1 / page_height, heading, size=13, ha="center", va="top")
+    _write(figure, _GAP / page_width, 0.05 / page_height, note, size=8, va="bottom")
+    _legend(figure, first, (0.05 + small) / page_height)
+    for row, (label, explanation) in enumerate(rows):
+        y = bottom + (len(rows) - 1 - row) * tall
+        text = label if same else f"{label}: {explanation.text}"
+        above = (y + height + _TITLE) / page_height
+        text = _cut(text, page_width - 2 * _GAP, size=10)
+        _write(figure, _GAP / page_width, above, text, size=10, va="bottom")
+        for column in range(1 + len(explanation.items)):
+            x = _GAP + column * (width + _GAP)
+            box = (x / page_width, y / page_height, width / page_width, height / page_height)
+            _titled_tile(figure, box, explanation, column - 1, photo)
+    return figure
+
+
+def _titled_tile(
+    figure: Figure,
+    box: tuple[float, float, float, float],
+    explanation: Explanation,
+    index: int,
+    photo: np.ndarray,
+) -> None:
+    """A tile, with its word and probability above it; the box is in shares of the page."""
+    page_width, page_height = figure.get_size_inches()
+    axes = figure.add_axes(box, xticks=[], yticks=[], frame_on=False)
+    name, probability = _tile(axes, explanation, index, photo)
+    above = box[1] + box[3] + 0.05 / page_height
+    quiet: dict[str, Any] = {"size": 9, "color": "#555555"}
+    bold: dict[str, Any] = {"size": 11, "weight": "bold"}
+    _write(figure, box[0] + box[2], above, probability, ha="right", va="bottom", **quiet)
+    room = box[2] * page_width - _width(probability, 9) - (0.08 if probability else 0)
+    how = bold if name else quiet
+    _write(figure, box[0], above, _cut(name or "the photo", room, **how), va="bottom", **how)
 
 
 def _tile(axes: Axes, explanation: Explanation, index: int, photo: np.ndarray) -> tuple[str, str]:
