@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from adapters import ADAPTERS, Case
+from PIL import Image
 from torch import Tensor
 from torchvision.models import get_model
 
@@ -180,6 +184,56 @@ def test_saved_and_loaded_by_name_of_its_folder(case: Case, tmp_path: Path) -> N
     state = loaded.module.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert not loaded.module.training
+
+
+def test_it_stands_beside_the_answers(case: Case, tmp_path: Path) -> None:
+    """In the explanation, its files, its figure and its page."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 40, 3), np.uint8))
+    adapter: Any = case.adapter
+    adapter.module.float()
+    explanation = vlcam.explain(adapter, image, question="what is the red dog", top=2)
+    own = explanation.attention
+    assert own is not None and [look.text for look in own.looks] == list(LEVELS)
+    assert own.maps.shape == (3, 2, 2) and own.maps.dtype == torch.float32
+    torch.testing.assert_close(own.maps.sum((1, 2)), torch.ones(3))
+    for index, look in enumerate(own.looks):
+        drawn = explanation.photo_map(2 + index)
+        assert drawn[look.peak[1], look.peak[0]] == drawn.max()
+    explanation.save(tmp_path / "saved")
+    again = vlcam.Explanation.load(tmp_path / "saved")
+    assert again.attention is not None and again.attention.looks == own.looks
+    assert torch.equal(again.attention.maps, own.maps) and again.attention.grid == own.grid
+    with np.load(tmp_path / "saved" / "maps.npz") as arrays:
+        assert arrays["photo_maps"].shape == (5, 24, 40)
+    page = again.html()
+    assert page.count('<button type="button" class="word') == 5
+    assert page.count("the model&#x27;s own attention") == 3
+    drawn_texts = [text.get_text() for text in again.figure().texts]
+    assert drawn_texts.count("attention") == 3 and set(LEVELS) <= set(drawn_texts)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda a: a["looks"].pop(), "does not fit"),
+        (lambda a: a["looks"][0].update(logit=1), "look with"),
+        (lambda a: a["looks"][0].update(peak=[99, 0]), "no pixel of the photo"),
+        (lambda a: a["grid"].update(stride=[0, 1]), "stride is"),
+        (lambda a: a.pop("grid"), "grid"),
+    ],
+)
+def test_a_damaged_attention_is_told_of(
+    tmp_path: Path, change: Callable[[Any], object], said: str
+) -> None:
+    adapter: Any = ADAPTERS["coattention"](tmp_path).adapter
+    adapter.module.float()
+    vlcam.explain(adapter, Image.new("RGB", (9, 9), "red"), question="dog").save(tmp_path)
+    data = json.loads((tmp_path / "explanation.json").read_text())
+    change(data["attention"])
+    (tmp_path / "explanation.json").write_text(json.dumps(data))
+    with pytest.raises(ValueError, match="not a saved explanation") as error:
+        vlcam.Explanation.load(tmp_path)
+    assert said in str(error.value)
 
 
 def test_no_attention_of_a_model_without(tmp_path: Path) -> None:

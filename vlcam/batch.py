@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +15,11 @@ from tqdm import tqdm
 from vlcam.adapter import Adapter
 from vlcam.explaining import Ask, TargetName, explain, read
 from vlcam.explanation import Explanation
+from vlcam.figure import draw_rows
 from vlcam.messages import one_line
 from vlcam.models import load
 from vlcam.occlusion import Patch
-from vlcam.page import index
+from vlcam.page import compared, index
 from vlcam.writing import written
 
 FILES = ("explanation.json", "maps.npz", "figure.png", "page.html")
@@ -49,6 +51,14 @@ class Done:
     failed: list[str] = field(default_factory=list)
 
 
+def check(model: Adapter, asked: Asked) -> None:
+    """Raises ValueError where a model cannot be asked that, whatever the photo."""
+    if asked.question is not None:
+        Ask(model, asked.question, asked.answers, asked.contrast, asked.top, asked.strict)
+    elif asked.caption is not None:
+        read(model, asked.caption, asked.strict)
+
+
 def explain_photos(
     model: Adapter, photos: Sequence[str], asked: Asked, out: Path, tell: Tell, debug: bool = False
 ) -> Done:
@@ -65,10 +75,7 @@ def explain_photos(
         ValueError: the caption or question cannot be explained with this model, whatever the
             photo.
     """
-    if asked.question is not None:
-        Ask(model, asked.question, asked.answers, asked.contrast, asked.top, asked.strict)
-    elif asked.caption is not None:
-        read(model, asked.caption, asked.strict)
+    check(model, asked)
     done, taken = Done(), set[Path]()
     for photo in tqdm(photos, "photos", disable=True if len(photos) < 2 else None):
         try:
@@ -91,6 +98,65 @@ def explain_photos(
                 tell(f"{photo}: {out / stem(photo)} is taken, written to {folder}")
             print(told(explanation, folder), flush=True)
     return done
+
+
+def compare(
+    models: Sequence[tuple[str, Adapter]],
+    photos: Sequence[str],
+    asked: Asked,
+    out: Path,
+    tell: Tell,
+    debug: bool = False,
+) -> Done:
+    """Ask several models the same of each photo: every model's explanations in a folder of its own,
+    and ``out/compared/<photo>.png`` and ``.html`` with a row a model.
+
+    Args:
+        models: at least two, each with what it is called.
+
+    Raises:
+        ValueError: as by :func:`explain_photos`; then nothing is compared.
+    """
+    for _, model in models:
+        check(model, asked)
+    found: dict[str, list[tuple[str, Path]]] = {photo: [] for photo in photos}
+    failed: list[str] = []
+    names = _distinct([model.name for _, model in models])
+    for (label, model), name in zip(models, names, strict=True):
+        print(f"{label}:")
+        done = explain_photos(model, photos, asked, out / name, tell, debug)
+        failed += [photo for photo in done.failed if photo not in failed]
+        explained = [photo for photo in photos if photo not in done.failed]
+        for photo, folder in zip(explained, done.explained, strict=True):
+            found[photo].append((label, folder))
+    folder = out / "compared"
+    folder.mkdir(parents=True, exist_ok=True)
+    written_to = []
+    for photo, rows in found.items():
+        if photo not in failed:
+            written_to.append(_write_compared(rows, folder, folder / rows[0][1].name))
+            print(f"{photo}\n  -> {written_to[-1]}")
+    return Done(written_to, failed)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, numbered where one occurs again."""
+    return [
+        name if names[:i].count(name) == 0 else f"{name}-{1 + names[:i].count(name)}"
+        for i, name in enumerate(names)
+    ]
+
+
+def _write_compared(rows: Sequence[tuple[str, Path]], folder: Path, stem: Path) -> Path:
+    explained = [(label, Explanation.load(path), path) for label, path in rows]
+    with written(stem.with_name(f"{stem.name}.png")) as draft:
+        draw_rows([(label, one) for label, one, _ in explained]).savefig(draft, format="png")
+    pages = [
+        (label, one, os.path.relpath(path / "page.html", folder)) for label, one, path in explained
+    ]
+    with written(stem.with_name(f"{stem.name}.html")) as draft:
+        draft.write_text(compared(pages), "utf-8")
+    return stem.with_name(f"{stem.name}.html")
 
 
 def demo(out: Path, tell: Tell, debug: bool = False) -> Path:
@@ -125,7 +191,8 @@ def write(explanation: Explanation, folder: Path) -> None:
 
 def told(explanation: Explanation, folder: Path) -> str:
     """What the terminal says of an explanation: the text, each word or answer's probability."""
-    words = "  ".join(f"{w.text} {w.probability:.2f}" for w in explanation.items)
+    said = explanation.words if explanation.question is None else explanation.answers
+    words = "  ".join(f"{w.text} {w.probability:.2f}" for w in said)
     flat = [word.text for word in explanation.items if word.degenerate]
     lines = [f"{explanation.photo}: {explanation.text}", f"  {words}", f"  -> {folder}"]
     slow = explanation.details.get("occlusion", {}).get("whole_passes_because")  # never of a file

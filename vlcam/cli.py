@@ -135,7 +135,12 @@ def _model_argument(parser: argparse.ArgumentParser) -> None:
 
 def _explain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", metavar="PHOTO", nargs="+", help="JPEG, PNG, WebP, ...")
-    _model_argument(parser)
+    parser.add_argument(
+        "--model",
+        metavar="NAME|FILE",
+        action="append",
+        help="see vlcam models; default: scenes; give it again to see models side by side",
+    )
     _asking_arguments(parser)
     parser.add_argument(
         "--target",
@@ -231,7 +236,7 @@ def _checked(args: argparse.Namespace) -> str:
 
 def _explain(args: argparse.Namespace) -> int:
     from vlcam import methods
-    from vlcam.batch import Asked, explain_photos
+    from vlcam.batch import Asked, compare, explain_photos
     from vlcam.models import load
     from vlcam.occlusion import Patch
 
@@ -244,7 +249,8 @@ def _explain(args: argparse.Namespace) -> int:
     }
     if methods.get(args.method).at != "patches" and patch:
         raise ValueError(f"--patch-{next(iter(patch))} goes with --method occlusion")
-    model = load(args.model, args.layer, kind)
+    names = args.model or ["scenes"]
+    models = [(name, load(name, args.layer, kind)) for name in names]
     asked = Asked(
         args.caption,
         args.question,
@@ -257,7 +263,11 @@ def _explain(args: argparse.Namespace) -> int:
         args.strict,
         Patch(**patch) if patch else None,
     )
-    failed = explain_photos(model, args.photos, asked, args.out, _complain, args.debug).failed
+    if len(models) > 1:
+        done = compare(models, args.photos, asked, args.out, _complain, args.debug)
+    else:
+        done = explain_photos(models[0][1], args.photos, asked, args.out, _complain, args.debug)
+    failed = done.failed
     if failed and len(args.photos) > 1:  # of a single photo, all has been said
         _complain(f"{len(failed)} of {len(args.photos)} photos failed: {', '.join(failed)}")
     return 1 if failed else 0

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vlcam.explanation import Explanation
+from vlcam.explanation import Answer, Explanation, Look, Word
 from vlcam.geometry import Placement, place
 
 OPACITY = 0.75
@@ -48,7 +48,8 @@ def palette(signed: bool) -> np.ndarray:
 
 def is_signed(explanation: Explanation) -> bool:
     """Whether any map shown holds what speaks against its item, so that all are shown signed."""
-    shown = [index for index, word in enumerate(explanation.items) if not word.degenerate]
+    explained = explanation.items[: len(explanation.maps)]
+    shown = [index for index, word in enumerate(explained) if not word.degenerate]
     return bool((explanation.maps[shown] < 0).any())
 
 
@@ -84,13 +85,14 @@ def fitted(size: tuple[int, int], longest: int) -> tuple[int, int]:
 def shown_map(explanation: Explanation, index: int, size: tuple[int, int]) -> np.ndarray:
     """The map of word ``index`` drawn over the whole photo at another size, float32 (h, w)."""
     placement = _at_size(explanation.placement, size)
-    return place(explanation.maps[index], explanation.grid, placement).cpu().numpy()
+    return place(*explanation.map(index), placement).cpu().numpy()
 
 
 def shown_levels(explanation: Explanation, index: int, size: tuple[int, int]) -> np.ndarray:
     """The same as indices into the explanation's palette, uint8 (h, w)."""
     raw = shown_map(explanation, index, size)
-    return levels(raw, is_signed(explanation), at_pixels(explanation))
+    speckled = at_pixels(explanation) and index < len(explanation.maps)
+    return levels(raw, is_signed(explanation), speckled)
 
 
 def at_pixels(explanation: Explanation) -> bool:
@@ -130,6 +132,11 @@ def blend(
     layer = colours[indices].astype(np.float32)
     alpha = layer[..., 3:] * (opacity / 255)
     return np.rint(photo * (1 - alpha) + layer[..., :3] * alpha).astype(np.uint8)
+
+
+def chance(item: Word | Answer | Look) -> str:
+    """An item's probability as a person reads it; that a look is one, which has none."""
+    return "attention" if isinstance(item, Look) else percent(item.probability)
 
 
 def percent(probability: float) -> str:

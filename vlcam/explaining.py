@@ -15,7 +15,7 @@ from torch import Tensor
 from vlcam import methods, targets
 from vlcam.adapter import Adapter, FeatureMaps, Prompt, Question, Reading, Unit
 from vlcam.engine import DEFAULT_MEMORY, encode, explain_at_layer, explain_at_pixels
-from vlcam.explanation import Answer, Explanation, explained_words, peaks
+from vlcam.explanation import Answer, Explanation, Look, Looked, explained_words, peaks
 from vlcam.geometry import Grid, Placement
 from vlcam.incremental import incremental
 from vlcam.models import load
@@ -235,6 +235,7 @@ def _explain_answers(
     )
     return Explanation(
         **_about(model, encoded, method, found),
+        attention=_attention(model, seen, ask.question.prompt),
         target="logit of each answer" if not ask.contrast else "difference of two answers' logits",
         caption="",
         words=(),
@@ -244,6 +245,18 @@ def _explain_answers(
             Answer(text, logit, p, point, flat) for text, logit, p, (point, flat) in rows
         ),
     )
+
+
+def _attention(model: Adapter, encoded: Encoded, prompt: Prompt) -> Looked | None:
+    """The model's own attention, where it has one."""
+    size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
+    with untouched(model.module), torch.no_grad():
+        own = model.attention(encoded.seen(model, prompt), prompt, size)
+    if own is None:
+        return None
+    maps = own.maps.detach().float().cpu()
+    told = zip(own.names, peaks(maps, own.grid, encoded.placement), strict=True)
+    return Looked(tuple(Look(name, *found) for name, found in told), maps, own.grid)
 
 
 def _about(

@@ -61,6 +61,30 @@ class Answer:
     degenerate: bool
 
 
+@dataclass(frozen=True)
+class Look:
+    """One map of the model's own attention, which is the same for every answer.
+
+    Attributes:
+        text: what it is of: a level of the model, a layer.
+        peak, degenerate: as of a :class:`Word`.
+    """
+
+    text: str
+    peak: tuple[int, int]
+    degenerate: bool
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A model's own attention to the photo: a map for each :class:`Look`, (L, u, v), and where
+    their cells lie in the model's input."""
+
+    looks: tuple[Look, ...]
+    maps: Tensor
+    grid: Grid
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """Where a model looked, word by word or answer by answer. Made by :func:`vlcam.explain`.
@@ -78,6 +102,7 @@ class Explanation:
         details: versions, and what else the model had to say of itself.
         question: that was asked; None where a caption is explained.
         answers: the explained answers, in order, one a map.
+        attention: of a VQA model that has an attention of its own.
     """
 
     photo: str
@@ -95,6 +120,7 @@ class Explanation:
     details: dict[str, Any] = field(default_factory=dict)
     question: str | None = None
     answers: tuple[Answer, ...] = ()
+    attention: Looked | None = None
 
     @property
     def text(self) -> str:
@@ -102,13 +128,22 @@ class Explanation:
         return self.caption if self.question is None else self.question
 
     @property
-    def items(self) -> Sequence[Word | Answer]:
-        """What has a map each: the words, or the answers."""
-        return self.words if self.question is None else self.answers
+    def items(self) -> Sequence[Word | Answer | Look]:
+        """What has a map each: the words, or the answers and then the model's own looks."""
+        if self.question is None:
+            return self.words
+        return (*self.answers, *(self.attention.looks if self.attention else ()))
+
+    def map(self, index: int) -> tuple[Tensor, Grid]:
+        """The raw map (u, v) of item ``index``, and where its cells lie in the input."""
+        if index < len(self.maps):
+            return self.maps[index], self.grid
+        assert self.attention is not None
+        return self.attention.maps[index - len(self.maps)], self.attention.grid
 
     def photo_map(self, index: int) -> np.ndarray:
         """Map of item ``index`` at photo size, float32 (H, W): raw values."""
-        return place(self.maps[index], self.grid, self.placement).cpu().numpy()
+        return place(*self.map(index), self.placement).cpu().numpy()
 
     def photo_maps(self) -> Iterator[np.ndarray]:
         """The maps at photo size one by one (a dozen of a large photo are gigabytes)."""
@@ -116,10 +151,12 @@ class Explanation:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the arrays, as ``explanation.json`` has it."""
-        items = [asdict(item) | {"peak": list(item.peak)} for item in self.items]
-        said: dict[str, Any] = {"caption": self.caption, "words": items}
+        said: dict[str, Any] = {"caption": self.caption, "words": _as_json(self.words)}
         if self.question is not None:
-            said = {"question": self.question, "answers": items}
+            said = {"question": self.question, "answers": _as_json(self.answers)}
+        if self.attention is not None:
+            looks, grid = _as_json(self.attention.looks), asdict(self.attention.grid)
+            said["attention"] = {"looks": looks, "grid": grid}
         return {
             "format": FORMAT,
             "photo": self.photo,
@@ -135,7 +172,8 @@ class Explanation:
         }
 
     def save(self, directory: str | Path) -> None:
-        """Write ``explanation.json`` and ``maps.npz`` (``maps``, ``photo_maps``, ``image``)."""
+        """Write ``explanation.json`` and ``maps.npz`` (``maps``, ``photo_maps``, ``image``, and
+        ``attention`` where there is one)."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         with written(directory / "maps.npz") as path:
@@ -148,7 +186,10 @@ class Explanation:
     def _write_arrays(self, path: Path) -> None:
         height, width = self.image.shape[:2]
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for name, array in (("maps", self.maps.cpu().numpy()), ("image", self.image)):
+            arrays = {"maps": self.maps.cpu().numpy(), "image": self.image}
+            if self.attention is not None:
+                arrays["attention"] = self.attention.maps.cpu().numpy()
+            for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w") as file:
                     np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
             header = {
@@ -176,13 +217,17 @@ class Explanation:
                 raise ValueError(f"format {data.get('format')!r}, expected {FORMAT}")
             values = _values(data)
             path = directory / "maps.npz"
-            maps, image = _arrays(path)
-            _check_arrays(maps, image, values)
+            arrays = _arrays(path)
+            _check_arrays(arrays, values)
         except Exception as error:  # whatever json, zipfile, zlib and numpy raise at damage
             reason = error.strerror if isinstance(error, OSError) else None
             reason = " ".join((reason or str(error) or type(error).__name__).split())
             raise ValueError(f"{path}: not a saved explanation ({reason})") from error
-        return cls(**values, image=image, maps=torch.from_numpy(maps))
+        if values["attention"]:
+            looks, grid = values["attention"]
+            values["attention"] = Looked(looks, torch.from_numpy(arrays["attention"]), grid)
+        maps = torch.from_numpy(arrays["maps"])
+        return cls(**values, image=arrays["image"], maps=maps)
 
     def figure(self) -> Figure:
         """One tile a word or answer, as in the paper's Figures 10 to 12 (matplotlib)."""
@@ -211,10 +256,11 @@ def _values(data: dict[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {
         **({"caption": "", "words": (), "answers": items} if asked else {"words": items}),
         "unknown": tuple(data["unknown"]),
-        "grid": Grid(**{name: _pair(name, pair) for name, pair in data["grid"].items()}),
+        "grid": _grid(data["grid"]),
         "placement": placement,
         "details": dict(data["details"]),
     }
+    values["attention"] = _attention(placement, data.get("attention"))
     for name in ("photo", "model", "layer", "method", "target", names[0]):
         values[name] = data[name]
         if not isinstance(values[name], str):
@@ -223,6 +269,22 @@ def _values(data: dict[str, Any]) -> dict[str, Any]:
     if not texts:
         raise ValueError("unknown is not a list of texts")
     return values
+
+
+def _as_json(items: Sequence[Word | Answer | Look]) -> list[dict[str, Any]]:
+    return [asdict(item) | {"peak": list(item.peak)} for item in items]
+
+
+def _grid(data: Any) -> Grid:
+    return Grid(**{name: _pair(name, pair) for name, pair in data.items()})
+
+
+def _attention(placement: Placement, data: Any) -> tuple[tuple[Any, ...], Grid] | None:
+    """The looks, and their maps' grid."""
+    if data is None:
+        return None
+    looks = tuple(_item(Look, placement.photo_size, item) for item in data["looks"])
+    return looks, _grid(data["grid"])
 
 
 def _pair(name: str, pair: Any) -> tuple[Any, ...]:
@@ -234,37 +296,50 @@ def _pair(name: str, pair: Any) -> tuple[Any, ...]:
     return tuple(pair)
 
 
-def _item(kind: type[Word] | type[Answer], photo_size: tuple[int, int], data: Any) -> Word | Answer:
-    """A word or an answer from its JSON."""
-    score = "log_probability" if kind is Word else "logit"
-    if set(data) != {"text", score, "probability", "peak", "degenerate"}:
+_NUMBERS: dict[type, tuple[str, ...]] = {
+    Word: ("log_probability", "probability"),
+    Answer: ("logit", "probability"),
+    Look: (),
+}
+
+
+def _item(kind: type, photo_size: tuple[int, int], data: Any) -> Any:
+    """A word, an answer or a look from its JSON."""
+    values = [data[name] for name in _NUMBERS[kind] if name in data]
+    if set(data) != {"text", *_NUMBERS[kind], "peak", "degenerate"}:
         raise ValueError(f"{kind.__name__.lower()} with {', '.join(sorted(data))}")
     text = data["text"]
-    numbers = all(isinstance(data[name], int | float) for name in (score, "probability"))
+    numbers = all(isinstance(value, int | float) for value in values)
     if not (isinstance(text, str) and numbers and isinstance(data["degenerate"], bool)):
         raise ValueError(f"{text!r}: not a text, numbers and true or false")
     x, y = data["peak"]
     inside = type(x) is type(y) is int and 0 <= x < photo_size[1] and 0 <= y < photo_size[0]
     if not inside:
         raise ValueError(f"{text!r}: its peak {data['peak']!r} is no pixel of the photo")
-    return kind(text, data[score], data["probability"], (x, y), data["degenerate"])
+    return kind(text, *values, (x, y), data["degenerate"])
 
 
-def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _arrays(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:  # numpy leaves a damaged file open that it opened itself
         if file.read(4) != b"PK\x03\x04":  # numpy would take it for a pickle and advise to trust it
             raise ValueError("no archive of arrays")
         file.seek(0)
         with np.load(file, allow_pickle=False) as arrays:
-            return arrays["maps"], arrays["image"]
+            names = ("maps", "image", "attention")
+            return {name: arrays[name] for name in names if name in arrays}
 
 
-def _check_arrays(maps: np.ndarray, image: np.ndarray, values: dict[str, Any]) -> None:
+def _check_arrays(arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:
     count = len(values.get("answers") or values["words"])
-    for name, array, kind, shape in (
-        ("maps", maps, np.float32, (count, *values["grid"].size)),
-        ("image", image, np.uint8, (*values["placement"].photo_size, 3)),
-    ):
+    expected: dict[str, tuple[type, tuple[int, ...]]] = {
+        "maps": (np.float32, (count, *values["grid"].size)),
+        "image": (np.uint8, (*values["placement"].photo_size, 3)),
+    }
+    if values["attention"]:
+        looks, grid = values["attention"]
+        expected["attention"] = (np.float32, (len(looks), *grid.size))
+    for name, (kind, shape) in expected.items():
+        array = arrays[name]
         if array.dtype != kind or array.shape != shape:
             raise ValueError(
                 f"{name}: {array.dtype} {array.shape} does not fit explanation.json, which says"

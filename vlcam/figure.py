@@ -18,11 +18,11 @@ from PIL import Image
 
 from vlcam.display import (
     blend,
+    chance,
     ends,
     fitted,
     is_signed,
     palette,
-    percent,
     scaling,
     settings,
     shown_levels,
@@ -141,7 +141,7 @@ def _tile(axes: Axes, explanation: Explanation, index: int, photo: np.ndarray) -
     else:
         levels = shown_levels(explanation, index, (photo.shape[0], photo.shape[1]))
         axes.imshow(blend(photo, levels, palette(is_signed(explanation))))
-    return word.text, percent(word.probability)
+    return word.text, chance(word)
 
 
 _VEIL = np.full((256, 4), 235, np.uint8)  # over the photo of a word that has no map

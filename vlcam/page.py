@@ -22,6 +22,7 @@ from vlcam.display import (
     OPACITY,
     at_pixels,
     blend,
+    chance,
     ends,
     fitted,
     is_signed,
@@ -31,7 +32,9 @@ from vlcam.display import (
     settings,
     shown_levels,
 )
-from vlcam.explanation import Answer, Explanation, Word
+from vlcam.explanation import Answer, Explanation, Look, Word
+
+Item = Word | Answer | Look
 
 _PHOTO, _PHOTO_BYTES = 1280, 500_000  # the photo's longer side in pixels, its size in the page
 _MAP_SIDES, _MAP_BYTES = (400, 280, 200, 120), 550_000  # of each map, and of all maps' files
@@ -92,6 +95,49 @@ def index(entries: Sequence[tuple[Explanation, str]]) -> str:
     return _filled("index.html", policy=_policy(style, ""), style=style, cards=cards)
 
 
+def compared(rows: Sequence[tuple[str, Explanation, str]]) -> str:
+    """A page of one photo as several models saw it: a row of maps each.
+
+    Args:
+        rows: what each row is called, its explanation, and the path of that one's own page.
+    """
+    style = _asset("page.css")
+    first = rows[0][1]
+    return _filled(
+        "compared.html",
+        policy=_policy(style, ""),
+        style=style,
+        title=escape(f"{PurePath(first.photo).name}: models compared - vlcam"),
+        heading=escape(first.question or PurePath(first.photo).name),
+        scaling=escape(scaling(first)),
+        rows="\n".join(_row(label, explanation, path) for label, explanation, path in rows),
+    )
+
+
+def _row(label: str, explanation: Explanation, path: str) -> str:
+    tiles = "\n".join(_map_tile(explanation, i) for i in range(len(explanation.items)))
+    said = "" if explanation.question is not None else f": {explanation.caption}"
+    return (
+        f'<section><h2 dir="auto"><a href="{quote(os.fsencode(path))}">{escape(label)}</a>'
+        f'{escape(said)}</h2>\n<ul class="cards">\n{tiles}\n</ul></section>'
+    )
+
+
+def _map_tile(explanation: Explanation, index: int) -> str:
+    item = explanation.items[index]
+    size = fitted((explanation.image.shape[0], explanation.image.shape[1]), 360)
+    photo = Image.fromarray(explanation.image).resize((size[1], size[0]), Image.Resampling.BOX)
+    picture = np.asarray(photo)
+    if not item.degenerate:
+        levels = shown_levels(explanation, index, size)
+        picture = blend(picture, levels, palette(is_signed(explanation)))
+    return (
+        f'<li class="card"><img src="{_jpeg(picture, 360, 60_000)}"'
+        f' alt="the photo under the map of “{escape(item.text)}”">'
+        f'<p dir="auto">{escape(item.text)}</p><small>{escape(_says(item))}</small></li>'
+    )
+
+
 def sentence(explanation: Explanation) -> list[tuple[str, int | None]]:
     """The caption's words in order: each explained one with its index, each unknown with None.
 
@@ -127,7 +173,7 @@ def _heading(explanation: Explanation) -> str:
     if explanation.question is None:
         words = "\n".join(_words(explanation))
         return f'<h1 class="caption" dir="auto">\n{words}\n</h1>'
-    answers = "\n".join(_button(answer) for answer in explanation.answers)
+    answers = "\n".join(_button(item) for item in explanation.items)
     return (
         f'<h1 class="question" dir="auto">{escape(explanation.question)}</h1>\n'
         f'<div class="caption answers" dir="auto">\n{answers}\n</div>'
@@ -146,28 +192,31 @@ def _words(explanation: Explanation) -> Iterable[str]:
             yield _button(explanation.words[which])
 
 
-def _button(item: Word | Answer) -> str:
+def _button(item: Item) -> str:
     kind = "word degenerate" if item.degenerate else "word"
     return (
         f'<button type="button" class="{kind}" aria-pressed="false"'
         f' data-says="{escape(_says(item))}"><span class="text">{escape(item.text)}</span>'
-        f"{_bar(item.probability)}"
+        f"{_bar(0 if isinstance(item, Look) else item.probability)}"
         f'<span class="percent">{escape(_below(item))}</span></button>'
     )
 
 
-def _below(item: Word | Answer) -> str:
-    return percent(item.probability) + (" · no map" if item.degenerate else "")
+def _below(item: Item) -> str:
+    return chance(item) + (" · no map" if item.degenerate else "")
 
 
-def _says(word: Word | Answer) -> str:
-    chance = f"probability {percent(word.probability)}"
+def _says(word: Item) -> str:
+    if isinstance(word, Look):
+        told = "the model's own attention, whatever the answer"
+    else:
+        told = f"probability {percent(word.probability)}"
     if isinstance(word, Answer):
-        chance = f"logit {word.logit:.2f} · {chance}"
+        told = f"logit {word.logit:.2f} · {told}"
     if word.degenerate:
         kind = "answer" if isinstance(word, Answer) else "word"
-        return f"{chance} · no map: nothing in the photo stands out for this {kind}"
-    return f"{chance} · peak at x\u00a0{word.peak[0]}, y\u00a0{word.peak[1]}"
+        return f"{told} · no map: nothing in the photo stands out for this {kind}"
+    return f"{told} · peak at x\u00a0{word.peak[0]}, y\u00a0{word.peak[1]}"
 
 
 def _bar(probability: float) -> str:
@@ -201,7 +250,7 @@ def _map(explanation: Explanation, index: int, size: tuple[int, int]) -> str:
     return _coloured(levels, palette(is_signed(explanation)))
 
 
-def _peaks(words: Iterable[Word | Answer], radius: float) -> str:
+def _peaks(words: Iterable[Item], radius: float) -> str:
     circle = '<circle cx="{x}" cy="{y}" r="{r:.3f}"/>'
     return "\n".join(
         f'<g class="peak" data-word="{index}" hidden="">'

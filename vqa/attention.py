@@ -132,6 +132,11 @@ def _records(
             model, encoded, question=asked.text, answers=answers, top=1, method=name
         )
         found[name] = agreement(_cells(explanation), human)
+    if explanation.attention is not None:
+        own = explanation.attention
+        for look, one in zip(own.looks, own.maps, strict=True):
+            drawn = place(one[None], own.grid, explanation.placement)
+            found[f"own attention: {look.text}"] = agreement(on_cells(drawn)[0], human)
     noise = np.random.default_rng([how.seed, asked.number]).random(CELLS)
     found["noise"] = agreement(noise, human)
     found["centred Gaussian"] = agreement(centred_gaussian(CELLS), human)
