@@ -132,6 +132,13 @@ class NeuralTalk(nn.Module):
         dropped = functional.dropout(outputs[:, 0], self.config.dropout_output, self.training)
         return self.logits(dropped).log_softmax(dim=1), state
 
+    def start_blind(self) -> None:
+        """Begin with an image embedding of next to nothing, beside a fixed CNN: what random weights
+        make of the background, which is much the same on every photo, would never be unlearned,
+        and be seen in the maps."""
+        nn.init.normal_(self.embed_image.weight, std=1e-3)
+        nn.init.zeros_(self.embed_image.bias)
+
     def write(self, feature: Tensor, beams: int = 1) -> list[Caption]:
         """A caption for each image feature (N, F); never with ``UNK``."""
         with torch.no_grad():

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from captioning.bleu import bleu
 from captioning.data import Example, read_data
@@ -105,6 +105,8 @@ class _Trainer(PhotoTrainer):
             how.dropout_output,
         )
         model = NeuralTalk(config)
+        if not how.cnn_epochs:
+            model.start_blind()
         self.tokens = [
             [vocabulary.tokens(words[:MAX_WORDS]) for words in example.captions]
             for example in splits.train
@@ -153,15 +155,13 @@ class _Trainer(PhotoTrainer):
         )
 
     def leave_phase(self, phase: Phase) -> None:
-        """What was learned beside a CNN that kept changing is given up, and the image embedding
-        starts from next to nothing: what random weights make of the background, which is the same
-        on every photo, would never be unlearned, and be seen in the maps."""
+        """What was learned beside a CNN that kept changing is given up."""
         if not (isinstance(phase, WithCnn) and self.how.epochs):
             return  # a reward alone teaches nobody to write
         torch.manual_seed(self.how.seed)
-        state = NeuralTalk(self.model.config).state_dict()
-        nn.init.normal_(state["embed_image.weight"], std=1e-3)
-        nn.init.zeros_(state["embed_image.bias"])
+        fresh = NeuralTalk(self.model.config)
+        fresh.start_blind()
+        state = fresh.state_dict()
         own = self.model.state_dict()
         seen = {k: v for k, v in own.items() if k.startswith(("encoder.", "standardise."))}
         for model in (self.model, self.average):

@@ -121,6 +121,7 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     ("arguments", "said"),
     [
         (("--question", " "), "--question is empty"),
+        (("--question", "what " * 3000), "has 3000 words; tiny-vqa reads at most 26"),
         (("--question", "zebra?"), "knows no word of the question: zebra"),
         (("--question", "what", "--answers", "yelow"), "near: yellow, red and yellow"),
         (("--question", "what", "--contrast", "red", "red"), "a contrast of 'red' with itself"),

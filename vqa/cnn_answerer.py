@@ -48,6 +48,10 @@ class CnnAnswerer(CnnAdapter, Answerer):
         words = config.words(question)
         if not words:
             raise ValueError(f"the question {question!r} has no word")
+        if len(words) > config.max_words:
+            raise ValueError(
+                f"the question has {len(words)} words; {self.name} reads at most {config.max_words}"
+            )
         unknown = tuple(config.vocabulary.missing(words))
         if all(word in unknown for word in words):
             raise ValueError(f"{self.name} knows no word of the question: {', '.join(unknown)}")

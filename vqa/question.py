@@ -22,7 +22,7 @@ class QuestionConfig:
         answers: what it can answer, in the order of its logits.
         preprocess: from a photo to the CNN's input.
         dropout: in training.
-        max_words: of a question; what is longer is cut off.
+        max_words: of a question; of a longer one, in training, the rest is cut off.
         tokenizer: how a question is taken apart: ``words`` (:func:`vlcam.vocabulary.words_of`), or
             ``nltk``, which keeps punctuation marks as words.
     """
