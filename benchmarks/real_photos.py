@@ -10,14 +10,11 @@ written.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pointing
@@ -30,6 +27,7 @@ from captioning import neuraltalk_captioner
 from captioning.captioner import Captioner
 from vlcam import look, methods, targets
 from vlcam.adapter import Reading
+from vlcam.entities import Entities, Marked
 from vlcam.explaining import Encoded, explain_targets
 from vlcam.geometry import Placement, place
 from vlcam.metrics import (
@@ -43,8 +41,6 @@ from vlcam.metrics import (
 )
 from vlcam.tables import figure, table
 
-PHRASE = re.compile(r"\[/EN#(\d+)/\S+ ([^\]]*)\]")
-
 
 @dataclass(frozen=True)
 class Phrase:
@@ -56,37 +52,18 @@ class Phrase:
     boxes: tuple[Box, ...]
 
 
-def entities(archive: zipfile.ZipFile, name: str, size: tuple[int, int]) -> Iterator[Phrase]:
-    """The phrases with boxes of a photo's sentences, boxes scaled to a photo of that (h, w)."""
-    root = ElementTree.fromstring(archive.read(f"Annotations/{name}.xml"))
-    scale_x = size[1] / float(root.findtext("size/width", ""))
-    scale_y = size[0] / float(root.findtext("size/height", ""))
-    boxes: dict[str, list[Box]] = {}
-    for thing in root.iter("object"):
-        box = thing.find("bndbox")
-        if box is None:
-            continue
-        left, top, right, bottom = (
-            float(box.findtext(k, "")) for k in ("xmin", "ymin", "xmax", "ymax")
-        )
-        # Pixels are counted from 1 there, and the last one is inside.
-        edges = ((left - 1) * scale_x, (top - 1) * scale_y, right * scale_x, bottom * scale_y)
-        for number in thing.iter("name"):
-            boxes.setdefault(number.text or "", []).append(edges)
-    for sentence in archive.read(f"Sentences/{name}.txt").decode().splitlines():
+def phrases_of(marked: Marked) -> Iterator[Phrase]:
+    """The phrases with boxes of a photo's sentences."""
+    for sentence in marked.sentences:
         words: list[str] = []
         found = []
-        at = 0
-        for match in PHRASE.finditer(sentence):
-            words += sentence[at : match.start()].split()
+        for part in sentence:
             start = len(words)
-            words += match[2].split()
-            found.append((match[1], start, len(words)))
-            at = match.end()
-        words += sentence[at:].split()
-        for entity, start, stop in found:
-            if entity in boxes:
-                yield Phrase(tuple(words), start, stop, tuple(boxes[entity]))
+            words += [part] if isinstance(part, str) else part.words
+            if not isinstance(part, str) and part.entity in marked.boxes:
+                found.append((start, len(words), marked.boxes[part.entity]))
+        for start, stop, boxes in found:
+            yield Phrase(tuple(words), start, stop, boxes)
 
 
 def in_sentence(model: Captioner, phrase: Phrase) -> targets.Target | None:
@@ -129,26 +106,26 @@ def boxes(model: Captioner, args: argparse.Namespace) -> str:
     names = (data / "testImages.txt").read_text("utf-8").split()[: args.photos]
     rows: dict[tuple[str, str], list[tuple[str, BoxMeans]]] = {}
     unknown = 0
-    with zipfile.ZipFile(args.data / "flickr30k_entities" / "annotations.zip") as archive:
-        for name in tqdm(names, "phrases"):
-            path = data / "Images" / name
-            encoded = look(model, path)
-            size = encoded.placement.photo_size
-            phrases = list(entities(archive, name.split("_")[0], size))
-            for protocol, make in PROTOCOLS.items():
-                asked = [(p, t) for p in phrases if (t := make(model, p)) is not None]
-                unknown += len(phrases) - len(asked)
-                if not asked:
-                    continue
-                masks = [mask_in_input(p, encoded.placement) for p, _ in asked]
-                rows.setdefault(("centred Gaussian", protocol), []).extend(
-                    (name, box_means(centred_gaussian(m.shape), m)) for m in masks
+    entities = Entities(args.data / "flickr30k_entities" / "annotations.zip")
+    for name in tqdm(names, "phrases"):
+        path = data / "Images" / name
+        encoded = look(model, path)
+        size = encoded.placement.photo_size
+        phrases = list(phrases_of(entities.read(name.split("_")[0], size)))
+        for protocol, make in PROTOCOLS.items():
+            asked = [(p, t) for p in phrases if (t := make(model, p)) is not None]
+            unknown += len(phrases) - len(asked)
+            if not asked:
+                continue
+            masks = [mask_in_input(p, encoded.placement) for p, _ in asked]
+            rows.setdefault(("centred Gaussian", protocol), []).extend(
+                (name, box_means(centred_gaussian(m.shape), m)) for m in masks
+            )
+            for method in args.box_methods:
+                placed = placed_maps(model, encoded, [t for _, t in asked], method)
+                rows.setdefault((method, protocol), []).extend(
+                    (name, box_means(v, m)) for v, m in zip(placed, masks, strict=True)
                 )
-                for method in args.box_methods:
-                    placed = placed_maps(model, encoded, [t for _, t in asked], method)
-                    rows.setdefault((method, protocol), []).extend(
-                        (name, box_means(v, m)) for v, m in zip(placed, masks, strict=True)
-                    )
     lines = []
     for (method, protocol), found in rows.items():
         ratio = box_ratio([item for _, item in found], [image for image, _ in found])

@@ -24,6 +24,12 @@ _EVALUATIONS = {
 }
 """What ``vlcam evaluate`` can evaluate: module and help, as of the trainers."""
 
+_WRITERS = {
+    "scenes": ("vlcam.scenes.command", "Write rendered scenes in which everything is known."),
+    "questions": ("vqa.questions_command", "Make questions of captions with marked phrases."),
+}
+"""Commands that write data sets: module and help, as of the trainers."""
+
 _WIDEST_BEAM = 100
 """Wider ones need much memory, and captions hardly change from 5 on."""
 
@@ -85,10 +91,10 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     demo.add_argument("--out", metavar="DIR", type=Path, default=Path("demo"), help="default: demo")
     command("models", "List the models there are.", _models)
     command("methods", "List the methods there are.", _methods)
-    scenes = command("scenes", "Write rendered scenes in which everything is known.", _scenes)
-    scenes.add_argument("directory", metavar="DIR", type=Path, help="a new folder")
-    scenes.add_argument("--images", metavar="N", type=int, required=True, help="how many")
-    scenes.add_argument("--seed", metavar="S", type=int, default=0, help="default: 0")
+    for name, (module, about) in _WRITERS.items():
+        writer = commands.add_parser(name, parents=[debug], help=about, description=about)
+        if name in argv[:1]:
+            _mount(writer, module)
     for name, text, kinds in (
         ("train", "Train a model.", _TRAINERS),
         ("evaluate", "Measure how far maps can be trusted.", _EVALUATIONS),
@@ -322,13 +328,6 @@ def _methods(args: argparse.Namespace) -> int:
 
     for method in METHODS.values():
         print(f"{method.name:23} {method.reference}")
-    return 0
-
-
-def _scenes(args: argparse.Namespace) -> int:
-    from vlcam.scenes.write import write
-
-    write(args.directory, images=args.images, seed=args.seed)
     return 0
 
 
