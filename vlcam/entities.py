@@ -1,7 +1,7 @@
 """Flickr30k Entities: captions with marked phrases, and boxes of what the phrases name.
 
-The official format (Plummer et al., ICCV 2015): ``Sentences/ID.txt`` has a sentence a line,
-its phrases as ``[/EN#entity/kind words]``; ``Annotations/ID.xml`` the boxes of each entity, in pixels
+The official format (Plummer et al., ICCV 2015): ``Sentences/ID.txt`` has a sentence a line, its
+phrases as ``[/EN#entity/kind words]``; ``Annotations/ID.xml`` the boxes of each entity, in pixels
 of the original photo that are counted from 1.
 """
 

@@ -74,7 +74,8 @@ def write(data: Path, entities: Path, out: Path, least: int = 5) -> dict[str, in
                     size = (photo.height, photo.width)
                 asked = merged(marked.read(path.stem.split("_")[0], size))
             except (OSError, ValueError) as error:
-                print(f"skipped: {path}: {error}", file=sys.stderr)
+                with tqdm.external_write_mode(sys.stderr):
+                    print(f"skipped: {path}: {error}", file=sys.stderr)
                 continue
             found[split].append((path, asked))
     usual = Counter(a for _, asked in found["train"] for q in asked for a in set(q.answers))
