@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.numpy import load_file
+from safetensors.torch import save_file
 
 from captioning.decoding import Caption
 from captioning.neuraltalk import Config, NeuralTalk, load
@@ -94,6 +95,15 @@ def test_after_the_cnn_language_begins_anew(data: Path, tmp_path: Path) -> None:
     assert decays.pop(trainer.model.embed_image.weight) == 20
     assert set(decays.values()) == {1.0}
     assert not any(p in decays for p in trainer.model.encoder.parameters())
+
+
+def test_beside_a_given_cnn_it_begins_blind(data: Path, tmp_path: Path) -> None:
+    trainer = _Trainer(Training(**_options(data, tmp_path, cnn_epochs=1)))  # type: ignore[arg-type]
+    save_file(trainer.model.encoder.net.state_dict(), tmp_path / "cnn.safetensors")
+    given = {"cnn_epochs": 0, "cnn_weights": str(tmp_path / "cnn.safetensors"), "epochs": 1}
+    trainer = _Trainer(Training(**_options(data, tmp_path / "b", **given)))  # type: ignore[arg-type]
+    for model in (trainer.model, trainer.average):
+        assert 0 < model.embed_image.weight.std() < 0.01 and not model.embed_image.bias.any()
 
 
 def test_a_fixed_cnn_stays_as_it_was(data: Path, tmp_path: Path) -> None:
