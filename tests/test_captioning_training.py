@@ -99,7 +99,8 @@ def test_after_the_cnn_language_begins_anew(data: Path, tmp_path: Path) -> None:
 
 def test_beside_a_given_cnn_it_begins_blind(data: Path, tmp_path: Path) -> None:
     trainer = _Trainer(Training(**_options(data, tmp_path, cnn_epochs=1)))  # type: ignore[arg-type]
-    save_file(trainer.model.encoder.net.state_dict(), tmp_path / "cnn.safetensors")
+    state = trainer.model.encoder.net.state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "cnn.safetensors")
     given = {"cnn_epochs": 0, "cnn_weights": str(tmp_path / "cnn.safetensors"), "epochs": 1}
     trainer = _Trainer(Training(**_options(data, tmp_path / "b", **given)))  # type: ignore[arg-type]
     for model in (trainer.model, trainer.average):
