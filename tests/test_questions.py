@@ -12,6 +12,7 @@ from PIL import Image
 
 from vlcam.cli import main
 from vlcam.entities import Entities, parts
+from vqa.accuracy import accuracy
 from vqa.data import read_data
 from vqa.from_captions import pairs
 from vqa.questions import write
@@ -107,8 +108,10 @@ def test_vqas_layout_is_written(data: tuple[Path, Path], tmp_path: Path) -> None
     splits = read_data(out)
     assert not splits.skipped
     colour, place = (a for a in splits.train if a.photo.name == "000000000012.jpg")
-    assert colour.text == "what color is the dress?" and colour.answers == ("pink", "red")
-    assert colour.kind == "color" and place.answers == ("way", "way") and place.kind == "where"
+    assert colour.text == "what color is the dress?" and colour.kind == "color"
+    assert colour.answers == ("pink",) * 5 + ("red",) * 5
+    assert [accuracy(answer, colour.answers) for answer in ("pink", "red", "blue")] == [1, 1, 0]
+    assert place.answers == ("way",) * 10 and place.kind == "where"
     evidence = json.loads((out / "annotations" / "evidence.json").read_text())
     # Half the original's size; the first pixel is 1 there, the last is inside.
     assert evidence[str(colour.number)] == [[0.0, 0.0, 5.0, 10.0]]
@@ -118,8 +121,8 @@ def test_vqas_layout_is_written(data: tuple[Path, Path], tmp_path: Path) -> None
 
 def test_rare_answers_go(data: tuple[Path, Path], tmp_path: Path) -> None:
     write(*data, tmp_path / "out", least=2)
-    answers = [a.answers for a in read_data(tmp_path / "out").train]
-    assert answers == [("pink", "pink"), ("way", "way"), ("pink",), ("way", "way")]
+    answers = [set(a.answers) for a in read_data(tmp_path / "out").train]
+    assert answers == [{"pink"}, {"way"}, {"pink"}, {"way"}]
 
 
 def test_photos_that_cannot_be_used_are_told_of(

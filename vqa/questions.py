@@ -21,6 +21,7 @@ from vlcam.writing import written
 from vqa.from_captions import Pair, pairs
 
 EVIDENCE = "evidence.json"
+_PEOPLE = 10
 _TYPES = {"color": "what color", "number": "how many", "where": "where", "what": "what"}
 
 
@@ -41,7 +42,9 @@ def write(data: Path, entities: Path, out: Path, least: int = 5) -> dict[str, in
     SPLIT_questions.json`` and ``SPLIT_annotations.json``, and ``annotations/evidence.json``: for
     each ``question_id`` the boxes ``[x0, y0, x1, y1]``, in photo pixels, of what the answer names.
 
-    A question that captions answer differently has all their answers, as people's.
+    As in VQA ten answers are written, in which the answers of all captions that have one have equal
+    shares: else the official accuracy, which wants three people to agree, would call right answers
+    wrong.
 
     Args:
         data: ``Images/`` and ``{train,val,test}Images.txt``.
@@ -135,9 +138,10 @@ def _numbered(
 
 def _annotation(question: Question) -> dict[str, Any]:
     best = Counter(question.answers).most_common(1)[0][0]
+    given = sorted(question.answers)
     said = [
-        {"answer_id": i, "answer": answer, "answer_confidence": "yes"}
-        for i, answer in enumerate(question.answers, 1)
+        {"answer_id": i + 1, "answer": given[i * len(given) // _PEOPLE], "answer_confidence": "yes"}
+        for i in range(_PEOPLE)
     ]
     return {
         "question_type": _TYPES[question.kind],
