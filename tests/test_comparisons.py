@@ -100,6 +100,20 @@ def test_sweeps_that_cannot_be(
     assert not (tmp_path / "out").exists()
 
 
+def test_who_chooses_a_guided_method_is_told_what_it_fails(
+    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "fail the randomisation check (Adebayo et al. 2018)"
+    common = ["explain", str(photos[0]), "--caption", "a dog", "--out", str(tmp_path / "out")]
+    for method, told in (("guided-backprop", True), ("guided-grad-cam", True), ("grad-cam", False)):
+        assert main([*common, "--method", method]) == 0
+        page = (tmp_path / "out" / "one" / "page.html").read_text("utf-8")
+        drawn = vlcam.Explanation.load(tmp_path / "out" / "one").figure().texts
+        figure = " ".join(text.get_text() for text in drawn).replace("\n", " ")
+        for where in (capsys.readouterr().out, page, figure):
+            assert (said in where) is told
+
+
 def test_models_side_by_side(
     folders: list[Path], photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -253,7 +253,8 @@ def _explain(args: argparse.Namespace) -> int:
         for name in ("size", "stride", "fill")
         if (value := getattr(args, f"patch_{name}")) is not None
     }
-    if methods.get(args.method).at != "patches" and patch:
+    method = methods.get(args.method)
+    if method.at != "patches" and patch:
         raise ValueError(f"--patch-{next(iter(patch))} goes with --method occlusion")
     names = args.model or ["scenes"]
     models = [(name, load(name, args.layer, kind)) for name in names]
@@ -274,6 +275,8 @@ def _explain(args: argparse.Namespace) -> int:
     else:
         done = explain_photos(models[0][1], args.photos, asked, args.out, _complain, args.debug)
     failed = done.failed
+    if method.caveat and len(failed) < len(args.photos):
+        print(method.caveat)
     if failed and len(args.photos) > 1:  # of a single photo, all has been said
         _complain(f"{len(failed)} of {len(args.photos)} photos failed: {', '.join(failed)}")
     return 1 if failed else 0

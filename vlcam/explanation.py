@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vlcam.geometry import Grid, Placement, degenerate, peak, place
+from vlcam.methods import METHODS
 from vlcam.writing import written
 
 if TYPE_CHECKING:
@@ -133,6 +134,12 @@ class Explanation:
         if self.question is None:
             return self.words
         return (*self.answers, *(self.attention.looks if self.attention else ()))
+
+    @property
+    def caveat(self) -> str | None:
+        """What whoever looks at maps of this method should know."""
+        method = METHODS.get(self.method)
+        return method.caveat if method else None
 
     def map(self, index: int) -> tuple[Tensor, Grid]:
         """The raw map (u, v) of item ``index``, and where its cells lie in the input."""

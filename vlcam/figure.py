@@ -173,6 +173,8 @@ def _cut(text: str, inches: float, **how: Any) -> str:
 def _small_print(explanation: Explanation) -> list[str]:
     lines = [" · ".join(f"{name}: {value}" for name, value in settings(explanation))]
     lines.append(scaling(explanation))
+    if explanation.caveat:
+        lines.append(explanation.caveat)
     if explanation.unknown:
         lines.append(f"Not in the model's vocabulary: {', '.join(explanation.unknown)}")
     return lines

@@ -25,6 +25,7 @@ class Method:
             multiplied by (section 3.2), or None for the gradient alone.
         rule: backward rule of the ReLUs inside the CNN; for a layer method it acts on the gradients
             that become the weights.
+        caveat: what whoever looks at such a map should know.
     """
 
     name: str
@@ -32,8 +33,14 @@ class Method:
     at: Literal["layer", "pixels", "patches"]
     reduce: Reducer | None = None
     rule: Rule | None = None
+    caveat: str | None = None
 
 
+_FAILS = (
+    "Guided and deconvolution maps fail the randomisation check (Adebayo et al. 2018): they hardly"
+    " change where the weights of the upper layers are drawn anew, so they show edges more than"
+    " what the model decided by."
+)
 _CAM = reducers.grad_cam
 
 METHODS: dict[str, Method] = {
@@ -43,17 +50,29 @@ METHODS: dict[str, Method] = {
         Method(
             "counterfactual", "counterfactual explanation, eq. 12", "layer", reducers.counterfactual
         ),
-        Method("guided-grad-cam", "Guided Grad-CAM, section 3.2", "pixels", _CAM, "guided"),
-        Method("deconv-grad-cam", "Deconvolution Grad-CAM, section 3.2", "pixels", _CAM, "deconv"),
+        Method("guided-grad-cam", "Guided Grad-CAM, section 3.2", "pixels", _CAM, "guided", _FAILS),
+        Method(
+            "deconv-grad-cam",
+            "Deconvolution Grad-CAM, section 3.2",
+            "pixels",
+            _CAM,
+            "deconv",
+            _FAILS,
+        ),
         Method(
             "guided-backprop",
             "Guided Backpropagation (Springenberg et al. 2015), section 3.2; hardly depends on the"
             " upper layers (Adebayo et al. 2018)",
             "pixels",
             rule="guided",
+            caveat=_FAILS,
         ),
         Method(
-            "deconv", "Deconvolution (Zeiler and Fergus 2014), section 3.2", "pixels", rule="deconv"
+            "deconv",
+            "Deconvolution (Zeiler and Fergus 2014), section 3.2",
+            "pixels",
+            rule="deconv",
+            caveat=_FAILS,
         ),
         Method("gradient", "plain gradient (Simonyan et al. 2014), section 2", "pixels"),
         Method("occlusion", "drop behind a patch (Zeiler and Fergus 2014), section 8.2", "patches"),

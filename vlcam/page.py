@@ -48,6 +48,8 @@ def page(explanation: Explanation) -> str:
     script = _asset("page.js")
     style = f"{_asset('page.css')}:root {{ --ratio: {width / height:.6f}; }}\n"
     notes = [scaling(explanation)]
+    if explanation.caveat:
+        notes.append(explanation.caveat)
     if explanation.unknown and explanation.question is None:
         notes.append("Greyed words are not in the model's vocabulary.")
     elif explanation.unknown:
