@@ -179,8 +179,8 @@ def main() -> None:
         f"{len(paths)} photos of {args.photos.name}, at most {args.words} visual words of each"
         f" caption; patches of {args.patch} pixels at stride {args.stride}.",
         table(["method", "correlation with occlusion", "deletion", "insertion", "constant"], rows),
-        f"Rank correlation with the map before, {args.randomised} photos, as layers are randomised one"
-        " after the other from the top:",
+        f"Rank correlation with the map before, {args.randomised} photos, as layers are randomised"
+        " one after the other from the top:",
         table(["method", *layers], below),
     ]
     seconds = time.perf_counter() - start
