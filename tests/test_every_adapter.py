@@ -163,8 +163,7 @@ def test_one_pass_of_the_cnn_whatever_is_asked(case: Case, name: str) -> None:
     explained(case, method)
     handle.remove()
     rows = sum(len(target.terms) for target in case.asked())
-    again = 2 if method.at == "pixels" and method.reduce else 1  # the factor's own gradient
-    assert sum(passed) == 1 + (again * rows if type(adapter).__name__ == "ModuleAdapter" else 0)
+    assert sum(passed) == 1 + (rows if type(adapter).__name__ == "ModuleAdapter" else 0)
 
 
 class _Breaks(torch.autograd.Function):

@@ -156,14 +156,15 @@ def test_a_function_that_cuts_the_gradient_does_not_hide_it() -> None:
     assert found is None
 
 
-def test_its_gradient_has_no_gradient_and_comes_once() -> None:
+def test_its_gradient_has_no_gradient_and_comes_again_where_the_graph_is_kept() -> None:
     rows = features().rows(ROWS)
     leaf = rows.maps.requires_grad_()
     value = once_an_image(lambda f: f.maps**3, rows).sum()
     with pytest.raises(NotImplementedError, match="no second derivative"):
         torch.autograd.grad(value, leaf, create_graph=True)
-    (gradient,) = torch.autograd.grad(value, leaf, retain_graph=True)
-    torch.testing.assert_close(gradient, 3 * leaf.detach() ** 2)
+    for kept in (True, False):
+        (gradient,) = torch.autograd.grad(value, leaf, retain_graph=kept)
+        torch.testing.assert_close(gradient, 3 * leaf.detach() ** 2)
     with pytest.raises(RuntimeError, match="second time"):
         torch.autograd.grad(value, leaf)
 

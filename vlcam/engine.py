@@ -109,7 +109,8 @@ def seam_gradients(
         kept = _KeptBytes(adapter)
         with untouched(adapter.module):
             with kept:
-                scores, gradients, _ = _differentiate(adapter, features, rows, rule)
+                found = _differentiate(adapter, features, rows, rule)
+            scores, gradients = found.scores, found.maps
             # One term a target is the rule: then rows are targets and nothing needs summing.
             if len(rows) != len(chunk):
                 owners = _owners(rows, scores)
@@ -177,17 +178,25 @@ def explain_at_pixels(
         constant = FeatureMaps(
             features.maps.detach(), {name: features.rest[name].detach() for name in names}
         )
-        scores, maps = [], list[Tensor]()
+        scores, maps, plain = [], list[Tensor](), list[Tensor]()
         size = _first_chunk(constant, memory)
         while len(maps) < len(targets):
             chunk = _chunk(targets, len(maps), size)
             rows = _rows([targets[i] for i in chunk], [0] * len(chunk))
-            values, at_seam, at_rest = _differentiate(
-                adapter, constant, rows, rule, follow_rest=True
+            found = _differentiate(
+                adapter,
+                constant,
+                rows,
+                rule,
+                follow_rest=True,
+                plain_too=method.reduce is not None,
             )
-            owners = _owners(rows, values)
-            scores.append(_sum_rows(values, owners, chunk))
-            back = [_sum_rows(g, owners, chunk) for g in (at_seam, *(at_rest[n] for n in names))]
+            owners = _owners(rows, found.scores)
+            scores.append(_sum_rows(found.scores, owners, chunk))
+            if found.plain is not None:
+                plain.append(_sum_rows(found.plain, owners, chunk))
+            behind = (found.maps, *(found.rest[name] for name in names))
+            back = [_sum_rows(g, owners, chunk) for g in behind]
             followed = [g for g, o in zip(back, outputs, strict=True) if o.requires_grad]
             for t in range(len(chunk)):
                 unit = _power_of_two([g[t] for g in followed])
@@ -200,8 +209,10 @@ def explain_at_pixels(
     _refuse_unseen(adapter, rule, "in the CNN")
     result = torch.stack(maps)
     if method.reduce is not None:
-        cam = Method(method.name, method.reference, "layer", method.reduce)
-        _, coarse = explain_at_layer(adapter, constant, targets, cam, memory=memory)
+        # Section 3.2: Grad-CAM as it is, its weights are plain gradients.
+        gradients = torch.cat(plain)
+        seen = _at_least_float32(constant.maps).expand_as(gradients)
+        coarse = _float32(method.reduce, seen, gradients)
         size_ = (pixels.shape[2], pixels.shape[3])
         # The factor at each pixel is the map placed by its cells' true centres.
         result = result * place(coarse, adapter.grid(size_), Placement.identity(size_))
@@ -233,14 +244,26 @@ def _sum_rows(values: Tensor, owners: Tensor, chunk: range) -> Tensor:
     return values.new_zeros(len(chunk), *values.shape[1:]).index_add_(0, owners, values)
 
 
+@dataclass(frozen=True)
+class _Gradients:
+    """Scores (N,) of N rows, their gradients (N, K, u, v) and those of ``rest``, float32;
+    ``plain``: those of the maps without the rule, where wanted."""
+
+    scores: Tensor
+    maps: Tensor
+    rest: dict[str, Tensor]
+    plain: Tensor | None
+
+
 def _differentiate(
     adapter: Adapter,
     features: FeatureMaps,
     rows: Sequence[_Row],
     rule: BackwardRule | None,
     follow_rest: bool = False,
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Scores (N,) of N rows, their gradients (N, K, u, v) and those of ``rest``, float32."""
+    plain_too: bool = False,
+) -> _Gradients:
+    """Score N rows in one forward pass, and differentiate."""
     image = torch.tensor([row.image for row in rows], device=features.maps.device)
     with torch.enable_grad():
         repeated = features.rows(image)
@@ -256,22 +279,32 @@ def _differentiate(
             stack.enter_context(_RefuseRowMixing(adapter))
             if rule is not None:
                 stack.enter_context(rule)
+            before = rule.seen if rule else 0
             scores = _read(adapter, copies, rows)
+        ruled = rule is not None and rule.seen > before
         factor = _HALF_PRECISION_SCALE if _is_half(leaf) else 1.0
         wanted = [leaf, *(rest[name] for name in followed)]
         if not scores.requires_grad:
             raise ValueError(_disconnected(adapter))
-        found = torch.autograd.grad(scores.sum() * factor, wanted, allow_unused=True)
+        total = scores.sum() * factor
+        again = plain_too and ruled
+        found = torch.autograd.grad(total, wanted, allow_unused=True, retain_graph=again)
+        plain = found[0]
+        if again:
+            assert rule is not None
+            with rule.lifted():
+                (plain,) = torch.autograd.grad(total, [leaf], allow_unused=True)
     if found[0] is None and not any(g is not None for g in found[1:]):
         raise ValueError(_disconnected(adapter))
     gradients = [
         torch.zeros_like(w, dtype=torch.float32) if g is None else _at_least_float32(g) / factor
-        for g, w in zip(found, wanted, strict=True)
+        for g, w in zip((*found, plain), (*wanted, leaf), strict=True)
     ]
+    without_rule = gradients.pop()
     at_rest = dict(zip(followed, gradients[1:], strict=True))
     for name, tensor in rest.items():
         at_rest.setdefault(name, torch.zeros_like(tensor))
-    return scores.detach(), gradients[0], at_rest
+    return _Gradients(scores.detach(), gradients[0], at_rest, without_rule if plain_too else None)
 
 
 def _read(adapter: Adapter, features: FeatureMaps, rows: Sequence[_Row]) -> Tensor:

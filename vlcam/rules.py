@@ -43,6 +43,17 @@ class BackwardRule(TorchFunctionMode):
         super().__init__()
         self.rule: Rule = rule
         self.seen = 0
+        self._lifted = False
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Backward passes inside have the plain gradient, also through a graph made under the
+        rule: so one forward pass serves both."""
+        self._lifted = True
+        try:
+            yield
+        finally:
+            self._lifted = False
 
     def __torch_function__(
         self,
@@ -57,32 +68,43 @@ class BackwardRule(TorchFunctionMode):
             return func(*args, **kwargs)
         self.seen += 1
         x, upper, in_place = rectifier
-        return _Rectify.apply(x, upper, self.rule == "guided", in_place)
+        return _Rectify.apply(x, upper, self, in_place)
+
+    def backward(self, gradient: Tensor, result: Tensor, upper: float | None) -> Tensor:
+        """A rectifier's gradient by the rule, in memory of its own or the given one's.
+
+        Args:
+            gradient: at its output.
+            result: its output.
+            upper: its upper bound.
+        """
+        if self.rule == "deconv" and not self._lifted:
+            return gradient.clamp(min=0)
+        if upper is None:
+            gradient = torch.ops.aten.threshold_backward(gradient, result, 0)
+        else:
+            gradient = torch.ops.aten.hardtanh_backward(gradient, result, 0, upper)
+        return gradient if self._lifted else gradient.clamp_(min=0)
 
 
 class _Rectify(torch.autograd.Function):
     """``min(max(x, 0), upper)`` with the guided or the deconvolution backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, upper: float | None, guided: bool, in_place: bool) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, upper: float | None, rule: BackwardRule, in_place: bool
+    ) -> Tensor:
         if in_place:
             ctx.mark_dirty(x)
         result = x.clamp_(0, upper) if in_place else x.clamp(0, upper)
-        ctx.guided, ctx.upper = guided, upper
-        if guided:
-            ctx.save_for_backward(result)
+        ctx.rule, ctx.upper = rule, upper
+        ctx.save_for_backward(result)
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        gradient = gradients[0].clamp(min=0)
-        if ctx.guided and ctx.upper is None:
-            gradient = torch.ops.aten.threshold_backward(gradient, ctx.saved_tensors[0], 0)
-        elif ctx.guided:
-            gradient = torch.ops.aten.hardtanh_backward(
-                gradient, ctx.saved_tensors[0], 0, ctx.upper
-            )
-        return gradient, None, None, None
+        (result,) = ctx.saved_tensors
+        return ctx.rule.backward(gradients[0], result, ctx.upper), None, None, None
 
 
 def _as_rectifier(

@@ -42,6 +42,7 @@ class _OnceAnImage(torch.autograd.Function):
         *tensors: Tensor,
     ) -> Tensor:
         followed = ctx.needs_input_grad[3:]
+        ctx.save_for_backward(image)  # so that autograd refuses a second way back, unless told
         ctx.graphs = []
         for which in image.unique():
             rows = (image == which).nonzero().squeeze(1)
@@ -64,7 +65,7 @@ class _OnceAnImage(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise NotImplementedError("once_an_image has no second derivative")
-        (gradient,) = gradients
+        (gradient,), _ = gradients, ctx.saved_tensors
         found = dict[int, Tensor]()
         for rows, leaves, value in ctx.graphs:
             followed = [i for i, leaf in enumerate(leaves) if leaf.requires_grad]
@@ -74,6 +75,7 @@ class _OnceAnImage(torch.autograd.Function):
                 gradient[rows][:, None],
                 is_grads_batched=True,
                 allow_unused=True,
+                retain_graph=True,  # as long as the rows' own graph, which holds this one
             )
             for i, part in zip(followed, of_leaves, strict=True):
                 if part is not None:
