@@ -33,7 +33,9 @@ from vlcam.targets import Target, Term
 
 PATCHES = (Patch(16, 16), Patch(45, 8))
 BATCHES = (4, 8, 16, 32)
-TOLERANCE = 1e-4  # of a drop, relative to the greatest
+TOLERANCE = (
+    1e-3  # of a drop, relative to the greatest: small differences of float32 log-probabilities
+)
 OURS = "vlcam, incremental"
 
 

@@ -1,4 +1,4 @@
-"""The speed benchmark's harness: its statistics and its check that maps are equal."""
+"""The speed benchmarks' harness: statistics, and the checks that maps are equal."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from types import ModuleType
 import pytest
 import torch
 
+from vlcam.occlusion import Patch
 
-def _script() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "caption_speed.py"
-    spec = importlib.util.spec_from_file_location("caption_speed", path)
+
+def _script(name: str) -> ModuleType:
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["caption_speed"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
-speed = _script()
+speed = _script("caption_speed")
 
 
 def test_median_and_quartiles() -> None:
@@ -64,3 +66,16 @@ def test_the_other_libraries_agree_on_a_small_network() -> None:
     speed.check_case(case)
     assert speed.encoder_rows(case, case.captum_naive) == 3
     assert speed.encoder_rows(case, case.torchcam_expert) == 1
+
+
+@pytest.mark.parametrize("patch", [Patch(16, 16), Patch(20, 9, 0.5)])
+def test_captums_occlusion_agrees_with_both_of_ours(patch: Patch) -> None:
+    pytest.importorskip("captum")
+    _script("report")
+    occlusion = _script("occlusion_speed")
+    case = speed.Case("small", "stage4", 3, 64, 50)
+    found = [one.run(5) for one in occlusion.contenders(case, patch)]
+    assert occlusion.check(found, patch) < 1e-3
+    found[0] = found[0] + 0.01 * found[0].abs().max()
+    with pytest.raises(AssertionError, match="maps differ by"):
+        occlusion.check(found, patch)
