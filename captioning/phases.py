@@ -204,9 +204,9 @@ class Rewarded(FixedCnn):
         *,
         beams: int,
         see: Callable[[Rows, np.random.Generator], Tensor],
-        image_decay: float | None = None,
     ) -> None:
-        super().__init__(model, tokens, epochs, batch, lr, see=see, image_decay=image_decay)
+        # No decay of the image embedding's own: a reward's small gradients could not hold it up.
+        super().__init__(model, tokens, epochs, batch, lr, see=see)
         self.beams = beams
         self._references = [References([_ended(c) for c in captions]) for captions in tokens]
         self._sums, self._count = NOTHING, 0.0

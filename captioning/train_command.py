@@ -23,7 +23,7 @@ _OPTIONS: train_options.Options = {
     "smoothing": (float, "share of each target spread over all words (default 0)"),
     "image-decay": (
         float,
-        "--weight-decay of the image embedding (default: the same)",
+        "--weight-decay of the image embedding in these passes (default: the same)",
     ),
     "reward-epochs": (
         int,

@@ -151,7 +151,6 @@ class _Trainer(PhotoTrainer):
             how.reward_lr,
             beams=how.beams,
             see=self.see(),
-            image_decay=how.image_decay,
         )
 
     def leave_phase(self, phase: Phase) -> None:
