@@ -129,14 +129,12 @@ def compare(
         explained = [photo for photo in photos if photo not in done.failed]
         for photo, folder in zip(explained, done.explained, strict=True):
             found[photo].append((label, folder))
-    folder = out / "compared"
-    folder.mkdir(parents=True, exist_ok=True)
-    written_to = []
+    compared_in = []
     for photo, rows in found.items():
         if photo not in failed:
-            written_to.append(_write_compared(rows, folder, folder / rows[0][1].name))
-            print(f"{photo}\n  -> {written_to[-1]}")
-    return Done(written_to, failed)
+            compared_in.append(_write_compared(rows, out / "compared"))
+            print(f"{photo}\n  -> {compared_in[-1]}")
+    return Done(compared_in, failed)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -147,16 +145,19 @@ def _distinct(names: Sequence[str]) -> list[str]:
     ]
 
 
-def _write_compared(rows: Sequence[tuple[str, Path]], folder: Path, stem: Path) -> Path:
+def _write_compared(rows: Sequence[tuple[str, Path]], folder: Path) -> Path:
+    """A picture and a page of one photo's explanations; the page's path."""
+    folder.mkdir(parents=True, exist_ok=True)
     explained = [(label, Explanation.load(path), path) for label, path in rows]
-    with written(stem.with_name(f"{stem.name}.png")) as draft:
+    name = rows[0][1].name
+    with written(folder / f"{name}.png") as draft:
         draw_rows([(label, one) for label, one, _ in explained]).savefig(draft, format="png")
     pages = [
         (label, one, os.path.relpath(path / "page.html", folder)) for label, one, path in explained
     ]
-    with written(stem.with_name(f"{stem.name}.html")) as draft:
+    with written(folder / f"{name}.html") as draft:
         draft.write_text(compared(pages), "utf-8")
-    return stem.with_name(f"{stem.name}.html")
+    return folder / f"{name}.html"
 
 
 def demo(out: Path, tell: Tell, debug: bool = False) -> Path:
