@@ -178,7 +178,7 @@ def explain_at_pixels(
         constant = FeatureMaps(
             features.maps.detach(), {name: features.rest[name].detach() for name in names}
         )
-        scores, maps, plain = [], list[Tensor](), list[Tensor]()
+        scores, maps, coarse = [], list[Tensor](), list[Tensor]()
         size = _first_chunk(constant, memory)
         while len(maps) < len(targets):
             chunk = _chunk(targets, len(maps), size)
@@ -193,8 +193,11 @@ def explain_at_pixels(
             )
             owners = _owners(rows, found.scores)
             scores.append(_sum_rows(found.scores, owners, chunk))
-            if found.plain is not None:
-                plain.append(_sum_rows(found.plain, owners, chunk))
+            if method.reduce is not None and found.plain is not None:
+                # Section 3.2: Grad-CAM as it is, its weights are plain gradients.
+                plain = _sum_rows(found.plain, owners, chunk)
+                seen = _at_least_float32(constant.maps).expand_as(plain)
+                coarse.append(_float32(method.reduce, seen, plain))
             behind = (found.maps, *(found.rest[name] for name in names))
             back = [_sum_rows(g, owners, chunk) for g in behind]
             followed = [g for g, o in zip(back, outputs, strict=True) if o.requires_grad]
@@ -209,13 +212,10 @@ def explain_at_pixels(
     _refuse_unseen(adapter, rule, "in the CNN")
     result = torch.stack(maps)
     if method.reduce is not None:
-        # Section 3.2: Grad-CAM as it is, its weights are plain gradients.
-        gradients = torch.cat(plain)
-        seen = _at_least_float32(constant.maps).expand_as(gradients)
-        coarse = _float32(method.reduce, seen, gradients)
-        size_ = (pixels.shape[2], pixels.shape[3])
+        input_size = (pixels.shape[2], pixels.shape[3])
+        grid, whole = adapter.grid(input_size), Placement.identity(input_size)
         # The factor at each pixel is the map placed by its cells' true centres.
-        result = result * place(coarse, adapter.grid(size_), Placement.identity(size_))
+        result = result * place(torch.cat(coarse), grid, whole)
     return torch.cat(scores), result
 
 
