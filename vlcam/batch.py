@@ -119,6 +119,7 @@ def compare(
     """
     for _, model in models:
         check(model, asked)
+    photos = list(dict.fromkeys(photos))  # one named twice is compared once
     found: dict[str, list[tuple[str, Path]]] = {photo: [] for photo in photos}
     failed: list[str] = []
     names = _distinct([model.name for _, model in models])

@@ -17,118 +17,25 @@ from dataclasses import dataclass
 
 from vlcam.entities import Part, Phrase
 
-COLOURS = frozenset(
-    [
-        "red",
-        "green",
-        "blue",
-        "yellow",
-        "orange",
-        "purple",
-        "pink",
-        "brown",
-        "black",
-        "white",
-        "gray",
-        "grey",
-        "tan",
-        "beige",
-        "gold",
-        "silver",
-        "blond",
-        "blonde",
-        "maroon",
-        "turquoise",
-    ]
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+COLOURS = _words(
+    "red green blue yellow orange purple pink brown black white gray grey tan beige gold silver"
+    " blond blonde maroon turquoise"
 )
-NUMBERS = {
-    word: str(value)
-    for value, word in enumerate(
-        ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], 1
-    )
-}
-_ARTICLES = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "his",
-        "her",
-        "their",
-        "its",
-        "some",
-        "this",
-        "that",
-        "these",
-        "those",
-        "another",
-    ]
-)
-_PREPOSITIONS = frozenset(
-    [
-        "with",
-        "on",
-        "at",
-        "to",
-        "in",
-        "into",
-        "from",
-        "for",
-        "through",
-        "over",
-        "under",
-        "around",
-        "along",
-    ]
-)
-_PLACES = frozenset(["in", "on", "at", "inside", "near", "by", "outside", "through", "along"])
-_OF = frozenset(
-    ["group", "crowd", "set", "pair", "couple", "bunch", "number", "team", "piece", "body"]
-)
-_NO_PLACES = frozenset(
-    [
-        "day",
-        "night",
-        "air",
-        "edge",
-        "area",
-        "front",
-        "top",
-        "side",
-        "middle",
-        "background",
-        "distance",
-        "end",
-    ]
-)
-_PRONOUNS = frozenset(
-    [
-        "it",
-        "its",
-        "he",
-        "she",
-        "they",
-        "them",
-        "him",
-        "her",
-        "his",
-        "hers",
-        "their",
-        "each",
-        "other",
-        "one",
-        "another",
-        "who",
-        "which",
-        "that",
-        "there",
-        "himself",
-        "herself",
-        "itself",
-        "themselves",
-        "someone",
-        "something",
-    ]
+_NUMERALS = "one two three four five six seven eight nine ten"
+NUMBERS = {word: str(value) for value, word in enumerate(_NUMERALS.split(), 1)}
+_ARTICLES = _words("a an the his her their its some this that these those another")
+_PREPOSITIONS = _words("with on at to in into from for through over under around along")
+_PLACES = _words("in on at inside near by outside through along")
+_OF = _words("group crowd set pair couple bunch number team piece body")
+_NO_PLACES = _words("day night air edge area front top side middle background distance end")
+_PRONOUNS = _words(
+    "it its he she they them him her hers his their each other one another who which that there"
+    " himself herself itself themselves someone something"
 )
 
 
@@ -211,12 +118,13 @@ def _about(phrase: Chunk) -> Iterator[Pair]:
         yield Pair(f"how many {phrase.head} are there?", phrase.number, phrase.entity, "number")
 
 
-def _who(subject: Chunk, rest: Sequence[Chunk | str]) -> Iterator[Pair]:
+def _who(subject: Chunk, behind: Sequence[Chunk | str]) -> Iterator[Pair]:
     """ "A girl is climbing the stairs": who is climbing the stairs?"""
-    doing = _doing(rest)
+    doing = _doing(behind)
     if doing is None or subject.head is None:
         return
-    words = [*doing[0], *(_text(part) for part in doing[1])]
+    verb, rest = doing
+    words = [verb, *map(_text, rest)]
     who = "who" if "people" in subject.kinds else "what"
     yield Pair(f"{who} is {' '.join(words)}?", subject.head, subject.entity, "what")
 
@@ -226,7 +134,7 @@ def _what(subject: Chunk, between: Sequence[Chunk | str], phrase: Chunk) -> Iter
     doing = _doing([*between, phrase])
     if doing is None or phrase.head is None or "people" in phrase.kinds or "scene" in phrase.kinds:
         return
-    (verb,), rest = doing
+    verb, rest = doing
     between_them = [part for part in rest if part is not phrase]
     if not all(part in _PREPOSITIONS for part in between_them) or len(between_them) > 1:
         return
@@ -244,7 +152,7 @@ def _where(subject: Chunk, between: Sequence[Chunk | str], phrase: Chunk) -> Ite
         yield Pair(question, phrase.head, phrase.entity, "where")
 
 
-def _doing(rest: Sequence[Chunk | str]) -> tuple[list[str], list[Chunk | str]] | None:
+def _doing(rest: Sequence[Chunk | str]) -> tuple[str, list[Chunk | str]] | None:
     """A verb in -ing right behind the subject (an "is" or "are" aside), and what follows it up to
     the end of the clause."""
     words = list(rest)
@@ -257,7 +165,7 @@ def _doing(rest: Sequence[Chunk | str]) -> tuple[list[str], list[Chunk | str]] |
         if part in ("and", "while", "as", ",", ".", "who", "which", "that"):
             break
         clause.append(part)
-    return [words[0]], clause
+    return words[0], clause
 
 
 def _verb(subject: Chunk) -> str:
