@@ -24,20 +24,17 @@ from vlcam.scenes.text import (
     groups,
     known_kind,
     pick,
-    relations,
     where,
 )
 from vlcam.scenes.things import THING, THINGS
 
 PEOPLE = 10  # answers to a question
-OPPOSITE = {
-    "to the left of": "to the right of",
-    "to the right of": "to the left of",
-    "above": "below",
-    "below": "above",
-}
+MOST = {"what": 2, "where": 2, "colour": 3, "count": 2, "yes/no": 4}  # questions of a kind
+SIDES = ("on the left", "on the right", "at the top", "at the bottom", "in the middle")
 # How gladly a number of things is asked for, so that the answers come out less uneven.
 COUNT_WEIGHTS = (0.5, 0.5, 3.0, 6.0, 12.0)
+# How often a yes/no question is about what.
+YES_NO_WEIGHTS = {"presence": 4, "colour": 3, "pose": 1, "side": 1}
 TYPES = ("what color is the", "what animal is", "what is in the", "what is", "where is the",
          "how many", "is there a", "is the", "are there")  # fmt: skip
 
@@ -71,24 +68,34 @@ class Question:
 
 
 def questions(scene: Scene) -> tuple[Question, ...]:
-    """At most one question of each kind, for the kinds the scene allows: what, where, colour, count
-    and yes/no."""
+    """Different questions of each kind the scene allows, at most as :data:`MOST` says."""
     rng = generator(scene, 3)
-    asked = (what(scene, rng), place(scene, rng), color(scene, rng), count(scene, rng))
-    return (*(question for question in asked if question is not None), yes_no(scene, rng))
+    kinds = {
+        "what": what(scene, rng),
+        "where": place(scene),
+        "colour": [question for item in singles(scene) for question in colours_of(item)],
+        "count": count(scene, rng),
+        "yes/no": [yes_no(scene, rng) for _ in range(MOST["yes/no"])],
+    }
+    asked = [
+        found[number]
+        for kind, found in kinds.items()
+        for number in rng.permutation(len(found))[: MOST[kind]]
+    ]
+    return tuple({question.text: question for question in asked}.values())
 
 
-def what(scene: Scene, rng: np.random.Generator) -> Question | None:
-    """Name a thing: the only one, the only animal, or the only one on some side of another."""
+def what(scene: Scene, rng: np.random.Generator) -> list[Question]:
+    """Name a thing: the only one, the only animal, or the only one on some side of the photo."""
     present = groups(scene)
-    found = [*neighbours(present, scene)]
+    found = list(on_sides(scene))
     animals = [group for group in present if THING[group.category].supercategory == "animal"]
     if len(animals) == 1 and animals[0].single:
         found.append(named("what animal is in the picture?", animals[0].items[0]))
     if len(present) == 1 and present[0].single:
         wording = pick(("what is this?", "what is in the picture?", "what is shown?"), rng)
         found.append(named(wording, present[0].items[0]))
-    return pick(found, rng) if found else None
+    return found
 
 
 def named(text: str, item: Item) -> Question:
@@ -98,25 +105,30 @@ def named(text: str, item: Item) -> Question:
     return Question(text, answer, tuple(others), (item,))
 
 
-def neighbours(present: tuple[Group, ...], scene: Scene) -> Iterator[Question]:
-    """ "What is to the left of the dog?" where only one thing is on that side at all."""
-    for here in present:
-        for side in OPPOSITE:
-            there = [group for group in present if group is not here and lies(group, side, here)]
-            if not here.single or len(there) != 1 or not there[0].single:
-                continue
-            if side in relations(there[0], here, scene):
-                yield named(f"what is {side} the {here.category}?", there[0].items[0])
+def on_sides(scene: Scene) -> Iterator[Question]:
+    """ "What is on the left?" where one thing is, and no other's middle is left of the photo's."""
+    for side in SIDES:
+        there = [item for item in scene.items if side in where(item)]
+        rest = [item for item in scene.items if leans(item, side) and item not in there]
+        if len(there) == 1 and not rest:
+            yield named(f"what is {side}?", there[0])
 
 
-def lies(a: Group, side: str, b: Group) -> bool:
-    """Whether a's middle lies on that side of b's, however little."""
-    (ax, ay, aw, ah), (bx, by, bw, bh) = a.box, b.box
-    dx, dy = bx + bw / 2 - ax - aw / 2, by + bh / 2 - ay - ah / 2
-    return {"to the left of": dx, "to the right of": -dx, "above": dy, "below": -dy}[side] > 0
+def leans(item: Item, side: str) -> bool:
+    """Whether the thing's middle is nearer to that side of the photo than to the opposite one (of
+    the middle: within the middle third, both ways)."""
+    x, y = item.center
+    near = {
+        "on the left": x < 0.5,
+        "on the right": x > 0.5,
+        "at the top": y < 0.5,
+        "at the bottom": y > 0.5,
+        "in the middle": max(abs(x - 0.5), abs(y - 0.5)) < 1 / 6,
+    }
+    return near[side]
 
 
-def place(scene: Scene, rng: np.random.Generator) -> Question | None:
+def place(scene: Scene) -> list[Question]:
     """Where the only thing of its category is, if that can be said in a word."""
     found = []
     for item in singles(scene):
@@ -125,21 +137,17 @@ def place(scene: Scene, rng: np.random.Generator) -> Question | None:
             words = tuple(side.split()[-1] for side in sides)
             others = (*words[1:], *sides)
             found.append(Question(f"where is the {item.category}?", words[0], others, (item,)))
-    return pick(found, rng) if found else None
-
-
-def color(scene: Scene, rng: np.random.Generator) -> Question | None:
-    """The colour or colours of the only thing of its category, of its part or of clothes."""
-    found = [question for item in singles(scene) for question in colours_of(item)]
-    return pick(found, rng) if found else None
+    return found
 
 
 def colours_of(item: Item) -> Iterator[Question]:
+    """The colour or colours of a thing, of its part or of clothes."""
     start, look = "what color is the", item.look
     seen = colour(item)
     if seen and len(item.thing.parts["body"]) > 2:
         first, _, second = seen.partition(" and ")
-        others = (f"{second} and {first}",) if second else ()
+        # Of two colours some people name but one.
+        others = (f"{second} and {first}", first, second) if second else ()
         yield Question(f"{start} {item.category}?", seen, others, (item,))
     part, _ = WITH_PART.get(item.category, ("", ()))
     if part in item.parts:
@@ -151,15 +159,20 @@ def colours_of(item: Item) -> Iterator[Question]:
         yield Question(f"{start} traffic light?", look.pose, (), (item,))
 
 
-def count(scene: Scene, rng: np.random.Generator) -> Question | None:
+def count(scene: Scene, rng: np.random.Generator) -> list[Question]:
     """How many there are of a category, maybe none."""
     present = {group.category: group.items for group in groups(scene)}
     absent = pick([thing.name for thing in THINGS if thing.name not in present], rng)
-    choices = [(absent, ()), *present.items()]
+    choices: list[tuple[str, tuple[Item, ...]]] = [(absent, ()), *present.items()]
     weights = np.array([COUNT_WEIGHTS[len(items)] for _, items in choices])
     if rng.random() > weights.sum() / 3:  # nothing but ones: do not always ask
-        return None
-    category, items = choices[rng.choice(len(choices), p=weights / weights.sum())]
+        return []
+    most = min(MOST["count"], len(choices))
+    chosen = rng.choice(len(choices), most, replace=False, p=weights / weights.sum())
+    return [how_many(choices[number][0], choices[number][1], rng) for number in chosen]
+
+
+def how_many(category: str, items: tuple[Item, ...], rng: np.random.Generator) -> Question:
     plural = pick(NOUNS[category], rng)[1]
     ending = pick(("are there?", "are in the picture?", "can you see?"), rng)
     return Question(f"how many {plural} {ending}", str(len(items)), (), items)
@@ -168,13 +181,16 @@ def count(scene: Scene, rng: np.random.Generator) -> Question | None:
 def yes_no(scene: Scene, rng: np.random.Generator) -> Question:
     """A question that is answered by yes in one half of the cases, whatever it is about."""
     truth = bool(rng.random() < 0.5)
-    present = groups(scene)
-    found = [presence(present, truth, rng)]
-    for item in singles(scene):
-        found += is_coloured(item, truth, rng)
-        found += is_posed(item, truth, rng)
-    found += [is_beside(*pair, truth) for pair in sided(present, scene)]
-    return pick(found, rng)
+    present, alone = groups(scene), singles(scene)
+    found = {
+        "presence": [presence(present, truth, rng)],
+        "colour": [one for item in alone for one in is_coloured(item, truth, rng)],
+        "pose": [one for item in alone for one in is_posed(item, truth, rng)],
+        "side": [one for item in alone for one in is_placed(item, truth, rng)],
+    }
+    kinds = [kind for kind, some in found.items() if some]
+    weights = np.array([YES_NO_WEIGHTS[kind] for kind in kinds])
+    return pick(found[kinds[rng.choice(len(kinds), p=weights / weights.sum())]], rng)
 
 
 def presence(present: tuple[Group, ...], truth: bool, rng: np.random.Generator) -> Question:
@@ -202,19 +218,13 @@ def is_posed(item: Item, truth: bool, rng: np.random.Generator) -> list[Question
     return [answered(f"is the {item.category} {asked}?", truth, item)]
 
 
-def sided(present: tuple[Group, ...], scene: Scene) -> Iterator[tuple[Item, str, Item]]:
-    """Pairs of single things and a side on which the first lies of the second."""
-    for a in present:
-        for b in present:
-            if a is not b and a.single and b.single:
-                for side in relations(a, b, scene):
-                    if side in OPPOSITE:
-                        yield a.items[0], side, b.items[0]
-
-
-def is_beside(a: Item, side: str, b: Item, truth: bool) -> Question:
-    asked = side if truth else OPPOSITE[side]
-    return answered(f"is the {a.category} {asked} the {b.category}?", truth, a, b)
+def is_placed(item: Item, truth: bool, rng: np.random.Generator) -> list[Question]:
+    choices = [side for side in SIDES if (side in where(item)) == truth]
+    if not truth:  # and clearly so
+        choices = [side for side in choices if not leans(item, side)]
+    if not choices:
+        return []
+    return [answered(f"is the {item.category} {pick(choices, rng)}?", truth, item)]
 
 
 def answered(text: str, truth: bool, *items: Item) -> Question:

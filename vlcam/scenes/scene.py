@@ -43,7 +43,9 @@ class Item:
 
     ``seen`` is the share of it that is visible, ``parts`` names the parts that mostly are (and, of
     a traffic light, its lamp as "lit-COLOUR"), and ``hides`` holds the positions in the scene's
-    items of those it covers in part.
+    items of those it covers in part. ``inks`` (h, w) is the number of the ink it shows at each
+    pixel's first quarter, 0 where it shows none, and ``ink_parts`` the part each ink belongs to,
+    that of ink 1 first.
     """
 
     thing: Thing
@@ -52,6 +54,14 @@ class Item:
     seen: float
     parts: tuple[str, ...]
     hides: tuple[int, ...]
+    inks: np.ndarray
+    ink_parts: tuple[str, ...]
+
+    def part_mask(self, part: str) -> np.ndarray:
+        """The visible pixels (h, w) that show a part: "body", "cap", ..."""
+        numbers = [n for n, name in enumerate(self.ink_parts, start=1) if name == part]
+        shown: np.ndarray = self.mask & np.isin(self.inks, numbers)
+        return shown
 
     @property
     def category(self) -> str:
@@ -114,7 +124,7 @@ def scene(seed: int, index: int) -> Scene:
     canvas = (height * FINE, width * FINE)
     picture = backdrop(canvas, rng)
     placed = arrange(canvas, rng)
-    owners = paint(picture, placed, rng)
+    owners, inks = paint(picture, placed, rng)
     shown = majority(owners, len(placed))
     items = tuple(
         Item(
@@ -124,6 +134,8 @@ def scene(seed: int, index: int) -> Scene:
             in_sight(one, placed[number:], canvas).sum() / (one.sprite.inks > 0).sum(),
             visible_parts(one, placed[number:], canvas),
             hidden_by(number, placed, canvas),
+            np.where(owners == number, inks, 0)[::FINE, ::FINE],
+            one.sprite.parts,
         )
         for number, one in enumerate(placed, start=1)
     )
@@ -270,17 +282,21 @@ def hidden_by(number: int, placed: list[Placed], canvas: tuple[int, int]) -> tup
 # Painting.
 
 
-def paint(picture: np.ndarray, placed: list[Placed], rng: np.random.Generator) -> np.ndarray:
-    """Paint the things over the picture; returns whose each pixel is, 0 for the backdrop's."""
+def paint(
+    picture: np.ndarray, placed: list[Placed], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Paint the things over the picture; returns whose each pixel is, 0 for the backdrop's, and
+    which of its owner's inks it shows."""
     canvas = (picture.shape[0], picture.shape[1])
-    owners = np.zeros(canvas, np.uint8)
+    owners, shown = np.zeros(canvas, np.uint8), np.zeros(canvas, np.uint8)
     for number, one in enumerate(placed, start=1):
         inks, (top, left, bottom, right) = clip(one, canvas)
         colours = coloured(inks, one.sprite.paints, rng)
         inside = inks > 0
         picture[top:bottom, left:right][inside] = colours[inside]
         owners[top:bottom, left:right][inside] = number
-    return owners
+        shown[top:bottom, left:right][inside] = inks[inside]
+    return owners, shown
 
 
 def coloured(inks: np.ndarray, paints: tuple[Paint, ...], rng: np.random.Generator) -> np.ndarray:
