@@ -10,12 +10,11 @@ from typing import Any, TypeVar
 from safetensors.torch import save_file
 from torch import nn
 
-from vlcam.cnn import load_exactly, read_state_dict
+from vlcam.cnn import WEIGHTS, load_exactly, read_state_dict
 from vlcam.preprocess import Preprocess
 from vlcam.vocabulary import Vocabulary
 from vlcam.writing import written
 
-WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
 Model = TypeVar("Model", bound=nn.Module)

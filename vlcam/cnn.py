@@ -32,6 +32,12 @@ from torchvision.ops import StochasticDepth
 # classifiers of GoogLeNet and Inception v3, which published weights contain and we do not build.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
+WEIGHTS = "model.safetensors"
+"""The file of a model of ours that holds its weights, in the model's folder."""
+
+OWN = "encoder.net."
+"""How the names of the CNN's weights begin there."""
+
 
 class ResidualBlock(nn.Module):
     """Two convolutions around a shortcut (ResNet's basic block)."""
@@ -171,15 +177,18 @@ class Encoder(nn.Module):
         """Load a state dict of this network in torchvision's layout; its classifier is ignored.
 
         ``path`` is a safetensors file or a ``torch.save`` file of plain tensors (never a pickle of
-        anything else); half precision is cast to float32. Raises ValueError where the file cannot
-        be read, or does not hold exactly this network.
+        anything else), or the folder of a model of ours, whose CNN is taken; half precision is cast
+        to float32. Raises ValueError where the file cannot be read, or does not hold exactly this
+        network.
         """
         load_exactly(self.net, self._weights(path), f"{path}: not the weights of {self.name}")
 
     def _weights(self, path: Path) -> dict[str, Tensor]:
+        state = read_state_dict(path / WEIGHTS if path.is_dir() else path)
+        ours = {k.removeprefix(OWN): v for k, v in state.items() if k.startswith(OWN)}
         return {
             key: value.float() if value.is_floating_point() else value
-            for key, value in read_state_dict(path).items()
+            for key, value in (ours or state).items()
             if not key.startswith((*_AUXILIARY, f"{self._head}."))
         }
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ _BATCH = 32
 
 
 class Photos:
-    """Preprocessed photos as bytes in one memory-mapped file (N, H, W, 3), decoded once.
+    """Preprocessed photos as bytes in one memory-mapped file (N, H, W, 3), decoded once, when first
+    looked at.
 
     The file's name is a hash of the preprocessing and of the photos' paths, sizes and times, so a
     cache is never used for other photos.
@@ -35,17 +37,23 @@ class Photos:
         self.preprocess = preprocess
         self._mean = torch.tensor(preprocess.mean).view(3, 1, 1)
         self._std = torch.tensor(preprocess.std).view(3, 1, 1)
-        file = folder / f"photos-{self.key}.npy"
+        self._paths, self._folder = paths, folder
+
+    @cached_property
+    def bytes(self) -> np.ndarray:
+        file = self._folder / f"photos-{self.key}.npy"
         if not file.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
             with written(file) as draft:
-                self._decode(paths, draft)
-        self.bytes = np.load(file, mmap_mode="r")
+                self._decode(draft)
+        found: np.ndarray = np.load(file, mmap_mode="r")
+        return found
 
     def __len__(self) -> int:
-        return len(self.bytes)
+        return len(self._paths)
 
-    def _decode(self, paths: Sequence[Path], file: Path) -> None:
+    def _decode(self, file: Path) -> None:
+        paths = self._paths
         shape = (len(paths), *self.preprocess.size, 3)
         out = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
         starts = range(0, len(paths), _BATCH)

@@ -68,7 +68,7 @@ class PhotoTraining:
             raise ValueError(f"--precision {self.precision}: must be {known}")
         if not sum(self.phases()):
             raise ValueError("--epochs 0: nothing to train")
-        if not self.cnn_epochs and self.cnn_weights is None:
+        if not self.cnn_epochs and self.cnn_weights is None and self.sees:
             raise ValueError("give --cnn-weights FILE, or train the CNN with --cnn-epochs N")
         if not self.cnn_epochs and self.first_size:
             raise ValueError("--first-size is about training the CNN: with --cnn-epochs")
@@ -84,6 +84,11 @@ class PhotoTraining:
     def weight_decays(self) -> tuple[float, ...]:
         """Weight decay in each phase."""
         return self.cnn_decay, *(self.weight_decay for _ in self.phases()[1:])
+
+    @property
+    def sees(self) -> bool:
+        """Whether the model looks at the photos."""
+        return True
 
     @property
     def preprocess(self) -> Preprocess:

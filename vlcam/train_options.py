@@ -12,7 +12,11 @@ Options = Mapping[str, tuple[type, str]]
 
 CNN: Options = {
     "cnn": (str, "encoder: small, or a torchvision network such as mobilenet_v2 (default small)"),
-    "cnn-weights": (str, "its weights: safetensors or torch state dict in torchvision's layout"),
+    "cnn-weights": (
+        str,
+        "its weights: safetensors or torch state dict in torchvision's layout, or the folder of a "
+        "model of ours with that CNN",
+    ),
     "size": (int, "height and width photos are stretched to (default 224)"),
     "cnn-epochs": (int, "first, passes over the photos that train the CNN too (default 0)"),
     "cnn-batch": (int, "photos a step in them (default 32)"),
@@ -44,12 +48,12 @@ def add(parser: argparse.ArgumentParser, options: Options) -> None:
             required=name in ("data", "out"),
             default=argparse.SUPPRESS,
         )
-    parser.add_argument(
-        "--half",
-        action="store_true",
-        help="save the model in float16",
-        default=argparse.SUPPRESS,
-    )
+    flag(parser, "half", "save the model in float16")
+
+
+def flag(parser: argparse.ArgumentParser, name: str, text: str) -> None:
+    """An option that is given or not."""
+    parser.add_argument(f"--{name}", action="store_true", help=text, default=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace, kind: str, module: str) -> int:

@@ -12,15 +12,15 @@ from torch import Tensor
 from vlcam.adapter import FeatureMaps, OwnAttention, Prompt, Question
 from vlcam.cells import derive
 from vlcam.cnn_adapter import CnnAdapter
-from vqa import coattention, lstm_cnn
+from vqa import coattention, glimpses, lstm_cnn
 from vqa.answerer import Answerer
 from vqa.coattention import CoAttention
 from vqa.model import Model
 
 
 class CnnAnswerer(CnnAdapter, Answerer):
-    """Adapter of :class:`vqa.lstm_cnn.LstmCnn` and :class:`vqa.coattention.CoAttention`; see
-    :class:`CnnAdapter`."""
+    """Adapter of :class:`vqa.lstm_cnn.LstmCnn`, :class:`vqa.coattention.CoAttention` and
+    :class:`vqa.glimpses.Glimpses`; see :class:`CnnAdapter`."""
 
     module: Model
 
@@ -84,6 +84,11 @@ def load_lstm_cnn(path: Path, layer: str | None = None) -> CnnAnswerer:
 def load_coattention(path: Path, layer: str | None = None) -> CnnAnswerer:
     """As :func:`load_lstm_cnn`, of a co-attention model."""
     return CnnAnswerer(coattention.load(path), _name(path), layer)
+
+
+def load_glimpses(path: Path, layer: str | None = None) -> CnnAnswerer:
+    """As :func:`load_lstm_cnn`, of a model of glimpses."""
+    return CnnAnswerer(glimpses.load(path), _name(path), layer)
 
 
 def _name(path: Path) -> str:

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from vlcam import checkpoint
 from vlcam.cnn import RegionEncoder
-from vqa.question import QuestionConfig
+from vqa.question import QuestionConfig, padded
 
 Attention = Literal["alternating", "parallel"]
 
@@ -173,11 +173,7 @@ class CoAttention(nn.Module):
     def encode_question(self, questions: Sequence[Sequence[int]]) -> Tensor:
         """Tokens (N, L) of N questions, each of at least one word, filled up with 0: what the
         question is encoded as depends on the image too."""
-        lengths = [len(question) for question in questions]
-        tokens = torch.zeros(len(questions), max(lengths), dtype=torch.long)
-        for row, question in enumerate(questions):
-            tokens[row, : len(question)] = torch.tensor(question)
-        return tokens.to(self.embed_word.weight.device)
+        return padded(questions, self.embed_word.weight.device)[0]
 
     def read_question(self, tokens: Tensor) -> dict[str, Tensor]:
         """Tokens (N, L) to their features at each level, (N, L, H); 0 behind a question's end."""
@@ -192,19 +188,29 @@ class CoAttention(nn.Module):
         whole, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=length)
         return {"word": word, "phrase": phrase, "question": whole}
 
-    def look(self, feature: Tensor, tokens: Tensor) -> dict[str, Attended]:
-        """What each level attends to, of image features (N, F) and tokens (N, L)."""
+    def look(
+        self, feature: Tensor, tokens: Tensor, photo: Tensor | None = None
+    ) -> dict[str, Attended]:
+        """What each level attends to, of image features (N, F) and tokens (N, L); ``photo`` as in
+        :meth:`forward`."""
         channels = self.encoder.regions.shape[0]
         cells = self.standardise(feature).unflatten(1, (channels, -1)).transpose(1, 2)
         regions = self.dropout(self.image(cells).tanh())
+        if photo is not None:
+            regions = regions[photo]
         mask = tokens != 0
         read = self.read_question(tokens)
         return {level: self.attend[level](read[level], regions, mask) for level in LEVELS}
 
-    def forward(self, feature: Tensor, tokens: Tensor) -> Tensor:
-        """Logits (N, answers) from image features (N, F) and questions' tokens (N, L)."""
+    def forward(self, feature: Tensor, tokens: Tensor, photo: Tensor | None = None) -> Tensor:
+        """Logits (N, answers) from image features (N, F) and questions' tokens (N, L).
+
+        Args:
+            photo: (N,), the row of ``feature`` (P, F) that each question is about, where photos are
+                asked several questions.
+        """
         below: Tensor | None = None
-        for level, seen in self.look(feature, tokens).items():
+        for level, seen in self.look(feature, tokens, photo).items():
             summed = seen.question + seen.image
             joined = summed if below is None else torch.cat([summed, below], 1)
             below = self.fuse[level](self.dropout(joined)).tanh()

@@ -20,6 +20,14 @@ coattention = Family(
     load=later("vqa.cnn_answerer", "load_coattention"),
 )
 
+glimpses = Family(
+    name="glimpses",
+    kind="vqa",
+    reference="sums over glimpses (counts and places), by vlcam train vqa",
+    recognises=of_architecture("glimpses"),
+    load=later("vqa.cnn_answerer", "load_glimpses"),
+)
+
 lstm_cnn_torch7 = Family(
     name="lstm-cnn-torch7",
     kind="vqa",

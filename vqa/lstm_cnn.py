@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from vlcam import checkpoint
 from vlcam.cnn import Encoder
-from vqa.question import QuestionConfig
+from vqa.question import QuestionConfig, padded
 
 ARCHITECTURE = "lstm-cnn"
 
@@ -98,20 +98,23 @@ class LstmCnn(nn.Module):
     def encode_question(self, questions: Sequence[Sequence[int]]) -> Tensor:
         """Encodings (N, 2 * layers * H) of N questions, each a sequence of at least one token: per
         layer the LSTM's last cell, then its last output (zero states before the first word)."""
-        device = self.embed_word.weight.device
-        lengths = torch.tensor([len(question) for question in questions])
-        tokens = torch.zeros(len(questions), int(lengths.max()), dtype=torch.long)
-        for row, question in enumerate(questions):
-            tokens[row, : len(question)] = torch.tensor(question)
-        words = self.dropout(self.embed_word(tokens.to(device))).tanh()
+        tokens, lengths = padded(questions, self.embed_word.weight.device)
+        words = self.dropout(self.embed_word(tokens)).tanh()
         packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
         hidden, cell = self.rnn(packed)[1]
         return torch.stack([cell, hidden], 1).flatten(0, 1).transpose(0, 1).flatten(1)
 
-    def forward(self, feature: Tensor, question: Tensor) -> Tensor:
-        """Logits (N, answers) from image features (N, F) and question encodings (N, ...)."""
+    def forward(self, feature: Tensor, question: Tensor, photo: Tensor | None = None) -> Tensor:
+        """Logits (N, answers) from image features (N, F) and question encodings (N, ...).
+
+        Args:
+            photo: (N,), the row of ``feature`` (P, F) that each question is about, where photos are
+                asked several questions.
+        """
         normalised = self.standardise(functional.normalize(feature, dim=1))
         image = self.image(self.dropout(normalised)).tanh()
+        if photo is not None:
+            image = image[photo]
         asked = self.question(self.dropout(question)).tanh()
         logits: Tensor = self.answer(self.dropout(asked * image))
         return logits

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vqa import coattention, lstm_cnn
+from vqa import coattention, glimpses, lstm_cnn
 
-Model = lstm_cnn.LstmCnn | coattention.CoAttention
+Model = lstm_cnn.LstmCnn | coattention.CoAttention | glimpses.Glimpses
 
-ARCHITECTURES = (lstm_cnn.ARCHITECTURE, coattention.ARCHITECTURE)
+ARCHITECTURES = (lstm_cnn.ARCHITECTURE, coattention.ARCHITECTURE, glimpses.ARCHITECTURE)

@@ -47,11 +47,14 @@ class AnswerPhase(Phase):
     def helpers(self) -> Sequence[nn.Module]:
         return ()
 
-    def answer_loss(self, feature: Tensor, lessons: Sequence[Lesson]) -> tuple[Tensor, float]:
-        """Mean cross-entropy of questions, each with its row of image features (N, F)."""
+    def answer_loss(
+        self, feature: Tensor, lessons: Sequence[Lesson], photo: Sequence[int]
+    ) -> tuple[Tensor, float]:
+        """Mean cross-entropy of questions (N), each about a row of image features (P, F)."""
         question = self.model.encode_question([lesson.tokens for lesson in lessons])
         shares = torch.stack([lesson.shares for lesson in lessons]).to(feature.device)
-        loss = functional.cross_entropy(self.model(feature, question), shares)
+        about = torch.tensor(photo, device=feature.device)
+        loss = functional.cross_entropy(self.model(feature, question, about), shares)
         return loss, loss.item()
 
 
@@ -95,11 +98,11 @@ class WithCnn(AnswerPhase):
             feature = self.model.encoder(self.views(batch, rng)).float()
         asked = [self._of_photo.get(photo, []) for photo in batch]
         rows = [row for row, lessons in enumerate(asked) for _ in lessons]
-        return self.answer_loss(feature[rows], [lesson for some in asked for lesson in some])
+        return self.answer_loss(feature, [lesson for some in asked for lesson in some], rows)
 
 
 class FixedCnn(AnswerPhase):
-    """Every question once an epoch; ``see(rows, rng)`` gives features (N, F) of photos."""
+    """Every question once an epoch; ``see(rows, rng)`` gives features (P, F) of photos."""
 
     fixed = "encoder."
 
@@ -127,4 +130,8 @@ class FixedCnn(AnswerPhase):
 
     def loss(self, batch: list[int], rng: np.random.Generator) -> tuple[Tensor, float]:
         lessons = [self.lessons[i] for i in batch]
-        return self.answer_loss(self.see([lesson.photo for lesson in lessons], rng), lessons)
+        photos = list(dict.fromkeys(lesson.photo for lesson in lessons))
+        rows = {photo: row for row, photo in enumerate(photos)}
+        return self.answer_loss(
+            self.see(photos, rng), lessons, [rows[lesson.photo] for lesson in lessons]
+        )

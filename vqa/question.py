@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
+
+import torch
+from torch import Tensor
 
 from vlcam.preprocess import Preprocess
 from vlcam.vocabulary import Vocabulary, words_of
@@ -68,3 +72,13 @@ class QuestionConfig:
     def tokens(self, question: str) -> list[int]:
         """The question's tokens, at most ``max_words``."""
         return self.vocabulary.tokens(self.words(question)[: self.max_words])
+
+
+def padded(questions: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Tokens (N, L) of N questions, each of at least one, filled up with 0; their lengths (N,), in
+    the processor's memory."""
+    lengths = torch.tensor([len(question) for question in questions])
+    tokens = torch.zeros(len(questions), int(lengths.max()), dtype=torch.long)
+    for row, question in enumerate(questions):
+        tokens[row, : len(question)] = torch.tensor(question)
+    return tokens.to(device), lengths

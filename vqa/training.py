@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from vlcam.photo_training import REPORT, PhotoTrainer, PhotoTraining, Views
 from vlcam.training import Phase
 from vlcam.vocabulary import Vocabulary, words_of
 from vlcam.writing import written
-from vqa import coattention, lstm_cnn
+from vqa import coattention, glimpses, lstm_cnn
 from vqa.accuracy import accuracy, normalised
 from vqa.data import Asked, read_data
 from vqa.model import ARCHITECTURES, Model
@@ -34,7 +35,7 @@ from vqa.question import QuestionConfig
 class Training(PhotoTraining):
     """What to train, on what, and how; see ``vqa/train_command.py`` for each."""
 
-    least = PhotoTraining.least | {"answers": 1}
+    least = PhotoTraining.least | {"answers": 1, "glimpses": 1}
 
     architecture: str = lstm_cnn.ARCHITECTURE
     attention: str = "alternating"
@@ -43,14 +44,22 @@ class Training(PhotoTraining):
     embedding: int = 200
     hidden: int = 512
     common: int = 1024
+    glimpses: int = 8
     dropout: float = 0.5
     batch: int = 256
+    question_only: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.architecture not in ARCHITECTURES:
-            known = " or ".join(ARCHITECTURES)
-            raise ValueError(f"--architecture {self.architecture}: must be {known}")
+            known = ", ".join(ARCHITECTURES)
+            raise ValueError(f"--architecture {self.architecture}: must be one of {known}")
+        if self.question_only and self.cnn_epochs:
+            raise ValueError("--question-only: there is no CNN to train, so without --cnn-epochs")
+
+    @property
+    def sees(self) -> bool:
+        return not self.question_only
 
 
 def train(how: Training) -> dict[str, Any]:
@@ -116,6 +125,19 @@ class _Trainer(PhotoTrainer):
             )
         return FixedCnn(self.model, self.lessons, how.epochs, how.batch, how.lr, see=self.see())
 
+    def see(self) -> Callable[[Sequence[int], np.random.Generator], Tensor]:
+        if self.how.sees:
+            return super().see()
+        return lambda rows, rng: self._nothing(len(rows))
+
+    def seen(self, split: str) -> Tensor:
+        return super().seen(split) if self.how.sees else self._nothing(len(self.paths[split]))
+
+    def _nothing(self, photos: int) -> Tensor:
+        """Features of photos that show nothing."""
+        one = torch.zeros(1, self.model.encoder.feature_size, device=self.device)
+        return one.expand(photos, -1)
+
     def measure(self, plain: Tensor) -> None:
         for model in (self.model, self.average):
             model.measure_features(plain)
@@ -137,9 +159,11 @@ class _Trainer(PhotoTrainer):
         for start in range(0, len(asked), 256):
             some = asked[start : start + 256]
             tokens = [config.tokens(a.text) or [config.vocabulary.unknown] for a in some]
-            feature = seen[[rows[a.photo] for a in some]].to(self.device)
+            photos = {path: row for row, path in enumerate(dict.fromkeys(a.photo for a in some))}
+            feature = seen[[rows[path] for path in photos]].to(self.device)
+            about = torch.tensor([photos[a.photo] for a in some], device=self.device)
             question = self.average.encode_question(tokens)
-            best = self.average(feature, question).argmax(1).tolist()
+            best = self.average(feature, question, about).argmax(1).tolist()
             for one, column in zip(some, best, strict=True):
                 value = accuracy(config.answers[column], one.answers)
                 found["all"].append(value)
@@ -170,7 +194,11 @@ def _build(how: Training, asked: Sequence[Asked]) -> Model:
     }
     if how.architecture == lstm_cnn.ARCHITECTURE:
         return lstm_cnn.LstmCnn(lstm_cnn.Config(**common, embedding=how.embedding))
-    attended: dict[str, Any] = {"attention": how.attention, "regions": how.regions}
+    common["regions"] = how.regions
+    if how.architecture == glimpses.ARCHITECTURE:
+        read: dict[str, Any] = {"embedding": how.embedding, "glimpses": how.glimpses}
+        return glimpses.Glimpses(glimpses.Config(**common, **read))
+    attended: dict[str, Any] = {"attention": how.attention}
     return coattention.CoAttention(coattention.Config(**common, **attended))
 
 
