@@ -27,6 +27,8 @@ from vqa import vilt
 from vqa.cnn_answerer import CnnAnswerer
 from vqa.coattention import CoAttention
 from vqa.coattention import Config as CoAttentionConfig
+from vqa.glimpses import Config as GlimpsesConfig
+from vqa.glimpses import Glimpses
 from vqa.lstm_cnn import Config as LstmCnnConfig
 from vqa.lstm_cnn import LstmCnn
 
@@ -139,6 +141,29 @@ def coattention(attention: str) -> Callable[[Path], Case]:
     return make
 
 
+def glimpses(_: Path) -> Case:
+    """Sums over glimpses: answers to two questions of unlike length."""
+    vocabulary, answers = Vocabulary((*WORDS, "UNK")), ("red", "yellow", "two", "dog")
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        config = GlimpsesConfig(
+            "small",
+            vocabulary,
+            answers,
+            Preprocess(size=(32, 32)),
+            embedding=8,
+            hidden=8,
+            common=12,
+            glimpses=2,
+        )
+        model = Glimpses(config)
+        for layer in (model.match, model.place, model.answer, model.gate):
+            nn.init.normal_(layer.weight)
+    adapter = CnnAnswerer(model.double().eval(), "glimpses", "stage2")
+    long, short = (adapter.understand(text) for text in ("the red dog sees a cat", "a cat"))
+    return Case(adapter, noise(32), adapter.read(long), adapter.read(short))
+
+
 def lstm_cnn_torch7(folder: Path) -> Case:
     """VQA_LSTM_CNN as Torch7 wrote it, with a block of VGG behind the layer."""
     checkpoint = test_lstm_cnn_torch7.write_checkpoint(folder / "torch7")
@@ -169,11 +194,12 @@ ADAPTERS: dict[str, Callable[[Path], Case]] = {
     "lstm-cnn-torch7": lstm_cnn_torch7,
     "coattention": coattention("alternating"),
     "coattention-parallel": coattention("parallel"),
+    "glimpses": glimpses,
     "vilt": tiny_vilt,
 }
 """By name; the families registered under ``vlcam.models`` by theirs."""
 
-ASKED = {"lstm-cnn", "lstm-cnn-torch7", "coattention", "coattention-parallel", "vilt"}
+ASKED = {"lstm-cnn", "lstm-cnn-torch7", "coattention", "coattention-parallel", "glimpses", "vilt"}
 """Those whose prompts are questions."""
 
 CAPTIONED = sorted(set(ADAPTERS) - ASKED)

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import vlcam
+import vqa
 from vlcam.cli import main
 from vqa.cnn_answerer import CnnAnswerer
 from vqa.data import read_data
@@ -104,6 +105,46 @@ def test_co_attention_is_trained_alike(data: Path, tmp_path: Path, attention: st
     assert explanation.answers[0].text == "green"
 
 
+def test_glimpses_are_trained_alike(data: Path, tmp_path: Path) -> None:
+    more = SIZES | {"cnn_epochs": 12, "epochs": 12, "lr": 1e-2, "dropout": 0.1, "first_size": 16}
+    how = Training(str(data), str(tmp_path / "model"), architecture="glimpses", glimpses=2, **more)
+    report = train(how)
+    assert report["epochs"][-1]["loss"] < 0.7 * report["epochs"][0]["loss"]
+    model = vqa.load(tmp_path / "model")
+    assert model.module.config.glimpses == 2
+    photo = data / "images" / "000000000001.jpg"
+    explanation = vlcam.explain(model, photo, question="What color is it?")
+    assert explanation.answers[0].text == "green"
+
+
+def test_training_on_from_the_cnn_of_a_model_of_ours(data: Path, tmp_path: Path) -> None:
+    first = Training(str(data), str(tmp_path / "first"), **(SIZES | {"epochs": 0}))
+    train(first)
+    weights = {"cnn_epochs": 0, "cnn_weights": str(tmp_path / "first")}
+    train(Training(str(data), str(tmp_path / "second"), **(SIZES | weights)))
+    one, two = (load_file(tmp_path / n / "model.safetensors") for n in ("first", "second"))
+    cnn = [name for name in one if name.startswith("encoder.")]
+    assert cnn and all(np.array_equal(one[name], two[name]) for name in cnn)
+    wrong = Training(
+        str(data), str(tmp_path / "third"), **(SIZES | weights | {"cnn": "mobilenet_v2"})
+    )
+    with pytest.raises(ValueError, match="first: not the weights of mobilenet_v2"):
+        train(wrong)
+
+
+@pytest.mark.parametrize("architecture", ["lstm-cnn", "coattention", "glimpses"])
+def test_a_question_only_model_sees_nothing(data: Path, tmp_path: Path, architecture: str) -> None:
+    options = SIZES | {"cnn_epochs": 0, "epochs": 8, "lr": 1e-2}
+    blind = {"architecture": architecture, "question_only": True}
+    out = tmp_path / "model"
+    report = train(Training(str(data), str(out), **options, **blind))
+    assert not list(out.glob("cache/photos-*")), "no photo is even decoded"
+    # It learns what is always answered, and cannot tell red from green.
+    assert report["accuracy"]["val"]["yes/no"] == 1
+    other = report["epochs"][-1]["loss"]
+    assert 0.8 * np.log(2) / 2 < other < 1.5
+
+
 def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [f"--{k.replace('_', '-')}={v}" for k, v in (SIZES | {"epochs": 1}).items()]
     assert main(["train", "vqa", "--data", str(data), "--out", str(tmp_path / "m"), *options]) == 0
@@ -117,7 +158,12 @@ def test_the_command(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     [
         ({"cnn_epochs": 0, "epochs": 0, "cnn_weights": "w"}, "nothing to train"),
         ({"cnn_epochs": 0}, "--cnn-weights"),
-        ({"architecture": "mlp"}, "--architecture mlp: must be lstm-cnn or coattention"),
+        (
+            {"architecture": "mlp"},
+            "mlp: must be one of lstm-cnn, coattention, glimpses",
+        ),
+        ({"question_only": True}, "--question-only: .* without --cnn-epochs"),
+        ({"glimpses": 0}, "--glimpses 0: must be at least 1"),
         ({"answers": 0}, "--answers 0: must be at least 1"),
         ({"precision": "half"}, "float32 or bfloat16"),
         ({"first_size": 64}, "--first-size 64"),

@@ -76,12 +76,14 @@ def load(model: str | Path, layer: str | None = None, kind: str | None = None) -
 
     Args:
         layer: the layer to explain; None means the model's own default.
-        kind: accept only this kind of model (``captioner`` or ``vqa``).
+        kind: accept only this kind of model (``captioner`` or ``vqa``). Where one of each kind
+            bears a name and none is asked for, the captioner is meant.
 
     Raises:
         ValueError: no such model, not recognised, or damaged: one line naming it.
     """
     known = [family for family in families() if kind in (None, family.kind)]
+    known.sort(key=lambda family: family.kind)  # captioners first; families stay by name
     for family in known:
         if str(model) in family.bundled:
             return family.load(family.bundled[str(model)][0], layer)

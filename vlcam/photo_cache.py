@@ -138,6 +138,7 @@ def cached_features(
     key = _digest(f"{weights.hexdigest()} {settings}".encode())
     file = folder / f"features-{key}.npy"
     if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
         with written(file) as draft, draft.open("wb") as out:
             np.save(out, features(encoder, photos, view, seed, device, precision).numpy())
     return torch.from_numpy(np.load(file))

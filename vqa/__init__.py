@@ -1,1 +1,26 @@
-"""vqa."""
+"""Visual question answering models that vlcam can explain, and how to train one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from vqa.answerer import Answerer
+
+__all__ = ["load"]
+
+
+def load(model: str | Path, layer: str | None = None) -> Answerer:
+    """A VQA model by the name of a bundled one, or from a file or folder.
+
+    Args:
+        layer: the layer to explain; None means the model's own default.
+
+    Raises:
+        ValueError: no such model, not recognised as a VQA model, or damaged.
+    """
+    from vlcam.models import load
+    from vqa.answerer import Answerer
+
+    return cast(Answerer, load(model, layer, kind="vqa"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from vlcam.models import Family, later, of_architecture, of_transformers
 
 lstm_cnn = Family(
@@ -26,6 +28,12 @@ glimpses = Family(
     reference="sums over glimpses (counts and places), by vlcam train vqa",
     recognises=of_architecture("glimpses"),
     load=later("vqa.cnn_answerer", "load_glimpses"),
+    bundled={
+        "scenes": (
+            Path(__file__).parent / "bundled" / "scenes",
+            "VQA model of rendered scenes (vlcam scenes), glimpses on the captioner's CNN",
+        )
+    },
 )
 
 lstm_cnn_torch7 = Family(

@@ -88,7 +88,7 @@ class ChannelScale(nn.Module):
     @torch.no_grad()
     def measure(self, maps: Tensor) -> None:
         """Scale by the maps (N, K, R) of a fixed CNN."""
-        self.square.copy_(torch.stack([part.square().mean((0, 2)) for part in maps]).mean(0))
+        self.square.copy_(torch.stack([part.square().mean(1) for part in maps]).mean(0))
 
 
 class Glimpses(nn.Module):
@@ -126,6 +126,13 @@ class Glimpses(nn.Module):
         """Image features (N, F) as (N, K, R)."""
         return feature.unflatten(1, (self.encoder.regions.shape[0], -1))
 
+    def _grid(self, regions: int) -> tuple[int, int]:
+        """(u, v) of so many regions: those of an input of the usual size, or all the same multiple
+        of it."""
+        _, u, v = self.encoder.regions.shape
+        times = (regions / (u * v)) ** 0.5
+        return round(u * times), round(v * times)
+
     def encode_question(self, questions: Sequence[Sequence[int]]) -> Tensor:
         """Encodings (N, H) of N questions, each of at least one token: the LSTM's last output."""
         tokens, lengths = padded(questions, self.embed_word.weight.device)
@@ -143,7 +150,7 @@ class Glimpses(nn.Module):
         maps = self.standardise(self._maps(feature))
         concepts = self.dropout(self.concepts(maps.transpose(1, 2)).relu())
         evidence = self.evidence(concepts).relu()
-        place = _places(self.encoder.regions.shape[1:], concepts)
+        place = _places(self._grid(concepts.shape[1]), concepts)
         if photo is not None:
             concepts, evidence = concepts[photo], evidence[photo]
         match = self.match(question).unflatten(1, (self.config.glimpses, -1))
