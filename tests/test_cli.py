@@ -685,24 +685,29 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr()
     assert told.err == "" and told.out.endswith(f"\nOpen {out / 'index.html'} in a browser.\n")
     names = [photo.stem for photo in PHOTOS]
-    assert sorted(path.name for path in out.iterdir()) == sorted(["index.html", *names])
+    assert sorted(path.name for path in out.iterdir()) == sorted(["index.html", "answers", *names])
+    assert sorted(path.name for path in (out / "answers").iterdir()) == sorted(names)
+    names += [f"answers/{name}" for name in names]
     assert all(below(out / name) == FILES for name in names)
     index = (out / "index.html").read_text("utf-8")
     assert re.findall(r'href="([^"]*/[^"]*)"', index) == [f"{name}/page.html" for name in names]
-    assert all(read(out / name)["caption"] in index for name in names)
+    explained = [read(out / name) for name in names]
+    assert all((one.get("caption") or one["question"]) in index for one in explained)
+    hydrant = read(out / "answers" / "hydrant-bicycle")
+    assert [answer["text"] for answer in hydrant["answers"]] == ["green and red", "green", "red"]
 
 
 def test_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert called("models") == 0
     lines = capsys.readouterr().out.splitlines()
     for name, reference in (
-        ("scenes", "rendered scenes"),
+        ("scenes", "captioner of rendered scenes"),
+        ("scenes", "VQA model of rendered scenes"),
         ("neuraltalk", "NeuralTalk2"),
         ("neuraltalk2-pytorch", "ImageCaptioning.pytorch"),
         ("blip", "Li et al., 2022"),
     ):
-        (line,) = (line for line in lines if line.split()[0] == name)
-        assert reference in line
+        assert [line for line in lines if line.split()[0] == name and reference in line]
 
 
 def test_methods(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from vlcam.batch import demo
+from vlcam.demo import demo
 from vlcam.explanation import Explanation
 from vlcam.geometry import Grid, Placement
 from vlcam.page import index, notebook, page, sentence
@@ -733,14 +733,14 @@ def test_known_and_unknown_words_are_put_in_the_captions_order(
 
 
 def test_the_demo(browser: Browser, capsys: pytest.CaptureFixture[str]) -> None:
-    """The bundled captioner on the bundled photos: every page works, the index links to each."""
+    """The bundled models on the bundled photos: every page works, the index links to each."""
     complaints: list[str] = []
     where = demo(browser.folder / "demo", complaints.append)
     capsys.readouterr()
     assert not complaints
     browser.chrome.get(where.as_uri())
     pages = browser.js("[...document.links].map(link => link.href)")
-    folders = sorted(path.parent for path in where.parent.glob("*/page.html"))
+    folders = sorted(path.parent for path in where.parent.glob("**/page.html"))
     assert sorted(pages) == [(folder / "page.html").as_uri() for folder in folders]
     assert len(folders) >= 4
     for folder in folders:
@@ -748,9 +748,8 @@ def test_the_demo(browser: Browser, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def check_page(browser: Browser, folder: Path) -> None:
-    words: Sequence[dict[str, Any]] = json.loads((folder / "explanation.json").read_text("utf-8"))[
-        "words"
-    ]
+    told = json.loads((folder / "explanation.json").read_text("utf-8"))
+    words: Sequence[dict[str, Any]] = told["answers" if "question" in told else "words"]
     browser.chrome.get((folder / "page.html").as_uri())
     assert len(browser.all(".word")) == len(words)
     for number, word in enumerate(words):

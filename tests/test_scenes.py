@@ -245,6 +245,21 @@ def test_answers_are_right(many: list[Scene]) -> None:
     assert asked > 200
 
 
+def test_the_same_scene_in_other_colours(many: list[Scene]) -> None:
+    index = next(i for i, one in enumerate(many) if any(x.category == "cup" for x in one.items))
+    seed = many[index].seed
+    other = scene(seed, many[index].index, {"cup": {"body": "pink"}})
+    for before, after in zip(many[index].items, other.items, strict=True):
+        assert np.array_equal(before.mask, after.mask) and before.category == after.category
+        if after.category == "cup":
+            assert after.look.colours["body"] == "pink"
+        else:
+            assert after.look == before.look
+    for wrong in ({"cup": {"body": "mauve"}}, {"cup": {"lid": "red"}}, {"cow": {"body": "red"}}):
+        with pytest.raises(ValueError, match=r"no .* of '(cup|cow)'"):
+            scene(seed, 0, wrong)
+
+
 def test_parts_are_where_their_colour_is(many: list[Scene]) -> None:
     seen = 0
     for item in (item for one in many for item in one.items if item.category == "fire hydrant"):

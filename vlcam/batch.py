@@ -7,7 +7,6 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 from tqdm import tqdm
@@ -17,9 +16,8 @@ from vlcam.explaining import Ask, TargetName, explain, read
 from vlcam.explanation import Explanation
 from vlcam.figure import draw_rows
 from vlcam.messages import one_line
-from vlcam.models import load
 from vlcam.occlusion import Patch
-from vlcam.page import compared, index
+from vlcam.page import compared
 from vlcam.writing import written
 
 FILES = ("explanation.json", "maps.npz", "figure.png", "page.html")
@@ -159,23 +157,6 @@ def _write_compared(rows: Sequence[tuple[str, Path]], folder: Path) -> Path:
     with written(folder / f"{name}.html") as draft:
         draft.write_text(compared(pages), "utf-8")
     return folder / f"{name}.html"
-
-
-def demo(out: Path, tell: Tell, debug: bool = False) -> Path:
-    """Explain the bundled photos with the bundled captioner; returns the path of the index page.
-
-    Raises:
-        ValueError: a photo failed.
-    """
-    with resources.as_file(resources.files("vlcam") / "bundled" / "photos") as photos:
-        paths = sorted(str(path) for path in photos.iterdir())
-        done = explain_photos(load("scenes"), paths, Asked(), out, tell, debug)
-    if done.failed:
-        raise ValueError(f"{len(done.failed)} of {len(paths)} bundled photos failed")
-    entries = [(Explanation.load(path), f"{path.name}/page.html") for path in done.explained]
-    with written(out / "index.html") as draft:
-        draft.write_text(index(entries), "utf-8")
-    return out / "index.html"
 
 
 def write(explanation: Explanation, folder: Path) -> None:

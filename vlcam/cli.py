@@ -87,7 +87,11 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     _explain_arguments(command("explain", text, _explain))
     text = "Explain one photo at many layers, to see how maps change with depth."
     _layers_arguments(command("layers", text, _layers))
-    demo = command("demo", "Explain a handful of bundled scenes, with an index page.", _demo)
+    demo = command(
+        "demo",
+        "Explain captions and answers of a handful of bundled scenes, with an index page.",
+        _demo,
+    )
     demo.add_argument("--out", metavar="DIR", type=Path, default=Path("demo"), help="default: demo")
     command("models", "List the models there are.", _models)
     command("methods", "List the methods there are.", _methods)
@@ -306,7 +310,7 @@ def _layers(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from vlcam.batch import demo
+    from vlcam.demo import demo
 
     where = demo(args.out, _complain, args.debug)
     print(f"\nOpen {where} in a browser.")

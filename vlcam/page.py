@@ -90,11 +90,18 @@ def notebook(explanation: Explanation) -> str:
     )
 
 
-def index(entries: Sequence[tuple[Explanation, str]]) -> str:
+def index(
+    captions: Sequence[tuple[Explanation, str]], answers: Sequence[tuple[Explanation, str]]
+) -> str:
     """A page of cards, one for each explanation and the path of its page from the index."""
     style = _asset("page.css")
-    cards = "\n".join(_card(explanation, path) for explanation, path in entries)
-    return _filled("index.html", policy=_policy(style, ""), style=style, cards=cards)
+    return _filled(
+        "index.html",
+        policy=_policy(style, ""),
+        style=style,
+        captions="\n".join(_card(*entry) for entry in captions),
+        answers="\n".join(_card(*entry) for entry in answers),
+    )
 
 
 def compared(rows: Sequence[tuple[str, Explanation, str]]) -> str:
@@ -271,9 +278,11 @@ def _card(explanation: Explanation, path: str) -> str:
     photo = Image.fromarray(explanation.image).resize((size[1], size[0]), Image.Resampling.BOX)
     pictures = {f"The photo {PurePath(explanation.photo).name}": np.asarray(photo)}
     small_print = f"{explanation.model} · {explanation.method}"
-    # The last word that has a map, as most captions end with something that can be seen.
-    told = max((i for i, word in enumerate(explanation.items) if not word.degenerate), default=None)
-    if told is not None:
+    # The last word that has a map, as most captions end with something that can be seen; of
+    # answers the first.
+    mapped = [i for i, item in enumerate(explanation.items) if not item.degenerate]
+    if mapped:
+        told = mapped[-1 if explanation.question is None else 0]
         colours, levels = palette(is_signed(explanation)), shown_levels(explanation, told, size)
         text = f"the map of “{explanation.items[told].text}”"
         pictures[f"The same under {text}"] = blend(np.asarray(photo), levels, colours)

@@ -21,6 +21,7 @@ from vlcam.preprocess import Preprocess
 from vlcam.writing import written
 
 _BATCH = 32
+_MANY = 2**14  # numbers of one photo
 
 
 class Photos:
@@ -105,7 +106,8 @@ def features(
     device: torch.device,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Image features (N, F), float32, of one view of all photos, in the encoder's present mode.
+    """Image features (N, F) of one view of all photos, in the encoder's present mode: float32, or
+    float16 where there are so many (feature maps, say) that memory matters more.
 
     Args:
         precision: what the CNN computes in.
@@ -113,12 +115,12 @@ def features(
     rng = np.random.default_rng([seed, view])
     batches = range(0, len(photos), _BATCH)
     rows = [range(i, min(i + _BATCH, len(photos))) for i in batches]
+    kind = torch.float32 if encoder.feature_size < _MANY else torch.float16
+    found = torch.empty(len(photos), encoder.feature_size, dtype=kind)
     with torch.no_grad(), autocast(device, precision):
-        parts = [
-            encoder(photos.pixels(some, view, rng).to(device)).float().cpu()
-            for some in tqdm(rows, f"features, view {view}", unit_scale=_BATCH, unit="photo")
-        ]
-    return torch.cat(parts)
+        for some in tqdm(rows, f"features, view {view}", unit_scale=_BATCH, unit="photo"):
+            found[some.start : some.stop] = encoder(photos.pixels(some, view, rng).to(device))
+    return found
 
 
 def cached_features(
@@ -160,6 +162,6 @@ def features_of(views: Sequence[Tensor], device: torch.device) -> Callable[..., 
     def see(rows: Sequence[int], rng: np.random.Generator) -> Tensor:
         drawn = rng.integers(len(views), size=len(rows)).tolist()
         chosen = [views[view][row] for view, row in zip(drawn, rows, strict=True)]
-        return torch.stack(chosen).to(device)
+        return torch.stack(chosen).to(device).float()
 
     return see

@@ -88,7 +88,7 @@ class ChannelScale(nn.Module):
     @torch.no_grad()
     def measure(self, maps: Tensor) -> None:
         """Scale by the maps (N, K, R) of a fixed CNN."""
-        self.square.copy_(torch.stack([part.square().mean(1) for part in maps]).mean(0))
+        self.square.copy_(torch.stack([part.float().square().mean(1) for part in maps]).mean(0))
 
 
 class Glimpses(nn.Module):

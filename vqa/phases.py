@@ -41,8 +41,11 @@ class AnswerPhase(Phase):
     def __init__(
         self, model: Model, lessons: Sequence[Lesson], epochs: int, batch: int, lr: float
     ) -> None:
-        self.model, self.lessons = model, lessons
+        self.model = model
         self.epochs, self.batch, self.lr = epochs, batch, lr
+        self.of_photo: dict[int, list[Lesson]] = {}
+        for lesson in lessons:
+            self.of_photo.setdefault(lesson.photo, []).append(lesson)
 
     def helpers(self) -> Sequence[nn.Module]:
         return ()
@@ -79,9 +82,6 @@ class WithCnn(AnswerPhase):
     ) -> None:
         super().__init__(model, lessons, epochs, batch, lr)
         self.views, self.pretrained = views, pretrained
-        self._of_photo: dict[int, list[Lesson]] = {}
-        for lesson in lessons:
-            self._of_photo.setdefault(lesson.photo, []).append(lesson)
 
     def train_mode(self) -> None:
         self.model.train()
@@ -91,18 +91,19 @@ class WithCnn(AnswerPhase):
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Any]:
         parts = self.views.begin_epoch(epoch, rng)
         # Some photos may have no question that can be answered.
-        return [part for part in parts if any(photo in self._of_photo for photo in part)]
+        return [part for part in parts if any(photo in self.of_photo for photo in part)]
 
     def loss(self, batch: list[int], rng: np.random.Generator) -> tuple[Tensor, float]:
         with self.views.autocast():
             feature = self.model.encoder(self.views(batch, rng)).float()
-        asked = [self._of_photo.get(photo, []) for photo in batch]
+        asked = [self.of_photo.get(photo, []) for photo in batch]
         rows = [row for row, lessons in enumerate(asked) for _ in lessons]
         return self.answer_loss(feature, [lesson for some in asked for lesson in some], rows)
 
 
 class FixedCnn(AnswerPhase):
-    """Every question once an epoch; ``see(rows, rng)`` gives features (P, F) of photos."""
+    """Every question once an epoch, those about a photo one after the other, so that most steps
+    need few photos; ``see(rows, rng)`` gives features (P, F) of photos."""
 
     fixed = "encoder."
 
@@ -125,13 +126,11 @@ class FixedCnn(AnswerPhase):
         self.model.standardise.eval()
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Any]:
-        order = rng.permutation(len(self.lessons)).tolist()
-        return [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
+        order = list(self.of_photo)
+        lessons = [one for i in rng.permutation(len(order)) for one in self.of_photo[order[i]]]
+        return [lessons[i : i + self.batch] for i in range(0, len(lessons), self.batch)]
 
-    def loss(self, batch: list[int], rng: np.random.Generator) -> tuple[Tensor, float]:
-        lessons = [self.lessons[i] for i in batch]
-        photos = list(dict.fromkeys(lesson.photo for lesson in lessons))
+    def loss(self, batch: list[Lesson], rng: np.random.Generator) -> tuple[Tensor, float]:
+        photos = list(dict.fromkeys(lesson.photo for lesson in batch))
         rows = {photo: row for row, photo in enumerate(photos)}
-        return self.answer_loss(
-            self.see(photos, rng), lessons, [rows[lesson.photo] for lesson in lessons]
-        )
+        return self.answer_loss(self.see(photos, rng), batch, [rows[one.photo] for one in batch])

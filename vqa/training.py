@@ -160,7 +160,7 @@ class _Trainer(PhotoTrainer):
             some = asked[start : start + 256]
             tokens = [config.tokens(a.text) or [config.vocabulary.unknown] for a in some]
             photos = {path: row for row, path in enumerate(dict.fromkeys(a.photo for a in some))}
-            feature = seen[[rows[path] for path in photos]].to(self.device)
+            feature = seen[[rows[path] for path in photos]].to(self.device).float()
             about = torch.tensor([photos[a.photo] for a in some], device=self.device)
             question = self.average.encode_question(tokens)
             best = self.average(feature, question, about).argmax(1).tolist()

@@ -7,8 +7,10 @@ size; a second canvas keeps whose ink each pixel shows. The photo is the first c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
@@ -16,7 +18,7 @@ from PIL import Image
 from vlcam.scenes.backdrop import backdrop
 from vlcam.scenes.colours import Paint, darker, lighter, shade
 from vlcam.scenes.pen import Pen, Sprite
-from vlcam.scenes.things import THINGS, Thing
+from vlcam.scenes.things import THING, THINGS, Thing
 
 FINE = 2  # canvas pixels to a photo pixel, each way (see quarters)
 PHOTO_SIZES = ((256, 256), (240, 320), (320, 240))  # (height, width)
@@ -117,13 +119,30 @@ class Placed:
     y: int
 
 
-def scene(seed: int, index: int) -> Scene:
-    """Scene number ``index`` of the endless series that a seed names; always the same one."""
+Colours = Mapping[str, Mapping[str, str]]
+"""By category and part: ``{"fire hydrant": {"body": "red", "cap": "yellow"}}``."""
+
+
+def scene(seed: int, index: int, colours: Colours = MappingProxyType({})) -> Scene:
+    """Scene number ``index`` of the endless series that a seed names; always the same one.
+
+    Args:
+        colours: that things of some categories have instead of those drawn by chance; the scene is
+            otherwise the same.
+
+    Raises:
+        ValueError: there is no such category, part, or colour of that part.
+    """
+    for category, parts in colours.items():
+        choices = THING[category].parts if category in THING else {}
+        for part, name in parts.items():
+            if name not in choices.get(part, ()):
+                raise ValueError(f"no {name} {part} of {category!r}")
     rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
     height, width = PHOTO_SIZES[rng.integers(len(PHOTO_SIZES))]
     canvas = (height * FINE, width * FINE)
     picture = backdrop(canvas, rng)
-    placed = arrange(canvas, rng)
+    placed = arrange(canvas, rng, colours)
     owners, inks = paint(picture, placed, rng)
     shown = majority(owners, len(placed))
     items = tuple(
@@ -145,12 +164,16 @@ def scene(seed: int, index: int) -> Scene:
 # Choosing and placing the things.
 
 
-def arrange(canvas: tuple[int, int], rng: np.random.Generator) -> list[Placed]:
+def arrange(
+    canvas: tuple[int, int], rng: np.random.Generator, colours: Colours = MappingProxyType({})
+) -> list[Placed]:
     """One to four things, each left mostly in sight by those in front of it."""
     things = choose(rng)
     placed: list[Placed] = []
     for thing in things:
-        one = place(thing, look_of(thing, rng), len(things), placed, canvas, rng)
+        look = look_of(thing, rng)
+        look = replace(look, colours=look.colours | dict(colours.get(thing.name, {})))
+        one = place(thing, look, len(things), placed, canvas, rng)
         if one is not None:
             placed.append(one)
     return placed
