@@ -26,13 +26,14 @@ from pathlib import Path
 import numpy as np
 import report
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 import vqa
 from vlcam import look, methods
 from vlcam.explaining import Encoded, explain_targets
 from vlcam.faithfulness import on_patches, rank_correlation
-from vlcam.geometry import degenerate, peak, place
+from vlcam.geometry import Grid, degenerate, peak, place
 from vlcam.metrics import Mask, centre, hit, mean, points_at
 from vlcam.occlusion import Patch
 from vlcam.scenes.questions import Question, questions
@@ -43,6 +44,7 @@ from vqa.accuracy import accuracy
 from vqa.answerer import Answerer
 from vqa.cnn_answerer import CnnAnswerer
 from vqa.data import Asked, read_data
+from vqa.glimpses_answerer import GlimpsesAnswerer
 
 HYDRANT = "fire hydrant"
 ASK_COLOUR = f"what color is the {HYDRANT}?"
@@ -116,10 +118,9 @@ def by_photo(folder: Path, limit: int) -> Iterator[tuple[Path, int, Scene, list[
 def answers(model: Answerer, encoded: Encoded, texts: Sequence[str]) -> list[tuple[str, Target]]:
     """The likeliest answer to each question, and its logit as a target."""
     prompts = [model.understand(text).prompt for text in texts]
-    assert encoded.features is not None
     with torch.no_grad():
-        rows = encoded.features.rows(torch.zeros(len(prompts), dtype=torch.long))
-        best = model.decode(rows, prompts).argmax(1).tolist()
+        logits = [model.decode(encoded.seen(model, prompt), [prompt]) for prompt in prompts]
+    best = [int(row.argmax()) for row in logits]
     return [
         (model.answers[column], Target(model.answers[column], (Term(1.0, prompt, (column,)),)))
         for column, prompt in zip(best, prompts, strict=True)
@@ -141,9 +142,18 @@ def peaks(
     model: Answerer, encoded: Encoded, asked: list[Target], method: str
 ) -> list[tuple[tuple[int, int], bool]]:
     """Where each map is highest, (x, y) in photo pixels, and whether it is constant."""
-    found = explain_targets(model, encoded, asked, methods.get(method))
-    places = peak(place(found.maps, found.grid, encoded.placement))[0]
-    return list(zip(places, degenerate(found.maps), strict=True))
+    maps, grid = explained(model, encoded, asked, method)
+    places = peak(place(maps, grid, encoded.placement))[0]
+    return list(zip(places, degenerate(maps), strict=True))
+
+
+def explained(
+    model: Answerer, encoded: Encoded, asked: list[Target], method: str
+) -> tuple[Tensor, Grid]:
+    """Maps (T, u, v) of answers to any questions, and their grid: question by question, as feature
+    maps may depend on it."""
+    found = [explain_targets(model, encoded, [target], methods.get(method)) for target in asked]
+    return torch.cat([one.maps for one in found]), found[0].grid
 
 
 def union(items: Sequence[Item]) -> Mask:
@@ -176,7 +186,14 @@ def point(
                 results.add(row, name, hit(mask, where, flat), number)
 
 
-def forced(model: Answerer, photo: Scene, number: int, row: str, results: Table) -> None:
+def forced(
+    model: Answerer,
+    photo: Scene,
+    number: int,
+    row: str,
+    names: Sequence[str],
+    results: Table,
+) -> None:
     """Force the body's and the cap's colour as answers, where there is one hydrant of two."""
     hydrants = [item for item in photo.items if item.category == HYDRANT]
     if len(hydrants) != 1 or not {"body", "cap"} <= set(hydrants[0].parts):
@@ -188,12 +205,22 @@ def forced(model: Answerer, photo: Scene, number: int, row: str, results: Table)
     question = model.understand(ASK_COLOUR)
     reading = model.read(question, colours)
     asked = [Target(u.text, (Term(1.0, reading.prompt, u.scores),)) for u in reading.units]
-    found = peaks(model, encoded, asked, "grad-cam")
-    for part, (where, flat) in zip(("body", "cap"), found, strict=True):
-        results.add(row, part, hit(hydrants[0].part_mask(part), where, flat), number)
     both = " and ".join(colours)
     best = answers(model, encoded, [ASK_COLOUR])[0][0]
-    results.add(row, "answered with both", best == both, number)
+    for name in names:
+        found = peaks(model, encoded, asked, name)
+        for part, (where, flat) in zip(("body", "cap"), found, strict=True):
+            on_it = hit(hydrants[0].part_mask(part), where, flat)
+            results.add(f"{row}, {name}", part, on_it, number)
+        results.add(f"{row}, {name}", "answered with both", best == both, number)
+
+
+def occlusion(model: Answerer, encoded: Encoded, asked: list[Target], patch: Patch) -> Tensor:
+    """Occlusion maps of answers to any questions. They do not depend on the explained layer, so
+    all are read from one pass of the CNN a patch, at a layer that no question changes."""
+    if isinstance(model, GlimpsesAnswerer):
+        model = CnnAnswerer(model.module, model.name)
+    return explain_targets(model, encoded, asked, methods.get("occlusion"), patch=patch).maps
 
 
 def occlude(
@@ -206,10 +233,10 @@ def occlude(
     results: Table,
 ) -> None:
     size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
-    drops = explain_targets(model, encoded, asked, methods.get("occlusion"), patch=patch).maps
+    drops = occlusion(model, encoded, asked, patch)
     for name in names:
-        found = explain_targets(model, encoded, asked, methods.get(name))
-        coarse = on_patches(found.maps, found.grid, patch, size)
+        maps, grid = explained(model, encoded, asked, name)
+        coarse = on_patches(maps, grid, patch, size)
         for ours, theirs in zip(coarse, drops, strict=True):
             value = rank_correlation(ours, theirs)
             if value is None:
@@ -243,10 +270,10 @@ def evaluate(args: argparse.Namespace) -> tuple[Answerer, list[str]]:
             for one, (_, target), value in zip(items, given, worth, strict=True)
         ]
         point(model, encoded, number, judged, args.methods, pointed)
-        forced(model, drawn, number, "as they are", hydrants)
+        forced(model, drawn, number, "as they are", args.methods, hydrants)
         if any(item.category == HYDRANT for item in drawn.items):
             painted = scene(drawn.seed, drawn.index, PAINTED)
-            forced(model, painted, number, "painted red and yellow", hydrants)
+            forced(model, painted, number, "painted red and yellow", args.methods, hydrants)
         if done < args.occluded:
             asked = [target for _, target in given]
             occlude(model, encoded, number, asked, patch, args.compared, occluded)
@@ -260,7 +287,7 @@ def evaluate(args: argparse.Namespace) -> tuple[Answerer, list[str]]:
         pointing_table(pointed, args.methods),
         "## Hydrants of two colours, %",
         f"{ASK_COLOUR!r}, the body's and the cap's colour forced as answers: peak on that part.",
-        hydrant_table(hydrants),
+        hydrant_table(hydrants, args.methods),
     ]
     if args.occluded:
         parts += [
@@ -301,11 +328,12 @@ def pointing_table(pointed: Table, names: Sequence[str]) -> str:
     return table(("questions", "number", *columns), rows)
 
 
-def hydrant_table(hydrants: Table) -> str:
+def hydrant_table(hydrants: Table, names: Sequence[str]) -> str:
     columns = ("body", "cap", "answered with both")
     rows = [
         (row, hydrants.count(row, "body"), *(hydrants.cell(row, c) for c in columns))
-        for row in ("painted red and yellow", "as they are")
+        for kind in ("painted red and yellow", "as they are")
+        for row in (f"{kind}, {name}" for name in names)
     ]
     return table(("hydrants", "number", *columns), rows)
 
@@ -320,7 +348,7 @@ def main() -> int:
     parser.add_argument("--methods", nargs="+", default=["grad-cam"])
     parser.add_argument("--occluded", type=int, default=100, help="scenes (default 100)")
     parser.add_argument("--compared", nargs="+", default=["grad-cam", "guided-backprop"])
-    parser.add_argument("--patch", type=int, default=32, help="pixels (default 32)")
+    parser.add_argument("--patch", type=int, default=64, help="pixels (default 64)")
     parser.add_argument("--stride", type=int, default=16, help="pixels (default 16)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/scenes_vqa.md"))

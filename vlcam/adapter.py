@@ -127,6 +127,16 @@ class Adapter(ABC):
         Called without autograd, or with it where a method asks for gradients at the pixels.
         """
 
+    def encode_photo(self, pixels: Tensor) -> FeatureMaps | None:
+        """Where ``encode_reads_prompt``: the part of ``encode`` that does not, so that a photo that
+        is asked again is not seen anew; :meth:`encode_prompt` does the rest. None: there is none.
+        """
+        return None
+
+    def encode_prompt(self, photo: FeatureMaps, prompts: Sequence[Prompt]) -> FeatureMaps:
+        """The rest of ``encode`` behind :meth:`encode_photo`."""
+        raise NotImplementedError(f"{self.name}: encode_photo without encode_prompt")
+
     def encoder(self) -> nn.Module | None:
         """The module that is all of ``encode``, pixels to feature maps, where there is one: of such
         models occlusion maps may be computed faster (:mod:`vlcam.incremental`)."""

@@ -50,7 +50,8 @@ class AnswersQuestions(Protocol):
 class Encoded:
     """A photo a model has seen, to be asked about again and again. Made by :func:`look`.
 
-    ``features`` is None for a model whose feature maps depend on what it is asked.
+    ``features`` is None for a model whose feature maps depend on what it is asked; ``begun`` then
+    is what it made of the photo before, if it can tell the two apart.
     """
 
     photo: str
@@ -58,16 +59,23 @@ class Encoded:
     pixels: Tensor
     features: FeatureMaps | None
     placement: Placement
+    begun: FeatureMaps | None = None
 
     def seen(self, model: Adapter, prompt: Prompt = None) -> FeatureMaps:
         """The feature maps, for a model that needs the prompt under it."""
-        return encode(model, self.pixels, [prompt]) if self.features is None else self.features
+        if self.features is not None:
+            return self.features
+        if self.begun is None:
+            return encode(model, self.pixels, [prompt])
+        with untouched(model.module), torch.no_grad():
+            return model.encode_prompt(self.begun, [prompt])
 
 
 def look(model: Adapter, photo: str | Path | Image.Image) -> Encoded:
     """Read, prepare and encode a photo: the one forward pass of the CNN.
 
-    A model whose feature maps depend on the question encodes when it is asked.
+    A model whose feature maps depend on the question encodes when it is asked, or what depends on
+    the question then.
 
     Raises:
         ValueError: the photo cannot be read.
@@ -77,8 +85,11 @@ def look(model: Adapter, photo: str | Path | Image.Image) -> Encoded:
     pixels, placement = model.prepare(image)
     first = next(model.module.parameters(), pixels)
     batch = pixels[None].to(first.device, first.dtype)
-    features = None if model.encode_reads_prompt else encode(model, batch)
-    return Encoded(name, image, batch, features, placement)
+    if not model.encode_reads_prompt:
+        return Encoded(name, image, batch, encode(model, batch), placement)
+    with untouched(model.module), torch.no_grad():
+        begun = model.encode_photo(batch.clone())
+    return Encoded(name, image, batch, None, placement, begun)
 
 
 def explain(

@@ -12,7 +12,7 @@ from torch import Tensor
 from vlcam.adapter import FeatureMaps, OwnAttention, Prompt, Question
 from vlcam.cells import derive
 from vlcam.cnn_adapter import CnnAdapter
-from vqa import coattention, glimpses, lstm_cnn
+from vqa import coattention, lstm_cnn
 from vqa.answerer import Answerer
 from vqa.coattention import CoAttention
 from vqa.model import Model
@@ -78,18 +78,14 @@ def load_lstm_cnn(path: Path, layer: str | None = None) -> CnnAnswerer:
     Raises:
         ValueError: a file is missing, damaged or of another architecture.
     """
-    return CnnAnswerer(lstm_cnn.load(path), _name(path), layer)
+    return CnnAnswerer(lstm_cnn.load(path), folder_name(path), layer)
 
 
 def load_coattention(path: Path, layer: str | None = None) -> CnnAnswerer:
     """As :func:`load_lstm_cnn`, of a co-attention model."""
-    return CnnAnswerer(coattention.load(path), _name(path), layer)
+    return CnnAnswerer(coattention.load(path), folder_name(path), layer)
 
 
-def load_glimpses(path: Path, layer: str | None = None) -> CnnAnswerer:
-    """As :func:`load_lstm_cnn`, of a model of glimpses."""
-    return CnnAnswerer(glimpses.load(path), _name(path), layer)
-
-
-def _name(path: Path) -> str:
+def folder_name(path: Path) -> str:
+    """What a model is called: its folder."""
     return (path if path.is_dir() else path.parent).name

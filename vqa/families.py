@@ -27,7 +27,7 @@ glimpses = Family(
     kind="vqa",
     reference="sums over glimpses (counts and places), by vlcam train vqa",
     recognises=of_architecture("glimpses"),
-    load=later("vqa.cnn_answerer", "load_glimpses"),
+    load=later("vqa.glimpses_answerer", "load"),
     bundled={
         "scenes": (
             Path(__file__).parent / "bundled" / "scenes",

@@ -126,7 +126,7 @@ class Glimpses(nn.Module):
         """Image features (N, F) as (N, K, R)."""
         return feature.unflatten(1, (self.encoder.regions.shape[0], -1))
 
-    def _grid(self, regions: int) -> tuple[int, int]:
+    def grid(self, regions: int) -> tuple[int, int]:
         """(u, v) of so many regions: those of an input of the usual size, or all the same multiple
         of it."""
         _, u, v = self.encoder.regions.shape
@@ -147,17 +147,27 @@ class Glimpses(nn.Module):
             photo: (N,), the row of ``feature`` (P, F) that each question is about, where photos are
                 asked several questions.
         """
+        glimpses, evidence = self.look(feature, question, photo)
+        mean = torch.bmm(glimpses, evidence).flatten(1) / evidence.shape[1]
+        return self.conclude(mean, question)
+
+    def look(
+        self, feature: Tensor, question: Tensor, photo: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Glimpses (N, G, R) and evidence (N, R, J); arguments as of :meth:`forward`."""
         maps = self.standardise(self._maps(feature))
         concepts = self.dropout(self.concepts(maps.transpose(1, 2)).relu())
         evidence = self.evidence(concepts).relu()
-        place = _places(self._grid(concepts.shape[1]), concepts)
+        place = _places(self.grid(concepts.shape[1]), concepts)
         if photo is not None:
             concepts, evidence = concepts[photo], evidence[photo]
         match = self.match(question).unflatten(1, (self.config.glimpses, -1))
         found = torch.bmm(match, concepts.transpose(1, 2)) / concepts.shape[2] ** 0.5
         inside = self.place(question).unflatten(1, (self.config.glimpses, -1)) @ place.T
-        glimpses = found.relu() * inside.sigmoid()
-        mean = torch.bmm(glimpses, evidence).flatten(1) / evidence.shape[1]
+        return found.relu() * inside.sigmoid(), evidence
+
+    def conclude(self, mean: Tensor, question: Tensor) -> Tensor:
+        """Logits (N, A) from each glimpse's mean evidence (N, G J)."""
         # Logarithms, as a thing twice as large is not twice as surely there.
         logits: Tensor = self.answer(self.dropout(self.gate(question) * (10 * mean).log1p()))
         return logits + self.prior(question)
