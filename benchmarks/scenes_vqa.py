@@ -239,21 +239,20 @@ def occlude(
         coarse = on_patches(maps, grid, patch, size)
         for ours, theirs in zip(coarse, drops, strict=True):
             value = rank_correlation(ours, theirs)
-            if value is None:
-                results.add(name, "constant", 1.0, number)
-            else:
-                results.add(name, "rank correlation", value, number)
+            column = str(patch.size) if value is not None else f"{patch.size}, constant"
+            results.add(name, column, value or 0.0, number)
 
 
 def evaluate(args: argparse.Namespace) -> tuple[Answerer, list[str]]:
     model = vqa.load(args.model, args.layer)
-    blind = None
+    blind: CnnAnswerer | None = None
     if args.question_only:
-        blind = vqa.load(args.question_only)
-        if not isinstance(blind, CnnAnswerer):
+        found = vqa.load(args.question_only)
+        if not isinstance(found, CnnAnswerer):
             raise ValueError(f"{args.question_only}: not a model that vlcam train vqa wrote")
+        blind = found
     scored, pointed, hydrants, occluded = Table(), Table(), Table(), Table()
-    patch = Patch(args.patch, args.stride)
+    patches = [Patch(size, args.stride) for size in args.patches]
     for done, (path, number, drawn, items) in enumerate(by_photo(args.scenes, args.images)):
         encoded = look(model, path)
         texts = [one.asked.text for one in items]
@@ -276,7 +275,8 @@ def evaluate(args: argparse.Namespace) -> tuple[Answerer, list[str]]:
             forced(model, painted, number, "painted red and yellow", args.methods, hydrants)
         if done < args.occluded:
             asked = [target for _, target in given]
-            occlude(model, encoded, number, asked, patch, args.compared, occluded)
+            for patch in patches:
+                occlude(model, encoded, number, asked, patch, args.compared, occluded)
     parts = [
         f"{args.images} scenes of {args.scenes.name}; {scored.count('all', 'model')} questions.",
         "## Accuracy, %",
@@ -293,19 +293,9 @@ def evaluate(args: argparse.Namespace) -> tuple[Answerer, list[str]]:
         parts += [
             "## Rank correlation with occlusion",
             f"Of the logits of the model's own answers to all questions of {args.occluded} scenes;"
-            f" patches of {args.patch} pixels at stride {args.stride}, maps averaged over each.",
-            table(
-                ("method", "rank correlation", "maps", "constant"),
-                [
-                    (
-                        name,
-                        occluded.cell(name, "rank correlation", percent=False),
-                        occluded.count(name, "rank correlation"),
-                        occluded.count(name, "constant"),
-                    )
-                    for name in args.compared
-                ],
-            ),
+            f" patches of the size in the heading (input pixels) at stride {args.stride}, on whose"
+            " places maps are compared: each one, drawn at input size, averaged over the patch.",
+            occlusion_table(occluded, args.compared, patches),
         ]
     return model, parts
 
@@ -338,6 +328,20 @@ def hydrant_table(hydrants: Table, names: Sequence[str]) -> str:
     return table(("hydrants", "number", *columns), rows)
 
 
+def occlusion_table(occluded: Table, names: Sequence[str], patches: Sequence[Patch]) -> str:
+    sizes = [str(patch.size) for patch in patches]
+    rows = [
+        (
+            name,
+            *(occluded.cell(name, size, percent=False) for size in sizes),
+            occluded.count(name, sizes[0]),
+            sum(occluded.count(name, f"{size}, constant") for size in sizes),
+        )
+        for name in names
+    ]
+    return table(("method", *sizes, "maps", "constant"), rows)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--scenes", type=Path, required=True, help="written by vlcam scenes")
@@ -348,7 +352,9 @@ def main() -> int:
     parser.add_argument("--methods", nargs="+", default=["grad-cam"])
     parser.add_argument("--occluded", type=int, default=100, help="scenes (default 100)")
     parser.add_argument("--compared", nargs="+", default=["grad-cam", "guided-backprop"])
-    parser.add_argument("--patch", type=int, default=64, help="pixels (default 64)")
+    parser.add_argument(
+        "--patches", type=int, nargs="+", default=[64, 96, 128], help="sizes in pixels"
+    )
     parser.add_argument("--stride", type=int, default=16, help="pixels (default 16)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/scenes_vqa.md"))

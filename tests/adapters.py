@@ -29,6 +29,7 @@ from vqa.coattention import CoAttention
 from vqa.coattention import Config as CoAttentionConfig
 from vqa.glimpses import Config as GlimpsesConfig
 from vqa.glimpses import Glimpses
+from vqa.glimpses_answerer import GlimpsesAnswerer
 from vqa.lstm_cnn import Config as LstmCnnConfig
 from vqa.lstm_cnn import LstmCnn
 
@@ -141,8 +142,22 @@ def coattention(attention: str) -> Callable[[Path], Case]:
     return make
 
 
+def glimpses_at_cnn(_: Path) -> Case:
+    """Sums over glimpses at a layer of the CNN: answers to two questions of unlike length."""
+    adapter = CnnAnswerer(tiny_glimpses(), "glimpses", "stage2")
+    long, short = (adapter.understand(text) for text in ("the red dog sees a cat", "a cat"))
+    return Case(adapter, noise(32), adapter.read(long), adapter.read(short))
+
+
 def glimpses(_: Path) -> Case:
-    """Sums over glimpses: answers to two questions of unlike length."""
+    """At the glimpses, which depend on the question: two sets of answers to one question."""
+    adapter = GlimpsesAnswerer(tiny_glimpses(), "glimpses")
+    question = adapter.understand("the red dog sees a cat")
+    answers = adapter.answers[:2]
+    return Case(adapter, noise(32), adapter.read(question), adapter.read(question, answers))
+
+
+def tiny_glimpses() -> Glimpses:
     vocabulary, answers = Vocabulary((*WORDS, "UNK")), ("red", "yellow", "two", "dog")
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
@@ -159,9 +174,7 @@ def glimpses(_: Path) -> Case:
         model = Glimpses(config)
         for layer in (model.match, model.place, model.answer, model.gate):
             nn.init.normal_(layer.weight)
-    adapter = CnnAnswerer(model.double().eval(), "glimpses", "stage2")
-    long, short = (adapter.understand(text) for text in ("the red dog sees a cat", "a cat"))
-    return Case(adapter, noise(32), adapter.read(long), adapter.read(short))
+    return model.double().eval()
 
 
 def lstm_cnn_torch7(folder: Path) -> Case:
@@ -195,11 +208,20 @@ ADAPTERS: dict[str, Callable[[Path], Case]] = {
     "coattention": coattention("alternating"),
     "coattention-parallel": coattention("parallel"),
     "glimpses": glimpses,
+    "glimpses-at-cnn": glimpses_at_cnn,
     "vilt": tiny_vilt,
 }
 """By name; the families registered under ``vlcam.models`` by theirs."""
 
-ASKED = {"lstm-cnn", "lstm-cnn-torch7", "coattention", "coattention-parallel", "glimpses", "vilt"}
+ASKED = {
+    "lstm-cnn",
+    "lstm-cnn-torch7",
+    "coattention",
+    "coattention-parallel",
+    "glimpses",
+    "glimpses-at-cnn",
+    "vilt",
+}
 """Those whose prompts are questions."""
 
 CAPTIONED = sorted(set(ADAPTERS) - ASKED)
