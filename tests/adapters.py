@@ -29,7 +29,6 @@ from vqa.coattention import CoAttention
 from vqa.coattention import Config as CoAttentionConfig
 from vqa.glimpses import Config as GlimpsesConfig
 from vqa.glimpses import Glimpses
-from vqa.glimpses_answerer import GlimpsesAnswerer
 from vqa.lstm_cnn import Config as LstmCnnConfig
 from vqa.lstm_cnn import LstmCnn
 
@@ -149,14 +148,6 @@ def glimpses_at_cnn(_: Path) -> Case:
     return Case(adapter, noise(32), adapter.read(long), adapter.read(short))
 
 
-def glimpses(_: Path) -> Case:
-    """At the glimpses, which depend on the question: two sets of answers to one question."""
-    adapter = GlimpsesAnswerer(tiny_glimpses(), "glimpses")
-    question = adapter.understand("the red dog sees a cat")
-    answers = adapter.answers[:2]
-    return Case(adapter, noise(32), adapter.read(question), adapter.read(question, answers))
-
-
 def tiny_glimpses() -> Glimpses:
     vocabulary, answers = Vocabulary((*WORDS, "UNK")), ("red", "yellow", "two", "dog")
     with torch.random.fork_rng([]):
@@ -207,8 +198,7 @@ ADAPTERS: dict[str, Callable[[Path], Case]] = {
     "lstm-cnn-torch7": lstm_cnn_torch7,
     "coattention": coattention("alternating"),
     "coattention-parallel": coattention("parallel"),
-    "glimpses": glimpses,
-    "glimpses-at-cnn": glimpses_at_cnn,
+    "glimpses": glimpses_at_cnn,
     "vilt": tiny_vilt,
 }
 """By name; the families registered under ``vlcam.models`` by theirs."""
@@ -219,7 +209,6 @@ ASKED = {
     "coattention",
     "coattention-parallel",
     "glimpses",
-    "glimpses-at-cnn",
     "vilt",
 }
 """Those whose prompts are questions."""
