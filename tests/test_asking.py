@@ -11,6 +11,7 @@ import torch
 from tiny import TinyCaptioner, photo
 from torch import nn
 
+import captioning
 import vlcam
 from vlcam import checkpoint
 from vlcam.cli import main
@@ -150,8 +151,10 @@ def test_models_of_the_other_kind(model: CnnAnswerer, capsys: Any) -> None:
         vlcam.explain(model, photo())
     with pytest.raises(ValueError, match="tiny answers no questions"):
         vlcam.explain(TinyCaptioner(), photo(), question="what?")
-    assert main(["explain", "photo.png", "--question", "what?"]) == 1
-    assert "nor a bundled model (none)" in capsys.readouterr().err
+    captioner = Path(str(captioning.__file__)).parent / "bundled" / "scenes"
+    asked = ["explain", "photo.png", "--model", str(captioner), "--question", "what?"]
+    assert main(asked) == 1
+    assert "not a model vlcam recognises" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
