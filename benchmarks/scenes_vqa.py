@@ -30,7 +30,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import vqa
-from vlcam import look, methods
+from vlcam import look, methods, targets
 from vlcam.explaining import Encoded, explain_targets
 from vlcam.faithfulness import on_patches, rank_correlation
 from vlcam.geometry import Grid, degenerate, peak, place
@@ -39,12 +39,11 @@ from vlcam.occlusion import Patch
 from vlcam.scenes.questions import Question, questions
 from vlcam.scenes.scene import Item, Scene, scene
 from vlcam.tables import figure, share, table
-from vlcam.targets import Target, Term
+from vlcam.targets import Target
 from vqa.accuracy import accuracy
 from vqa.answerer import Answerer
 from vqa.cnn_answerer import CnnAnswerer
 from vqa.data import Asked, read_data
-from vqa.glimpses_answerer import GlimpsesAnswerer
 
 HYDRANT = "fire hydrant"
 ASK_COLOUR = f"what color is the {HYDRANT}?"
@@ -117,14 +116,14 @@ def by_photo(folder: Path, limit: int) -> Iterator[tuple[Path, int, Scene, list[
 
 def answers(model: Answerer, encoded: Encoded, texts: Sequence[str]) -> list[tuple[str, Target]]:
     """The likeliest answer to each question, and its logit as a target."""
-    prompts = [model.understand(text).prompt for text in texts]
-    with torch.no_grad():
-        logits = [model.decode(encoded.seen(model, prompt), [prompt]) for prompt in prompts]
-    best = [int(row.argmax()) for row in logits]
-    return [
-        (model.answers[column], Target(model.answers[column], (Term(1.0, prompt, (column,)),)))
-        for column, prompt in zip(best, prompts, strict=True)
-    ]
+    found = []
+    for question in map(model.understand, texts):
+        reading = model.read(question)
+        with torch.no_grad():
+            seen = encoded.seen(model, reading.prompt)
+            best = int(model.decode(seen, [reading.prompt]).argmax())
+        found.append((model.answers[best], targets.unit(reading, reading.units[best], "logit")))
+    return found
 
 
 def blind_answers(model: CnnAnswerer, texts: Sequence[str]) -> list[str]:
@@ -204,7 +203,7 @@ def forced(
     encoded = look(model, photo.photo)
     question = model.understand(ASK_COLOUR)
     reading = model.read(question, colours)
-    asked = [Target(u.text, (Term(1.0, reading.prompt, u.scores),)) for u in reading.units]
+    asked = targets.units(reading, "logit")
     both = " and ".join(colours)
     best = answers(model, encoded, [ASK_COLOUR])[0][0]
     for name in names:
@@ -213,14 +212,6 @@ def forced(
             on_it = hit(hydrants[0].part_mask(part), where, flat)
             results.add(f"{row}, {name}", part, on_it, number)
         results.add(f"{row}, {name}", "answered with both", best == both, number)
-
-
-def occlusion(model: Answerer, encoded: Encoded, asked: list[Target], patch: Patch) -> Tensor:
-    """Occlusion maps of answers to any questions. They do not depend on the explained layer, so
-    all are read from one pass of the CNN a patch, at a layer that no question changes."""
-    if isinstance(model, GlimpsesAnswerer):
-        model = CnnAnswerer(model.module, model.name)
-    return explain_targets(model, encoded, asked, methods.get("occlusion"), patch=patch).maps
 
 
 def occlude(
@@ -233,7 +224,7 @@ def occlude(
     results: Table,
 ) -> None:
     size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
-    drops = occlusion(model, encoded, asked, patch)
+    drops = explain_targets(model, encoded, asked, methods.get("occlusion"), patch=patch).maps
     for name in names:
         maps, grid = explained(model, encoded, asked, name)
         coarse = on_patches(maps, grid, patch, size)
@@ -350,7 +341,7 @@ def main() -> int:
     parser.add_argument("--question-only", help="trained by vlcam train vqa --question-only")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--methods", nargs="+", default=["grad-cam"])
-    parser.add_argument("--occluded", type=int, default=100, help="scenes (default 100)")
+    parser.add_argument("--occluded", type=int, default=30, help="scenes (default 30)")
     parser.add_argument("--compared", nargs="+", default=["grad-cam", "guided-backprop"])
     parser.add_argument(
         "--patches", type=int, nargs="+", default=[64, 96, 128], help="sizes in pixels"

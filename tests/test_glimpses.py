@@ -14,7 +14,9 @@ import vlcam
 import vqa
 from vlcam import methods, targets
 from vlcam.adapter import FeatureMaps
-from vlcam.engine import encode, explain_at_layer
+from vlcam.engine import encode, explain_at_layer, explain_at_pixels
+from vlcam.incremental import incremental
+from vlcam.occlusion import Patch, occlusion_maps
 from vqa.cnn_answerer import CnnAnswerer
 from vqa.glimpses import ChannelScale
 from vqa.glimpses_answerer import GlimpsesAnswerer
@@ -83,6 +85,21 @@ def test_a_photo_asked_again_is_not_seen_again(monkeypatch: pytest.MonkeyPatch) 
     other = vlcam.explain(model, photo, question="how many bikes are there?")
     assert passes == [1]
     assert first.answers[0].text == "green and red" and other.answers[0].text == "1"
+
+
+def test_occlusion_of_several_questions_sees_each_patch_once(answerer: GlimpsesAnswerer) -> None:
+    readings = [answerer.read(answerer.understand(text)) for text in ("a cat", "the red dog")]
+    asked = [target for reading in readings for target in targets.units(reading, "logit")]
+    pixels, patch = noise(32), Patch(16, 8)
+    fast, why_not = incremental(answerer, pixels, patch)
+    assert fast is not None and why_not is None
+    plain = CnnAnswerer(answerer.module, "glimpses", "stage2")
+    _, expected, _ = occlusion_maps(plain, pixels, asked, patch)
+    for encode_covered in (None, fast):
+        _, drops, _ = occlusion_maps(answerer, pixels, asked, patch, encode=encode_covered)
+        assert torch.allclose(drops, expected, atol=1e-9) and drops.std() > 1e-4
+    with pytest.raises(ValueError, match="targets under 2 prompts"):
+        explain_at_pixels(answerer, pixels, asked, methods.get("gradient"))
 
 
 def test_fig_12a_the_cap_says_red_and_the_body_green() -> None:

@@ -138,8 +138,9 @@ class Adapter(ABC):
         raise NotImplementedError(f"{self.name}: encode_photo without encode_prompt")
 
     def encoder(self) -> nn.Module | None:
-        """The module that is all of ``encode``, pixels to feature maps, where there is one: of such
-        models occlusion maps may be computed faster (:mod:`vlcam.incremental`)."""
+        """The module that is all of ``encode`` (or of :meth:`encode_photo`), pixels to feature
+        maps, where there is one: of such models occlusion maps may be computed faster
+        (:mod:`vlcam.incremental`)."""
         return None
 
     @abstractmethod

@@ -184,11 +184,14 @@ class Encoder(nn.Module):
         load_exactly(self.net, self._weights(path), f"{path}: not the weights of {self.name}")
 
     def _weights(self, path: Path) -> dict[str, Tensor]:
-        state = read_state_dict(path / WEIGHTS if path.is_dir() else path)
-        ours = {k.removeprefix(OWN): v for k, v in state.items() if k.startswith(OWN)}
+        if path.is_dir():
+            whole = read_state_dict(path / WEIGHTS)
+            state = {k.removeprefix(OWN): v for k, v in whole.items() if k.startswith(OWN)}
+        else:
+            state = read_state_dict(path)
         return {
             key: value.float() if value.is_floating_point() else value
-            for key, value in (ours or state).items()
+            for key, value in state.items()
             if not key.startswith((*_AUXILIARY, f"{self._head}."))
         }
 

@@ -49,6 +49,21 @@ def encode(
     return features
 
 
+def only_prompt(targets: Sequence[Target]) -> Prompt:
+    """The prompt of all the targets, for a model whose feature maps depend on it.
+
+    Raises:
+        ValueError: they have several.
+    """
+    prompts = {term.prompt for target in targets for term in target.terms}
+    if len(prompts) > 1:
+        raise ValueError(
+            f"targets under {len(prompts)} prompts, of a model whose feature maps depend on the"
+            " prompt: explain them one prompt at a time"
+        )
+    return prompts.pop()
+
+
 def score(
     adapter: Adapter, features: FeatureMaps, targets: Sequence[Target], memory: int = DEFAULT_MEMORY
 ) -> Tensor:
@@ -161,7 +176,7 @@ def explain_at_pixels(
         pixels: of one image, (1, 3, H, W).
     """
     rule = BackwardRule(method.rule) if method.rule else None
-    prompts = [targets[0].terms[0].prompt] if adapter.encode_reads_prompt else None
+    prompts = [only_prompt(targets)] if adapter.encode_reads_prompt else None
     with untouched(adapter.module), torch.enable_grad():
         leaf = pixels.clone().detach().requires_grad_()
         with rule or nullcontext():

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vlcam import methods, targets
 from vlcam.adapter import Adapter, FeatureMaps, Prompt, Question, Reading, Unit
-from vlcam.engine import DEFAULT_MEMORY, encode, explain_at_layer, explain_at_pixels
+from vlcam.engine import DEFAULT_MEMORY, encode, explain_at_layer, explain_at_pixels, only_prompt
 from vlcam.explanation import Answer, Explanation, Look, Looked, explained_words, peaks
 from vlcam.geometry import Grid, Placement
 from vlcam.incremental import incremental
@@ -324,7 +324,8 @@ def explain_targets(
     if method.at == "patches":
         return _occlude(model, encoded.pixels, asked, patch or Patch())
     if method.at == "layer":
-        features = encoded.seen(model, asked[0].terms[0].prompt)
+        prompt = only_prompt(asked) if model.encode_reads_prompt else None
+        features = encoded.seen(model, prompt)
         scores, maps = explain_at_layer(model, features, asked, method, memory=memory)
         return TargetMaps(scores, maps.float(), model.grid(size))
     scores, maps = explain_at_pixels(model, encoded.pixels, asked, method, memory)

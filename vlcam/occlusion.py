@@ -104,7 +104,7 @@ def occlusion_maps(
             if encode is None:
                 seen = _seen(adapter, _covered(pixels, some, patch), prompts)
             else:
-                seen = [encode(some)] * len(prompts)
+                seen = _under(adapter, encode(some), prompts)
             drops.append(scores - _values(adapter, seen, prompts, targets))
     return scores[0], torch.cat(drops).T.unflatten(1, grid.size), grid
 
@@ -117,10 +117,22 @@ def _covered(pixels: Tensor, corners: Sequence[tuple[int, int]], patch: Patch) -
 
 
 def _seen(adapter: Adapter, pixels: Tensor, prompts: Sequence[Prompt]) -> list[FeatureMaps]:
-    """The feature maps to read under each prompt; the same ones where they do not depend on it."""
-    if adapter.encode_reads_prompt:
-        return [adapter.encode(pixels.clone(), [prompt] * len(pixels)) for prompt in prompts]
-    return [adapter.encode(pixels.clone())] * len(prompts)
+    """The feature maps to read under each prompt."""
+    if not adapter.encode_reads_prompt:
+        return _under(adapter, adapter.encode(pixels.clone()), prompts)
+    photo = adapter.encode_photo(pixels.clone())
+    if photo is not None:
+        return _under(adapter, photo, prompts)
+    return [adapter.encode(pixels.clone(), [prompt] * len(pixels)) for prompt in prompts]
+
+
+def _under(adapter: Adapter, seen: FeatureMaps, prompts: Sequence[Prompt]) -> list[FeatureMaps]:
+    """What was seen without a prompt, under each of them: the same feature maps, where they do not
+    depend on it."""
+    if not adapter.encode_reads_prompt:
+        return [seen] * len(prompts)
+    count = len(seen.maps)
+    return [adapter.encode_prompt(seen, [prompt] * count) for prompt in prompts]
 
 
 def _values(

@@ -91,17 +91,17 @@ def notebook(explanation: Explanation) -> str:
 
 
 def index(
-    captions: Sequence[tuple[Explanation, str]], answers: Sequence[tuple[Explanation, str]]
+    captions: Sequence[tuple[Explanation, str]], answers: Sequence[tuple[Explanation, str]] = ()
 ) -> str:
-    """A page of cards, one for each explanation and the path of its page from the index."""
+    """A page of cards, one for each explanation and the path of its page from the index: explained
+    captions, then answers."""
     style = _asset("page.css")
-    return _filled(
-        "index.html",
-        policy=_policy(style, ""),
-        style=style,
-        captions="\n".join(_card(*entry) for entry in captions),
-        answers="\n".join(_card(*entry) for entry in answers),
+    cards = "\n".join(
+        f'<h2>{heading}</h2>\n<ul class="cards">\n{"".join(_card(*entry) for entry in some)}\n</ul>'
+        for heading, some in (("Captions", captions), ("Answers", answers))
+        if some
     )
+    return _filled("index.html", policy=_policy(style, ""), style=style, cards=cards)
 
 
 def compared(rows: Sequence[tuple[str, Explanation, str]]) -> str:

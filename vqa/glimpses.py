@@ -11,9 +11,9 @@ is a softmax (``vqa/coattention.py``) take a mean of the regions instead, and a 
     glimpse  m_gr = relu(Q_g(q) . c_r) sigmoid(P_g(q) . place_r)       how much glimpse g is there
     logits   y = W (gate(q) * log(1 + 10 mean_r m_gr e_r)) + prior(q)
 
-Nothing but the prior has a bias: what the CNN does not show (x_r = 0) adds nothing. So, the prior
-apart, a logit is made of what there is in the photo's regions, never of what there is not, and
-Grad-CAM's sum over their channels follows what the model did.
+There is no bias on the way from the image: what the CNN does not show (x_r = 0) adds nothing to the
+prior, which only reads the question. Between the products m_gr e_r, the last feature maps, and the
+logits lies nothing but their mean and a function of it (``vqa/glimpses_answerer.py``).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlcam.adapter import FeatureMaps, Prompt
 from vqa import glimpses
@@ -38,9 +38,6 @@ class GlimpsesAnswerer(CnnAnswerer):
         products = shares[:, :, None] * evidence.transpose(1, 2)[:, None]
         grid = self.module.grid(products.shape[3])
         return FeatureMaps(products.flatten(1, 2).unflatten(2, grid))
-
-    def encoder(self) -> nn.Module | None:  # type: ignore[override]
-        return None
 
     def decode(
         self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None

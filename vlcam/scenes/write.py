@@ -6,7 +6,7 @@
     DIR/annotations/instances.json            COCO instances: compressed RLE of the visible pixels
     DIR/annotations/captions.json             COCO captions, 5 per image
     DIR/annotations/region_descriptions.json  Visual Genome, at least 5 per image
-    DIR/annotations/questions.json            VQA v2, up to 5 per image
+    DIR/annotations/questions.json            VQA v2, about 9 per image
     DIR/annotations/annotations.json          VQA v2: 10 answers to each question (simulated)
     DIR/attention/QUESTION_ID_K.png           VQA-HAT's names, K = 1, 2, 3 (simulated): 3 viewers'
                                               maps, photo size, for one question per image
