@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections import defaultdict
 from pathlib import Path
 
 import report
 import torch
+from report import Table
 from torch import Tensor
 from tqdm import tqdm
 
@@ -31,9 +31,9 @@ from vlcam.adapter import Adapter
 from vlcam.explaining import Encoded, explain_targets
 from vlcam.faithfulness import cascade, curves, on_patches, rank_correlation
 from vlcam.geometry import Grid, Placement, place
-from vlcam.metrics import centred_gaussian, mean
+from vlcam.metrics import centred_gaussian
 from vlcam.occlusion import Patch
-from vlcam.tables import figure, table
+from vlcam.tables import table
 from vlcam.targets import Target
 
 
@@ -57,25 +57,15 @@ def drawn(maps: Tensor, grid: Grid, photo: Encoded) -> Tensor:
     return place(maps, grid, Placement.identity(size))
 
 
-class Results:
-    """Values by method and measure, each with its photo."""
-
-    def __init__(self) -> None:
-        self.values: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
-        self.constant: dict[str, int] = defaultdict(int)
-
-    def add(self, method: str, measure: str, value: float | None, photo: str) -> None:
-        if value is None:
-            self.constant[method] += 1
-        else:
-            self.values[method, measure].append((value, photo))
-
-    def cell(self, method: str, measure: str) -> str:
-        found = self.values.get((method, measure))
-        return figure(mean(*map(list, zip(*found, strict=True)))) if found else ""
+def add(results: Table, method: str, measure: str, value: float | None, photo: str) -> None:
+    """A value, or one more map that was constant."""
+    if value is None:
+        results.add(method, "constant", 1, photo)
+    else:
+        results.add(method, measure, value, photo)
 
 
-def compare(model: Adapter, photo: Encoded, args: argparse.Namespace, results: Results) -> None:
+def compare(model: Adapter, photo: Encoded, args: argparse.Namespace, results: Table) -> None:
     """Occlusion, deletion and insertion of one photo's words."""
     asked = asked_of(model, photo, args.words)
     if not asked:
@@ -91,7 +81,7 @@ def compare(model: Adapter, photo: Encoded, args: argparse.Namespace, results: R
         at_input = drawn(found.maps, found.grid, photo)
         for i, target in enumerate(asked):
             value = rank_correlation(on_grid[i], occluded[i])
-            results.add(name, "occlusion", value, photo.photo)
+            add(results, name, "occlusion", value, photo.photo)
             run = curves(model, photo.pixels, target, at_input[i])
             less = run.deletion_area - baseline[i].deletion_area
             more = run.insertion_area - baseline[i].insertion_area
@@ -99,7 +89,7 @@ def compare(model: Adapter, photo: Encoded, args: argparse.Namespace, results: R
             results.add(name, "insertion", more, photo.photo)
 
 
-def randomise(model: Adapter, photo: Encoded, args: argparse.Namespace, results: Results) -> None:
+def randomise(model: Adapter, photo: Encoded, args: argparse.Namespace, results: Table) -> None:
     """How alike maps stay as layers lose what they learned, from the top."""
     asked = asked_of(model, photo, args.words)
     if not asked:
@@ -125,9 +115,8 @@ def randomise(model: Adapter, photo: Encoded, args: argparse.Namespace, results:
         for name in args.methods:
             after = maps(changed, name)
             for one, other in zip(before[name], after, strict=True):
-                results.add(
-                    f"{name}", f"randomised to {layer}", rank_correlation(one, other), photo.photo
-                )
+                value = rank_correlation(one, other)
+                add(results, name, f"randomised to {layer}", value, photo.photo)
 
 
 def main() -> None:
@@ -159,22 +148,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    start, results = time.perf_counter(), Results()
+    start, results = time.perf_counter(), Table()
     model = vlcam.load(args.model)
     paths = sorted(p for p in args.photos.iterdir() if p.suffix in (".jpg", ".jpeg", ".png"))[
         : args.limit
     ]
     for path in tqdm(paths, "photos", unit="photo"):
         compare(model, vlcam.look(model, path), args, results)
-    randomised = Results()
+    randomised = Table()
     for path in tqdm(paths[: args.randomised], "randomised", unit="photo"):
         randomise(model, vlcam.look(model, path), args, randomised)
     measures = ("occlusion", "deletion", "insertion")
     rows = [
-        [m, *(results.cell(m, x) for x in measures), str(results.constant[m])] for m in args.methods
+        [m, *(results.figure(m, x) for x in measures), results.count(m, "constant")]
+        for m in args.methods
     ]
-    layers = list(dict.fromkeys(measure for _, measure in randomised.values))
-    below = [[m, *(randomised.cell(m, x) for x in layers)] for m in args.methods]
+    layers = list(
+        dict.fromkeys(measure for _, measure in randomised.values if measure != "constant")
+    )
+    below = [[m, *(randomised.figure(m, x) for x in layers)] for m in args.methods]
     parts = [
         f"{len(paths)} photos of {args.photos.name}, at most {args.words} visual words of each"
         f" caption; patches of {args.patch} pixels at stride {args.stride}.",

@@ -33,13 +33,10 @@ from vlcam.geometry import Placement, place
 from vlcam.metrics import (
     Box,
     BoxMeans,
-    box_in_input,
-    box_mask,
     box_means,
-    box_ratio,
+    boxes_in_input,
     centred_gaussian,
 )
-from vlcam.tables import figure, table
 
 
 @dataclass(frozen=True)
@@ -94,12 +91,6 @@ PROTOCOLS: dict[str, Callable[[Captioner, Phrase], targets.Target | None]] = {
 }
 
 
-def mask_in_input(phrase: Phrase, placement: Placement) -> np.ndarray:
-    """The union of a phrase's boxes at the input's resolution."""
-    size = placement.input_size
-    return np.logical_or.reduce([box_mask(box_in_input(b, placement), size) for b in phrase.boxes])
-
-
 def boxes(model: Captioner, args: argparse.Namespace) -> str:
     """The box ratio's table."""
     data = args.data / "flickr8k"
@@ -117,7 +108,7 @@ def boxes(model: Captioner, args: argparse.Namespace) -> str:
             unknown += len(phrases) - len(asked)
             if not asked:
                 continue
-            masks = [mask_in_input(p, encoded.placement) for p, _ in asked]
+            masks = [boxes_in_input(p.boxes, encoded.placement) for p, _ in asked]
             rows.setdefault(("centred Gaussian", protocol), []).extend(
                 (name, box_means(centred_gaussian(m.shape), m)) for m in masks
             )
@@ -126,27 +117,11 @@ def boxes(model: Captioner, args: argparse.Namespace) -> str:
                 rows.setdefault((method, protocol), []).extend(
                     (name, box_means(v, m)) for v, m in zip(placed, masks, strict=True)
                 )
-    lines = []
-    for (method, protocol), found in rows.items():
-        ratio = box_ratio([item for _, item in found], [image for image, _ in found])
-        low, high = ratio.ratio_of_means.interval
-        lines.append(
-            (
-                method,
-                protocol,
-                figure(ratio.ratio_of_means),
-                f"{low:.2f} ... {high:.2f}",
-                figure(ratio.mean_of_ratios),
-                len(found),
-                ", ".join(f"{n} {s}" for s, n in ratio.statuses.items() if s != "measured") or "0",
-            )
-        )
-    head = ("method", "target", "ratio of means", "95 %", "mean of ratios (paper's)", "phrases")
     return (
         f"## Box ratio: phrases of Flickr30k Entities, {len(names)} test photos of Flickr8k\n\n"
         "All phrases with boxes in all five sentences; the box is the union of the phrase's boxes, "
         f"at input resolution. Phrases without a known word: {unknown}.\n\n"
-        + table((*head, "not measured"), lines)
+        + report.box_table(("method", "target"), rows)
     )
 
 

@@ -18,31 +18,28 @@ import argparse
 import json
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import answering
 import numpy as np
 import report
 import torch
-from torch import Tensor
+from report import Table
 from tqdm import tqdm
 
 import vqa
-from vlcam import look, methods, targets
-from vlcam.explaining import Encoded, explain_targets
-from vlcam.faithfulness import on_patches, rank_correlation
-from vlcam.geometry import Grid, degenerate, peak, place
-from vlcam.metrics import Mask, centre, hit, mean, points_at
+from vlcam import look, targets
+from vlcam.explaining import Encoded
+from vlcam.metrics import Mask, centre, hit, points_at
 from vlcam.occlusion import Patch
 from vlcam.scenes.questions import Question, questions
 from vlcam.scenes.scene import Item, Scene, scene
-from vlcam.tables import figure, share, table
+from vlcam.tables import table
 from vlcam.targets import Target
 from vqa.accuracy import accuracy
 from vqa.answerer import Answerer
-from vqa.cnn_answerer import CnnAnswerer
 from vqa.data import Asked, read_data
 
 HYDRANT = "fire hydrant"
@@ -57,26 +54,6 @@ class Entry:
     asked: Asked
     question: Question
     kind: str
-
-
-class Table:
-    """Values by row and column, each with its photo."""
-
-    def __init__(self) -> None:
-        self.values: dict[tuple[str, str], list[tuple[float, int]]] = defaultdict(list)
-
-    def add(self, row: str, column: str, value: float, photo: int) -> None:
-        self.values[row, column].append((value, photo))
-
-    def cell(self, row: str, column: str, percent: bool = True) -> str:
-        found = self.values.get((row, column))
-        if not found:
-            return ""
-        estimate = mean([value for value, _ in found], [photo for _, photo in found])
-        return share(estimate) if percent else figure(estimate)
-
-    def count(self, row: str, column: str) -> int:
-        return len(self.values.get((row, column), ()))
 
 
 def kind_of(question: Question) -> str:
@@ -114,47 +91,6 @@ def by_photo(folder: Path, limit: int) -> Iterator[tuple[Path, int, Scene, list[
         yield path, number, drawn, items
 
 
-def answers(model: Answerer, encoded: Encoded, texts: Sequence[str]) -> list[tuple[str, Target]]:
-    """The likeliest answer to each question, and its logit as a target."""
-    found = []
-    for question in map(model.understand, texts):
-        reading = model.read(question)
-        with torch.no_grad():
-            seen = encoded.seen(model, reading.prompt)
-            best = int(model.decode(seen, [reading.prompt]).argmax())
-        found.append((model.answers[best], targets.unit(reading, reading.units[best], "logit")))
-    return found
-
-
-def blind_answers(model: CnnAnswerer, texts: Sequence[str]) -> list[str]:
-    """What a question-only model answers."""
-    module = model.module
-    prompts = [list(model.understand(text).prompt) for text in texts]  # type: ignore[call-overload]
-    nothing = torch.zeros(1, module.encoder.feature_size)
-    with torch.no_grad():
-        encoded = module.encode_question(prompts)
-        logits = module(nothing, encoded, torch.zeros(len(prompts), dtype=torch.long))
-    return [model.answers[column] for column in logits.argmax(1).tolist()]
-
-
-def peaks(
-    model: Answerer, encoded: Encoded, asked: list[Target], method: str
-) -> list[tuple[tuple[int, int], bool]]:
-    """Where each map is highest, (x, y) in photo pixels, and whether it is constant."""
-    maps, grid = explained(model, encoded, asked, method)
-    places = peak(place(maps, grid, encoded.placement))[0]
-    return list(zip(places, degenerate(maps), strict=True))
-
-
-def explained(
-    model: Answerer, encoded: Encoded, asked: list[Target], method: str
-) -> tuple[Tensor, Grid]:
-    """Maps (T, u, v) of answers to any questions, and their grid: question by question, as feature
-    maps may depend on it."""
-    found = [explain_targets(model, encoded, [target], methods.get(method)) for target in asked]
-    return torch.cat([one.maps for one in found]), found[0].grid
-
-
 def union(items: Sequence[Item]) -> Mask:
     shown: Mask = np.any([item.mask for item in items], axis=0)
     return shown
@@ -179,7 +115,8 @@ def point(
             middle = points_at(mask, centre((mask.shape[0], mask.shape[1])))
             results.add(row, "photo's centre", middle, number)
     for name in names:
-        found = peaks(model, encoded, [target for _, target, _ in visible], name)
+        asked = [target for _, target, _ in visible]
+        found = answering.peaks(*answering.explained(model, encoded, asked, name), encoded)
         for (one, _, right), mask, (where, flat) in zip(visible, masks, found, strict=True):
             for row in (one.kind, "all", *(("right answers",) if right else ())):
                 results.add(row, name, hit(mask, where, flat), number)
@@ -205,50 +142,25 @@ def forced(
     reading = model.read(question, colours)
     asked = targets.units(reading, "logit")
     both = " and ".join(colours)
-    best = answers(model, encoded, [ASK_COLOUR])[0][0]
+    best = answering.answers(model, encoded, [ASK_COLOUR])[0][0]
     for name in names:
-        found = peaks(model, encoded, asked, name)
+        found = answering.peaks(*answering.explained(model, encoded, asked, name), encoded)
         for part, (where, flat) in zip(("body", "cap"), found, strict=True):
             on_it = hit(hydrants[0].part_mask(part), where, flat)
             results.add(f"{row}, {name}", part, on_it, number)
         results.add(f"{row}, {name}", "answered with both", best == both, number)
 
 
-def occlude(
-    model: Answerer,
-    encoded: Encoded,
-    number: int,
-    asked: list[Target],
-    patch: Patch,
-    names: Sequence[str],
-    results: Table,
-) -> None:
-    size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
-    drops = explain_targets(model, encoded, asked, methods.get("occlusion"), patch=patch).maps
-    for name in names:
-        maps, grid = explained(model, encoded, asked, name)
-        coarse = on_patches(maps, grid, patch, size)
-        for ours, theirs in zip(coarse, drops, strict=True):
-            value = rank_correlation(ours, theirs)
-            column = str(patch.size) if value is not None else f"{patch.size}, constant"
-            results.add(name, column, value or 0.0, number)
-
-
 def evaluate(args: argparse.Namespace) -> tuple[Answerer, list[str]]:
     model = vqa.load(args.model, args.layer)
-    blind: CnnAnswerer | None = None
-    if args.question_only:
-        found = vqa.load(args.question_only)
-        if not isinstance(found, CnnAnswerer):
-            raise ValueError(f"{args.question_only}: not a model that vlcam train vqa wrote")
-        blind = found
+    blind = answering.load_blind(args.question_only) if args.question_only else None
     scored, pointed, hydrants, occluded = Table(), Table(), Table(), Table()
     patches = [Patch(size, args.stride) for size in args.patches]
     for done, (path, number, drawn, items) in enumerate(by_photo(args.scenes, args.images)):
         encoded = look(model, path)
         texts = [one.asked.text for one in items]
-        given = answers(model, encoded, texts)
-        guessed = blind_answers(blind, texts) if blind else [None] * len(texts)
+        given = answering.answers(model, encoded, texts)
+        guessed = answering.blind_answers(blind, texts) if blind else [None] * len(texts)
         worth = [accuracy(said, i.asked.answers) for i, (said, _) in zip(items, given, strict=True)]
         for one, value, guess in zip(items, worth, guessed, strict=True):
             for row in (one.kind, "all"):
@@ -266,8 +178,7 @@ def evaluate(args: argparse.Namespace) -> tuple[Answerer, list[str]]:
             forced(model, painted, number, "painted red and yellow", args.methods, hydrants)
         if done < args.occluded:
             asked = [target for _, target in given]
-            for patch in patches:
-                occlude(model, encoded, number, asked, patch, args.compared, occluded)
+            answering.occlude(model, encoded, number, asked, patches, args.compared, occluded)
     parts = [
         f"{args.images} scenes of {args.scenes.name}; {scored.count('all', 'model')} questions.",
         "## Accuracy, %",
@@ -281,20 +192,15 @@ def evaluate(args: argparse.Namespace) -> tuple[Answerer, list[str]]:
         hydrant_table(hydrants, args.methods),
     ]
     if args.occluded:
-        parts += [
-            "## Rank correlation with occlusion",
-            f"Of the logits of the model's own answers to all questions of {args.occluded} scenes;"
-            f" patches of the size in the heading (input pixels) at stride {args.stride}, on whose"
-            " places maps are compared: each one, drawn at input size, averaged over the patch.",
-            occlusion_table(occluded, args.compared, patches),
-        ]
+        photos = f"{args.occluded} scenes"
+        parts += answering.occlusion_part(occluded, photos, args.stride, args.compared, patches)
     return model, parts
 
 
 def accuracy_table(scored: Table) -> str:
     columns = ("model", "question only")
     rows = [
-        (kind, scored.count(kind, "model"), *(scored.cell(kind, c) for c in columns))
+        (kind, scored.count(kind, "model"), *(scored.share(kind, c) for c in columns))
         for kind in (*KINDS, "all")
     ]
     return table(("questions", "number", *columns), rows)
@@ -303,7 +209,7 @@ def accuracy_table(scored: Table) -> str:
 def pointing_table(pointed: Table, names: Sequence[str]) -> str:
     columns = ("random point", "photo's centre", *names)
     rows = [
-        (kind, pointed.count(kind, "random point"), *(pointed.cell(kind, c) for c in columns))
+        (kind, pointed.count(kind, "random point"), *(pointed.share(kind, c) for c in columns))
         for kind in (*KINDS, "all", "right answers")
     ]
     return table(("questions", "number", *columns), rows)
@@ -312,25 +218,11 @@ def pointing_table(pointed: Table, names: Sequence[str]) -> str:
 def hydrant_table(hydrants: Table, names: Sequence[str]) -> str:
     columns = ("body", "cap", "answered with both")
     rows = [
-        (row, hydrants.count(row, "body"), *(hydrants.cell(row, c) for c in columns))
+        (row, hydrants.count(row, "body"), *(hydrants.share(row, c) for c in columns))
         for kind in ("painted red and yellow", "as they are")
         for row in (f"{kind}, {name}" for name in names)
     ]
     return table(("hydrants", "number", *columns), rows)
-
-
-def occlusion_table(occluded: Table, names: Sequence[str], patches: Sequence[Patch]) -> str:
-    sizes = [str(patch.size) for patch in patches]
-    rows = [
-        (
-            name,
-            *(occluded.cell(name, size, percent=False) for size in sizes),
-            occluded.count(name, sizes[0]),
-            sum(occluded.count(name, f"{size}, constant") for size in sizes),
-        )
-        for name in names
-    ]
-    return table(("method", *sizes, "maps", "constant"), rows)
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ import torch
 from vlcam.occlusion import Patch
 
 
-def _script(name: str) -> ModuleType:
+def script(name: str) -> ModuleType:
     path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
@@ -23,7 +23,7 @@ def _script(name: str) -> ModuleType:
     return module
 
 
-speed = _script("caption_speed")
+speed = script("caption_speed")
 
 
 def test_median_and_quartiles() -> None:
@@ -71,8 +71,8 @@ def test_the_other_libraries_agree_on_a_small_network() -> None:
 @pytest.mark.parametrize("patch", [Patch(16, 16), Patch(20, 9, 0.5)])
 def test_captums_occlusion_agrees_with_both_of_ours(patch: Patch) -> None:
     pytest.importorskip("captum")
-    _script("report")
-    occlusion = _script("occlusion_speed")
+    script("report")
+    occlusion = script("occlusion_speed")
     case = speed.Case("small", "stage4", 3, 64, 50)
     found = [one.run(5) for one in occlusion.contenders(case, patch)]
     assert occlusion.check(found, patch) < 1e-3

@@ -12,7 +12,10 @@ from pycocotools.coco import COCO
 
 import word_maps
 from vlcam.scenes.text import KINDS, NOUNS
+from word_maps.coverage import nouns as places_of_nouns
 from word_maps.words import NOTHING, parse, plural
+
+TABLE = Path(word_maps.__file__).with_name("table.txt")
 
 
 def found(caption: str) -> list[tuple[str, str]]:
@@ -173,6 +176,8 @@ def test_word_map_unites_polygons_rle_and_crowds() -> None:
     assert sorted((int(x), int(y)) for y, x in np.argwhere(dog)) == [
         (0, 0), (0, 1), (1, 0), (1, 1), (3, 1), (3, 2), (7, 5)
     ]  # fmt: skip
+    without = word_maps.word_map(coco, 7, "dog", crowds=False)
+    assert (dog & ~without).sum() == 2 and not without[1, 3] and not without[2, 3]
     assert np.argwhere(word_maps.word_map(coco, 7, "cat")).tolist() == [[3, 4]]
     assert word_maps.present(coco, 7) == {"dog", "cat"}
     assert not word_maps.word_map(coco, 8, "dog").any()
@@ -201,3 +206,138 @@ def test_stands_alone() -> None:
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
     )
     assert result.stdout == "[]\n"
+
+
+def test_the_table_is_as_large_as_the_papers() -> None:
+    lines = [line.split("#")[0] for line in TABLE.read_text("utf-8").splitlines()]
+    entries = {
+        name.split("/")[0].strip(): 1 + sum(bool(word.strip()) for word in words.split(","))
+        for name, colon, words in (line.partition(":") for line in lines)
+        if colon and not name.startswith(NOTHING)
+    }
+    assert len(entries) == 80 and sum(entries.values()) >= 830
+    assert [name for name, count in entries.items() if count < 4] == []
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("a mouse beside a keyboard", ["mouse", "keyboard"]),
+        ("a cat plays with a mouse", ["cat"]),
+        ("a cat by a computer mouse", ["cat", "mouse"]),
+        ("a bottle of wine and two glasses", ["bottle", "wine glass"]),
+        ("a glass of water and wine", []),
+        ("a man wearing glasses drinks wine", ["person"]),
+        ("a glass table", ["dining table"]),
+        ("a man in a tie", ["person", "tie"]),
+        ("a man ties his shoe", ["person"]),
+        ("boats to tie up", ["boat"]),
+        ("railroad ties", []),
+        ("a boy swings a bat", ["person", "baseball bat"]),
+        ("a player at bat", ["person"]),
+        ("a boy waits to bat", ["person"]),
+        ("bats in a cave", []),
+        ("a man on a board in the waves", ["person", "surfboard"]),
+        ("a man on a board in the snow", ["person", "snowboard"]),
+        ("he jumps with his board off a ramp", ["skateboard"]),
+        ("a board on a wall", []),
+        ("people board a plane", ["person", "airplane"]),
+        ("a cutting board", []),
+        ("a remote on a couch", ["remote", "couch"]),
+        ("a remote beach", []),
+        ("a plant on a desk", ["potted plant"]),
+        ("a bear among plants in a forest", ["bear"]),
+        ("plants in pots under a tree", ["potted plant"]),
+        ("a cat with a bow around its neck", ["cat", "tie"]),
+        ("a girl with a bow in her hair", ["person"]),
+        ("a pitcher of water", []),
+        ("the pitcher throws", ["person"]),
+        ("a mother elephant and her baby", ["elephant"]),
+        ("a mother and her baby", ["person", "person"]),
+        ("a man beside a mother cow", ["person", "cow"]),
+    ],
+)
+def test_words_of_several_meanings(caption: str, words: list[str]) -> None:
+    assert [name for _, name in found(caption)] == words
+
+
+@pytest.mark.parametrize(
+    ("word", "category"),
+    [("mouse", "mouse"), ("glass", None), ("board", None), ("bow", None), ("mother", "person")],
+)
+def test_words_of_several_meanings_by_themselves(word: str, category: str | None) -> None:
+    assert word_maps.category(word) == category
+
+
+def test_a_table_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("dog: doggerel\nrobot: android\n-: puppy, model\nwine glass: glass/glasses\n")
+    mine = word_maps.extended(path)
+    for word, name in (("doggerels", "dog"), ("robots", "robot"), ("cat", "cat")):
+        assert word_maps.category(word, mine) == name
+    assert word_maps.category("puppies", mine) is None
+    assert word_maps.category("puppies") == "dog"
+    # What a user says of a word stands, whatever the rules would say.
+    assert word_maps.visual_words(["a", "glass"], mine) == [(1, 2, "wine glass")]
+    assert "robot" in mine.categories and "robot" not in word_maps.categories()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seal: puppy", "mine.txt: 'puppy' already names 'dog'"),
+        ("puppy", "mine.txt: line 1: 'puppy' is not 'category: word, word, ...'"),
+        (None, "mine.txt: No such file"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, text: str | None, said: str) -> None:
+    path = tmp_path / "mine.txt"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        word_maps.extended(path)
+
+
+def test_coverage_counts_words_and_names_what_is_missing() -> None:
+    seen = word_maps.coverage(
+        ["A dog on a fire hydrant.", "two gizmos and a dog", "the gizmos , a"]
+    )
+    assert (seen.captions, seen.words, seen.matched) == (3, 14, 4)
+    assert seen.categories == {"dog": 2, "fire hydrant": 1}
+    assert seen.unmatched == {"gizmos": 2}
+    assert seen.share == 4 / 14
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("a man riding a large wave", ["man", "wave"]),
+        ("a living room with a lamp.", ["room", "lamp"]),
+        ("the street is full of cars parked by the shed", ["street", "shed"]),
+        ("his bright red hat, and some of it", ["hat"]),
+        ("red and white", []),
+        ("the", []),
+        ("", []),
+    ],
+)
+def test_nouns_are_found_without_a_tagger(caption: str, expected: list[str]) -> None:
+    tokens = caption.split()
+    assert [tokens[i].strip(".,") for i in places_of_nouns(tokens)] == expected
+
+
+def test_coverage_from_the_command_line(tmp_path: Path) -> None:
+    captions, mine = tmp_path / "captions.json", tmp_path / "mine.txt"
+    captions.write_text('{"annotations": [{"caption": "a gizmo and a dog"}]}')
+    mine.write_text("robot: gizmo\n")
+    command = [sys.executable, "-m", "word_maps", str(captions)]
+    for more, code, said in (
+        ([], 0, "5 words, 1 of them (20.0 %) in visual words"),
+        (["--table", str(mine)], 0, "5 words, 2 of them (40.0 %)"),
+        (["--table", str(captions)], 2, "captions.json: line 1"),
+    ):
+        result = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
+        assert result.returncode == code and said in result.stdout + result.stderr
+    captions.write_text("{}")
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert "captions.json: no captions in COCO's layout" in result.stderr

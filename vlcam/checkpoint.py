@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ Config = TypeVar("Config")
 
 def to_json(config: Any, architecture: str) -> dict[str, Any]:
     """A configuration (a data class) as ``config.json`` has it, with the architecture's name."""
-    values = {name: getattr(config, name) for name in config.__dataclass_fields__}
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
     plain = {n: v.to_json() if hasattr(v, "to_json") else v for n, v in values.items()}
     return {"architecture": architecture, **plain}
 

@@ -108,6 +108,20 @@ def box_in_input(box: Box, placement: Placement) -> Box:
     return x0 + 0.5, y0 + 0.5, x1 + 0.5, y1 + 0.5
 
 
+def boxes_in_input(boxes: Sequence[Box], placement: Placement) -> Mask:
+    """What at least one of some boxes, given in photo pixels, covers of the model's input (H, W).
+
+    Raises:
+        ValueError: there is no box.
+    """
+    if not boxes:
+        raise ValueError("no box")
+    size = placement.input_size
+    every = [box_mask(box_in_input(box, placement), size) for box in boxes]
+    covered: Mask = np.logical_or.reduce(every)
+    return covered
+
+
 BoxStatus = Literal["measured", "degenerate map", "empty box", "whole picture", "nothing outside"]
 
 

@@ -37,6 +37,8 @@ class Config(QuestionConfig):
             once, by the affinity of every word and region.
     """
 
+    architecture = ARCHITECTURE
+
     regions: str | None = None
     hidden: int = 512
     layers: int = 2
@@ -49,14 +51,6 @@ class Config(QuestionConfig):
         if self.attention not in get_args(Attention):
             known = " or ".join(get_args(Attention))
             raise ValueError(f"attention is {self.attention!r}, expected {known}")
-
-    def to_json(self) -> dict[str, Any]:
-        return checkpoint.to_json(self, ARCHITECTURE)
-
-    @classmethod
-    def from_json(cls, data: Any) -> Config:
-        """Inverse of :meth:`to_json`; ValueError for anything else."""
-        return checkpoint.from_json(cls, data, ARCHITECTURE, "VQA model")
 
 
 @dataclass(frozen=True)

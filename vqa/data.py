@@ -6,7 +6,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,8 @@ def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
             raise ValueError(f"{path}: no annotations file that goes with it")
         name = next((n for n in ("train", "val", "test") if subset.startswith(n)), "train")
         asked = found.splits.setdefault(name, [])
-        asked.extend(_questions(path, answers[subset], folder, subset, found.skipped))
+        photos = _photos(folder, subset)
+        asked.extend(read_questions(path, answers[subset], photos, subset, found.skipped))
     if not any(found.splits.values()):
         raise ValueError(f"{folder}: no question that can be used ({found.skipped[0]})")
     if "train" not in found.splits:
@@ -97,18 +98,28 @@ def _subset(path: Path) -> str:
     return match[0] if match else ""
 
 
-def _questions(
-    questions: Path, annotations: Path, folder: Path, subset: str, skipped: list[str]
+def read_questions(
+    questions: Path, annotations: Path, photos: Iterable[Path], subset: str, skipped: list[str]
 ) -> Iterator[Asked]:
+    """The questions of one pair of files.
+
+    Args:
+        photos: where to find them, called as :func:`read_data` says.
+        subset: ``train2014`` of ``COCO_train2014_%012d.jpg``, or an empty text.
+        skipped: gets a line for each question that cannot be used.
+
+    Raises:
+        ValueError: naming the file that is not as expected.
+    """
     given: dict[int, dict[str, Any]] = {}
     for annotation in _entries(annotations, "annotations"):
         given[annotation["question_id"]] = annotation
-    photos = {path.name: path for path in _photos(folder, subset)}
+    by_name = {path.name: path for path in photos}
     seen = set[int]()
     for question in _entries(questions, "questions"):
         number, image = question["question_id"], question["image_id"]
         names = (f"COCO_{subset}_{image:012}.jpg", f"{image:012}.jpg")
-        photo = next((photos[name] for name in names if name in photos), None)
+        photo = next((by_name[name] for name in names if name in by_name), None)
         annotation = given.get(number, {})
         answers = tuple(str(one["answer"]) for one in annotation.get("answers", ()))
         if number in seen:

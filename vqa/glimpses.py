@@ -47,6 +47,8 @@ class Config(QuestionConfig):
         glimpses: how many there are.
     """
 
+    architecture = ARCHITECTURE
+
     regions: str | None = None
     embedding: int = 128
     hidden: int = 256
@@ -56,14 +58,6 @@ class Config(QuestionConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_sizes("embedding", "hidden", "common", "glimpses")
-
-    def to_json(self) -> dict[str, Any]:
-        return checkpoint.to_json(self, ARCHITECTURE)
-
-    @classmethod
-    def from_json(cls, data: Any) -> Config:
-        """Inverse of :meth:`to_json`; ValueError for anything else."""
-        return checkpoint.from_json(cls, data, ARCHITECTURE, "VQA model")
 
 
 class ChannelScale(nn.Module):

@@ -36,6 +36,8 @@ class Config(QuestionConfig):
             them learns to answer without looking. The original has it not.
     """
 
+    architecture = ARCHITECTURE
+
     embedding: int = 200
     hidden: int = 512
     layers: int = 2
@@ -47,14 +49,6 @@ class Config(QuestionConfig):
         self.check_sizes("embedding", "hidden", "layers", "common")
         if not isinstance(self.standardise, bool):
             raise ValueError(f"standardise is {self.standardise!r}, expected true or false")
-
-    def to_json(self) -> dict[str, Any]:
-        return checkpoint.to_json(self, ARCHITECTURE)
-
-    @classmethod
-    def from_json(cls, data: Any) -> Config:
-        """Inverse of :meth:`to_json`; ValueError for anything else."""
-        return checkpoint.from_json(cls, data, ARCHITECTURE, "VQA model")
 
 
 class LstmCnn(nn.Module):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor
 
+from vlcam import checkpoint
 from vlcam.preprocess import Preprocess
 from vlcam.vocabulary import Vocabulary, words_of
 
@@ -21,6 +22,7 @@ class QuestionConfig:
     """A model's configuration, but for the sizes of its parts.
 
     Attributes:
+        architecture: the name in ``config.json``, of each subclass.
         cnn: name of the encoder (see :class:`vlcam.cnn.Encoder`).
         vocabulary: the words of questions it knows.
         answers: what it can answer, in the order of its logits.
@@ -30,6 +32,8 @@ class QuestionConfig:
         tokenizer: how a question is taken apart: ``words`` (:func:`vlcam.vocabulary.words_of`), or
             ``nltk``, which keeps punctuation marks as words.
     """
+
+    architecture: ClassVar[str]
 
     cnn: str
     vocabulary: Vocabulary
@@ -52,6 +56,14 @@ class QuestionConfig:
         twice = [a for a, n in Counter(self.answers).items() if n > 1]
         if twice:
             raise ValueError(f"answers: {twice[0]!r} occurs twice")
+
+    def to_json(self) -> dict[str, Any]:
+        return checkpoint.to_json(self, self.architecture)
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """Inverse of :meth:`to_json`; ValueError for anything else."""
+        return checkpoint.from_json(cls, data, cls.architecture, "VQA model")
 
     def check_sizes(self, *names: str) -> None:
         """Raises ValueError for an attribute that is no whole number of at least 1."""

@@ -3,7 +3,19 @@
 Stands alone: needs numpy and pycocotools only.
 """
 
+from word_maps.coverage import Coverage, coverage
 from word_maps.masks import present, word_map
-from word_maps.words import categories, category, visual_words
+from word_maps.words import Table, categories, category, extended, table, visual_words
 
-__all__ = ["categories", "category", "present", "visual_words", "word_map"]
+__all__ = [
+    "Coverage",
+    "Table",
+    "categories",
+    "category",
+    "coverage",
+    "extended",
+    "present",
+    "table",
+    "visual_words",
+    "word_map",
+]

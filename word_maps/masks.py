@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from pycocotools.coco import COCO
 
 
-def word_map(coco: COCO, image_id: int, category: str) -> np.ndarray:
-    """The union of all of a category's segmentations in an image, crowds included.
+def word_map(coco: COCO, image_id: int, category: str, *, crowds: bool = True) -> np.ndarray:
+    """The union of all of a category's segmentations in an image.
+
+    A word in the singular names all of them too: which one is meant ("a dog" of three) no caption
+    says, and pointing at any is right.
 
     Args:
         coco: an ``instances`` file.
         image_id: one of its images.
         category: its name in that file (of :func:`categories`, for COCO's own).
+        crowds: whether regions that hold many of them ("iscrowd") count.
 
     Returns:
         bool (H, W) of the image's size; all False where the category is not annotated.
@@ -35,7 +39,7 @@ def word_map(coco: COCO, image_id: int, category: str) -> np.ndarray:
     image = coco.imgs[image_id]
     union = np.zeros((image["height"], image["width"]), dtype=bool)
     for annotation in coco.imgToAnns[image_id]:
-        if annotation["category_id"] in ids:
+        if annotation["category_id"] in ids and (crowds or not annotation.get("iscrowd")):
             union |= coco.annToMask(annotation).astype(bool)
     return union
 

@@ -1,28 +1,95 @@
 """Visual words: the words of a caption that name a COCO category.
 
-The table (``table.txt``) is the whole knowledge; this file only reads it and looks words up.
+What they are is written in ``table.txt``, to which a user may add a file of the same kind, and in
+the rules of ``context.py``; this file only reads the table and looks words up.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib.resources import files
+from pathlib import Path
 
-from word_maps.context import RULES
+from word_maps.context import RULES, Place
 
 NOTHING = "-"
 """Stands in the table for compounds that name no category, though a part of them does."""
 
-
-def category(text: str) -> str | None:
-    """The COCO category that a word or a compound names, in any number and case, or None."""
-    found = _table().get(_plain(text))
-    return None if found == NOTHING else found
+_ENTRIES = re.compile(r"[\w /'-]+:[\w ,/'-]*")  # a line of the table
 
 
-def visual_words(tokens: Sequence[str]) -> list[tuple[int, int, str]]:
+@dataclass(frozen=True)
+class Table:
+    """Which words name which category.
+
+    Attributes:
+        forms: every form of every word (small letters, spaces for hyphens) to its category, or to
+            :data:`NOTHING`.
+        own: those of its user, which stand whatever the rules of ``context.py`` say.
+    """
+
+    forms: Mapping[str, str]
+    own: frozenset[str] = frozenset()
+
+    @cached_property
+    def longest(self) -> int:
+        """Words of the longest compound."""
+        return max((form.count(" ") for form in self.forms), default=0) + 1
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The names of the categories, in the table's order."""
+        return tuple(dict.fromkeys(name for name in self.forms.values() if name != NOTHING))
+
+    def at(self, form: str, place: Place) -> str | None:
+        """What a form names at a place of a caption."""
+        rule = None if form in self.own else RULES.get(form)
+        name = rule(place) if rule else self.forms.get(form)
+        return None if name == NOTHING else name
+
+
+def table() -> Table:
+    """The table that comes with the package: the 80 categories of COCO."""
+    return _builtin()
+
+
+def extended(path: Path) -> Table:
+    """That table with a file of the user's own added, of the same kind as ``table.txt``.
+
+    A line ``dog: doggo`` adds a word (and its plural) to a category, a line ``robot: android``
+    makes a category, and a line ``-: ball park, model`` takes words away.
+
+    Raises:
+        ValueError: naming the file, and the line that is none of these, or the word that has
+            another category already.
+    """
+    try:
+        added = parse(path.read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    known = table().forms
+    for form, name in added.items():
+        before = known.get(form, NOTHING)
+        if NOTHING not in (before, name) and before != name:
+            raise ValueError(f"{path}: {form!r} already names {before!r}")
+    return Table({**known, **added}, frozenset(added))
+
+
+def category(text: str, words: Table | None = None) -> str | None:
+    """The category that a word or a compound names by itself, in any number and case, or None.
+
+    Args:
+        words: the table; COCO's by default.
+    """
+    return (words or table()).at(bare(text), Place())
+
+
+def visual_words(tokens: Sequence[str], words: Table | None = None) -> list[tuple[int, int, str]]:
     """The visual words of a caption: (start, stop, category), each ``tokens[start:stop]``.
 
     The longest match wins, from left to right, so "fire hydrant" is one visual word, "hot dog" no
@@ -32,23 +99,17 @@ def visual_words(tokens: Sequence[str]) -> list[tuple[int, int, str]]:
     Args:
         tokens: the caption's words in order, without spaces; case and punctuation at their ends do
             not matter.
+        words: the table; COCO's by default.
     """
-    table, longest = _table(), _longest()
-    plain = [_plain(token) for token in tokens]
-
-    def rest(stop: int) -> list[str]:
-        """What follows in the same part of the sentence."""
-        ends = re.search(r"[.,;:!?)]$", tokens[stop - 1].rstrip())
-        return [] if ends else plain[stop:]
-
+    words = words or table()
+    plain = [bare(token) for token in tokens]
     found, start = [], 0
     while start < len(plain):
-        for stop in range(min(len(plain), start + longest), start, -1):
-            text = " ".join(plain[start:stop])
-            name = table.get(text)
-            if name is not None:
-                rule = RULES.get(text)
-                if name != NOTHING and (rule is None or rule(plain[:start], rest(stop))):
+        for stop in range(min(len(plain), start + words.longest), start, -1):
+            form = " ".join(plain[start:stop])
+            if form in words.forms or form in RULES:
+                name = words.at(form, _place(tokens, plain, start, stop))
+                if name is not None:
                     found.append((start, stop, name))
                 start = stop
                 break
@@ -57,9 +118,15 @@ def visual_words(tokens: Sequence[str]) -> list[tuple[int, int, str]]:
     return found
 
 
+def _place(tokens: Sequence[str], plain: Sequence[str], start: int, stop: int) -> Place:
+    ends = re.search(r"[.,;:!?)]$", tokens[stop - 1].rstrip())
+    after: Sequence[str] = [] if ends else plain[stop:]
+    return Place(plain[:start], after, frozenset([*plain[:start], *plain[stop:]]))
+
+
 def categories() -> tuple[str, ...]:
     """The names of the 80 COCO categories, in the table's order."""
-    return tuple(dict.fromkeys(name for name in _table().values() if name != NOTHING))
+    return table().categories
 
 
 def plural(word: str) -> str:
@@ -86,29 +153,24 @@ def parse(text: str) -> dict[str, str]:
         if not line:
             continue
         name, colon, words = line.partition(":")
-        if not colon:
+        if not colon or not _ENTRIES.fullmatch(line):
             raise ValueError(f"line {number}: {line!r} is not 'category: word, word, ...'")
         entries = [entry.strip() for entry in words.split(",") if entry.strip()]
         owner = name.split("/")[0].strip()
         for entry in entries if owner == NOTHING else [name, *entries]:
             one, _, many = (part.strip() for part in entry.partition("/"))
-            for form in {one, many or plural(one)}:
+            for form in (one, many or plural(one)):
                 if table.setdefault(form, owner) != owner:
                     raise ValueError(f"line {number}: {form!r} already names {table[form]!r}")
     return table
 
 
 @cache
-def _table() -> dict[str, str]:
-    return parse(files("word_maps").joinpath("table.txt").read_text("utf-8"))
+def _builtin() -> Table:
+    return Table(parse(files("word_maps").joinpath("table.txt").read_text("utf-8")))
 
 
-@cache
-def _longest() -> int:
-    return max(form.count(" ") for form in _table()) + 1
-
-
-def _plain(text: str) -> str:
+def bare(text: str) -> str:
     """Lower case, hyphens as spaces, no possessive, no punctuation at the ends."""
     text = re.sub(r"['\u2019]s?$", "", text.lower().strip(' \t\n.,;:!?"()[]'))
     return " ".join(re.sub(r"[-\u2010\u2011_]", " ", text).split())
