@@ -7,17 +7,16 @@ from collections.abc import Hashable, Sequence
 
 import torch
 from report import Table
-from torch import Tensor
 
 import vqa
-from vlcam import methods, targets
-from vlcam.explaining import Encoded, explain_targets
+from vlcam import methods
+from vlcam.explaining import Encoded, TargetMaps, explain_targets
 from vlcam.faithfulness import on_patches, rank_correlation
-from vlcam.geometry import Grid, degenerate, peak, place
+from vlcam.geometry import degenerate, peak, place
 from vlcam.occlusion import Patch
 from vlcam.tables import table
 from vlcam.targets import Target
-from vqa.answerer import Answerer
+from vqa.answerer import Answerer, likeliest
 from vqa.cnn_answerer import CnnAnswerer
 
 
@@ -35,14 +34,8 @@ def load_blind(name: str) -> CnnAnswerer:
 
 def answers(model: Answerer, encoded: Encoded, texts: Sequence[str]) -> list[tuple[str, Target]]:
     """The likeliest answer to each question, and its logit as a target."""
-    found = []
-    for question in map(model.understand, texts):
-        reading = model.read(question)
-        with torch.no_grad():
-            seen = encoded.seen(model, reading.prompt)
-            best = int(model.decode(seen, [reading.prompt]).argmax())
-        found.append((model.answers[best], targets.unit(reading, reading.units[best], "logit")))
-    return found
+    found = [likeliest(model, encoded, text) for text in texts]
+    return [(model.answers[target.terms[0].scores[0]], target) for target in found]
 
 
 def blind_answers(model: CnnAnswerer, texts: Sequence[str]) -> list[str]:
@@ -56,39 +49,30 @@ def blind_answers(model: CnnAnswerer, texts: Sequence[str]) -> list[str]:
     return [model.answers[column] for column in logits.argmax(1).tolist()]
 
 
-def explained(
-    model: Answerer, encoded: Encoded, asked: Sequence[Target], method: str
-) -> tuple[Tensor, Grid]:
-    """Maps (T, u, v) of answers to any questions, and their grid: question by question, as feature
-    maps may depend on it."""
-    found = [explain_targets(model, encoded, [target], methods.get(method)) for target in asked]
-    return torch.cat([one.maps for one in found]), found[0].grid
-
-
-def peaks(maps: Tensor, grid: Grid, encoded: Encoded) -> list[tuple[tuple[int, int], bool]]:
+def peaks(found: TargetMaps, encoded: Encoded) -> list[tuple[tuple[int, int], bool]]:
     """Where each map is highest, (x, y) in photo pixels, and whether it is constant."""
-    places = peak(place(maps, grid, encoded.placement))[0]
-    return list(zip(places, degenerate(maps), strict=True))
+    places = peak(place(found.maps, found.grid, encoded.placement))[0]
+    return list(zip(places, degenerate(found.maps), strict=True))
 
 
 def occlude(
     model: Answerer,
     encoded: Encoded,
     photo: Hashable,
-    asked: Sequence[Target],
+    asked: list[Target],
     patches: Sequence[Patch],
     names: Sequence[str],
     results: Table,
 ) -> None:
     """Rank correlation of each method's maps of one photo with occlusion, added to ``results``."""
     size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
-    maps = {name: explained(model, encoded, asked, name) for name in names}
+    maps = {name: explain_targets(model, encoded, asked, methods.get(name)) for name in names}
     for patch in patches:
         found = explain_targets(model, encoded, asked, methods.get("occlusion"), patch=patch)
-        for name, (values, grid) in maps.items():
-            coarse = on_patches(values, grid, patch, size)
-            for ours, theirs in zip(coarse, found.maps, strict=True):
-                value = rank_correlation(ours, theirs)
+        for name, ours in maps.items():
+            coarse = on_patches(ours.maps, ours.grid, patch, size)
+            for one, theirs in zip(coarse, found.maps, strict=True):
+                value = rank_correlation(one, theirs)
                 column = str(patch.size) if value is not None else f"{patch.size}, constant"
                 results.add(name, column, value or 0.0, photo)
 

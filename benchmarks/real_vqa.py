@@ -34,8 +34,8 @@ from report import Table
 from tqdm import tqdm
 
 import vqa
-from vlcam import look, targets
-from vlcam.explaining import Encoded
+from vlcam import look, methods, targets
+from vlcam.explaining import Encoded, explain_targets
 from vlcam.geometry import Placement, place
 from vlcam.metrics import (
     Box,
@@ -141,9 +141,10 @@ def point(
                 results.pointed.add(row, "photo's centre", middle, photo)
             results.boxes.setdefault(("centred Gaussian", group), []).append((photo, gaussian))
     for name in names:
-        maps, grid = answering.explained(model, encoded, [target for _, target, _ in asked], name)
-        peaks = answering.peaks(maps, grid, encoded)
-        placed = place(maps, grid, at_input).numpy()
+        wanted = [target for _, target, _ in asked]
+        found = explain_targets(model, encoded, wanted, methods.get(name))
+        peaks = answering.peaks(found, encoded)
+        placed = place(found.maps, found.grid, at_input).numpy()
         for i, (item, _, counts) in enumerate(asked):
             ratio = box_means(placed[i], inside[i])
             for group in counts:

@@ -30,8 +30,8 @@ from report import Table
 from tqdm import tqdm
 
 import vqa
-from vlcam import look, targets
-from vlcam.explaining import Encoded
+from vlcam import look, methods, targets
+from vlcam.explaining import Encoded, explain_targets
 from vlcam.metrics import Mask, centre, hit, points_at
 from vlcam.occlusion import Patch
 from vlcam.scenes.questions import Question, questions
@@ -116,7 +116,7 @@ def point(
             results.add(row, "photo's centre", middle, number)
     for name in names:
         asked = [target for _, target, _ in visible]
-        found = answering.peaks(*answering.explained(model, encoded, asked, name), encoded)
+        found = answering.peaks(explain_targets(model, encoded, asked, methods.get(name)), encoded)
         for (one, _, right), mask, (where, flat) in zip(visible, masks, found, strict=True):
             for row in (one.kind, "all", *(("right answers",) if right else ())):
                 results.add(row, name, hit(mask, where, flat), number)
@@ -144,7 +144,7 @@ def forced(
     both = " and ".join(colours)
     best = answering.answers(model, encoded, [ASK_COLOUR])[0][0]
     for name in names:
-        found = answering.peaks(*answering.explained(model, encoded, asked, name), encoded)
+        found = answering.peaks(explain_targets(model, encoded, asked, methods.get(name)), encoded)
         for part, (where, flat) in zip(("body", "cap"), found, strict=True):
             on_it = hit(hydrants[0].part_mask(part), where, flat)
             results.add(f"{row}, {name}", part, on_it, number)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from PIL import Image
 from scipy.stats import spearmanr
 from test_vqa_training import SIZES, write_data
+from torch import Tensor
 
+from vlcam.adapter import FeatureMaps
 from vlcam.cli import main
 from vlcam.metrics import centred_gaussian
+from vqa.cnn_answerer import CnnAnswerer
 from vqa.human_attention import (
     CELLS,
     agreement,
@@ -112,35 +117,48 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return data, folder / "model"
 
 
+def figures(out: Path) -> dict[str, dict[str, Any]]:
+    """The rows of the summary's table by their map."""
+    summary = json.loads((out / "summary.json").read_text())
+    return {row["map"]: row for row in summary["tables"][0]["rows"]}
+
+
+def records(out: Path) -> list[dict[str, Any]]:
+    parts = sorted((out / "records").glob("*.parquet"))
+    return [record for part in parts for record in parquet.read_table(part).to_pylist()]
+
+
 def test_the_command_measures_methods_and_baselines(
     trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, model = trained
     command = ["evaluate", "attention", "--model", str(model), "--data", str(data)]
-    command += ["--method", "grad-cam,gradient", "--out", str(tmp_path / "out")]
-    assert main(command) == 0
+    command += ["--method", "grad-cam,gradient", "--out"]
+    assert main([*command, str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert (tmp_path / "out" / "summary.md").read_text() == shown
-    assert list(summary["figures"]) == [
+    found = figures(tmp_path / "out")
+    assert shown.startswith((tmp_path / "out" / "summary.md").read_text())
+    assert list(found) == [
         "grad-cam", "gradient", "noise", "centred Gaussian", "uniform (all ties)",
         "people, against each other",
     ]  # fmt: skip
-    uniform = summary["figures"]["uniform (all ties)"]
-    assert (uniform["value"], uniform["constant"], uniform["items"]) == (0, 4, 4)
-    for name, figure in summary["figures"].items():
-        values = [r["value"] for r in summary["records"] if r["map"] == name]
-        assert figure["value"] == pytest.approx(np.mean(values)) and len(values) == 4
-    assert not summary["simulated"] and "human attention" in shown
+    uniform = found["uniform (all ties)"]
+    assert (uniform["rank correlation"]["value"], uniform["constant"]) == (0, 4)
+    every = records(tmp_path / "out")
+    for name, row in found.items():
+        values = [r["value"] for r in every if r["map"] == name]
+        assert row["rank correlation"]["value"] == pytest.approx(np.mean(values))
+        assert len(values) == row["questions"] == 4
+    assert "human attention" in shown and "simulated" not in shown
     (data / "attention" / "README.md").write_text("These maps are *simulated*.")
-    assert main([*command, "--limit", "2", "--answer", "given"]) == 0
+    again = [str(tmp_path / "again"), "--limit", "2", "--answer", "given"]
+    assert main([*command, *again]) == 0
     (data / "attention" / "README.md").unlink()
     shown = capsys.readouterr().out
-    assert "against simulated attention" in shown and "of the given answer" in shown
-    again = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert again["figures"]["noise"]["items"] == 2
-    before = {(r["question"], r["map"]): r["value"] for r in summary["records"]}
-    for record in again["records"]:
+    assert "with simulated attention" in shown and "of the given answer" in shown
+    assert figures(tmp_path / "again")["noise"]["questions"] == 2
+    before = {(r["question"], r["map"]): r["value"] for r in every}
+    for record in records(tmp_path / "again"):
         if record["map"] not in ("grad-cam", "gradient"):
             assert before[record["question"], record["map"]] == record["value"]
 
@@ -150,19 +168,20 @@ def test_a_photo_is_encoded_once_for_all_its_questions_and_methods(
 ) -> None:
     data, model = trained
     extra = [grey(data / "attention" / f"{photo}1_1.png", noise((32, 32))) for photo in (1, 2)]
-    from vqa import attention
+    seen: list[int] = []
+    encode = CnnAnswerer.encode
 
-    seen: list[str] = []
-    look = attention.look
-    monkeypatch.setattr(
-        attention, "look", lambda m, photo: (seen.append(Path(photo).stem), look(m, photo))[1]
-    )
-    how = attention.Settings(str(model), data, method="grad-cam,layercam", out=tmp_path)
-    summary = attention.evaluate(how)
+    def counted(self: CnnAnswerer, pixels: Tensor, prompts: Any = None) -> FeatureMaps:
+        seen.append(len(pixels))
+        return encode(self, pixels, prompts)
+
+    monkeypatch.setattr(CnnAnswerer, "encode", counted)
+    command = ["evaluate", "attention", "--model", str(model), "--data", str(data)]
+    assert main([*command, "--method", "grad-cam,layercam", "--out", str(tmp_path / "out")]) == 0
     for path in extra:
         path.unlink()
-    assert summary["figures"]["layercam"]["items"] == 6
-    assert sorted(seen) == [f"{i:012}" for i in (1, 2, 3, 4)]
+    assert figures(tmp_path / "out")["layercam"]["questions"] == 6
+    assert sum(seen) == 4
 
 
 def test_what_cannot_be_evaluated_is_skipped_counted_and_listed(
@@ -176,25 +195,24 @@ def test_what_cannot_be_evaluated_is_skipped_counted_and_listed(
     grey(maps / "999_1.png", noise((32, 32)))
     grey(maps / "other.png", noise((32, 32)))
     command = ["evaluate", "attention", "--model", str(model), "--data", str(data)]
-    command += ["--maps", str(maps), "--out", str(tmp_path / "out")]
-    assert main(command) == 0
+    command += ["--maps", str(maps), "--out"]
+    assert main([*command, str(tmp_path / "out")]) == 0
     output = capsys.readouterr()
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert len(summary["skipped"]) == 4 and "Skipped: 4" in output.out
+    skipped = json.loads((tmp_path / "out" / "summary.json").read_text())["skipped"]
+    assert len(skipped) == 4 and "Could not be used: 4" in output.out
     for text in ("20_1.png: all black", "30_1.png: 48 x 32", "question 999: has maps", "other.png"):
-        assert sum(text in line for line in summary["skipped"]) == 1
+        assert sum(text in line for line in skipped) == 1
         assert text in output.err
-    assert summary["figures"]["noise"]["items"] == 1
+    assert figures(tmp_path / "out")["noise"]["questions"] == 1
     (maps / "10_1.png").unlink()
-    assert main(command) == 1
-    assert "no question could be evaluated" in capsys.readouterr().err.splitlines()[-1]
+    assert main([*command, str(tmp_path / "none")]) == 1
+    assert "nothing could be scored" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--method", "grad-kam"], "unknown method 'grad-kam'"),
-        (["--limit", "0"], "--limit 0: must be at least 1"),
         (["--maps", "nowhere"], "nowhere: no such folder"),
         (["--model", "nowhere"], "nowhere"),
         (["--data", "nowhere"], "nowhere"),

@@ -15,6 +15,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -47,6 +48,19 @@ class FeatureMaps:
             self.maps.index_select(0, index),
             {name: tensor.index_select(0, index) for name, tensor in self.rest.items()},
             index if self.image is None else self.image.index_select(0, index),
+        )
+
+    def one(self, row: int) -> FeatureMaps:
+        """One image's row, by itself."""
+        some = slice(row, row + 1)
+        return FeatureMaps(self.maps[some], {name: t[some] for name, t in self.rest.items()})
+
+    @classmethod
+    def of(cls, images: Sequence[FeatureMaps]) -> FeatureMaps:
+        """The rows of several images, one each."""
+        return cls(
+            torch.cat([one.maps for one in images]),
+            {name: torch.cat([one.rest[name] for one in images]) for name in images[0].rest},
         )
 
 

@@ -20,7 +20,16 @@ _TRAINERS = {
 """What ``vlcam train`` can train: a module with ``add_arguments`` and ``run``, and its help."""
 
 _EVALUATIONS = {
-    "attention": ("vqa.attention_command", "How a VQA model's maps agree with where people looked.")
+    "words": ("captioning.words_command", "Do words' maps point at what the words name? On COCO."),
+    "regions": ("captioning.regions_command", "The box ratio of region captions."),
+    "faithfulness": (
+        "vlcam.evaluation.faithfulness_command",
+        "Do maps tell the truth about the model? Occlusion, deletion and insertion.",
+    ),
+    "attention": (
+        "vqa.attention_command",
+        "How a VQA model's maps agree with where people looked.",
+    ),
 }
 """What ``vlcam evaluate`` can evaluate: module and help, as of the trainers."""
 

@@ -82,14 +82,36 @@ def look(model: Adapter, photo: str | Path | Image.Image) -> Encoded:
     """
     image = upright(photo) if isinstance(photo, Image.Image) else load_photo(photo)
     name = "photo" if isinstance(photo, Image.Image) else str(photo)
-    pixels, placement = model.prepare(image)
-    first = next(model.module.parameters(), pixels)
-    batch = pixels[None].to(first.device, first.dtype)
+    return look_at(model, [(name, image)])[0]
+
+
+def look_at(model: Adapter, photos: Sequence[tuple[str, Image.Image]]) -> list[Encoded]:
+    """Several photos, each with its name, upright and in RGB (:mod:`vlcam.photo`): one forward pass
+    of the CNN for each size of input that comes of them."""
+    prepared = [model.prepare(image) for _, image in photos]
+    sizes: dict[torch.Size, list[int]] = {}
+    for row, (pixels, _) in enumerate(prepared):
+        sizes.setdefault(pixels.shape, []).append(row)
+    found: dict[int, Encoded] = {}
+    for rows in sizes.values():
+        pixels = torch.stack([prepared[row][0] for row in rows])
+        first = next(model.module.parameters(), pixels)
+        pixels = pixels.to(first.device, first.dtype)
+        features, begun = _features(model, pixels)
+        for place, row in enumerate(rows):
+            whole, half = (some and some.one(place) for some in (features, begun))
+            name, image = photos[row]
+            own = pixels[place : place + 1]
+            found[row] = Encoded(name, image, own, whole, prepared[row][1], half)
+    return [found[row] for row in range(len(photos))]
+
+
+def _features(model: Adapter, pixels: Tensor) -> tuple[FeatureMaps | None, FeatureMaps | None]:
+    """Feature maps, or where they depend on the question what can be had before it is asked."""
     if not model.encode_reads_prompt:
-        return Encoded(name, image, batch, encode(model, batch), placement)
+        return encode(model, pixels), None
     with untouched(model.module), torch.no_grad():
-        begun = model.encode_photo(batch.clone())
-    return Encoded(name, image, batch, None, placement, begun)
+        return None, model.encode_photo(pixels.clone())
 
 
 def explain(
@@ -319,10 +341,20 @@ def explain_targets(
     memory: int = DEFAULT_MEMORY,
     patch: Patch | None = None,
 ) -> TargetMaps:
-    """Maps of any targets of one photo."""
-    size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
+    """Maps of any targets of one photo; prompt by prompt where the feature maps depend on it."""
     if method.at == "patches":
         return _occlude(model, encoded.pixels, asked, patch or Patch())
+    groups = _by_prompt(asked) if model.encode_reads_prompt else []
+    if len(groups) > 1:
+        some = [
+            explain_targets(model, encoded, [asked[row] for row in rows], method, memory)
+            for rows in groups
+        ]
+        order = torch.tensor([row for rows in groups for row in rows]).argsort()
+        scores = torch.cat([found.scores for found in some])[order]
+        maps = torch.cat([found.maps for found in some])[order]
+        return replace(some[0], scores=scores, maps=maps)
+    size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
     if method.at == "layer":
         prompt = only_prompt(asked) if model.encode_reads_prompt else None
         features = encoded.seen(model, prompt)
@@ -330,6 +362,14 @@ def explain_targets(
         return TargetMaps(scores, maps.float(), model.grid(size))
     scores, maps = explain_at_pixels(model, encoded.pixels, asked, method, memory)
     return TargetMaps(scores, maps.float(), Grid.pixels(size))
+
+
+def _by_prompt(asked: Sequence[Target]) -> list[list[int]]:
+    """The places of the targets under each prompt."""
+    rows: dict[Prompt, list[int]] = {}
+    for row, target in enumerate(asked):
+        rows.setdefault(only_prompt([target]), []).append(row)
+    return list(rows.values())
 
 
 def _occlude(model: Adapter, pixels: Tensor, asked: list[Target], patch: Patch) -> TargetMaps:

@@ -6,7 +6,12 @@ import difflib
 from abc import abstractmethod
 from collections.abc import Sequence
 
+import torch
+
 from vlcam.adapter import Adapter, Question, Reading, Unit
+from vlcam.explaining import Encoded
+from vlcam.targets import Target, unit
+from vlcam.untouched import untouched
 
 
 class Answerer(Adapter):
@@ -44,3 +49,17 @@ class Answerer(Adapter):
                 raise ValueError(f"{answer!r} is no answer of {self.name}; {said}")
             units.append(Unit(answer, (columns[answer],)))
         return Reading(question.text, question.prompt, tuple(units))
+
+
+def likeliest(model: Answerer, photo: Encoded, question: str) -> Target:
+    """The logit of the answer that a model finds likeliest.
+
+    Raises:
+        ValueError: it cannot read the question.
+    """
+    reading = model.read(model.understand(question))
+    features = photo.seen(model, reading.prompt)
+    own = features.rows(torch.zeros(1, dtype=torch.long, device=features.maps.device))
+    with untouched(model.module), torch.no_grad():
+        best = int(model.decode(own, [reading.prompt]).argmax())
+    return unit(reading, reading.units[best], "logit")

@@ -1,0 +1,197 @@
+"""Region captions with their boxes: Visual Genome, DenseCap's results, Flickr30k Entities, COCO.
+
+Whatever the format, a region is a text and boxes in pixels of the photo, edges counted from 0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from vlcam.entities import Entities
+from vlcam.metrics import Box
+
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+@dataclass(frozen=True)
+class Region:
+    """A phrase about a part of a photo.
+
+    Attributes:
+        text: the phrase.
+        boxes: where that part is (x0, y0, x1, y1); one, but for phrases about several things.
+        sentence: the words of the sentence the phrase is from, where there is one, and
+        start, stop: which of them it is.
+    """
+
+    text: str
+    boxes: tuple[Box, ...]
+    sentence: tuple[str, ...] = ()
+    start: int = 0
+    stop: int = 0
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo with its regions; ``name`` as records have it."""
+
+    name: str
+    path: Path
+    regions: tuple[Region, ...]
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Photos with regions, and a line for each that cannot be used."""
+
+    photos: tuple[Photo, ...]
+    problems: tuple[str, ...] = ()
+
+
+def read(path: Path, photos: Path, names: Sequence[str] | None = None, top: int = 5) -> Regions:
+    """Region captions of any of the formats, told by the content.
+
+    Args:
+        path: ``region_descriptions.json`` of Visual Genome, DenseCap's ``results.json``, a file
+            like COCO's whose annotations have ``caption`` and ``bbox``, or Flickr30k Entities
+            (folder or zip).
+        photos: where the photos are, in this folder or one in it.
+        names: of Flickr30k's photos, those to read; None: all in ``photos``.
+        top: of DenseCap's regions the most confident so many.
+
+    Raises:
+        ValueError: a file or folder is missing or of none of these formats.
+    """
+    files = _pictures(photos)
+    if path.is_dir() or path.suffix == ".zip":
+        return _entities(path, files, names)
+    try:
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON, or cut in the middle ({error})") from error
+    problems: list[str] = []
+    try:
+        if isinstance(data, list):
+            found = list(_visual_genome(data, files, problems))
+        elif isinstance(data, dict) and "results" in data:
+            found = list(_densecap(data, files, problems, top))
+        elif isinstance(data, dict) and {"images", "annotations"} <= set(data):
+            found = list(_coco(data, files, problems))
+        else:
+            raise ValueError("no regions of Visual Genome, DenseCap or COCO's layout")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: not a file of regions ({error!r})") from error
+    return Regions(tuple(found), tuple(problems))
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    """Photos by the names of their files, and by their numbers."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    found: dict[str, Path] = {}
+    for place in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
+        for path in sorted(place.iterdir()):
+            if path.suffix.lower() in _PICTURES:
+                found.setdefault(path.name, path)
+                if path.stem.isdigit():
+                    found.setdefault(str(int(path.stem)), path)
+    return found
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as photo:
+        return photo.height, photo.width
+
+
+def _visual_genome(data: list[Any], files: dict[str, Path], problems: list[str]) -> Iterator[Photo]:
+    seen = set[int]()
+    for image in data:
+        number = image["id"]
+        if number in seen:
+            problems.append(f"image {number}: occurs twice")
+        elif str(number) not in files:
+            problems.append(f"image {number}: no photo")
+        else:
+            regions = (
+                Region(r["phrase"], (_box(r["x"], r["y"], r["width"], r["height"]),))
+                for r in image["regions"]
+            )
+            yield Photo(str(number), files[str(number)], tuple(regions))
+        seen.add(number)
+
+
+def _densecap(
+    data: dict[str, Any], files: dict[str, Path], problems: list[str], top: int
+) -> Iterator[Photo]:
+    longest = data.get("opt", {}).get("image_size", 720)
+    for result in data["results"]:
+        name = result["img_name"]
+        if name not in files:
+            problems.append(f"{name}: no photo")
+            continue
+        path = files[name]
+        # In pixels of the photo scaled so that its longer side is image_size, counted from 1.
+        scale = max(_size(path)) / longest
+        rows = zip(result["scores"], result["captions"], result["boxes"], strict=True)
+        best = sorted(rows, key=lambda row: -row[0])[:top]
+        regions = (
+            Region(text, (_box((x - 1) * scale, (y - 1) * scale, w * scale, h * scale),))
+            for _, text, (x, y, w, h) in best
+        )
+        yield Photo(path.stem, path, tuple(regions))
+
+
+def _coco(data: dict[str, Any], files: dict[str, Path], problems: list[str]) -> Iterator[Photo]:
+    by_image: dict[int, list[Region]] = {}
+    for entry in data["annotations"]:
+        region = Region(entry["caption"], (_box(*entry["bbox"]),))
+        by_image.setdefault(entry["image_id"], []).append(region)
+    known = {image["id"]: image["file_name"] for image in data["images"]}
+    problems += [f"image {n}: not in the file's images" for n in by_image if n not in known]
+    for number, name in known.items():
+        if name not in files:
+            problems.append(f"{name}: no photo")
+        elif number in by_image:
+            yield Photo(str(number), files[name], tuple(by_image[number]))
+
+
+def _box(x: float, y: float, width: float, height: float) -> Box:
+    return x, y, x + width, y + height
+
+
+def _entities(path: Path, files: dict[str, Path], names: Sequence[str] | None) -> Regions:
+    marked, problems, found = Entities(path), list[str](), list[Photo]()
+    chosen = [name for name in files if "." in name] if names is None else names
+    for name in chosen:
+        if name not in files:
+            problems.append(f"{name}: no photo")
+            continue
+        photo = files[name]
+        try:
+            sentences = marked.read(photo.stem.split("_")[0], _size(photo))
+        except (ValueError, OSError) as error:
+            problems.append(f"{name}: {error}")
+            continue
+        regions = []
+        for sentence in sentences.sentences:
+            words: list[str] = []
+            phrases = []
+            for part in sentence:
+                start = len(words)
+                words += [part] if isinstance(part, str) else part.words
+                if not isinstance(part, str) and part.entity in sentences.boxes:
+                    phrases.append((start, len(words), sentences.boxes[part.entity]))
+            regions += [
+                Region(" ".join(words[start:stop]), boxes, tuple(words), start, stop)
+                for start, stop, boxes in phrases
+            ]
+        found.append(Photo(photo.stem, photo, tuple(regions)))
+    return Regions(tuple(found), tuple(problems))

@@ -1,0 +1,216 @@
+"""The box ratio of region captions (section 8.1 of the paper).
+
+A captioner of whole photos is made to say the caption of a region; the ratio is the map's mean
+inside the region's box over that outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+
+from captioning import regions
+from captioning.captioner import Captioner
+from captioning.regions import Photo, Region
+from vlcam import targets
+from vlcam.adapter import Adapter, Reading
+from vlcam.evaluation.experiment import Asked, Experiment, Item, Record
+from vlcam.evaluation.summary import Cell, Summary, Table
+from vlcam.explaining import Encoded, TargetMaps
+from vlcam.geometry import Placement, place
+from vlcam.metrics import (
+    BoxMeans,
+    BoxStatus,
+    Mask,
+    box_means,
+    box_ratio,
+    boxes_in_input,
+    centred_gaussian,
+)
+
+Protocol = Literal["alone", "sentence"]
+GAUSSIAN, UNIFORM, NOISE, ACTIVATION = (
+    "centred Gaussian",
+    "uniform map",
+    "noise",
+    "summed activation",
+)
+BASELINES = (GAUSSIAN, NOISE, ACTIVATION, UNIFORM)
+PAPER = (
+    "Selvaraju et al. (2019), section 8.1, five region captions of DenseCap a photo, neuraltalk2:"
+    " Guided Backprop 2.32, Grad-CAM 3.27, Guided Grad-CAM 6.38; uniform 1 (means of ratios)."
+)
+
+
+class BoxRatios(Experiment):
+    """Box ratio of region captions, at input resolution.
+
+    Args:
+        source, photos, top: see :func:`captioning.regions.read`.
+        names: of photos, where only some count.
+        protocol: ``alone``: the region's caption is the whole caption (the paper's way);
+            ``sentence``: the log-probability of its words in the sentence they are from.
+        limit: so many photos, chosen by ``seed``.
+    """
+
+    name: ClassVar = "regions"
+    title = "Box ratio of region captions"
+    kind: ClassVar = "captioner"
+    columns: ClassVar = {
+        "image": str, "target": int, "text": str, "map": str, "reason": str, "status": str,
+        "inside": float, "outside": float,
+    }  # fmt: skip
+    worth: ClassVar = "inside"
+
+    def __init__(
+        self,
+        source: Path,
+        photos: Path,
+        names: Sequence[str] | None = None,
+        protocol: Protocol = "alone",
+        top: int = 5,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.source, self.folder, self.protocol = source, photos, protocol
+        self.names, self.top, self.limit, self.seed = names, top, limit, seed
+        self._regions = regions.read(source, photos, names, top)
+
+    def settings(self) -> dict[str, Any]:
+        plain = {n: getattr(self, n) for n in ("names", "protocol", "top", "limit", "seed")}
+        return {"regions": str(self.source), "photos": str(self.folder), **plain}
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        return self._regions.problems
+
+    @cached_property
+    def _photos(self) -> dict[str, Photo]:
+        found = self._regions.photos
+        if self.limit is not None and self.limit < len(found):
+            chosen = np.random.default_rng(self.seed).permutation(len(found))[: self.limit]
+            found = tuple(found[i] for i in sorted(chosen.tolist()))
+        return {photo.name: photo for photo in found}
+
+    @cached_property
+    def items(self) -> Sequence[Item]:
+        return [Item(photo.name, photo.path) for photo in self._photos.values()]
+
+    def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
+        asked, kept, missing = [], list[tuple[Region, Mask]](), list[Record]()
+        for region in self._photos[item.name].regions:
+            target = self._target(cast(Captioner, model), region)
+            if target is None:
+                missing.append(self._record(item, -1, region.text, reason="unknown"))
+                continue
+            asked.append(target)
+            kept.append((region, boxes_in_input(region.boxes, photo.placement)))
+        return Asked(asked, (kept, missing))
+
+    def _target(self, model: Captioner, region: Region) -> targets.Target | None:
+        """What is asked of a region; None where the model knows no word of it."""
+        if self.protocol == "sentence" and region.sentence:
+            before = len(model.words(" ".join(region.sentence[: region.start])))
+            length = len(model.words(region.text))
+            reading = model.read(" ".join(region.sentence))
+            units = reading.units[before : before + length]
+        elif model.words(region.text):
+            reading = model.read(region.text)
+            units = reading.units
+        else:
+            return None
+        known = tuple(unit for unit in units if not unit.unknown)
+        return targets.whole(Reading(region.text, reading.prompt, known)) if known else None
+
+    def score(
+        self,
+        model: Adapter,
+        item: Item,
+        photo: Encoded,
+        asked: Asked,
+        method: str,
+        found: TargetMaps,
+    ) -> Iterator[Record]:
+        kept = asked.context[0]
+        if kept:
+            whole = Placement.identity(photo.placement.input_size)
+            placed = place(found.maps, found.grid, whole).cpu().numpy()
+            for which, ((region, inside), values) in enumerate(zip(kept, placed, strict=True)):
+                yield self._measured(item, which, region, method, box_means(values, inside))
+
+    def label(self, record: Record) -> str:
+        return str(record["text"])
+
+    def outline(self, asked: Asked, which: int, photo: Encoded) -> Mask | None:
+        region: Region = asked.context[0][which][0]
+        return boxes_in_input(region.boxes, Placement.identity(photo.placement.photo_size))
+
+    def baselines(
+        self, model: Adapter, item: Item, photo: Encoded, asked: Asked
+    ) -> Iterator[Record]:
+        kept, missing = asked.context
+        yield from missing
+        if not kept:
+            return
+        size = photo.placement.input_size
+        features, whole = photo.seen(model), Placement.identity(size)
+        summed = features.maps.float().sum(1)
+        maps = {
+            GAUSSIAN: centred_gaussian(size),
+            NOISE: np.random.default_rng([self.seed, *item.name.encode()]).random(size),
+            # Where a layer is not rectified a sum may be below 0, of which a ratio says nothing.
+            ACTIVATION: place(summed, model.grid(size), whole)[0].clamp(min=0).cpu().numpy(),
+            UNIFORM: np.ones(size),
+        }
+        for which, (region, inside) in enumerate(kept):
+            for name, values in maps.items():
+                yield self._measured(item, which, region, name, box_means(values, inside))
+
+    def _measured(
+        self, item: Item, which: int, region: Region, name: str, found: BoxMeans
+    ) -> Record:
+        means: Record = {"inside": found.inside, "outside": found.outside, "status": found.status}
+        return self._record(item, which, region.text, name) | means
+
+    @staticmethod
+    def _record(item: Item, which: int, text: str, name: str = "", reason: str = "") -> Record:
+        about: Record = {"image": item.name, "target": which, "text": text, "map": name}
+        return about | {"reason": reason, "status": "", "inside": 0.0, "outside": 0.0}
+
+    def summarise(self, records: Sequence[Record]) -> Summary:
+        scored: dict[str, list[Record]] = {}
+        for record in records:
+            if not record["reason"]:
+                scored.setdefault(str(record["map"]), []).append(record)
+        names = [name for name in scored if name not in BASELINES]
+        names += [name for name in BASELINES if name in scored]
+        head = ("map", "ratio of means", "95 %", "mean of ratios (paper's)", "regions")
+        unknown = sum(record["reason"] == "unknown" for record in records)
+        ratios = Table(
+            "Box ratio of region captions",
+            (*head, "not measured"),
+            tuple((name, *self._row(scored[name])) for name in names),
+            "figure",
+            "Ratio of means: the mean of the means inside over the mean of the means outside, so"
+            " that no single region can dominate it. A degenerate map counts as a uniform one."
+            f" Regions without a word that the model knows: {unknown}.",
+        )
+        return Summary((ratios,), (PAPER,))
+
+    @staticmethod
+    def _row(some: Sequence[Record]) -> tuple[Cell, ...]:
+        means = [
+            BoxMeans(
+                cast(float, r["inside"]), cast(float, r["outside"]), cast(BoxStatus, r["status"])
+            )
+            for r in some
+        ]
+        ratio = box_ratio(means, [r["image"] for r in some])
+        low, high = ratio.ratio_of_means.interval
+        missing = ", ".join(f"{n} {s}" for s, n in ratio.statuses.items() if s != "measured")
+        bounds = f"{low:.2f} ... {high:.2f}"
+        return ratio.ratio_of_means, bounds, ratio.mean_of_ratios, len(some), missing or "0"

@@ -1,0 +1,350 @@
+"""Pointing with the visual words of captions on COCO's layout (section 8.1.1 of the paper).
+
+Does the peak of a word's map lie in the segmentation of what the word names? A caption's words are
+mapped to COCO's categories (``word_maps``), a category to the union of its segmentations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+import torch
+from pycocotools.coco import COCO
+from torch import Tensor
+
+import word_maps
+from captioning.captioner import Captioner
+from vlcam import targets
+from vlcam.adapter import Adapter, Reading, Unit
+from vlcam.evaluation.experiment import Asked, Experiment, Item, Record
+from vlcam.evaluation.summary import Cell, Summary, Table, difference
+from vlcam.explaining import Encoded, TargetMaps
+from vlcam.geometry import degenerate, peak, place
+from vlcam.metrics import Mask, centre, hit, mean, mean_by_class, near, points_at
+from vlcam.untouched import untouched
+from word_maps.coco import read_captions, read_instances
+
+Captions = Literal["reference", "first", "generated"]
+CENTRE, RANDOM, CHANCE, ACTIVATION, UNIFORM = (
+    "photo's centre",
+    "random point",
+    "random point, expected",
+    "summed activation",
+    "uniform map",
+)
+BASELINES = (CENTRE, RANDOM, CHANCE, ACTIVATION, UNIFORM)
+PAPER = "Selvaraju et al. (2019), section 8.1.1: 30.0 % on 1,000 COCO photos, Show and Tell."
+_NOT_SCORED = {
+    "absent": "not in the photo",
+    "unknown": "not in the vocabulary",
+    "silent": "no caption written",
+    "nothing": "captions without a visual word",
+}
+
+
+@dataclass(frozen=True)
+class VisualWord:
+    """A word or compound of a caption that names a category."""
+
+    text: str
+    category: str
+    mask: Mask
+    near: Mask
+    categories: int  # in the photo
+
+
+class _Shown:
+    """What is in a photo, each category's mask made once."""
+
+    def __init__(self, coco: COCO, image: int, tolerance: float) -> None:
+        self.coco, self.image, self.tolerance = coco, image, tolerance
+        self.present = word_maps.present(coco, image)
+        self._masks: dict[str, tuple[Mask, Mask]] = {}
+
+    def word(self, text: str, category: str) -> VisualWord:
+        if category not in self._masks:
+            mask = word_maps.word_map(self.coco, self.image, category)
+            self._masks[category] = mask, near(mask, self.tolerance)
+        return VisualWord(text, category, *self._masks[category], len(self.present))
+
+
+class Words(Experiment):
+    """Pointing of visual words.
+
+    Args:
+        data: COCO's layout: ``annotations/instances_SPLIT.json``, ``captions_SPLIT.json``, and the
+            photos in ``SPLIT/``; without a split plain names, and ``images/``.
+        captions: ``reference``: all there are of a photo; ``first``: the first; ``generated``: the
+            model's own.
+        limit: so many photos, chosen by ``seed``.
+        tolerance: pixels from which a peak counts as near (Zhang et al., 2016: 15).
+        beam: width of the beam of generated captions.
+        table: a file of words to be added to the table of visual words.
+
+    Raises:
+        ValueError: a file is missing or not as expected.
+    """
+
+    name: ClassVar = "words"
+    title = "Word pointing"
+    kind: ClassVar = "captioner"
+    columns: ClassVar = {
+        "image": str, "target": int, "word": str, "category": str, "map": str, "reason": str,
+        "x": int, "y": int, "degenerate": bool, "hit": float, "near": float, "inside": float,
+        "area": float, "categories": int,
+    }  # fmt: skip
+    worth: ClassVar = "inside"
+
+    def __init__(
+        self,
+        data: Path,
+        split: str = "",
+        captions: Captions = "reference",
+        limit: int | None = None,
+        seed: int = 0,
+        tolerance: float = 15.0,
+        beam: int = 1,
+        table: Path | None = None,
+    ) -> None:
+        self.data, self.split, self.captions = data, split, captions
+        self.limit, self.seed, self.tolerance, self.beam = limit, seed, tolerance, beam
+        self.table = word_maps.extended(table) if table else word_maps.table()
+        ending = f"_{split}.json" if split else ".json"
+        self._instances = read_instances(data / "annotations" / f"instances{ending}")
+        self._captions = read_captions(data / "annotations" / f"captions{ending}")
+
+    def settings(self) -> dict[str, Any]:
+        own = sorted(self.table.own)
+        names = ("split", "captions", "limit", "seed", "tolerance", "beam")
+        return {"data": str(self.data), "own words": own, **{n: getattr(self, n) for n in names}}
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        coco = self._instances.coco
+        strangers = [n for n in self._captions.by_image if n not in coco.imgs]
+        lines = [f"captions of image {n}: not in the instances file" for n in strangers]
+        return [*self._instances.problems, *self._captions.problems, *lines]
+
+    @cached_property
+    def items(self) -> Sequence[Item]:
+        """The photos that have captions, by their ids."""
+        images = self._instances.coco.imgs
+        numbers = sorted(n for n in images if n in self._captions.by_image)
+        if self.limit is not None and self.limit < len(numbers):
+            chosen = np.random.default_rng(self.seed).permutation(len(numbers))[: self.limit]
+            numbers = sorted(numbers[i] for i in chosen)
+        folder = self.data / (self.split or "images")
+        return [Item(str(n), folder / images[n]["file_name"]) for n in numbers]
+
+    def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
+        image, coco = int(item.name), self._instances.coco
+        height, width = coco.imgs[image]["height"], coco.imgs[image]["width"]
+        if (height, width) != photo.placement.photo_size:
+            true = photo.placement.photo_size
+            raise ValueError(
+                f"{item.photo.name} is {true[1]} x {true[0]}, the file says {width} x {height}"
+            )
+        shown = _Shown(coco, image, self.tolerance)
+        words, asked, missing = list[VisualWord](), list[targets.Target](), list[Record]()
+        readings = self._readings(cast(Captioner, model), photo, image)
+        if not readings:
+            missing.append(self._record(item, reason="silent"))
+        for reading in readings:
+            texts = [unit.text for unit in reading.units]
+            visual = word_maps.visual_words(texts, self.table)
+            if not visual:
+                missing.append(self._record(item, reading.text, reason="nothing"))
+            for start, stop, category in visual:
+                text, units = " ".join(texts[start:stop]), reading.units[start:stop]
+                columns = tuple(c for unit in units if not unit.unknown for c in unit.scores)
+                if category in shown.present and columns:
+                    words.append(shown.word(text, category))
+                    asked.append(targets.unit(reading, Unit(text, columns)))
+                else:
+                    reason = "unknown" if category in shown.present else "absent"
+                    missing.append(self._record(item, text, category, reason=reason))
+        return Asked(asked, (words, missing))
+
+    def _readings(self, model: Captioner, photo: Encoded, image: int) -> list[Reading]:
+        if self.captions == "generated":
+            with untouched(model.module), torch.no_grad():
+                try:
+                    return [model.write(photo.seen(model), self.beam)]
+                except ValueError:  # it wrote nothing, which is counted
+                    return []
+        texts = self._captions.by_image[image]
+        return [model.read(text) for text in (texts[:1] if self.captions == "first" else texts)]
+
+    def score(
+        self,
+        model: Adapter,
+        item: Item,
+        photo: Encoded,
+        asked: Asked,
+        method: str,
+        found: TargetMaps,
+    ) -> Iterator[Record]:
+        words: list[VisualWord] = asked.context[0]
+        if not words:
+            return
+        placed = place(found.maps, found.grid, photo.placement)
+        points, flat = peak(placed)[0], degenerate(found.maps)
+        for which, (word, point, nothing) in enumerate(zip(words, points, flat, strict=True)):
+            shown = self._pointed(item, which, word, method, point, nothing)
+            yield shown | {"inside": _inside(placed[which], word.mask)}
+
+    def label(self, record: Record) -> str:
+        return str(record["word"])
+
+    def outline(self, asked: Asked, which: int, photo: Encoded) -> Mask | None:
+        word: VisualWord = asked.context[0][which]
+        return word.mask
+
+    def baselines(
+        self, model: Adapter, item: Item, photo: Encoded, asked: Asked
+    ) -> Iterator[Record]:
+        words, missing = asked.context
+        yield from missing
+        size = photo.placement.photo_size
+        rng = np.random.default_rng([self.seed, int(item.name)])
+        middle = centre(size)
+        activation = self._most_active(model, photo) if words else (middle, True)
+        for which, word in enumerate(words):
+            anywhere = (int(rng.integers(size[1])), int(rng.integers(size[0])))
+            yield self._pointed(item, which, word, CENTRE, middle, False)
+            yield self._pointed(item, which, word, RANDOM, anywhere, False)
+            yield self._pointed(item, which, word, ACTIVATION, *activation)
+            yield self._pointed(item, which, word, UNIFORM, middle, True)
+            area = float(word.mask.mean())
+            shares: Record = {"hit": area, "near": float(word.near.mean()), "inside": area}
+            yield self._pointed(item, which, word, CHANCE, middle, False) | {
+                "x": -1,
+                "y": -1,
+                **shares,
+            }
+
+    @staticmethod
+    def _most_active(model: Adapter, photo: Encoded) -> tuple[tuple[int, int], bool]:
+        """Where the layer's channels, summed, are highest: a map without any target."""
+        features = photo.seen(model)
+        size = (photo.pixels.shape[2], photo.pixels.shape[3])
+        summed = features.maps.float().sum(1)
+        grid = model.grid(size)
+        return peak(place(summed, grid, photo.placement))[0][0], degenerate(summed)[0]
+
+    def _pointed(
+        self,
+        item: Item,
+        which: int,
+        word: VisualWord,
+        name: str,
+        point: tuple[int, int],
+        flat: bool,
+    ) -> Record:
+        return self._record(item, word.text, word.category, name) | {
+            "target": which,
+            "x": -1 if flat else point[0],
+            "y": -1 if flat else point[1],
+            "degenerate": flat,
+            "hit": float(hit(word.mask, point, flat)),
+            "near": float(not flat and points_at(word.near, point)),
+            "area": float(word.mask.mean()),
+            "categories": word.categories,
+        }
+
+    @staticmethod
+    def _record(
+        item: Item, word: str = "", category: str = "", name: str = "", reason: str = ""
+    ) -> Record:
+        """A record of nothing yet; ``reason``: why there will be nothing."""
+        point: Record = {"x": -1, "y": -1, "degenerate": False, "hit": 0.0, "near": 0.0}
+        about: Record = {"image": item.name, "target": -1, "word": word, "category": category}
+        kind: Record = {"map": name, "reason": reason, "inside": 0.0, "area": 0.0, "categories": 0}
+        return about | point | kind
+
+    def summarise(self, records: Sequence[Record]) -> Summary:
+        scored: dict[str, list[Record]] = {}
+        for record in records:
+            if not record["reason"]:
+                scored.setdefault(str(record["map"]), []).append(record)
+        methods = [name for name in scored if name not in BASELINES]
+        names = [*methods, *(name for name in BASELINES if name in scored)]
+        tolerance = f"within {self.tolerance:g} px"
+        head = ("map", "hits", "95 %", tolerance, "by category", "less the centre", "degenerate")
+        main = Table(
+            "Pointing with visual words",
+            (*head, "words"),
+            tuple(self._row(scored, name) for name in names),
+            note="A hit: the peak lies in the segmentation of what the word names. By category: the"
+            " mean over categories. Less the centre: of the same words, paired. A degenerate map"
+            " is a miss.",
+        )
+        kinds = {name: [self._kinds(scored[name])] for name in names}
+        splits = Table(
+            "Hits by the segmentation's size and the number of categories in the photo",
+            ("map", *_SIZES, *_DIFFICULTIES),
+            tuple((name, *kinds[name][0]) for name in names),
+            note="Small, medium, large: less than 1/16, less than 1/4, and more of the photo."
+            " Difficult: small, with other categories in the photo.",
+        )
+        reasons = [str(record["reason"]) for record in records if record["reason"]]
+        counts = Table(
+            "What could not be pointed with",
+            ("reason", "number"),
+            tuple((text, reasons.count(reason)) for reason, text in _NOT_SCORED.items()),
+        )
+        return Summary((main, splits, counts), (PAPER,))
+
+    def _row(self, scored: dict[str, list[Record]], name: str) -> tuple[Cell, ...]:
+        some = scored[name]
+        images = [record["image"] for record in some]
+        hits = _values(some, "hit")
+        estimate = mean(hits, images)
+        low, high = estimate.interval
+        return (
+            name,
+            estimate,
+            f"{100 * low:.1f} ... {100 * high:.1f}",
+            mean(_values(some, "near"), images),
+            f"{100 * mean_by_class(hits, [record['category'] for record in some]):.1f}",
+            difference(hits, _values(scored[CENTRE], "hit"), images) if name != CENTRE else "",
+            sum(bool(record["degenerate"]) for record in some),
+            len(some),
+        )
+
+    @staticmethod
+    def _kinds(some: Sequence[Record]) -> list[Cell]:
+        cells: list[Cell] = []
+        for chosen in (*_SIZES.values(), *_DIFFICULTIES.values()):
+            part = [r for r in some if chosen(cast(float, r["area"]), cast(int, r["categories"]))]
+            hits = _values(part, "hit")
+            cells.append(mean(hits, [r["image"] for r in part]) if part else "")
+        return cells
+
+
+def _inside(placed: Tensor, mask: Mask) -> float:
+    """The share of a map's positive values that lies in a mask; 0 where there is none."""
+    support = placed.clamp(min=0).double().cpu().numpy()
+    total = support.sum()
+    return float(support[mask].sum() / total) if total > 0 else 0.0
+
+
+_SIZES = {
+    "small": lambda area, categories: area < 1 / 16,
+    "medium": lambda area, categories: 1 / 16 <= area < 1 / 4,
+    "large": lambda area, categories: area >= 1 / 4,
+}
+_DIFFICULTIES = {
+    "alone in the photo": lambda area, categories: categories == 1,
+    "one of several": lambda area, categories: categories > 1,
+    "difficult": lambda area, categories: area < 1 / 16 and categories > 1,
+}
+
+
+def _values(records: Sequence[Record], column: str) -> list[float]:
+    return [cast(float, record[column]) for record in records]

@@ -1,0 +1,114 @@
+"""From a model and an experiment to tables: what ``vlcam evaluate`` does."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vlcam import methods
+from vlcam.adapter import Adapter
+from vlcam.evaluation import gallery, on_ray, report, runner, summary
+from vlcam.evaluation.experiment import Experiment
+from vlcam.evaluation.on_ray import Cluster
+from vlcam.evaluation.store import opened
+from vlcam.models import load
+from vlcam.writing import written
+
+_VERSIONS = ("vlcam", "torch", "torchvision", "numpy", "pycocotools")
+
+
+@dataclass(frozen=True)
+class How:
+    """What to evaluate an experiment with.
+
+    Attributes:
+        model: what :func:`vlcam.load` takes.
+        methods: their names.
+        layer: None: the model's own.
+        out: the folder for records and summaries.
+        resume: go on with what is there.
+        cluster: to run on Ray; None: in this process.
+    """
+
+    model: str
+    methods: Sequence[str]
+    out: Path
+    layer: str | None = None
+    resume: bool = False
+    cluster: Cluster | None = None
+
+
+def evaluate(experiment: Experiment, how: How) -> summary.Summary:
+    """Run an experiment, print its tables, and write ``summary.json``, ``summary.md``,
+    ``summary.tex`` and ``report.html`` beside its records.
+
+    Raises:
+        ValueError: model, data, a method or the folder cannot be used, or no photo is left.
+    """
+    chosen = tuple(dict.fromkeys(methods.get(name.strip()) for name in how.methods))
+    if not experiment.items:
+        raise ValueError(f"no photo to evaluate ({'; '.join(experiment.skipped[:3]) or 'none'})")
+    model = load(how.model, how.layer, experiment.kind)
+    about = manifest(experiment, model, [method.name for method in chosen])
+    with opened(how.out, about, experiment.columns, how.resume) as store:
+        work = runner.Work(experiment, chosen)
+        if how.cluster is None:
+            runner.run(work, model, store)
+        else:
+            on_ray.run(work, how.model, how.layer, store, how.cluster)
+        found = runner.read_all(store, len(experiment.items))
+        skipped = [*experiment.skipped, *found.skipped]
+        for line in skipped:
+            print(f"skipped: {line}", file=sys.stderr)
+        if not found.records:
+            raise ValueError(f"{how.out}: nothing could be scored")
+        tables = experiment.summarise(found.records)
+        title = f"{experiment.title} of {model.name}, layer {model.layer}"
+        shown = list(gallery.pictures(experiment, model, chosen[0], found.records))
+        text = summary.to_markdown(tables, title, skipped)
+        for name, content in (
+            ("summary.json", summary.to_json(tables, about, skipped)),
+            ("summary.md", text),
+            ("summary.tex", summary.to_latex(tables)),
+            ("report.html", report.page(tables, title, about, skipped, shown)),
+        ):
+            with written(how.out / name) as draft:
+                draft.write_text(content, "utf-8")
+    print(text)
+    print(f"-> {how.out / 'report.html'}")
+    return tables
+
+
+def manifest(experiment: Experiment, model: Adapter, names: Sequence[str]) -> dict[str, Any]:
+    """All that an experiment's records depend on."""
+    items = "\n".join(item.name for item in experiment.items)
+    return {
+        "experiment": experiment.name,
+        "settings": experiment.settings(),
+        "model": model.name,
+        "layer": model.layer,
+        "weights": digest(model.module),
+        "methods": list(names),
+        "photos": len(experiment.items),
+        "names": hashlib.sha256(items.encode()).hexdigest()[:16],
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in _VERSIONS},
+        },
+    }
+
+
+def digest(module: nn.Module) -> str:
+    """A hash of a model's weights."""
+    found = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]

@@ -1,0 +1,118 @@
+"""What an experiment is: photos, what a model is asked about each, and what its maps are worth.
+
+An experiment knows no engine: the runner encodes a photo once, explains what is asked of it by
+every method, and hands the maps back to be scored. Whatever is scored becomes a *record*.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from vlcam.adapter import Adapter
+from vlcam.evaluation.summary import Summary
+from vlcam.explaining import Encoded, TargetMaps
+from vlcam.metrics import Mask
+from vlcam.targets import Target
+
+Value = str | int | float | bool
+Record = dict[str, Value]
+"""One thing scored, with one map: flat, with the experiment's columns."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A photo of an experiment.
+
+    Attributes:
+        name: what records and messages call it.
+        photo: its file.
+    """
+
+    name: str
+    photo: Path
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be explained of a photo, whatever :meth:`Experiment.score` needs besides, and a
+    line for each thing that could not be asked."""
+
+    targets: list[Target]
+    context: Any = None
+    skipped: tuple[str, ...] = ()
+
+
+class Experiment(ABC):
+    """A measurement over many photos.
+
+    Attributes:
+        name: in ``vlcam evaluate NAME``.
+        title: of its results.
+        kind: of the models it takes.
+        columns: of its records, and the type of each: ``str``, ``int``, ``float`` or ``bool``.
+            Among them ``image``, the item's name; ``map``, the method's name or a baseline's; and
+            ``target``, the place of what was explained among the item's targets (-1: nothing was).
+        worth: the column by which maps are called good or bad.
+    """
+
+    name: ClassVar[str]
+    title: str
+    kind: ClassVar[Literal["captioner", "vqa"]]
+    columns: ClassVar[Mapping[str, type]]
+    worth: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def items(self) -> Sequence[Item]:
+        """The photos, in an order that only the settings decide."""
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        """A line for each thing of the data that cannot be used."""
+        return ()
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """All that its records depend on, besides model and methods; plain values."""
+
+    @abstractmethod
+    def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
+        """What to explain of a photo.
+
+        Raises:
+            ValueError: the item cannot be used; it is counted and listed.
+        """
+
+    @abstractmethod
+    def score(
+        self,
+        model: Adapter,
+        item: Item,
+        photo: Encoded,
+        asked: Asked,
+        method: str,
+        found: TargetMaps,
+    ) -> Iterator[Record]:
+        """Records of one method's maps, one a target."""
+
+    @abstractmethod
+    def baselines(
+        self, model: Adapter, item: Item, photo: Encoded, asked: Asked
+    ) -> Iterator[Record]:
+        """Records of what needs no explanation, and of what could not be asked."""
+
+    def label(self, record: Record) -> str:
+        """What a record is about, for a picture of its map."""
+        return str(record["map"])
+
+    def outline(self, asked: Asked, which: int, photo: Encoded) -> Mask | None:
+        """What the map of a target should be on, at photo size (H, W), where it is known."""
+        return None
+
+    @abstractmethod
+    def summarise(self, records: Sequence[Record]) -> Summary:
+        """The tables of all records. A pure function of them."""

@@ -1,0 +1,110 @@
+"""Running an experiment on Ray Data, on this machine or a cluster: actors, each with a model of its
+own, measure parts; this process writes them. A part whose worker died is measured again.
+
+Workers compute with as many threads as this process, so that the same records come out, bit for
+bit. They read models and photos by the paths given here, so these must be there too.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from vlcam.evaluation.runner import Work, measure, parts
+from vlcam.evaluation.store import Part, Store
+from vlcam.models import load
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where to run.
+
+    Attributes:
+        address: of a cluster; None: start Ray on this machine.
+        workers: how many; None: as many as the processors allow (or the GPUs, with ``gpus``).
+        gpus: of each worker: 0, a share of one, or 1.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    gpus: float = 0.0
+
+
+def run(work: Work, model: str, layer: str | None, store: Store, where: Cluster) -> None:
+    """Make the parts that are missing.
+
+    Raises:
+        ValueError: Ray is not installed.
+    """
+    try:
+        import ray
+        from ray.data import ActorPoolStrategy
+    except ImportError as error:
+        raise ValueError("--engine ray needs Ray: pip install 'vlcam[ray]'") from error
+    items = work.experiment.items
+    every, done = parts(len(items)), store.done()
+    missing = [number for number in range(len(every)) if number not in done]
+    if not missing:
+        return
+    started = not ray.is_initialized()
+    if started:
+        ray.init(address=where.address, log_to_driver=False)
+    try:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        threads = torch.get_num_threads()
+        shared = ray.put(work)
+        measured = ray.data.from_items([{"part": n} for n in missing]).repartition(len(missing))
+        measured = measured.map_batches(
+            _Worker,
+            batch_size=1,
+            compute=ActorPoolStrategy(size=where.workers or _workers(ray, where, threads)),
+            num_cpus=threads,
+            num_gpus=where.gpus or None,
+            fn_constructor_args=(shared, model, layer, threads, where.gpus > 0),
+        )
+        left = sum(len(every[n]) for n in missing)
+        bar: tqdm[Any]
+        with tqdm(total=len(items), initial=len(items) - left, desc="photos", unit="photo") as bar:
+            for row in measured.iter_rows():
+                number = int(row["part"])
+                store.write(number, Part(json.loads(row["records"]), json.loads(row["skipped"])))
+                bar.update(len(every[number]))
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _workers(ray: Any, where: Cluster, threads: int) -> int:
+    """As many as fit."""
+    there = ray.cluster_resources()
+    if where.gpus:
+        return max(1, int(there.get("GPU", 0) / where.gpus))
+    return max(1, int(there.get("CPU", 1)) // threads)
+
+
+class _Worker:
+    """One actor: a model, loaded once, and what to do with each photo."""
+
+    def __init__(self, shared: Any, model: str, layer: str | None, threads: int, gpu: bool) -> None:
+        import ray
+
+        torch.set_num_threads(threads)
+        self.work: Work = ray.get(shared)
+        self.model = load(model, layer, self.work.experiment.kind)
+        if gpu:
+            self.model.module.cuda()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        number = int(batch["part"][0])
+        items = self.work.experiment.items
+        part = measure(self.work, self.model, [items[i] for i in parts(len(items))[number]])
+        return {
+            "part": [number],
+            "records": [json.dumps(list(part.records))],
+            "skipped": [json.dumps(list(part.skipped))],
+        }

@@ -1,0 +1,138 @@
+"""Summaries: tables of figures with their uncertainty, as JSON, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from vlcam import tables
+from vlcam.metrics import Estimate, mean
+
+Unit = Literal["share", "figure"]
+Cell = str | int | Estimate
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of figures.
+
+    Attributes:
+        title: above it.
+        head: of the columns; the first is that of the rows' names.
+        rows: each with a cell a column.
+        unit: of the estimates: ``share`` (0..1, shown in percent) or ``figure`` (as it is).
+        note: below it.
+        digits: of figures, behind the point.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    unit: Unit = "share"
+    note: str = ""
+    digits: int = 2
+
+    def shown(self, cell: Cell) -> str:
+        """A cell as text: an estimate with its standard error."""
+        if not isinstance(cell, Estimate):
+            return str(cell)
+        return tables.share(cell) if self.unit == "share" else tables.figure(cell, self.digits)
+
+    def interval(self, cell: Estimate) -> str:
+        """The bounds of an estimate's 95 %."""
+        factor, digits = (100, 1) if self.unit == "share" else (1, self.digits)
+        return " ... ".join(f"{factor * bound:.{digits}f}" for bound in cell.interval)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an evaluation found.
+
+    Attributes:
+        tables: the figures.
+        notes: what to know when reading them, a sentence or two each.
+    """
+
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...] = ()
+
+
+def difference(
+    ours: Sequence[float], theirs: Sequence[float], images: Sequence[Hashable]
+) -> Estimate:
+    """The mean difference of two maps' values on the same things."""
+    return mean([a - b for a, b in zip(ours, theirs, strict=True)], images)
+
+
+def to_json(summary: Summary, about: dict[str, Any], skipped: Sequence[str]) -> str:
+    """All figures, unrounded; ``about``: of what they are."""
+    found = [
+        {
+            "title": table.title,
+            "unit": table.unit,
+            "rows": [
+                {name: _plain(cell) for name, cell in zip(table.head, row, strict=True)}
+                for row in table.rows
+            ],
+        }
+        for table in summary.tables
+    ]
+    content = {**about, "tables": found, "notes": summary.notes, "skipped": list(skipped)}
+    return json.dumps(content, indent=1, allow_nan=True) + "\n"
+
+
+def _plain(cell: Cell) -> Any:
+    return asdict(cell) if isinstance(cell, Estimate) else cell
+
+
+def to_markdown(summary: Summary, title: str, skipped: Sequence[str]) -> str:
+    """The tables, ready to paste."""
+    parts = [f"# {title}"]
+    for table in summary.tables:
+        rows = [[table.shown(cell) for cell in row] for row in table.rows]
+        percent = ", %" if table.unit == "share" else ""
+        parts.append(f"## {table.title}{percent}")
+        parts.append(tables.table(table.head, rows))
+        parts += [table.note] if table.note else []
+    parts += [*summary.notes, _ERRORS, f"Could not be used: {len(skipped)}."]
+    return "\n\n".join(parts) + "\n"
+
+
+_ERRORS = "± is the standard error, images being the independent draws."
+
+
+def to_latex(summary: Summary) -> str:
+    """The tables as LaTeX ``tabular`` (packages: booktabs)."""
+    return "\n".join(_latex(table) for table in summary.tables)
+
+
+def _latex(table: Table) -> str:
+    columns = "l" + "r" * (len(table.head) - 1)
+    rows = [" & ".join(_escaped(table.shown(cell)) for cell in row) + r" \\" for row in table.rows]
+    percent = r" (\%)" if table.unit == "share" else ""
+    return "\n".join(
+        [
+            rf"% {table.title}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            " & ".join(map(_escaped, table.head)) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            rf"\end{{tabular}}  % {_escaped(table.title)}{percent}",
+            "",
+        ]
+    )
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+}  # fmt: skip
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text)
