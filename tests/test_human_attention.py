@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vlcam.adapter import FeatureMaps
 from vlcam.cli import main
+from vlcam.evaluation import gallery
 from vlcam.metrics import centred_gaussian
 from vqa.cnn_answerer import CnnAnswerer
 from vqa.human_attention import (
@@ -176,6 +177,7 @@ def test_a_photo_is_encoded_once_for_all_its_questions_and_methods(
         return encode(self, pixels, prompts)
 
     monkeypatch.setattr(CnnAnswerer, "encode", counted)
+    monkeypatch.setattr(gallery, "pictures", lambda *args: ())  # they look once more
     command = ["evaluate", "attention", "--model", str(model), "--data", str(data)]
     assert main([*command, "--method", "grad-cam,layercam", "--out", str(tmp_path / "out")]) == 0
     for path in extra:

@@ -150,8 +150,6 @@ def instances(annotations: list[dict[str, Any]]) -> COCO:
     return coco
 
 
-# pycocotools' own array class has not caught up with NumPy 2.
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_word_map_unites_polygons_rle_and_crowds() -> None:
     compressed = np.zeros((6, 8), np.uint8)
     compressed[5, 7] = 1

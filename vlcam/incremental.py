@@ -67,8 +67,15 @@ class _Changed:
             (in_tile >= 0) & (in_tile < tile),
         )
 
+    @property
+    def everywhere(self) -> bool:
+        """Whether the tiles are the whole activations."""
+        return self.tiles.shape[2:] == self.plain.shape[2:] and not self.corners.any()
+
     def whole(self) -> Tensor:
         """The changed activations, (N, C, H, W)."""
+        if self.everywhere:
+            return self.tiles
         height, width = self.plain.shape[2:]
         whole = self.plain.repeat(len(self.tiles), 1, 1, 1)
         for row, (y, x) in enumerate(self.corners.tolist()):
@@ -91,6 +98,8 @@ class _Sliding:
     outside: float
 
     def __call__(self, x: _Changed, plain: Tensor) -> _Changed:
+        if self.kernel == self.stride == (1, 1) and self.padding == (0, 0):
+            return _Changed(plain, self.run(x.tiles), x.corners)
         starts, counts, lengths = [], [], []
         for axis in (0, 1):
             reach = self.dilation[axis] * (self.kernel[axis] - 1)
@@ -101,6 +110,10 @@ class _Sliding:
             count = (x.tiles.shape[2 + axis] - 1 + reach) // stride + 1
             counts.append(count)
             lengths.append((count - 1) * stride + reach + 1)
+        if counts[0] * counts[1] >= plain.shape[2] * plain.shape[3]:
+            (top, left), whole = self.padding, x.whole()
+            padded = functional.pad(whole, (left, left, top, top), value=self.outside)
+            return _Changed(plain, self.run(padded), torch.zeros_like(x.corners))
         first = torch.stack(starts, 1)
         corners = first * first.new_tensor(self.stride) - first.new_tensor(self.padding)
         windows = x.windows(corners, (lengths[0], lengths[1]), self.outside)
@@ -203,6 +216,8 @@ def _each(function: Any, x: _Changed, plain: Tensor) -> _Changed:
 
 def _added(a: _Changed, b: _Changed, plain: Tensor) -> _Changed:
     """A sum of two, where either is changed."""
+    if a.everywhere or b.everywhere:
+        return _Changed(plain, a.whole() + b.whole(), torch.zeros_like(a.corners))
     corners = torch.minimum(a.corners, b.corners)
     ends = [x.corners + x.corners.new_tensor(x.tiles.shape[2:]) for x in (a, b)]
     rows, columns = (torch.maximum(*ends) - corners).amax(0).tolist()

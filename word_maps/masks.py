@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,8 +41,15 @@ def word_map(coco: COCO, image_id: int, category: str, *, crowds: bool = True) -
     union = np.zeros((image["height"], image["width"]), dtype=bool)
     for annotation in coco.imgToAnns[image_id]:
         if annotation["category_id"] in ids and (crowds or not annotation.get("iscrowd")):
-            union |= coco.annToMask(annotation).astype(bool)
+            union |= _mask(coco, annotation)
     return union
+
+
+def _mask(coco: COCO, annotation: dict[str, Any]) -> np.ndarray:
+    with warnings.catch_warnings():
+        # pycocotools' own array class has not caught up with NumPy 2.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        return np.asarray(coco.annToMask(annotation), bool)
 
 
 def present(coco: COCO, image_id: int) -> set[str]:

@@ -48,13 +48,14 @@ def run(work: Work, model: Adapter, store: Store) -> None:
     """Make the parts that are missing."""
     items = work.experiment.items
     every, done = parts(len(items)), store.done()
-    finished = sum(len(every[number]) for number in done)
+    missing = {number: some for number, some in enumerate(every) if number not in done}
+    if not missing:
+        return
+    left = sum(map(len, missing.values()))
     bar: tqdm[Any]
-    with tqdm(total=len(items), initial=finished, desc="photos", unit="photo") as bar:
-        for number, places in enumerate(every):
-            if number not in done:
-                some = [items[i] for i in places]
-                store.write(number, measure(work, model, some, bar))
+    with tqdm(total=len(items), initial=len(items) - left, desc="photos", unit="photo") as bar:
+        for number, places in missing.items():
+            store.write(number, measure(work, model, [items[i] for i in places], bar))
 
 
 def measure(
