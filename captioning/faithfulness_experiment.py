@@ -18,6 +18,7 @@ from vlcam.evaluation.experiment import Asked, Item
 from vlcam.evaluation.faithfulness import Faithfulness
 from vlcam.explaining import Encoded
 from vlcam.occlusion import Patch
+from vlcam.targets import Target
 from vlcam.untouched import untouched
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
@@ -40,13 +41,13 @@ class OfWords(Faithfulness):
     def __init__(
         self,
         photos: Path,
-        patch: Patch,
+        patch: Patch | None = None,
         with_curves: bool = True,
         words: int = 3,
         limit: int | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(patch, with_curves, seed)
+        super().__init__(patch or Patch(), with_curves, seed)
         if not photos.is_dir():
             raise ValueError(f"{photos}: no such folder")
         self.photos, self.words, self.limit = photos, words, limit
@@ -64,6 +65,13 @@ class OfWords(Faithfulness):
         return [Item(path.name, path) for path in found]
 
     def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
+        asked = self.targets(model, photo)
+        if not asked:
+            raise ValueError("no visual word in the model's caption")
+        return self.occluded(model, photo, asked)
+
+    def targets(self, model: Adapter, photo: Encoded) -> list[Target]:
+        """The visual words of the caption that a model writes of a photo."""
         with untouched(model.module), torch.no_grad():
             reading = cast(Captioner, model).write(photo.seen(model))
         texts = [unit.text for unit in reading.units]
@@ -71,6 +79,4 @@ class OfWords(Faithfulness):
         for start, stop, _ in word_maps.visual_words(texts)[: self.words]:
             columns = tuple(c for unit in reading.units[start:stop] for c in unit.scores)
             asked.append(targets.unit(reading, Unit(" ".join(texts[start:stop]), columns)))
-        if not asked:
-            raise ValueError(f"no visual word in {reading.text!r}")
-        return self.occluded(model, photo, asked)
+        return asked

@@ -143,9 +143,8 @@ def test_photos_looked_at_together_are_as_by_themselves(scenes: Path) -> None:
 def test_a_run_that_was_killed_resumes_to_the_same_summary(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "PART", 2)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert words(scenes, whole) == 0
+    assert words(scenes, whole, "--part", "2") == 0
     plain = runner.measure
     left = [2]
 
@@ -156,27 +155,23 @@ def test_a_run_that_was_killed_resumes_to_the_same_summary(
         return plain(*args)
 
     monkeypatch.setattr(runner, "measure", until_killed)
-    assert words(scenes, cut) == 130
+    assert words(scenes, cut, "--part", "2") == 130
     assert len(list((cut / "records").iterdir())) == 2 and not (cut / "summary.json").exists()
     (cut / "records" / ".part-00002.parquet.1.part").write_bytes(b"half")
     monkeypatch.setattr(runner, "measure", plain)
-    assert words(scenes, cut) == 1  # not without being told to
-    assert words(scenes, cut, "--resume") == 0
+    assert words(scenes, cut, "--part", "2") == 1  # not without being told to
+    assert words(scenes, cut, "--part", "2", "--resume") == 0
     assert summaries(cut) == summaries(whole)
     # Once more there is nothing left to do, and the same comes out.
     monkeypatch.setattr(runner, "measure", None)
-    assert words(scenes, cut, "--resume") == 0
+    assert words(scenes, cut, "--part", "2", "--resume") == 0
     assert summaries(cut) == summaries(whole)
 
 
 def test_kill_minus_nine(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    code = (
-        "import sys; from vlcam.evaluation import runner; runner.PART = 1;"
-        "from vlcam.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", code, "evaluate", "words", "--data", str(scenes)]
-    command += ["--out", str(out), "--method", "guided-backprop"]
+    command = [sys.executable, "-m", "vlcam", "evaluate", "words", "--data", str(scenes)]
+    command += ["--out", str(out), "--method", "guided-backprop", "--part", "1"]
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list(out.glob("records/part-*.parquet")) and time.monotonic() < deadline:

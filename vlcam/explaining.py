@@ -344,6 +344,10 @@ def explain_targets(
     """Maps of any targets of one photo; prompt by prompt where the feature maps depend on it."""
     if method.at == "patches":
         return _occlude(model, encoded.pixels, asked, patch or Patch())
+    size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
+    if not asked:
+        grid = model.grid(size) if method.at == "layer" else Grid.pixels(size)
+        return TargetMaps(torch.zeros(0), torch.zeros(0, *grid.size), grid)
     groups = _by_prompt(asked) if model.encode_reads_prompt else []
     if len(groups) > 1:
         some = [
@@ -354,7 +358,6 @@ def explain_targets(
         scores = torch.cat([found.scores for found in some])[order]
         maps = torch.cat([found.maps for found in some])[order]
         return replace(some[0], scores=scores, maps=maps)
-    size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
     if method.at == "layer":
         prompt = only_prompt(asked) if model.encode_reads_prompt else None
         features = encoded.seen(model, prompt)

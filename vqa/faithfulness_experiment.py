@@ -37,12 +37,12 @@ class OfAnswers(Faithfulness):
     def __init__(
         self,
         questions: Path,
-        patch: Patch,
+        patch: Patch | None = None,
         with_curves: bool = True,
         limit: int | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(patch, with_curves, seed)
+        super().__init__(patch or Patch(), with_curves, seed)
         self.data, self.limit = questions, limit
         self._splits = data.read_data(questions, seed)
 

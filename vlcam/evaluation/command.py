@@ -40,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser, out: str, limit: str = "so ma
     add("--address", metavar="ADDRESS", help="of a Ray cluster; default: this machine")
     add("--workers", metavar="N", type=_count, help="on Ray; default: as many as fit")
     add("--gpus", metavar="SHARE", type=float, default=0.0, help="of each worker; default: 0")
+    add(
+        "--part",
+        metavar="N",
+        type=_count,
+        default=64,
+        help="photos whose records are written at once: what a kill costs; default: 64",
+    )
     add("--resume", action="store_true", help="go on where a run into --out was interrupted")
 
 
@@ -53,7 +60,7 @@ def run(args: argparse.Namespace, experiment: Callable[[], Experiment]) -> int:
         raise ValueError(f"--{on_ray[0]} goes with --engine ray")
     cluster = Cluster(args.address, args.workers, args.gpus) if args.engine == "ray" else None
     methods = args.method.split(",")
-    how = How(args.model, methods, args.out, args.layer, args.resume, cluster)
+    how = How(args.model, methods, args.out, args.layer, args.resume, args.part, cluster)
     evaluate(experiment(), how)
     return 0
 

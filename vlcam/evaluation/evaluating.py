@@ -35,6 +35,7 @@ class How:
         layer: None: the model's own.
         out: the folder for records and summaries.
         resume: go on with what is there.
+        part: photos of a part of the records: what a kill costs at most.
         cluster: to run on Ray; None: in this process.
     """
 
@@ -43,6 +44,7 @@ class How:
     out: Path
     layer: str | None = None
     resume: bool = False
+    part: int = runner.PART
     cluster: Cluster | None = None
 
 
@@ -57,14 +59,14 @@ def evaluate(experiment: Experiment, how: How) -> summary.Summary:
     if not experiment.items:
         raise ValueError(f"no photo to evaluate ({'; '.join(experiment.skipped[:3]) or 'none'})")
     model = load(how.model, how.layer, experiment.kind)
-    about = manifest(experiment, model, [method.name for method in chosen])
+    about = manifest(experiment, model, [method.name for method in chosen], how.part)
     with opened(how.out, about, experiment.columns, how.resume) as store:
-        work = runner.Work(experiment, chosen)
+        work = runner.Work(experiment, chosen, how.part)
         if how.cluster is None:
             runner.run(work, model, store)
         else:
             on_ray.run(work, how.model, how.layer, store, how.cluster)
-        found = runner.read_all(store, len(experiment.items))
+        found = runner.read_all(work, store)
         skipped = [*experiment.skipped, *found.skipped]
         for line in skipped:
             print(f"skipped: {line}", file=sys.stderr)
@@ -87,7 +89,9 @@ def evaluate(experiment: Experiment, how: How) -> summary.Summary:
     return tables
 
 
-def manifest(experiment: Experiment, model: Adapter, names: Sequence[str]) -> dict[str, Any]:
+def manifest(
+    experiment: Experiment, model: Adapter, names: Sequence[str], part: int
+) -> dict[str, Any]:
     """All that an experiment's records depend on."""
     items = "\n".join(item.name for item in experiment.items)
     return {
@@ -98,6 +102,7 @@ def manifest(experiment: Experiment, model: Adapter, names: Sequence[str]) -> di
         "weights": digest(model.module),
         "methods": list(names),
         "photos": len(experiment.items),
+        "part": part,
         "names": hashlib.sha256(items.encode()).hexdigest()[:16],
         "versions": {
             "python": platform.python_version(),

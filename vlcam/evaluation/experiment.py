@@ -57,6 +57,7 @@ class Experiment(ABC):
             Among them ``image``, the item's name; ``map``, the method's name or a baseline's; and
             ``target``, the place of what was explained among the item's targets (-1: nothing was).
         worth: the column by which maps are called good or bad.
+        batch: photos that are encoded and explained together.
     """
 
     name: ClassVar[str]
@@ -64,6 +65,7 @@ class Experiment(ABC):
     kind: ClassVar[Literal["captioner", "vqa"]]
     columns: ClassVar[Mapping[str, type]]
     worth: ClassVar[str]
+    batch: ClassVar[int] = 16
 
     @property
     @abstractmethod

@@ -47,6 +47,7 @@ class Faithfulness(Experiment):
         "deletion": float, "insertion": float,
     }  # fmt: skip
     worth: ClassVar = "occlusion"
+    batch: ClassVar = 1  # each takes seconds
 
     def __init__(self, patch: Patch, with_curves: bool, seed: int) -> None:
         self.patch, self.with_curves, self.seed = patch, with_curves, seed

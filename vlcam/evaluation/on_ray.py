@@ -8,13 +8,16 @@ bit. They read models and photos by the paths given here, so these must be there
 from __future__ import annotations
 
 import json
+import logging
+import os
+import pickle
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from vlcam.evaluation.runner import Work, measure, parts
+from vlcam.evaluation.runner import Work, measure
 from vlcam.evaluation.store import Part, Store
 from vlcam.models import load
 
@@ -45,31 +48,39 @@ def run(work: Work, model: str, layer: str | None, store: Store, where: Cluster)
         from ray.data import ActorPoolStrategy
     except ImportError as error:
         raise ValueError("--engine ray needs Ray: pip install 'vlcam[ray]'") from error
-    items = work.experiment.items
-    every, done = parts(len(items)), store.done()
+    every, done = work.parts, store.done()
     missing = [number for number in range(len(every)) if number not in done]
     if not missing:
         return
     started = not ray.is_initialized()
     if started:
-        ray.init(address=where.address, log_to_driver=False)
+        # Else each worker's restart is announced as an error, before there was any.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        ray.init(address=where.address, log_to_driver=False, logging_level=logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         threads = torch.get_num_threads()
-        shared = ray.put(work)
-        measured = ray.data.from_items([{"part": n} for n in missing]).repartition(len(missing))
-        measured = measured.map_batches(
+        # A block a part, made here: no task of its own may wait for a processor of the workers'.
+        rows = [{"part": number} for number in missing]
+        measured = ray.data.from_items(rows, override_num_blocks=len(missing)).map_batches(
             _Worker,
             batch_size=1,
             compute=ActorPoolStrategy(size=where.workers or _workers(ray, where, threads)),
             num_cpus=threads,
             num_gpus=where.gpus or None,
-            fn_constructor_args=(shared, model, layer, threads, where.gpus > 0),
+            fn_constructor_args=(
+                ray.cloudpickle.dumps(work),
+                model,
+                layer,
+                threads,
+                where.gpus > 0,
+            ),
         )
-        left = sum(len(every[n]) for n in missing)
+        count, left = sum(map(len, every)), sum(len(every[n]) for n in missing)
         bar: tqdm[Any]
-        with tqdm(total=len(items), initial=len(items) - left, desc="photos", unit="photo") as bar:
+        with tqdm(total=count, initial=count - left, desc="photos", unit="photo") as bar:
             for row in measured.iter_rows():
                 number = int(row["part"])
                 store.write(number, Part(json.loads(row["records"]), json.loads(row["skipped"])))
@@ -90,19 +101,16 @@ def _workers(ray: Any, where: Cluster, threads: int) -> int:
 class _Worker:
     """One actor: a model, loaded once, and what to do with each photo."""
 
-    def __init__(self, shared: Any, model: str, layer: str | None, threads: int, gpu: bool) -> None:
-        import ray
-
+    def __init__(self, work: bytes, model: str, layer: str | None, threads: int, gpu: bool) -> None:
         torch.set_num_threads(threads)
-        self.work: Work = ray.get(shared)
+        self.work: Work = pickle.loads(work)
         self.model = load(model, layer, self.work.experiment.kind)
         if gpu:
             self.model.module.cuda()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         number = int(batch["part"][0])
-        items = self.work.experiment.items
-        part = measure(self.work, self.model, [items[i] for i in parts(len(items))[number]])
+        part = measure(self.work, self.model, self.work.parts[number])
         return {
             "part": [number],
             "records": [json.dumps(list(part.records))],

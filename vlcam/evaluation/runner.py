@@ -28,34 +28,34 @@ from vlcam.photo import load as load_photo
 PART = 64
 """Photos of a part: what a kill costs at most."""
 
-_BATCH = 16  # photos encoded together
-
 
 @dataclass(frozen=True)
 class Work:
-    """What to do with each photo: an experiment's questions, by some methods."""
+    """What to do with each photo: an experiment's questions, by some methods; ``part``: photos of a
+    part."""
 
     experiment: Experiment
     methods: tuple[methods.Method, ...]
+    part: int = PART
 
-
-def parts(count: int) -> list[range]:
-    """Which items each part is of."""
-    return [range(i, min(i + PART, count)) for i in range(0, count, PART)]
+    @property
+    def parts(self) -> list[Sequence[Item]]:
+        """The items of each part."""
+        items = self.experiment.items
+        return [items[i : i + self.part] for i in range(0, len(items), self.part)]
 
 
 def run(work: Work, model: Adapter, store: Store) -> None:
     """Make the parts that are missing."""
-    items = work.experiment.items
-    every, done = parts(len(items)), store.done()
+    every, done = work.parts, store.done()
     missing = {number: some for number, some in enumerate(every) if number not in done}
     if not missing:
         return
-    left = sum(map(len, missing.values()))
+    count, left = sum(map(len, every)), sum(map(len, missing.values()))
     bar: tqdm[Any]
-    with tqdm(total=len(items), initial=len(items) - left, desc="photos", unit="photo") as bar:
-        for number, places in missing.items():
-            store.write(number, measure(work, model, [items[i] for i in places], bar))
+    with tqdm(total=count, initial=count - left, desc="photos", unit="photo") as bar:
+        for number, some in missing.items():
+            store.write(number, measure(work, model, some, bar))
 
 
 def measure(
@@ -64,31 +64,35 @@ def measure(
     """The records of some photos."""
     records: list[Record] = []
     skipped: list[str] = []
-    for some, images in _read_ahead(items):
-        seen = [(i, x) for i, x in zip(some, images, strict=True) if isinstance(x, Image.Image)]
-        skipped += [
-            f"{i.name}: {x}" for i, x in zip(some, images, strict=True) if isinstance(x, str)
-        ]
+
+    def done(photos: int = 1) -> None:
+        if bar is not None:
+            bar.update(photos)
+
+    for some, images in _read_ahead(items, work.experiment.batch):
+        pairs = list(zip(some, images, strict=True))
+        problems = [f"{item.name}: {image}" for item, image in pairs if isinstance(image, str)]
+        skipped += problems
+        done(len(problems))
+        seen = [(item, image) for item, image in pairs if isinstance(image, Image.Image)]
         for found, lines in _measured(work, model, seen):
             records += found
             skipped += lines
-        if bar is not None:
-            bar.update(len(some))
+            done()
     return Part(records, skipped)
 
 
-def _read_ahead(items: Sequence[Item]) -> Iterator[tuple[Sequence[Item], list[Image.Image | str]]]:
+def _read_ahead(
+    items: Sequence[Item], batch: int
+) -> Iterator[tuple[Sequence[Item], list[Image.Image | str]]]:
     """Batches of items with their photos (or what is wrong with them), the next ones being read
     while these are looked at."""
-    starts = range(0, len(items), _BATCH)
     with ThreadPoolExecutor(2) as pool:
-        ahead = [pool.submit(_photo, item) for item in items[:_BATCH]]
-        for start in starts:
-            now, ahead = (
-                ahead,
-                [pool.submit(_photo, item) for item in items[start + _BATCH : start + 2 * _BATCH]],
-            )
-            yield items[start : start + _BATCH], [future.result() for future in now]
+        ahead = [pool.submit(_photo, item) for item in items[:batch]]
+        for start in range(0, len(items), batch):
+            now = ahead
+            ahead = [pool.submit(_photo, one) for one in items[start + batch : start + 2 * batch]]
+            yield items[start : start + batch], [future.result() for future in now]
 
 
 def _photo(item: Item) -> Image.Image | str:
@@ -113,7 +117,7 @@ def _measured(
     ready = [
         (photo, one) for photo, one in zip(encoded, asked, strict=True) if isinstance(one, Asked)
     ]
-    maps = [iter(_explained(model, ready, method)) for method in work.methods]
+    maps = [_explained(model, ready, method) for method in work.methods]
     for (item, _), photo, one in zip(photos, encoded, asked, strict=True):
         if isinstance(one, str):
             yield [], [one]
@@ -126,34 +130,38 @@ def _measured(
 
 def _explained(
     model: Adapter, photos: Sequence[tuple[Encoded, Asked]], method: methods.Method
-) -> list[TargetMaps]:
+) -> Iterator[TargetMaps]:
     """Each photo's maps; of methods at the layer all photos' in one pass, where they fit."""
     sizes = {photo.pixels.shape for photo, _ in photos}
-    together = method.at == "layer" and not model.encode_reads_prompt and len(sizes) == 1
-    if not together or not photos:
-        return [explain_targets(model, photo, one.targets, method) for photo, one in photos]
-    features = FeatureMaps.of([photo.seen(model) for photo, _ in photos])
+    if method.at == "layer" and not model.encode_reads_prompt and len(sizes) == 1:
+        yield from _together(model, photos, method)
+    else:
+        for photo, one in photos:
+            yield explain_targets(model, photo, one.targets, method)
+
+
+def _together(
+    model: Adapter, photos: Sequence[tuple[Encoded, Asked]], method: methods.Method
+) -> Iterator[TargetMaps]:
+    grid = model.grid((photos[0][0].pixels.shape[2], photos[0][0].pixels.shape[3]))
     targets = [target for _, one in photos for target in one.targets]
     rows = [row for row, (_, one) in enumerate(photos) for _ in one.targets]
-    grid = model.grid((photos[0][0].pixels.shape[2], photos[0][0].pixels.shape[3]))
-    if not targets:
-        empty = torch.zeros(0, *grid.size)
-        return [TargetMaps(torch.zeros(0), empty, grid) for _ in photos]
-    scores, maps = explain_at_layer(model, features, targets, method, rows)
+    scores, maps = torch.zeros(0), torch.zeros(0, *grid.size)
+    if targets:
+        features = FeatureMaps.of([photo.seen(model) for photo, _ in photos])
+        scores, maps = explain_at_layer(model, features, targets, method, rows)
     counts = [len(one.targets) for _, one in photos]
-    return [
-        TargetMaps(some, of_them.float(), grid)
-        for some, of_them in zip(scores.split(counts), maps.split(counts), strict=True)
-    ]
+    for some, of_them in zip(scores.split(counts), maps.split(counts), strict=True):
+        yield TargetMaps(some, of_them.float(), grid)
 
 
-def read_all(store: Store, count: int) -> Part:
+def read_all(work: Work, store: Store) -> Part:
     """All records and problems, in the items' order.
 
     Raises:
         ValueError: a part is missing or damaged.
     """
-    found = [store.read(number) for number in range(len(parts(count)))]
+    found = [store.read(number) for number in range(len(work.parts))]
     return Part(
         [record for part in found for record in part.records],
         [line for part in found for line in part.skipped],

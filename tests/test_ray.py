@@ -1,0 +1,70 @@
+"""``vlcam evaluate --engine ray``: the same summary as one process, also where a worker dies."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+import ray
+
+import captioning
+from captioning.words_experiment import Words
+from vlcam import methods
+from vlcam.adapter import Adapter
+from vlcam.cli import main
+from vlcam.evaluation import on_ray, runner
+from vlcam.evaluation.experiment import Asked, Item
+from vlcam.evaluation.store import opened
+from vlcam.explaining import Encoded
+from vlcam.scenes.write import write
+
+
+class Deadly(Words):
+    """Kills the first worker that comes to photo 3, and no other."""
+
+    grave: Path
+
+    def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
+        if item.name == "3" and not self.grave.exists():
+            self.grave.write_text("here lies a worker")
+            os._exit(1)
+        return super().ask(model, photo, item)
+
+
+# Ray opens files and sockets that it leaves to the end of the process.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_on_ray_the_same_comes_out_though_a_worker_dies(tmp_path: Path) -> None:
+    data = tmp_path / "scenes"
+    write(data, 6, 3)
+    local, cluster = tmp_path / "local", tmp_path / "ray"
+    command = ["evaluate", "words", "--data", str(data), "--part", "2", "--out"]
+    assert main([*command, str(local)]) == 0
+    experiment = Deadly(data)
+    experiment.grave = tmp_path / "grave"
+    work = runner.Work(experiment, (methods.get("grad-cam"),), 2)
+    tests = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}
+    ray.init(num_cpus=2, log_to_driver=False, logging_level=logging.ERROR, runtime_env=tests)
+    try:
+        with opened(tmp_path / "deadly", {}, Words.columns, False) as store:
+            on_ray.run(work, "scenes", None, store, on_ray.Cluster(workers=1))
+            found = runner.read_all(work, store)
+        assert main([*command, str(cluster), "--engine", "ray", "--workers", "1"]) == 0
+    finally:
+        ray.shutdown()
+    assert experiment.grave.exists()
+    with opened(tmp_path / "again", {}, Words.columns, False) as store:
+        runner.run(work, captioning.load("scenes"), store)
+        assert runner.read_all(work, store) == found
+    for name in ("summary.json", "summary.md", "summary.tex", "report.html"):
+        assert (local / name).read_bytes() == (cluster / name).read_bytes()
+
+
+def test_what_goes_with_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", "words", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main([*command, "--workers", "2"]) == 1
+    assert "--workers goes with --engine ray" in capsys.readouterr().err
