@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,71 +21,23 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from captioning import neuraltalk_captioner
+from captioning import neuraltalk_captioner, regions
 from captioning.captioner import Captioner
+from captioning.regions_experiment import Protocol, target_of
 from vlcam import look, methods, targets
-from vlcam.adapter import Reading
-from vlcam.entities import Entities, Marked
+from vlcam.entities import Entities
 from vlcam.explaining import Encoded, explain_targets
 from vlcam.geometry import Placement, place
 from vlcam.metrics import (
-    Box,
     BoxMeans,
     box_means,
     boxes_in_input,
     centred_gaussian,
 )
 
-
-@dataclass(frozen=True)
-class Phrase:
-    """A phrase of a sentence: its words are ``words[start:stop]``, its boxes in photo pixels."""
-
-    words: tuple[str, ...]
-    start: int
-    stop: int
-    boxes: tuple[Box, ...]
-
-
-def phrases_of(marked: Marked) -> Iterator[Phrase]:
-    """The phrases with boxes of a photo's sentences."""
-    for sentence in marked.sentences:
-        words: list[str] = []
-        found = []
-        for part in sentence:
-            start = len(words)
-            words += [part] if isinstance(part, str) else part.words
-            if not isinstance(part, str) and part.entity in marked.boxes:
-                found.append((start, len(words), marked.boxes[part.entity]))
-        for start, stop, boxes in found:
-            yield Phrase(tuple(words), start, stop, boxes)
-
-
-def in_sentence(model: Captioner, phrase: Phrase) -> targets.Target | None:
-    """log p of the phrase's words, given the image and the sentence before them."""
-    before = len(model.words(" ".join(phrase.words[: phrase.start])))
-    length = len(model.words(" ".join(phrase.words[phrase.start : phrase.stop])))
-    reading = model.read(" ".join(phrase.words))
-    units = [u for u in reading.units[before : before + length] if not u.unknown]
-    if not units:
-        return None
-    return targets.whole(Reading(" ".join(u.text for u in units), reading.prompt, tuple(units)))
-
-
-def alone(model: Captioner, phrase: Phrase) -> targets.Target | None:
-    """log p of the phrase as a caption of its own (as the paper forces region captions)."""
-    words = " ".join(phrase.words[phrase.start : phrase.stop])
-    if not model.words(words):
-        return None
-    reading = model.read(words)
-    if all(unit.unknown for unit in reading.units):
-        return None
-    return targets.whole(reading)
-
-
-PROTOCOLS: dict[str, Callable[[Captioner, Phrase], targets.Target | None]] = {
-    "phrase as a caption": alone,
-    "phrase in its sentence": in_sentence,
+PROTOCOLS: dict[str, Protocol] = {
+    "phrase as a caption": "alone",
+    "phrase in its sentence": "sentence",
 }
 
 
@@ -102,9 +52,10 @@ def boxes(model: Captioner, args: argparse.Namespace) -> str:
         path = data / "Images" / name
         encoded = look(model, path)
         size = encoded.placement.photo_size
-        phrases = list(phrases_of(entities.read(name.split("_")[0], size)))
-        for protocol, make in PROTOCOLS.items():
-            asked = [(p, t) for p in phrases if (t := make(model, p)) is not None]
+        phrases = list(regions.phrases(entities.read(name.split("_")[0], size)))
+        for protocol, kind in PROTOCOLS.items():
+            found = [(phrase, target_of(model, phrase, kind)) for phrase in phrases]
+            asked = [(phrase, target) for phrase, target in found if target is not None]
             unknown += len(phrases) - len(asked)
             if not asked:
                 continue

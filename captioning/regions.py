@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from vlcam.entities import Entities
+from vlcam.entities import Entities, Marked
 from vlcam.metrics import Box
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
@@ -180,18 +180,19 @@ def _entities(path: Path, files: dict[str, Path], names: Sequence[str] | None) -
         except (ValueError, OSError) as error:
             problems.append(f"{name}: {error}")
             continue
-        regions = []
-        for sentence in sentences.sentences:
-            words: list[str] = []
-            phrases = []
-            for part in sentence:
-                start = len(words)
-                words += [part] if isinstance(part, str) else part.words
-                if not isinstance(part, str) and part.entity in sentences.boxes:
-                    phrases.append((start, len(words), sentences.boxes[part.entity]))
-            regions += [
-                Region(" ".join(words[start:stop]), boxes, tuple(words), start, stop)
-                for start, stop, boxes in phrases
-            ]
-        found.append(Photo(photo.stem, photo, tuple(regions)))
+        found.append(Photo(photo.stem, photo, tuple(phrases(sentences))))
     return Regions(tuple(found), tuple(problems))
+
+
+def phrases(marked: Marked) -> Iterator[Region]:
+    """The phrases with boxes of a photo's sentences."""
+    for sentence in marked.sentences:
+        words: list[str] = []
+        found = []
+        for part in sentence:
+            start = len(words)
+            words += [part] if isinstance(part, str) else part.words
+            if not isinstance(part, str) and part.entity in marked.boxes:
+                found.append((start, len(words), marked.boxes[part.entity]))
+        for start, stop, boxes in found:
+            yield Region(" ".join(words[start:stop]), boxes, tuple(words), start, stop)

@@ -46,14 +46,34 @@ PAPER = (
 )
 
 
+def target_of(model: Captioner, region: Region, protocol: Protocol) -> targets.Target | None:
+    """What is asked of a region; None where the model knows no word of it.
+
+    Args:
+        protocol: ``alone``: the log-probability of its caption as a whole caption (the paper's
+            way); ``sentence``: of its words in the sentence they are from, where there is one.
+    """
+    if protocol == "sentence" and region.sentence:
+        before = len(model.words(" ".join(region.sentence[: region.start])))
+        length = len(model.words(region.text))
+        reading = model.read(" ".join(region.sentence))
+        units = reading.units[before : before + length]
+    elif model.words(region.text):
+        reading = model.read(region.text)
+        units = reading.units
+    else:
+        return None
+    known = tuple(unit for unit in units if not unit.unknown)
+    return targets.whole(Reading(region.text, reading.prompt, known)) if known else None
+
+
 class BoxRatios(Experiment):
     """Box ratio of region captions, at input resolution.
 
     Args:
         source, photos, top: see :func:`captioning.regions.read`.
         names: of photos, where only some count.
-        protocol: ``alone``: the region's caption is the whole caption (the paper's way);
-            ``sentence``: the log-probability of its words in the sentence they are from.
+        protocol: see :func:`target_of`.
         limit: so many photos, chosen by ``seed``.
     """
 
@@ -103,28 +123,13 @@ class BoxRatios(Experiment):
     def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
         asked, kept, missing = [], list[tuple[Region, Mask]](), list[Record]()
         for region in self._photos[item.name].regions:
-            target = self._target(cast(Captioner, model), region)
+            target = target_of(cast(Captioner, model), region, self.protocol)
             if target is None:
                 missing.append(self._record(item, -1, region.text, reason="unknown"))
                 continue
             asked.append(target)
             kept.append((region, boxes_in_input(region.boxes, photo.placement)))
         return Asked(asked, (kept, missing))
-
-    def _target(self, model: Captioner, region: Region) -> targets.Target | None:
-        """What is asked of a region; None where the model knows no word of it."""
-        if self.protocol == "sentence" and region.sentence:
-            before = len(model.words(" ".join(region.sentence[: region.start])))
-            length = len(model.words(region.text))
-            reading = model.read(" ".join(region.sentence))
-            units = reading.units[before : before + length]
-        elif model.words(region.text):
-            reading = model.read(region.text)
-            units = reading.units
-        else:
-            return None
-        known = tuple(unit for unit in units if not unit.unknown)
-        return targets.whole(Reading(region.text, reading.prompt, known)) if known else None
 
     def score(
         self,

@@ -297,8 +297,22 @@ class Words(Experiment):
             "What could not be pointed with",
             ("reason", "number"),
             tuple((text, reasons.count(reason)) for reason, text in _NOT_SCORED.items()),
+            "figure",
         )
-        return Summary((main, splits, counts), (PAPER,))
+        return Summary((main, splits, *self._by_category(scored, methods[:1]), counts), (PAPER,))
+
+    @staticmethod
+    def _by_category(scored: dict[str, list[Record]], names: Sequence[str]) -> Iterator[Table]:
+        """Hits of some maps, category by category."""
+        for name in names:
+            parts: dict[str, list[Record]] = {}
+            for record in scored[name]:
+                parts.setdefault(str(record["category"]), []).append(record)
+            rows = [
+                (category, mean(_values(some, "hit"), [r["image"] for r in some]), len(some))
+                for category, some in sorted(parts.items(), key=lambda part: -len(part[1]))
+            ]
+            yield Table(f"Hits by category: {name}", ("category", "hits", "words"), tuple(rows))
 
     def _row(self, scored: dict[str, list[Record]], name: str) -> tuple[Cell, ...]:
         some = scored[name]

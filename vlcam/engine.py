@@ -65,16 +65,24 @@ def only_prompt(targets: Sequence[Target]) -> Prompt:
 
 
 def score(
-    adapter: Adapter, features: FeatureMaps, targets: Sequence[Target], memory: int = DEFAULT_MEMORY
+    adapter: Adapter,
+    features: FeatureMaps,
+    targets: Sequence[Target],
+    memory: int = DEFAULT_MEMORY,
+    images: Sequence[int] | None = None,
 ) -> Tensor:
-    """The targets' values (T,), float32, for one image's feature maps. No gradients."""
-    rows = _rows(targets, [0] * len(targets))
+    """The targets' values (T,), float32. No gradients.
+
+    Args:
+        images: for each target the row of ``features`` it is asked of; row 0 where None.
+    """
+    rows = _rows(targets, [0] * len(targets) if images is None else images)
     values = None
     size = _first_chunk(features, memory)
     with untouched(adapter.module), torch.no_grad():
         for start in range(0, len(rows), size):
             chunk = rows[start : start + size]
-            image = torch.zeros(len(chunk), dtype=torch.long, device=features.maps.device)
+            image = torch.tensor([row.image for row in chunk], device=features.maps.device)
             found = _read(adapter, features.rows(image), chunk)
             if values is None:
                 values = found.new_zeros(len(targets))

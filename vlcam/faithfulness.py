@@ -27,6 +27,8 @@ from vlcam.occlusion import Patch
 from vlcam.targets import Target
 from vlcam.untouched import untouched
 
+_TOGETHER = 17  # covered photos that are encoded together
+
 
 def rank_correlation(one: ArrayLike, other: ArrayLike) -> float | None:
     """Spearman's rank correlation of two maps of one shape; equal values share their mean rank.
@@ -109,17 +111,16 @@ def curves(
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device)
     rank = rank.view(size)
-    prompts = [target.terms[0].prompt] if adapter.encode_reads_prompt else None
-
-    def read(seen: Tensor) -> float:
-        return score(adapter, encode(adapter, seen, prompts), [target]).item()
-
     shares = [step / steps for step in range(steps + 1)]
-    deleted, inserted = [], []
-    for share in shares:
-        first = rank < round(share * len(order))
-        deleted.append(read(torch.where(first, fill, pixels)))
-        inserted.append(read(torch.where(first, pixels, fill)))
+    first = torch.stack([rank < round(share * len(order)) for share in shares])[:, None]
+    prompts = [target.terms[0].prompt] * _TOGETHER if adapter.encode_reads_prompt else None
+    seen = torch.cat([torch.where(first, fill, pixels), torch.where(first, pixels, fill)])
+    values: list[float] = []
+    for some in seen.split(_TOGETHER):
+        features = encode(adapter, some, prompts and prompts[: len(some)])
+        rows = range(len(some))
+        values += score(adapter, features, [target] * len(some), images=rows).tolist()
+    deleted, inserted = values[: len(shares)], values[len(shares) :]
     return Curves(tuple(shares), tuple(deleted), tuple(inserted))
 
 

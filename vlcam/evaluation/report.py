@@ -109,5 +109,11 @@ def _plot(figures: Sequence[tuple[str, Estimate]], table: Table) -> str:
             f"<circle cx='{x(cell.value)}' cy='{y}' r='4'><title>{escape(label)}: "
             f"{escape(table.shown(cell))}</title></circle>"
         )
-    height = _ROW * len(figures)
+    height = _ROW * (len(figures) + 1)
+    factor = 100 if table.unit == "share" else 1
+    for value in dict.fromkeys((low, 0.0, high)):
+        parts.append(
+            f"<text x='{x(value)}' y='{height - 6}' text-anchor='middle' class='tick'>"
+            f"{factor * value:.3g}</text>"
+        )
     return f"<svg viewBox='0 0 {_WIDTH} {height}' role='img'>{''.join(parts)}</svg>"
