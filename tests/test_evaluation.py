@@ -483,8 +483,8 @@ def test_a_region_in_its_sentence(scenes: Path, tmp_path: Path) -> None:
 
 
 def test_faithfulness_of_words_and_of_answers(scenes: Path, tmp_path: Path) -> None:
-    common = ["--patch-size", "80", "--patch-stride", "80", "--limit", "2"]
-    common += ["--method", "grad-cam,occlusion"]
+    common = ["--patch-size", "80", "--patch-stride", "80", "--limit", "1"]
+    common += ["--method", "grad-cam,gradient"]
     for kind, path in (("--photos", scenes / "images"), ("--data", scenes)):
         out = tmp_path / kind.strip("-")
         command = ["evaluate", "faithfulness", kind, str(path), "--out", str(out), *common]
@@ -492,7 +492,7 @@ def test_faithfulness_of_words_and_of_answers(scenes: Path, tmp_path: Path) -> N
         summary = json.loads((out / "summary.json").read_text())
         (table,) = summary["tables"]
         rows = {row["map"]: row for row in table["rows"]}
-        assert list(rows) == ["grad-cam", "occlusion", "centred Gaussian", "noise"]
+        assert list(rows) == ["grad-cam", "gradient", "centred Gaussian", "noise"]
         key = "deletion, less the Gaussian's"
         assert (key in rows["noise"]) == (kind == "--photos")
         if kind == "--photos":
@@ -505,7 +505,9 @@ def test_faithfulness_of_words_and_of_answers(scenes: Path, tmp_path: Path) -> N
 def test_tables_as_text_and_as_latex() -> None:
     estimate = mean([0, 1, 1, 1], [1, 1, 2, 2])
     table = Table("Hits_1", ("map", "hits"), (("a & b", estimate), ("none", 3)), note="Note.")
-    text = to_markdown(Summary((table,), ("Paper.",)), "Title", ["one"])
+    about = {"model": "m", "settings": {"limit": 3, "methods": ["a", "b"]}}
+    text = to_markdown(Summary((table,), ("Paper.",)), "Title", about, ["one"])
+    assert "<sub>model: m; settings: limit 3, methods a, b</sub>" in text
     assert "75.0 ± 25.0" in text and "## Hits_1, %" in text and "Could not be used: 1." in text
     latex = to_latex(Summary((table,)))
     assert r"a \& b & 75.0 $\pm$ 25.0 \\" in latex and r"Hits\_1 (\%)" in latex

@@ -75,7 +75,7 @@ def evaluate(experiment: Experiment, how: How) -> summary.Summary:
         tables = experiment.summarise(found.records)
         title = f"{experiment.title} of {model.name}, layer {model.layer}"
         shown = list(gallery.pictures(experiment, model, chosen[0], found.records))
-        text = summary.to_markdown(tables, title, skipped)
+        text = summary.to_markdown(tables, title, about, skipped)
         for name, content in (
             ("summary.json", summary.to_json(tables, about, skipped)),
             ("summary.md", text),

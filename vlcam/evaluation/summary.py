@@ -87,8 +87,8 @@ def _plain(cell: Cell) -> Any:
     return asdict(cell) if isinstance(cell, Estimate) else cell
 
 
-def to_markdown(summary: Summary, title: str, skipped: Sequence[str]) -> str:
-    """The tables, ready to paste."""
+def to_markdown(summary: Summary, title: str, about: dict[str, Any], skipped: Sequence[str]) -> str:
+    """The tables, ready to paste, and what they are of."""
     parts = [f"# {title}"]
     for table in summary.tables:
         rows = [[table.shown(cell) for cell in row] for row in table.rows]
@@ -97,7 +97,15 @@ def to_markdown(summary: Summary, title: str, skipped: Sequence[str]) -> str:
         parts.append(tables.table(table.head, rows))
         parts += [table.note] if table.note else []
     parts += [*summary.notes, _ERRORS, f"Could not be used: {len(skipped)}."]
+    settings = "; ".join(f"{name}: {_line(value)}" for name, value in about.items())
+    parts.append(f"<sub>{settings}</sub>")
     return "\n\n".join(parts) + "\n"
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_line(part)}" for name, part in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 _ERRORS = "± is the standard error, images being the independent draws."
