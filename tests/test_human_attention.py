@@ -150,7 +150,7 @@ def test_the_command_measures_methods_and_baselines(
         values = [r["value"] for r in every if r["map"] == name]
         assert row["rank correlation"]["value"] == pytest.approx(np.mean(values))
         assert len(values) == row["questions"] == 4
-    assert "human attention" in shown and "simulated" not in shown
+    assert "human attention" in shown and "simulated attention" not in shown
     (data / "attention" / "README.md").write_text("These maps are *simulated*.")
     again = [str(tmp_path / "again"), "--limit", "2", "--answer", "given"]
     assert main([*command, *again]) == 0
