@@ -172,6 +172,7 @@ def test_kill_minus_nine(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "vlcam", "evaluate", "words", "--data", str(scenes)]
     command += ["--out", str(out), "--method", "guided-backprop", "--part", "1"]
+    command += ["--captions", "first"]
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list(out.glob("records/part-*.parquet")) and time.monotonic() < deadline:
