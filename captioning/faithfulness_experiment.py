@@ -7,14 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-import numpy as np
 import torch
 
 import word_maps
 from captioning.captioner import Captioner
 from vlcam import targets
 from vlcam.adapter import Adapter, Unit
-from vlcam.evaluation.experiment import Asked, Item
+from vlcam.evaluation.experiment import Asked, Item, sample
 from vlcam.evaluation.faithfulness import Faithfulness
 from vlcam.explaining import Encoded
 from vlcam.occlusion import Patch
@@ -59,10 +58,7 @@ class OfWords(Faithfulness):
     @cached_property
     def items(self) -> Sequence[Item]:
         found = sorted(p for p in self.photos.iterdir() if p.suffix.lower() in _PICTURES)
-        if self.limit is not None and self.limit < len(found):
-            rows = np.random.default_rng(self.seed).permutation(len(found))[: self.limit]
-            found = [found[i] for i in sorted(rows.tolist())]
-        return [Item(path.name, path) for path in found]
+        return [Item(path.name, path) for path in sample(found, self.limit, self.seed)]
 
     def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
         asked = self.targets(model, photo)

@@ -18,7 +18,7 @@ from captioning.captioner import Captioner
 from captioning.regions import Photo, Region
 from vlcam import targets
 from vlcam.adapter import Adapter, Reading
-from vlcam.evaluation.experiment import Asked, Experiment, Item, Record
+from vlcam.evaluation.experiment import Asked, Experiment, Item, Record, sample
 from vlcam.evaluation.summary import Cell, Summary, Table
 from vlcam.explaining import Encoded, TargetMaps
 from vlcam.geometry import Placement, place
@@ -110,10 +110,7 @@ class BoxRatios(Experiment):
 
     @cached_property
     def _photos(self) -> dict[str, Photo]:
-        found = self._regions.photos
-        if self.limit is not None and self.limit < len(found):
-            chosen = np.random.default_rng(self.seed).permutation(len(found))[: self.limit]
-            found = tuple(found[i] for i in sorted(chosen.tolist()))
+        found = sample(self._regions.photos, self.limit, self.seed)
         return {photo.name: photo for photo in found}
 
     @cached_property

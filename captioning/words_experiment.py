@@ -21,7 +21,7 @@ import word_maps
 from captioning.captioner import Captioner
 from vlcam import targets
 from vlcam.adapter import Adapter, Reading, Unit
-from vlcam.evaluation.experiment import Asked, Experiment, Item, Record
+from vlcam.evaluation.experiment import Asked, Experiment, Item, Record, sample
 from vlcam.evaluation.summary import Cell, Summary, Table, difference
 from vlcam.explaining import Encoded, TargetMaps
 from vlcam.geometry import degenerate, peak, place
@@ -135,11 +135,11 @@ class Words(Experiment):
         """The photos that have captions, by their ids."""
         images = self._instances.coco.imgs
         numbers = sorted(n for n in images if n in self._captions.by_image)
-        if self.limit is not None and self.limit < len(numbers):
-            chosen = np.random.default_rng(self.seed).permutation(len(numbers))[: self.limit]
-            numbers = sorted(numbers[i] for i in chosen)
         folder = self.data / (self.split or "images")
-        return [Item(str(n), folder / images[n]["file_name"]) for n in numbers]
+        return [
+            Item(str(n), folder / images[n]["file_name"])
+            for n in sample(numbers, self.limit, self.seed)
+        ]
 
     def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
         image, coco = int(item.name), self._instances.coco

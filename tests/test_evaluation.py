@@ -27,6 +27,7 @@ from vlcam import methods, targets
 from vlcam.adapter import Unit
 from vlcam.cli import main
 from vlcam.evaluation import gallery, runner
+from vlcam.evaluation.experiment import sample
 from vlcam.evaluation.store import Part, opened
 from vlcam.evaluation.summary import Summary, Table, to_latex, to_markdown
 from vlcam.explaining import explain_targets, look_at
@@ -498,6 +499,14 @@ def test_faithfulness_of_words_and_of_answers(scenes: Path, tmp_path: Path) -> N
         assert (key in rows["noise"]) == (kind == "--photos")
         if kind == "--photos":
             assert rows["centred Gaussian"][key]["value"] == 0
+
+
+def test_a_sample_keeps_its_order_and_its_seed() -> None:
+    things = list("abcdefgh")
+    some = sample(things, 3, 5)
+    assert len(some) == 3 and some == sorted(some) == sample(things, 3, 5)
+    assert len({tuple(sample(things, 3, seed)) for seed in range(9)}) > 1
+    assert sample(things, None, 5) == sample(things, 8, 5) == things
 
 
 # Summaries

@@ -17,7 +17,7 @@ import torch
 
 from vlcam import targets
 from vlcam.adapter import Adapter, Prompt
-from vlcam.evaluation.experiment import Asked, Experiment, Item, Record
+from vlcam.evaluation.experiment import Asked, Experiment, Item, Record, sample
 from vlcam.evaluation.summary import Cell, Summary, Table, difference
 from vlcam.explaining import Encoded, TargetMaps
 from vlcam.geometry import place
@@ -105,9 +105,7 @@ class Attention(Experiment):
     def _chosen(self) -> dict[Path, list[data.Asked]]:
         """The questions by their photo, so that each is looked at once."""
         every = [self._questions[n] for n in self._maps.files if n in self._questions]
-        if self.limit is not None and self.limit < len(every):
-            rows = np.random.default_rng(self.seed).permutation(len(every))[: self.limit]
-            every = [every[i] for i in rows.tolist()]
+        every = sample(every, self.limit, self.seed)
         found: dict[Path, list[data.Asked]] = {}
         for asked in sorted(every, key=lambda one: (str(one.photo), one.number)):
             found.setdefault(asked.photo, []).append(asked)

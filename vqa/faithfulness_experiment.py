@@ -8,10 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-import numpy as np
-
 from vlcam.adapter import Adapter
-from vlcam.evaluation.experiment import Asked, Item
+from vlcam.evaluation.experiment import Asked, Item, sample
 from vlcam.evaluation.faithfulness import Faithfulness
 from vlcam.explaining import Encoded
 from vlcam.messages import one_line
@@ -58,11 +56,7 @@ class OfAnswers(Faithfulness):
         found: dict[Path, list[data.Asked]] = {}
         for one in self._splits.test or self._splits.val:
             found.setdefault(one.photo, []).append(one)
-        paths = sorted(found)
-        if self.limit is not None and self.limit < len(paths):
-            rows = np.random.default_rng(self.seed).permutation(len(paths))[: self.limit]
-            paths = [paths[i] for i in sorted(rows.tolist())]
-        return {path: found[path] for path in paths}
+        return {path: found[path] for path in sample(sorted(found), self.limit, self.seed)}
 
     @cached_property
     def items(self) -> Sequence[Item]:

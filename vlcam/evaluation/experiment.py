@@ -10,7 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
 
 from vlcam.adapter import Adapter
 from vlcam.evaluation.summary import Summary
@@ -18,6 +20,7 @@ from vlcam.explaining import Encoded, TargetMaps
 from vlcam.metrics import Mask
 from vlcam.targets import Target
 
+Thing = TypeVar("Thing")
 Value = str | int | float | bool
 Record = dict[str, Value]
 """One thing scored, with one map: flat, with the experiment's columns."""
@@ -44,6 +47,14 @@ class Asked:
     targets: list[Target]
     context: Any = None
     skipped: tuple[str, ...] = ()
+
+
+def sample(things: Sequence[Thing], limit: int | None, seed: int) -> list[Thing]:
+    """At most ``limit`` of some things, chosen by ``seed``, in their order."""
+    if limit is None or limit >= len(things):
+        return list(things)
+    rows = np.random.default_rng(seed).permutation(len(things))[:limit]
+    return [things[row] for row in sorted(rows.tolist())]
 
 
 class Experiment(ABC):
