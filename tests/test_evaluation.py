@@ -29,7 +29,7 @@ from vlcam.cli import main
 from vlcam.evaluation import gallery, runner
 from vlcam.evaluation.experiment import sample
 from vlcam.evaluation.store import Part, opened
-from vlcam.evaluation.summary import Summary, Table, to_latex, to_markdown
+from vlcam.evaluation.summary import Summary, Table, to_json, to_latex, to_markdown
 from vlcam.explaining import explain_targets, look_at
 from vlcam.geometry import degenerate, peak, place
 from vlcam.metrics import hit, mean
@@ -510,6 +510,17 @@ def test_a_sample_keeps_its_order_and_its_seed() -> None:
 
 
 # Summaries
+
+
+def test_of_a_single_image_there_is_no_error_and_the_summary_is_json() -> None:
+    table = Table("Hits", ("map", "hits"), (("one", mean([1.0], [7])),))
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    text = to_json(Summary((table,)), {}, [])
+    ((row,),) = [t["rows"] for t in json.loads(text, parse_constant=refuse)["tables"]]
+    assert row["hits"]["value"] == 1 and row["hits"]["error"] is None
 
 
 def test_tables_as_text_and_as_latex() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -80,11 +81,16 @@ def to_json(summary: Summary, about: dict[str, Any], skipped: Sequence[str]) -> 
         for table in summary.tables
     ]
     content = {**about, "tables": found, "notes": summary.notes, "skipped": list(skipped)}
-    return json.dumps(content, indent=1, allow_nan=True) + "\n"
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def _plain(cell: Cell) -> Any:
-    return asdict(cell) if isinstance(cell, Estimate) else cell
+def _plain(cell: Any) -> Any:
+    """A cell as JSON has it, which knows no nan (of a single image there is no standard error)."""
+    if isinstance(cell, Estimate):
+        return {name: _plain(value) for name, value in asdict(cell).items()}
+    if isinstance(cell, tuple):
+        return [_plain(value) for value in cell]
+    return None if isinstance(cell, float) and not math.isfinite(cell) else cell
 
 
 def to_markdown(summary: Summary, title: str, about: dict[str, Any], skipped: Sequence[str]) -> str:
