@@ -68,7 +68,7 @@ class Captioner(Adapter):
         words = self.words(caption)
         if not words:
             raise ValueError(f"the caption {caption!r} has no word")
-        return _reading(caption, words)
+        return reading(caption, words)
 
     def write(self, features: FeatureMaps, beam: int = 1) -> Reading:
         """The caption the model writes itself.
@@ -83,7 +83,7 @@ class Captioner(Adapter):
             raise ValueError(
                 f"{self.name} wrote an empty caption; give one with a caption of yours"
             )
-        return _reading(" ".join(word.text for word in words), words)
+        return reading(" ".join(word.text for word in words), words)
 
     def decode(
         self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
@@ -108,7 +108,8 @@ def padded(prompts: Sequence[Prompt]) -> Tensor:
     return torch.tensor([[*p, *[0] * (longest - len(p))] for p in prompts])  # type: ignore[misc,arg-type]
 
 
-def _reading(text: str, words: Sequence[CaptionWord]) -> Reading:
+def reading(text: str, words: Sequence[CaptionWord]) -> Reading:
+    """A caption with its words, each with the columns of its tokens' scores."""
     units, tokens = [], list[int]()
     for word in words:
         columns = tuple(range(len(tokens), len(tokens) + len(word.tokens)))

@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from vlcam.entities import Entities, Marked
+from vlcam.messages import one_line
 from vlcam.metrics import Box
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
@@ -132,14 +133,20 @@ def _densecap(
     data: dict[str, Any], files: dict[str, Path], problems: list[str], top: int
 ) -> Iterator[Photo]:
     longest = data.get("opt", {}).get("image_size", 720)
+    seen = set[str]()
     for result in data["results"]:
         name = result["img_name"]
-        if name not in files:
-            problems.append(f"{name}: no photo")
+        if name in seen or name not in files:
+            problems.append(f"{name}: {'occurs twice' if name in seen else 'no photo'}")
             continue
+        seen.add(name)
         path = files[name]
-        # In pixels of the photo scaled so that its longer side is image_size, counted from 1.
-        scale = max(_size(path)) / longest
+        try:
+            # In pixels of the photo scaled so that its longer side is image_size, counted from 1.
+            scale = max(_size(path)) / longest
+        except OSError as error:
+            problems.append(f"{name}: {one_line(error)}")
+            continue
         rows = zip(result["scores"], result["captions"], result["boxes"], strict=True)
         best = sorted(rows, key=lambda row: -row[0])[:top]
         regions = (

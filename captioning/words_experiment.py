@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 import word_maps
-from captioning.captioner import Captioner
+from captioning.captioner import Captioner, reading
 from vlcam import targets
 from vlcam.adapter import Adapter, Reading, Unit
 from vlcam.evaluation.experiment import Asked, Experiment, Item, Record, sample
@@ -154,17 +154,17 @@ class Words(Experiment):
         readings = self._readings(cast(Captioner, model), photo, image)
         if not readings:
             missing.append(self._record(item, reason="silent"))
-        for reading in readings:
-            texts = [unit.text for unit in reading.units]
+        for read in readings:
+            texts = [unit.text for unit in read.units]
             visual = word_maps.visual_words(texts, self.table)
             if not visual:
-                missing.append(self._record(item, reading.text, reason="nothing"))
+                missing.append(self._record(item, read.text, reason="nothing"))
             for start, stop, category in visual:
-                text, units = " ".join(texts[start:stop]), reading.units[start:stop]
+                text, units = " ".join(texts[start:stop]), read.units[start:stop]
                 columns = tuple(c for unit in units if not unit.unknown for c in unit.scores)
                 if category in shown.present and columns:
                     words.append(shown.word(text, category))
-                    asked.append(targets.unit(reading, Unit(text, columns)))
+                    asked.append(targets.unit(read, Unit(text, columns)))
                 else:
                     reason = "unknown" if category in shown.present else "absent"
                     missing.append(self._record(item, text, category, reason=reason))
@@ -172,11 +172,12 @@ class Words(Experiment):
 
     def _readings(self, model: Captioner, photo: Encoded, image: int) -> list[Reading]:
         if self.captions == "generated":
+            features = photo.seen(model)
+            # A copy of its one row: a model may write into its input, and the maps are asked again.
+            own = features.rows(torch.zeros(1, dtype=torch.long, device=features.maps.device))
             with untouched(model.module), torch.no_grad():
-                try:
-                    return [model.write(photo.seen(model), self.beam)]
-                except ValueError:  # it wrote nothing, which is counted
-                    return []
+                words = model.generate(own, self.beam)
+            return [reading(" ".join(word.text for word in words), words)] if words else []
         texts = self._captions.by_image[image]
         return [model.read(text) for text in (texts[:1] if self.captions == "first" else texts)]
 
@@ -284,11 +285,10 @@ class Words(Experiment):
             " mean over categories. Less the centre: of the same words, paired. A degenerate map"
             " is a miss.",
         )
-        kinds = {name: [self._kinds(scored[name])] for name in names}
         splits = Table(
             "Hits by the segmentation's size and the number of categories in the photo",
             ("map", *_SIZES, *_DIFFICULTIES),
-            tuple((name, *kinds[name][0]) for name in names),
+            tuple((name, *self._kinds(scored[name])) for name in names),
             note="Small, medium, large: less than 1/16, less than 1/4, and more of the photo."
             " Difficult: small, with other categories in the photo.",
         )

@@ -442,6 +442,14 @@ def test_regions_that_cannot_be_used(tmp_path: Path) -> None:
     path = tmp_path / "regions.json"
     path.write_text(json.dumps([{"id": 1, "regions": []}, {"id": 1, "regions": []}, {"id": 2}]))
     assert regions.read(path, tmp_path).problems == ("image 1: occurs twice", "image 2: no photo")
+    one = {"boxes": [], "scores": [], "captions": []}
+    (tmp_path / "images" / "2.jpg").write_bytes(b"no photo")
+    results = [{"img_name": name, **one} for name in ("1.jpg", "1.jpg", "2.jpg", "3.jpg")]
+    path.write_text(json.dumps({"results": results}))
+    found = regions.read(path, tmp_path)
+    assert [photo.name for photo in found.photos] == ["1"]
+    assert found.problems[0] == "1.jpg: occurs twice" and found.problems[2] == "3.jpg: no photo"
+    assert found.problems[1].startswith("2.jpg: ") and len(found.problems) == 3
     for text, said in (
         ("{", "not JSON, or cut in the middle"),
         ("{}", "not a file of regions"),
