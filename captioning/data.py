@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from vlcam.vocabulary import words_of
+
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,16 @@ def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
             "annotations/captions*.json (COCO's) is there"
         )
     if "val" not in splits:
-        splits["train"], splits["val"] = _hold_out(splits["train"], val_share, seed)
+        splits["train"], splits["val"] = hold_out(splits["train"], val_share, seed)
     return Splits(**{name: tuple(examples) for name, examples in splits.items()})
 
 
-def _hold_out(
-    examples: list[Example], share: float, seed: int
-) -> tuple[list[Example], list[Example]]:
+def hold_out(examples: Sequence[Thing], share: float, seed: int) -> tuple[list[Thing], list[Thing]]:
+    """Most of some photos, and a share of them chosen by ``seed``; at least one of each.
+
+    Raises:
+        ValueError: there are too few.
+    """
     if len(examples) < 2:
         raise ValueError(f"{len(examples)} captioned photos: too few to hold one out")
     count = min(max(1, round(len(examples) * share)), len(examples) - 1)

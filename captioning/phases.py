@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from captioning.neuraltalk import NeuralTalk
 from captioning.reward import NOTHING, References
@@ -51,23 +50,6 @@ class CaptionPhase(Phase):
 
     def helpers(self) -> Sequence[nn.Module]:
         return ()
-
-    def word_losses(
-        self, feature: Tensor, texts: Sequence[Sequence[int]], smoothing: float = 0.0
-    ) -> tuple[Tensor, Tensor]:
-        """Losses (M,) of all words and ends of captions with those features (N, F), and which of
-        (N, L + 1) they are.
-
-        Args:
-            smoothing: share of each target that is spread over all words (Szegedy et al., 2016).
-        """
-        tokens, inside = padded(texts, feature.device)
-        logits = self.model.logits(self.model.hidden_states(feature, tokens)[inside])
-        targets = functional.pad(tokens, (0, 1), value=END)[inside]
-        losses = functional.cross_entropy(
-            logits, targets, reduction="none", label_smoothing=smoothing
-        )
-        return losses, inside
 
 
 class WithCnn(CaptionPhase):
@@ -118,7 +100,7 @@ class WithCnn(CaptionPhase):
             maps = self.before(self.views(rows, rng))
             feature = self.after(maps)
         texts = [self.tokens[i][k] for i, k in batch]
-        loss = self.word_losses(feature.float(), texts)[0].mean()
+        loss = self.model.word_losses(feature.float(), texts)[0].mean()
         value = loss.item()
         if self.naming_weight:
             named = self.naming.loss(maps.float(), [self.tokens[i] for i in rows])
@@ -131,7 +113,7 @@ class FixedCnn(CaptionPhase):
 
     Args:
         see: ``see(rows, rng)`` gives features (N, F) of photos.
-        smoothing: see :meth:`word_losses`.
+        smoothing: see :meth:`captioning.writer.Writer.word_losses`.
         image_decay: weight decay of the image embedding, where it has one of its own.
     """
 
@@ -175,7 +157,7 @@ class FixedCnn(CaptionPhase):
     def loss(self, batch: Any, rng: np.random.Generator) -> tuple[Tensor, float]:
         feature = self.see([i for i, _ in batch], rng)
         texts = [self.tokens[i][k] for i, k in batch]
-        losses, _ = self.word_losses(feature, texts, self.smoothing)
+        losses, _ = self.model.word_losses(feature, texts, self.smoothing)
         return losses.mean(), losses.mean().item()
 
 
@@ -225,7 +207,7 @@ class Rewarded(FixedCnn):
         rows = [row for row, captions in enumerate(found) for _ in captions]
         texts = [list(caption.tokens) for captions in found for caption in captions]
         rewards = self._rewards([batch[row] for row in rows], texts, rows).to(feature.device)
-        losses, inside = self.word_losses(feature[rows], texts)
+        losses, inside = self.model.word_losses(feature[rows], texts)
         lengths = inside.sum(1)
         totals = -losses.new_zeros(inside.shape).masked_scatter(inside, losses).sum(1)
         scores = totals / lengths**self.model.config.length_power
@@ -254,14 +236,3 @@ def _shares(scores: Tensor, groups: Tensor) -> Tensor:
 def _ended(text: Sequence[int]) -> list[int]:
     """A caption with its end as a word, so that a reward of n-grams sees "in a" end there."""
     return [*text, END] if len(text) < MAX_WORDS else list(text)
-
-
-def padded(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Tokens (N, L) padded with END, and which of L + 1 targets (the end's too) count."""
-    longest = max(map(len, texts))
-    tokens = torch.full((len(texts), longest), END)
-    for row, text in enumerate(texts):
-        tokens[row, : len(text)] = torch.tensor(text, dtype=torch.long)
-    lengths = torch.tensor([len(text) for text in texts])
-    inside = torch.arange(longest + 1) <= lengths.unsqueeze(1)
-    return tokens.to(device), inside.to(device)

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from vlcam.entities import Entities, Marked
-from vlcam.messages import one_line
 from vlcam.metrics import Box
+from vlcam.photo import size_of
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -93,6 +91,19 @@ def read(path: Path, photos: Path, names: Sequence[str] | None = None, top: int 
     return Regions(tuple(found), tuple(problems))
 
 
+def photos_of(folder: Path, names: Sequence[str] | None = None) -> Regions:
+    """The photos of a folder or one in it, those of some names or all, without any region.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    files = _pictures(folder)
+    chosen = [name for name in files if "." in name] if names is None else names
+    known = [files[name] for name in chosen if name in files]
+    problems = tuple(f"{name}: no photo" for name in chosen if name not in files)
+    return Regions(tuple(Photo(path.stem, path, ()) for path in known), problems)
+
+
 def _pictures(folder: Path) -> dict[str, Path]:
     """Photos by the names of their files, and by their numbers."""
     if not folder.is_dir():
@@ -105,11 +116,6 @@ def _pictures(folder: Path) -> dict[str, Path]:
                 if path.stem.isdigit():
                     found.setdefault(str(int(path.stem)), path)
     return found
-
-
-def _size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as photo:
-        return photo.height, photo.width
 
 
 def _visual_genome(data: list[Any], files: dict[str, Path], problems: list[str]) -> Iterator[Photo]:
@@ -143,9 +149,9 @@ def _densecap(
         path = files[name]
         try:
             # In pixels of the photo scaled so that its longer side is image_size, counted from 1.
-            scale = max(_size(path)) / longest
-        except OSError as error:
-            problems.append(f"{name}: {one_line(error)}")
+            scale = max(size_of(path)) / longest
+        except ValueError as error:
+            problems.append(str(error))
             continue
         rows = zip(result["scores"], result["captions"], result["boxes"], strict=True)
         best = sorted(rows, key=lambda row: -row[0])[:top]
@@ -183,8 +189,8 @@ def _entities(path: Path, files: dict[str, Path], names: Sequence[str] | None) -
             continue
         photo = files[name]
         try:
-            sentences = marked.read(photo.stem.split("_")[0], _size(photo))
-        except (ValueError, OSError) as error:
+            sentences = marked.read(photo.stem.split("_")[0], size_of(photo))
+        except ValueError as error:
             problems.append(f"{name}: {error}")
             continue
         found.append(Photo(photo.stem, photo, tuple(phrases(sentences))))

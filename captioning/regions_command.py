@@ -16,12 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--regions",
-        metavar="FILE",
+        metavar="FILE|densecap",
         type=Path,
         required=True,
-        help="region captions with boxes: region_descriptions.json of Visual Genome, results.json"
-        " of DenseCap, COCO's layout with captions and boxes, or Flickr30k Entities (a folder or"
-        " zip)",
+        help="region captions with boxes: densecap, the bundled dense captioner, or the folder of"
+        " one that vlcam train densecap made; region_descriptions.json of Visual Genome,"
+        " results.json of DenseCap, COCO's layout with captions and boxes, or Flickr30k Entities"
+        " (a folder or zip)",
     )
     add(
         "--photos",
@@ -37,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="alone",
         help="a region's caption by itself (the paper's way), or in the sentence it is from",
     )
-    add("--top", metavar="K", type=int, default=5, help="of DenseCap's regions; default: 5")
+    add(
+        "--top", metavar="K", type=int, default=5, help="of a dense captioner's regions; default: 5"
+    )
     command.add_arguments(parser, "regions")
 
 

@@ -13,13 +13,13 @@ from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 
-from captioning import regions
+from captioning import densecap, regions
 from captioning.captioner import Captioner
 from captioning.regions import Photo, Region
 from vlcam import targets
 from vlcam.adapter import Adapter, Reading
 from vlcam.evaluation.experiment import Asked, Experiment, Item, Record, sample
-from vlcam.evaluation.summary import Cell, Summary, Table
+from vlcam.evaluation.summary import Cell, Summary, Table, differences
 from vlcam.explaining import Encoded, TargetMaps
 from vlcam.geometry import Placement, place
 from vlcam.metrics import (
@@ -71,7 +71,9 @@ class BoxRatios(Experiment):
     """Box ratio of region captions, at input resolution.
 
     Args:
-        source, photos, top: see :func:`captioning.regions.read`.
+        source, photos, top: see :func:`captioning.regions.read`; or ``source`` is a dense captioner
+            (``densecap``: the bundled one), which describes the photos' ``top`` surest regions, as
+            in the paper.
         names: of photos, where only some count.
         protocol: see :func:`target_of`.
         limit: so many photos, chosen by ``seed``.
@@ -98,11 +100,16 @@ class BoxRatios(Experiment):
     ) -> None:
         self.source, self.folder, self.protocol = source, photos, protocol
         self.names, self.top, self.limit, self.seed = names, top, limit, seed
-        self._regions = regions.read(source, photos, names, top)
+        self._dense = densecap.Source.found(source)
+        if self._dense:
+            self._regions = regions.photos_of(photos, names)
+        else:
+            self._regions = regions.read(source, photos, names, top)
 
     def settings(self) -> dict[str, Any]:
         plain = {n: getattr(self, n) for n in ("names", "protocol", "top", "limit", "seed")}
-        return {"regions": str(self.source), "photos": str(self.folder), **plain}
+        dense = {"dense captioner": self._dense.digest()} if self._dense else {}
+        return {"regions": str(self.source), "photos": str(self.folder), **dense, **plain}
 
     @property
     def skipped(self) -> Sequence[str]:
@@ -119,7 +126,13 @@ class BoxRatios(Experiment):
 
     def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
         asked, kept, missing = [], list[tuple[Region, Mask]](), list[Record]()
-        for region in self._photos[item.name].regions:
+        found = self._photos[item.name].regions
+        if self._dense:
+            described = self._dense.model.describe(photo.image, self.top)
+            found = tuple(Region(one.text, (one.box,)) for one in described)
+        if not found:
+            missing.append(self._record(item, -1, "", reason="none"))
+        for region in found:
             target = target_of(cast(Captioner, model), region, self.protocol)
             if target is None:
                 missing.append(self._record(item, -1, region.text, reason="unknown"))
@@ -192,6 +205,7 @@ class BoxRatios(Experiment):
         names += [name for name in BASELINES if name in scored]
         head = ("map", "ratio of means", "95 %", "mean of ratios (paper's)", "regions")
         unknown = sum(record["reason"] == "unknown" for record in records)
+        none = sum(record["reason"] == "none" for record in records)
         ratios = Table(
             "Box ratio of region captions",
             (*head, "not measured"),
@@ -199,9 +213,28 @@ class BoxRatios(Experiment):
             "figure",
             "Ratio of means: the mean of the means inside over the mean of the means outside, so"
             " that no single region can dominate it. A degenerate map counts as a uniform one."
-            f" Regions without a word that the model knows: {unknown}.",
+            f" Regions without a word that the model knows: {unknown}; photos without a region:"
+            f" {none}.",
         )
-        return Summary((ratios,), (PAPER,))
+        methods = [name for name in names if name not in BASELINES]
+        return Summary((ratios, *self._differences(scored, methods)), (PAPER,))
+
+    @staticmethod
+    def _differences(scored: dict[str, list[Record]], names: Sequence[str]) -> tuple[Table, ...]:
+        """Of ratios of means, between methods."""
+        measured = {
+            name: [r for r in scored[name] if r["status"] not in ("empty box", "whole picture")]
+            for name in names
+        }
+        sums = {
+            name: (
+                [cast(float, r["inside"]) for r in some],
+                [cast(float, r["outside"]) for r in some],
+            )
+            for name, some in measured.items()
+        }
+        images = [r["image"] for name in names[:1] for r in measured[name]]
+        return differences(sums, images, "ratio of means", "figure")
 
     @staticmethod
     def _row(some: Sequence[Record]) -> tuple[Cell, ...]:

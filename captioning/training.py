@@ -96,13 +96,13 @@ class _Trainer(PhotoTrainer):
         vocabulary = Vocabulary.count(captions, how.threshold)
         torch.manual_seed(how.seed)
         config = Config(
-            how.cnn,
-            vocabulary,
-            how.preprocess,
-            how.embedding,
-            how.hidden,
-            how.dropout_input,
-            how.dropout_output,
+            cnn=how.cnn,
+            vocabulary=vocabulary,
+            preprocess=how.preprocess,
+            embedding=how.embedding,
+            hidden=how.hidden,
+            dropout_input=how.dropout_input,
+            dropout_output=how.dropout_output,
         )
         model = NeuralTalk(config)
         if not how.cnn_epochs:

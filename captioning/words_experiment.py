@@ -22,7 +22,7 @@ from captioning.captioner import Captioner, reading
 from vlcam import targets
 from vlcam.adapter import Adapter, Reading, Unit
 from vlcam.evaluation.experiment import Asked, Experiment, Item, Record, sample
-from vlcam.evaluation.summary import Cell, Summary, Table, difference
+from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
 from vlcam.explaining import Encoded, TargetMaps
 from vlcam.geometry import degenerate, peak, place
 from vlcam.metrics import Mask, centre, hit, mean, mean_by_class, near, points_at
@@ -299,7 +299,18 @@ class Words(Experiment):
             tuple((text, reasons.count(reason)) for reason, text in _NOT_SCORED.items()),
             "figure",
         )
-        return Summary((main, splits, *self._by_category(scored, methods[:1]), counts), (PAPER,))
+        by_category = self._by_category(scored, methods[:1])
+        return Summary(
+            (main, *self._differences(scored, methods), splits, *by_category, counts), (PAPER,)
+        )
+
+    @staticmethod
+    def _differences(scored: dict[str, list[Record]], names: Sequence[str]) -> tuple[Table, ...]:
+        """Of hits, between methods."""
+        hits = {name: _values(scored[name], "hit") for name in names}
+        sums = {name: (some, [1.0] * len(some)) for name, some in hits.items()}
+        images = [record["image"] for name in names[:1] for record in scored[name]]
+        return differences(sums, images, "hits")
 
     @staticmethod
     def _by_category(scored: dict[str, list[Record]], names: Sequence[str]) -> Iterator[Table]:

@@ -74,7 +74,15 @@ def neuraltalk(_: Path) -> Case:
     vocabulary = Vocabulary((*WORDS, "UNK"))
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        model = NeuralTalk(Config("small", vocabulary, Preprocess(size=(32, 32)), 8, 16))
+        model = NeuralTalk(
+            Config(
+                cnn="small",
+                vocabulary=vocabulary,
+                preprocess=Preprocess(size=(32, 32)),
+                embedding=8,
+                hidden=16,
+            )
+        )
         nn.init.normal_(model.logits.weight)
         nn.init.normal_(model.embed_word.weight)
     adapter = NeuralTalkCaptioner(model.double().eval(), "neuraltalk", "stage2")

@@ -146,7 +146,15 @@ def test_an_unknown_layer_is_refused_with_near_ones() -> None:
 def _captioner() -> NeuralTalk:
     torch.manual_seed(0)
     vocabulary = Vocabulary(("a", "dog", "UNK"))
-    return NeuralTalk(Config("small", vocabulary, Preprocess(size=(32, 32)), 8, 16)).eval()
+    return NeuralTalk(
+        Config(
+            cnn="small",
+            vocabulary=vocabulary,
+            preprocess=Preprocess(size=(32, 32)),
+            embedding=8,
+            hidden=16,
+        )
+    ).eval()
 
 
 def test_teacher_forcing_equals_stepping() -> None:

@@ -126,7 +126,15 @@ def test_candidates_are_weighed_by_what_they_add(tmp_path: Path) -> None:
     tokens = [[vocabulary.tokens(["a", "red", "shirt"])]]
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        config = Config("small", vocabulary, Preprocess(size=(32, 32)), 8, 16, 0.0, 0.0)
+        config = Config(
+            cnn="small",
+            vocabulary=vocabulary,
+            preprocess=Preprocess(size=(32, 32)),
+            embedding=8,
+            hidden=16,
+            dropout_input=0.0,
+            dropout_output=0.0,
+        )
         model = NeuralTalk(config)
         feature = torch.randn(1, 256)
     phase = Rewarded(model, tokens, 1, 4, 0.1, beams=2, see=lambda rows, _: feature[rows])

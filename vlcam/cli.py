@@ -16,6 +16,10 @@ from vlcam.messages import flat, one_line
 _TRAINERS = {
     "captioner": ("captioning.train_command", "Train a captioner."),
     "vqa": ("vqa.train_command", "Train a VQA model."),
+    "densecap": (
+        "captioning.densecap_train_command",
+        "Train a dense captioner, which finds regions and describes them.",
+    ),
 }
 """What ``vlcam train`` can train: a module with ``add_arguments`` and ``run``, and its help."""
 

@@ -108,6 +108,14 @@ def box_in_input(box: Box, placement: Placement) -> Box:
     return x0 + 0.5, y0 + 0.5, x1 + 0.5, y1 + 0.5
 
 
+def box_in_photo(box: Box, placement: Placement) -> Box:
+    """Inverse of :func:`box_in_input`."""
+    left, top, right, bottom = box
+    y0, x0 = placement.to_photo(top - 0.5, left - 0.5)
+    y1, x1 = placement.to_photo(bottom - 0.5, right - 0.5)
+    return x0 + 0.5, y0 + 0.5, x1 + 0.5, y1 + 0.5
+
+
 def boxes_in_input(boxes: Sequence[Box], placement: Placement) -> Mask:
     """What at least one of some boxes, given in photo pixels, covers of the model's input (H, W).
 
@@ -233,11 +241,48 @@ def ratio_of_sums(
     low, high = np.quantile(estimates, (0.025, 0.975))
     return Estimate(
         float(value),
-        _standard_error(top, bottom),
-        _standard_error(tops, bottoms),
+        _error(_influences(top, bottom)),
+        _error(_influences(tops, bottoms)),
         (float(low), float(high)),
         len(tops),
         len(top),
+    )
+
+
+Sums = tuple[Sequence[float], Sequence[float]]
+"""Of each item, what is above and what is below the line of a ratio of sums."""
+
+
+def difference_of_ratios(
+    ours: Sums, theirs: Sums, images: Sequence[Hashable], resamples: int = 1000, seed: int = 0
+) -> Estimate:
+    """The difference of two ratios of sums over the same items, paired: an image that is drawn is
+    drawn for both. Otherwise as :func:`ratio_of_sums`.
+
+    Raises:
+        ValueError: the lengths differ.
+    """
+    if not {len(part) for part in (*ours, *theirs)} == {len(images)}:
+        raise ValueError(f"not all of {len(images)} items, of both")
+    numbers = {image: number for number, image in enumerate(dict.fromkeys(images))}
+    which = [numbers[image] for image in images]
+    items = [np.asarray(part, np.float64) for part in (*ours, *theirs)]
+    sums = [np.bincount(which, part) for part in items]
+    if sums[1].sum() == 0 or sums[3].sum() == 0:
+        return Estimate(np.nan, np.nan, np.nan, (np.nan, np.nan), len(images), len(numbers))
+    weights = np.random.default_rng(seed).multinomial(
+        len(numbers), np.full(len(numbers), 1 / len(numbers)), resamples
+    )
+    a, b, c, d = (weights @ part for part in sums)
+    known = (b > 0) & (d > 0)
+    low, high = np.quantile(a[known] / b[known] - c[known] / d[known], (0.025, 0.975))
+    return Estimate(
+        float(sums[0].sum() / sums[1].sum() - sums[2].sum() / sums[3].sum()),
+        _error(_influences(sums[0], sums[1]) - _influences(sums[2], sums[3])),
+        _error(_influences(items[0], items[1]) - _influences(items[2], items[3])),
+        (float(low), float(high)),
+        len(images),
+        len(numbers),
     )
 
 
@@ -293,10 +338,15 @@ def box_ratio(items: Sequence[BoxMeans], images: Sequence[Hashable]) -> BoxRatio
     )
 
 
-def _standard_error(top: np.ndarray, bottom: np.ndarray) -> float:
-    """Of sum(top) / sum(bottom), draws being the entries: by linearisation."""
-    count = len(top)
+def _influences(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """What each draw adds to sum(top) / sum(bottom), by linearisation."""
+    found: np.ndarray = (top - top.sum() / bottom.sum() * bottom) / bottom.sum()
+    return found
+
+
+def _error(influences: np.ndarray) -> float:
+    """The standard error, draws being the entries; nan of a single one."""
+    count = len(influences)
     if count < 2:
         return np.nan
-    residuals = top - top.sum() / bottom.sum() * bottom
-    return float(np.sqrt(count / (count - 1) * (residuals**2).sum()) / abs(bottom.sum()))
+    return float(np.sqrt(count / (count - 1) * (influences**2).sum()))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,12 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = {
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+}
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
 _WHITE_IS_ZERO, _SIGNED = 0, 2  # values of the last two
 
@@ -42,7 +50,32 @@ def load(path: str | Path) -> Image.Image:
         PhotoError: the file is missing, a folder, empty, truncated, not an image, larger than
             :data:`MAX_PIXELS`, or of a kind without a known brightness (floating point).
     """
-    path = Path(path)
+    with _opened(Path(path)) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise PhotoError(
+                f"{path}: {image.width} x {image.height} pixels, more than"
+                f" {MAX_PIXELS // 10**6} megapixels"
+            )
+        try:
+            return upright(image)
+        except ValueError as error:
+            raise PhotoError(f"{path}: {error}") from error
+
+
+def size_of(path: str | Path) -> tuple[int, int]:
+    """(height, width) of the photo that :func:`load` would give, without decoding it.
+
+    Raises:
+        PhotoError: as of :func:`load`, but for damage beyond the header.
+    """
+    with _opened(Path(path)) as image:
+        turned = _TURNS.get(_orientation(image)) in _SIDEWAYS
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image in a file, not decoded yet."""
     _refuse_no_file(path)
     Image.init()  # PIL knows but five formats before
     formats = [name for name in FORMATS if name in Image.OPEN]
@@ -58,15 +91,7 @@ def load(path: str | Path) -> Image.Image:
         except Exception as error:  # a damaged header makes PIL's readers raise almost anything
             raise PhotoError(f"{path}: {_line(error)}") from error
         with image:
-            if image.width * image.height > MAX_PIXELS:
-                raise PhotoError(
-                    f"{path}: {image.width} x {image.height} pixels, more than"
-                    f" {MAX_PIXELS // 10**6} megapixels"
-                )
-            try:
-                return upright(image)
-            except ValueError as error:
-                raise PhotoError(f"{path}: {error}") from error
+            yield image
 
 
 def upright(image: Image.Image) -> Image.Image:

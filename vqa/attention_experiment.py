@@ -18,7 +18,7 @@ import torch
 from vlcam import targets
 from vlcam.adapter import Adapter, Prompt
 from vlcam.evaluation.experiment import Asked, Experiment, Item, Record, sample
-from vlcam.evaluation.summary import Cell, Summary, Table, difference
+from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
 from vlcam.explaining import Encoded, TargetMaps
 from vlcam.geometry import place
 from vlcam.messages import one_line
@@ -198,7 +198,23 @@ class Attention(Experiment):
             digits=3,
         )
         simulated = ("No people looked: these attention maps are simulated.",)
-        return Summary((table,), (*(simulated if self.simulated else ()), PAPER))
+        return Summary(
+            (table, *self._differences(by_map, methods)),
+            (*(simulated if self.simulated else ()), PAPER),
+        )
+
+    @staticmethod
+    def _differences(
+        by_map: dict[str, dict[int, Record]], names: Sequence[str]
+    ) -> tuple[Table, ...]:
+        """Of rank correlations, between methods."""
+        questions = list(by_map[names[0]]) if names else []
+        ones, images = [1.0] * len(questions), [by_map[names[0]][n]["image"] for n in questions]
+        sums = {
+            name: ([cast(float, by_map[name][n]["value"]) for n in questions], ones)
+            for name in names
+        }
+        return differences(sums, images, "rank correlation", "figure", 3)
 
     @staticmethod
     def _row(by_map: dict[str, dict[int, Record]], name: str) -> list[Cell]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from vlcam import methods
 from vlcam.adapter import Adapter
 from vlcam.evaluation.experiment import Asked, Experiment, Item, Record
-from vlcam.evaluation.summary import Cell, Summary, Table
+from vlcam.evaluation.summary import Cell, Summary, Table, differences
 from vlcam.explaining import Encoded, TargetMaps, explain_targets
 from vlcam.faithfulness import curves, on_patches, rank_correlation
 from vlcam.geometry import Grid, Placement, place
@@ -136,7 +136,18 @@ class Faithfulness(Experiment):
                 else ""
             ),
         )
-        return Summary((table,), (PAPER,))
+        return Summary((table, *self._differences(by_map)), (PAPER,))
+
+    @staticmethod
+    def _differences(by_map: dict[str, list[Record]]) -> tuple[Table, ...]:
+        """Of correlations with occlusion, between methods."""
+        chosen = {name: some for name, some in by_map.items() if name not in BASELINES}
+        sums = {
+            name: ([cast(float, r["occlusion"]) for r in some], [1.0] * len(some))
+            for name, some in chosen.items()
+        }
+        images = [r["image"] for some in list(chosen.values())[:1] for r in some]
+        return differences(sums, images, "correlation with occlusion", "figure")
 
     def _row(self, by_map: dict[str, list[Record]], name: str) -> list[Cell]:
         some, centred = by_map[name], by_map[GAUSSIAN]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from vlcam import tables
-from vlcam.metrics import Estimate, mean
+from vlcam.metrics import Estimate, Sums, difference_of_ratios, mean
 
 Unit = Literal["share", "figure"]
 Cell = str | int | Estimate
@@ -65,6 +65,38 @@ def difference(
 ) -> Estimate:
     """The mean difference of two maps' values on the same things."""
     return mean([a - b for a, b in zip(ours, theirs, strict=True)], images)
+
+
+def differences(
+    scores: Mapping[str, Sums],
+    images: Sequence[Hashable],
+    of: str,
+    unit: Unit = "share",
+    digits: int = 2,
+) -> tuple[Table, ...]:
+    """What each method's map has more of something than each other's, on the same things, paired.
+
+    Args:
+        scores: by method, of each thing what is above and below a ratio of sums; all ones below
+            give means.
+        images: which each thing is of.
+        of: what is compared.
+
+    Returns:
+        A table; none where there is a single method.
+    """
+    names = list(scores)
+    if len(names) < 2:
+        return ()
+    rows: list[tuple[Cell, ...]] = []
+    for count, ours in enumerate(names[1:], start=1):  # each pair once
+        less = [
+            difference_of_ratios(scores[ours], scores[theirs], images) for theirs in names[:count]
+        ]
+        rows.append((ours, *less, *[""] * (len(names) - 1 - count)))
+    head = ("map", *(f"less {name}" for name in names[:-1]))
+    title = f"Differences between methods: {of}"
+    return (Table(title, head, tuple(rows), unit, "Paired.", digits),)
 
 
 def to_json(summary: Summary, about: dict[str, Any], skipped: Sequence[str]) -> str:
