@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.boxes import remove_small_boxes
 
 from captioning.decoding import Caption
 from captioning.writer import Writer, WriterConfig
@@ -42,6 +44,7 @@ BUNDLED = Path(__file__).parent / "bundled" / "densecap"
 _SHAPES = (0.5, 1.0, 2.0)  # height / width of the anchors
 _MAPS = "maps"  # torchvision's parts take feature maps by names
 _ALIKE = 0.5  # IoU from which a box is taken for a region's
+_SMALLEST = 4.0  # pixels; what is smaller is left of a box that lay beyond the image's edge
 _OVERLAP = 0.3  # IoU from which the less sure of two regions is left out, as in the paper
 
 
@@ -150,8 +153,8 @@ class DenseCap(nn.Module):
             FastRCNNPredictor(config.code, 2),
             fg_iou_thresh=_ALIKE,
             bg_iou_thresh=_ALIKE,
-            batch_size_per_image=64,
-            positive_fraction=0.25,
+            batch_size_per_image=32,
+            positive_fraction=0.5,
             bbox_reg_weights=None,
             score_thresh=0.05,
             nms_thresh=_OVERLAP,
@@ -210,13 +213,13 @@ class DenseCap(nn.Module):
         maps, images = self.maps(feature), self._images(len(feature))
         proposals, _ = self.proposals(images, maps)
         found, _ = self.heads(maps, proposals, images.image_sizes)
-        boxes = [one["boxes"][:top] for one in found]
-        counts = [len(some) for some in boxes]
-        captions = self.captions(feature, boxes)
-        starts = np.cumsum([0, *counts])
+        kept = [remove_small_boxes(one["boxes"], _SMALLEST)[:top] for one in found]
+        boxes = [one["boxes"][rows] for one, rows in zip(found, kept, strict=True)]
+        scores = [one["scores"][rows] for one, rows in zip(found, kept, strict=True)]
+        captions = iter(self.captions(feature, boxes))
         return [
-            Found(some, one["scores"][:top], captions[start : start + len(some)])
-            for some, one, start in zip(boxes, found, starts, strict=False)
+            Found(some, sure, list(islice(captions, len(some))))
+            for some, sure in zip(boxes, scores, strict=True)
         ]
 
     @torch.no_grad()

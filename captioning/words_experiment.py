@@ -24,7 +24,7 @@ from vlcam.adapter import Adapter, Reading, Unit
 from vlcam.evaluation.experiment import Asked, Experiment, Item, Record, sample
 from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
 from vlcam.explaining import Encoded, TargetMaps
-from vlcam.geometry import degenerate, peak, place
+from vlcam.geometry import degenerate, highest, place
 from vlcam.metrics import Mask, centre, hit, mean, mean_by_class, near, points_at
 from vlcam.untouched import untouched
 from word_maps.coco import read_captions, read_instances
@@ -48,13 +48,28 @@ _NOT_SCORED = {
 
 
 @dataclass(frozen=True)
+class Segment:
+    """Where a category is in a photo: its segmentation, the pixels near it, and their shares of the
+    photo."""
+
+    mask: Mask
+    near: Mask
+    area: float
+    near_area: float
+
+    @classmethod
+    def of(cls, mask: Mask, tolerance: float) -> Segment:
+        around = near(mask, tolerance)
+        return cls(mask, around, float(mask.mean()), float(around.mean()))
+
+
+@dataclass(frozen=True)
 class VisualWord:
     """A word or compound of a caption that names a category."""
 
     text: str
     category: str
-    mask: Mask
-    near: Mask
+    where: Segment
     categories: int  # in the photo
 
 
@@ -64,13 +79,13 @@ class _Shown:
     def __init__(self, coco: COCO, image: int, tolerance: float) -> None:
         self.coco, self.image, self.tolerance = coco, image, tolerance
         self.present = word_maps.present(coco, image)
-        self._masks: dict[str, tuple[Mask, Mask]] = {}
+        self._segments: dict[str, Segment] = {}
 
     def word(self, text: str, category: str) -> VisualWord:
-        if category not in self._masks:
+        if category not in self._segments:
             mask = word_maps.word_map(self.coco, self.image, category)
-            self._masks[category] = mask, near(mask, self.tolerance)
-        return VisualWord(text, category, *self._masks[category], len(self.present))
+            self._segments[category] = Segment.of(mask, self.tolerance)
+        return VisualWord(text, category, self._segments[category], len(self.present))
 
 
 class Words(Experiment):
@@ -194,17 +209,18 @@ class Words(Experiment):
         if not words:
             return
         placed = place(found.maps, found.grid, photo.placement)
-        points, flat = peak(placed)[0], degenerate(found.maps)
-        for which, (word, point, nothing) in enumerate(zip(words, points, flat, strict=True)):
-            shown = self._pointed(item, which, word, method, point, nothing)
-            yield shown | {"inside": _inside(placed[which], word.mask)}
+        inside = _inside(placed, [word.where.mask for word in words])
+        rows = zip(words, highest(placed), degenerate(found.maps), inside, strict=True)
+        for which, (word, point, flat, share) in enumerate(rows):
+            shown = self._pointed(item, which, word, method, point, flat)
+            yield shown | {"inside": share}
 
     def label(self, record: Record) -> str:
         return str(record["word"])
 
     def outline(self, asked: Asked, which: int, photo: Encoded) -> Mask | None:
         word: VisualWord = asked.context[0][which]
-        return word.mask
+        return word.where.mask
 
     def baselines(
         self, model: Adapter, item: Item, photo: Encoded, asked: Asked
@@ -221,13 +237,9 @@ class Words(Experiment):
             yield self._pointed(item, which, word, RANDOM, anywhere, False)
             yield self._pointed(item, which, word, ACTIVATION, *activation)
             yield self._pointed(item, which, word, UNIFORM, middle, True)
-            area = float(word.mask.mean())
-            shares: Record = {"hit": area, "near": float(word.near.mean()), "inside": area}
-            yield self._pointed(item, which, word, CHANCE, middle, False) | {
-                "x": -1,
-                "y": -1,
-                **shares,
-            }
+            area, near_area = word.where.area, word.where.near_area
+            shares: Record = {"hit": area, "near": near_area, "inside": area, "x": -1, "y": -1}
+            yield self._pointed(item, which, word, CHANCE, middle, False) | shares
 
     @staticmethod
     def _most_active(model: Adapter, photo: Encoded) -> tuple[tuple[int, int], bool]:
@@ -236,7 +248,7 @@ class Words(Experiment):
         size = (photo.pixels.shape[2], photo.pixels.shape[3])
         summed = features.maps.float().sum(1)
         grid = model.grid(size)
-        return peak(place(summed, grid, photo.placement))[0][0], degenerate(summed)[0]
+        return highest(place(summed, grid, photo.placement))[0], degenerate(summed)[0]
 
     def _pointed(
         self,
@@ -252,9 +264,9 @@ class Words(Experiment):
             "x": -1 if flat else point[0],
             "y": -1 if flat else point[1],
             "degenerate": flat,
-            "hit": float(hit(word.mask, point, flat)),
-            "near": float(not flat and points_at(word.near, point)),
-            "area": float(word.mask.mean()),
+            "hit": float(hit(word.where.mask, point, flat)),
+            "near": float(not flat and points_at(word.where.near, point)),
+            "area": word.where.area,
             "categories": word.categories,
         }
 
@@ -352,11 +364,16 @@ class Words(Experiment):
         return cells
 
 
-def _inside(placed: Tensor, mask: Mask) -> float:
-    """The share of a map's positive values that lies in a mask; 0 where there is none."""
-    support = placed.clamp(min=0).double().cpu().numpy()
-    total = support.sum()
-    return float(support[mask].sum() / total) if total > 0 else 0.0
+def _inside(placed: Tensor, masks: Sequence[Mask]) -> list[float]:
+    """The share of each map's positive values that lies in its mask; 0 where there is none."""
+    support = placed.clamp(min=0)
+    totals = support.sum((1, 2), dtype=torch.float64)
+    inside = [
+        (values * torch.from_numpy(mask).to(values.device)).sum(dtype=torch.float64)
+        for values, mask in zip(support, masks, strict=True)
+    ]
+    shares = torch.stack(inside) / totals
+    return shares.where(totals > 0, 0).tolist()
 
 
 _SIZES = {

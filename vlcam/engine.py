@@ -320,9 +320,11 @@ def _differentiate(
     if found[0] is None and not any(g is not None for g in found[1:]):
         raise ValueError(_disconnected(adapter))
     gradients = [
-        torch.zeros_like(w, dtype=torch.float32) if g is None else _at_least_float32(g) / factor
+        torch.zeros_like(w, dtype=torch.float32) if g is None else _at_least_float32(g)
         for g, w in zip((*found, plain), (*wanted, leaf), strict=True)
     ]
+    if factor != 1:
+        gradients = [gradient / factor for gradient in gradients]
     without_rule = gradients.pop()
     at_rest = dict(zip(followed, gradients[1:], strict=True))
     for name, tensor in rest.items():

@@ -157,10 +157,13 @@ def peak(maps: Tensor) -> tuple[list[tuple[int, int]], list[bool]]:
     Args:
         maps: (T, H, W).
     """
-    flat = maps.flatten(1)
+    return highest(maps), degenerate(maps)
+
+
+def highest(maps: Tensor) -> list[tuple[int, int]]:
+    """The pixel (x, y) of the greatest value of each map (T, H, W), whatever it is."""
     width = maps.shape[-1]
-    points = [(int(i) % width, int(i) // width) for i in flat.argmax(1).tolist()]
-    return points, degenerate(maps)
+    return [(i % width, i // width) for i in maps.flatten(1).argmax(1).tolist()]
 
 
 def degenerate(maps: Tensor) -> list[bool]:

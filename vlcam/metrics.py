@@ -63,16 +63,29 @@ def near(mask: Mask, tolerance: float) -> Mask:
     reach = int(np.ceil(tolerance)) - 1
     if reach < 1 or not mask.any():
         return mask.copy()
+    rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+    # Only about the mask: elsewhere there is nothing.
+    top, left = max(int(rows[0]) - reach, 0), max(int(columns[0]) - reach, 0)
+    window = np.s_[top : int(rows[-1]) + reach + 1, left : int(columns[-1]) + reach + 1]
+    united = mask.copy()
+    united[window] = _widened(mask[window], reach, tolerance)
+    return united
+
+
+def _widened(mask: Mask, reach: int, tolerance: float) -> Mask:
+    """:func:`near`, by way of every pixel."""
     height, width = mask.shape
     # Along each row a disc is a run: widen the mask by its half length, shift by its row, unite.
-    before = np.concatenate([np.zeros((height, 1), np.int64), np.cumsum(mask, axis=1)], axis=1)
-    columns = np.arange(width)
+    before = np.zeros((height, width + 2 * reach + 1), np.int32)
+    np.cumsum(mask, axis=1, out=before[:, reach + 1 : reach + 1 + width])
+    before[:, reach + 1 + width :] = before[:, reach + width, None]
     united = mask.copy()
-    for dy in range(-min(reach, height - 1), min(reach, height - 1) + 1):
+    for dy in range(min(reach, height - 1) + 1):
         half = int(np.ceil(np.sqrt(tolerance**2 - dy**2))) - 1
-        stop = np.minimum(columns + half + 1, width)
-        wide = before[:, stop] > before[:, np.maximum(columns - half, 0)]
-        united[max(dy, 0) : height + min(dy, 0)] |= wide[max(-dy, 0) : height - max(dy, 0)]
+        stop, start = reach + half + 1, reach - half
+        wide = before[:, stop : stop + width] > before[:, start : start + width]
+        united[dy:] |= wide[: height - dy]
+        united[: height - dy] |= wide[dy:]
     return united
 
 

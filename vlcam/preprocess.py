@@ -79,14 +79,17 @@ class Preprocess:
             picture = _torch7(np.asarray(photo), resized)[top:bottom, left:right]
         else:
             filter_ = Image.Resampling[self.interpolation.upper()]
-            picture = np.array(photo.resize((right - left, bottom - top), filter_, box), np.float32)
-        pixels = torch.from_numpy(picture).permute(2, 0, 1) / 255
+            picture = np.array(photo.resize((right - left, bottom - top), filter_, box))
+        pixels = torch.from_numpy(picture).permute(2, 0, 1).contiguous().float().div_(255)
         mean = torch.tensor(self.mean).view(3, 1, 1)
         std = torch.tensor(self.std).view(3, 1, 1)
+        pixels.sub_(mean).div_(std)
+        if pixels.shape[1:] == self.size:
+            return pixels, placement
         out = torch.zeros(3, *self.size)  # of a letterbox: the mean colour after normalisation
         rows = slice(top - corner[0], bottom - corner[0])
         columns = slice(left - corner[1], right - corner[1])
-        out[:, rows, columns] = (pixels - mean) / std
+        out[:, rows, columns] = pixels
         return out, placement
 
     def geometry(self, photo_size: tuple[int, int]) -> tuple[tuple[int, int], Placement]:

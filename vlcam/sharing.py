@@ -79,6 +79,7 @@ class _OnceAnImage(torch.autograd.Function):
             )
             for i, part in zip(followed, of_leaves, strict=True):
                 if part is not None:
-                    blank = part.new_zeros(len(gradient), *part.shape[2:])
-                    found.setdefault(i, blank)[rows] = part[:, 0]
+                    if i not in found:
+                        found[i] = part.new_zeros(len(gradient), *part.shape[2:])
+                    found[i][rows] = part[:, 0]
         return None, None, None, *(found.get(i) for i in range(len(leaves)))
