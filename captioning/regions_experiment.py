@@ -11,13 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
-import numpy as np
-
 from captioning import densecap, regions
 from captioning.captioner import Captioner
 from captioning.regions import Photo, Region
 from vlcam import targets
 from vlcam.adapter import Adapter, Reading
+from vlcam.evaluation import baselines
 from vlcam.evaluation.experiment import Asked, Experiment, Item, Record, sample
 from vlcam.evaluation.summary import Cell, Summary, Table, differences
 from vlcam.explaining import Encoded, TargetMaps
@@ -29,17 +28,10 @@ from vlcam.metrics import (
     box_means,
     box_ratio,
     boxes_in_input,
-    centred_gaussian,
 )
 
 Protocol = Literal["alone", "sentence"]
-GAUSSIAN, UNIFORM, NOISE, ACTIVATION = (
-    "centred Gaussian",
-    "uniform map",
-    "noise",
-    "summed activation",
-)
-BASELINES = (GAUSSIAN, NOISE, ACTIVATION, UNIFORM)
+BASELINES = (baselines.GAUSSIAN, baselines.NOISE, baselines.ACTIVATION, baselines.UNIFORM)
 PAPER = (
     "Selvaraju et al. (2019), section 8.1, five region captions of DenseCap a photo, neuraltalk2:"
     " Guided Backprop 2.32, Grad-CAM 3.27, Guided Grad-CAM 6.38; uniform 1 (means of ratios)."
@@ -171,16 +163,7 @@ class BoxRatios(Experiment):
         yield from missing
         if not kept:
             return
-        size = photo.placement.input_size
-        features, whole = photo.seen(model), Placement.identity(size)
-        summed = features.maps.float().sum(1)
-        maps = {
-            GAUSSIAN: centred_gaussian(size),
-            NOISE: np.random.default_rng([self.seed, *item.name.encode()]).random(size),
-            # Where a layer is not rectified a sum may be below 0, of which a ratio says nothing.
-            ACTIVATION: place(summed, model.grid(size), whole)[0].clamp(min=0).cpu().numpy(),
-            UNIFORM: np.ones(size),
-        }
+        maps = baselines.maps_at_input(model, photo, self.seed, item.name)
         for which, (region, inside) in enumerate(kept):
             for name, values in maps.items():
                 yield self._measured(item, which, region, name, box_means(values, inside))

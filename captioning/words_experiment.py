@@ -21,6 +21,7 @@ import word_maps
 from captioning.captioner import Captioner, reading
 from vlcam import targets
 from vlcam.adapter import Adapter, Reading, Unit
+from vlcam.evaluation.baselines import ACTIVATION, UNIFORM, summed_activation
 from vlcam.evaluation.experiment import Asked, Experiment, Item, Record, sample
 from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
 from vlcam.explaining import Encoded, TargetMaps
@@ -30,13 +31,7 @@ from vlcam.untouched import untouched
 from word_maps.coco import read_captions, read_instances
 
 Captions = Literal["reference", "first", "generated"]
-CENTRE, RANDOM, CHANCE, ACTIVATION, UNIFORM = (
-    "photo's centre",
-    "random point",
-    "random point, expected",
-    "summed activation",
-    "uniform map",
-)
+CENTRE, RANDOM, CHANCE = "photo's centre", "random point", "random point, expected"
 BASELINES = (CENTRE, RANDOM, CHANCE, ACTIVATION, UNIFORM)
 PAPER = "Selvaraju et al. (2019), section 8.1.1: 30.0 % on 1,000 COCO photos, Show and Tell."
 _NOT_SCORED = {
@@ -230,7 +225,10 @@ class Words(Experiment):
         size = photo.placement.photo_size
         rng = np.random.default_rng([self.seed, int(item.name)])
         middle = centre(size)
-        activation = self._most_active(model, photo) if words else (middle, True)
+        if not words:
+            return
+        active = summed_activation(model, photo, photo.placement)
+        activation = highest(active)[0], degenerate(active)[0]
         for which, word in enumerate(words):
             anywhere = (int(rng.integers(size[1])), int(rng.integers(size[0])))
             yield self._pointed(item, which, word, CENTRE, middle, False)
@@ -240,15 +238,6 @@ class Words(Experiment):
             area, near_area = word.where.area, word.where.near_area
             shares: Record = {"hit": area, "near": near_area, "inside": area, "x": -1, "y": -1}
             yield self._pointed(item, which, word, CHANCE, middle, False) | shares
-
-    @staticmethod
-    def _most_active(model: Adapter, photo: Encoded) -> tuple[tuple[int, int], bool]:
-        """Where the layer's channels, summed, are highest: a map without any target."""
-        features = photo.seen(model)
-        size = (photo.pixels.shape[2], photo.pixels.shape[3])
-        summed = features.maps.float().sum(1)
-        grid = model.grid(size)
-        return highest(place(summed, grid, photo.placement))[0], degenerate(summed)[0]
 
     def _pointed(
         self,

@@ -500,9 +500,14 @@ def test_faithfulness_of_words_and_of_answers(scenes: Path, tmp_path: Path) -> N
         command = ["evaluate", "faithfulness", kind, str(path), "--out", str(out), *common]
         assert main([*command, *(["--no-curves"] if kind == "--data" else [])]) == 0
         summary = json.loads((out / "summary.json").read_text())
-        (table,) = summary["tables"]
+        table, paired = summary["tables"]
         rows = {row["map"]: row for row in table["rows"]}
-        assert list(rows) == ["grad-cam", "gradient", "centred Gaussian", "noise"]
+        baselines = ["centred Gaussian", "noise", "summed activation", "uniform map"]
+        assert list(rows) == ["grad-cam", "gradient", *baselines]
+        assert rows["uniform map"]["constant"] == rows["uniform map"]["maps"]
+        ours, theirs = (rows[n]["correlation with occlusion"]["value"] for n in list(rows)[:2])
+        (row,) = paired["rows"]
+        assert row["less grad-cam"]["value"] == pytest.approx(theirs - ours)
         key = "deletion, less the Gaussian's"
         assert (key in rows["noise"]) == (kind == "--photos")
         if kind == "--photos":

@@ -140,10 +140,10 @@ def test_the_command_measures_methods_and_baselines(
     found = figures(tmp_path / "out")
     assert shown.startswith((tmp_path / "out" / "summary.md").read_text())
     assert list(found) == [
-        "grad-cam", "gradient", "noise", "centred Gaussian", "uniform (all ties)",
+        "grad-cam", "gradient", "noise", "centred Gaussian", "summed activation", "uniform map",
         "people, against each other",
     ]  # fmt: skip
-    uniform = found["uniform (all ties)"]
+    uniform = found["uniform map"]
     assert (uniform["rank correlation"]["value"], uniform["constant"]) == (0, 4)
     every = records(tmp_path / "out")
     for name, row in found.items():

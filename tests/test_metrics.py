@@ -183,3 +183,36 @@ def test_mean_by_class() -> None:
 
 def test_centre() -> None:
     assert metrics.centre((3, 5)) == (2, 1)
+
+
+def test_paired_differences_of_means_are_means_of_differences() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.random(60), rng.random(60)
+    images = (np.arange(60) // 3).tolist()
+    ones = [1.0] * 60
+    found = metrics.difference_of_ratios((ours, ones), (theirs, ones), images)
+    plain = metrics.mean((ours - theirs).tolist(), images)
+    for name in ("value", "error", "item_error", "interval"):
+        assert getattr(found, name) == pytest.approx(getattr(plain, name)), name
+    assert (found.items, found.images) == (60, 20)
+
+
+def test_paired_differences_of_ratios() -> None:
+    rng = np.random.default_rng(1)
+    common = rng.random(400) + 0.5
+    above, below = common * 3, common
+    ours = (above + 0.1 * rng.random(400), below)
+    theirs = (above, below + 0.1 * rng.random(400))
+    images = list(range(400))
+    found = metrics.difference_of_ratios(ours, theirs, images)
+    first, second = (metrics.ratio_of_sums(*sums, images) for sums in (ours, theirs))
+    assert found.value == pytest.approx(first.value - second.value)
+    low, high = found.interval
+    assert low < found.value < high
+    assert high - low == pytest.approx(2 * 1.96 * found.error, rel=0.15)
+    same = metrics.difference_of_ratios(ours, ours, images)
+    assert (same.value, same.error, same.interval) == (0, 0, (0, 0))
+    with pytest.raises(ValueError, match="not all of 400 items"):
+        metrics.difference_of_ratios(ours, ([1.0], [1.0]), images)
+    nothing = metrics.difference_of_ratios(([0.0], [0.0]), ([1.0], [1.0]), [1])
+    assert np.isnan(nothing.value)

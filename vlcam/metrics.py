@@ -63,7 +63,7 @@ def near(mask: Mask, tolerance: float) -> Mask:
     reach = int(np.ceil(tolerance)) - 1
     if reach < 1 or not mask.any():
         return mask.copy()
-    rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     # Only about the mask: elsewhere there is nothing.
     top, left = max(int(rows[0]) - reach, 0), max(int(columns[0]) - reach, 0)
     window = np.s_[top : int(rows[-1]) + reach + 1, left : int(columns[-1]) + reach + 1]

@@ -1,7 +1,8 @@
 """How maps of a VQA model agree with where people looked (section 8.2 of the paper).
 
 The protocol of VQA-HAT (``vqa/human_attention.py``). Beside the methods stand noise, a centred
-Gaussian, a uniform map, people against each other, and the model's own attention.
+Gaussian, the layer's summed activation, a uniform map (all ties), people against each other, and
+the model's own attention.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 
 from vlcam import targets
 from vlcam.adapter import Adapter, Prompt
+from vlcam.evaluation.baselines import ACTIVATION, GAUSSIAN, NOISE, UNIFORM, summed_activation
 from vlcam.evaluation.experiment import Asked, Experiment, Item, Record, sample
 from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
 from vlcam.explaining import Encoded, TargetMaps
@@ -31,7 +33,6 @@ from vqa.answerer import Answerer, likeliest
 from vqa.human_attention import CELLS, Agreement, agreement, between_people, find, on_cells, read
 
 PAPER = "Selvaraju et al. (2019), VQA-HAT, 1,374 questions: Grad-CAM 0.136; chance 0."
-NOISE, GAUSSIAN, UNIFORM = "noise", "centred Gaussian", "uniform (all ties)"
 PEOPLE = "people, against each other"
 _OWN = "own attention: "
 
@@ -170,6 +171,8 @@ class Attention(Experiment):
             yield self._record(item, one, NOISE, agreement(noise, one.human))
             gaussian = agreement(centred_gaussian(CELLS), one.human)
             yield self._record(item, one, GAUSSIAN, gaussian)
+            active = summed_activation(model, photo, photo.placement, one.prompt)
+            yield self._record(item, one, ACTIVATION, agreement(on_cells(active)[0], one.human))
             yield self._record(item, one, UNIFORM, agreement(np.ones(CELLS), one.human))
             people = between_people(one.human)
             if people is not None:
@@ -184,7 +187,7 @@ class Attention(Experiment):
         by_map: dict[str, dict[int, Record]] = {}
         for record in records:
             by_map.setdefault(str(record["map"]), {})[cast(int, record["question"])] = record
-        baselines = (NOISE, GAUSSIAN, UNIFORM, PEOPLE)
+        baselines = (NOISE, GAUSSIAN, ACTIVATION, UNIFORM, PEOPLE)
         own = [name for name in by_map if name.startswith(_OWN)]
         methods = [name for name in by_map if name not in (*own, *baselines)]
         names = [*methods, *own, *(name for name in baselines if name in by_map)]

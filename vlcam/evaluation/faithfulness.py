@@ -8,23 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vlcam import methods
 from vlcam.adapter import Adapter
+from vlcam.evaluation.baselines import ACTIVATION, GAUSSIAN, NOISE, UNIFORM, maps_at_input
 from vlcam.evaluation.experiment import Asked, Experiment, Item, Record
 from vlcam.evaluation.summary import Cell, Summary, Table, differences
 from vlcam.explaining import Encoded, TargetMaps, explain_targets
 from vlcam.faithfulness import curves, on_patches, rank_correlation
 from vlcam.geometry import Grid, Placement, place
-from vlcam.metrics import centred_gaussian, mean
+from vlcam.metrics import mean
 from vlcam.occlusion import Patch
 from vlcam.targets import Target
 
-GAUSSIAN, NOISE = "centred Gaussian", "noise"
-BASELINES = (GAUSSIAN, NOISE)
+BASELINES = (GAUSSIAN, NOISE, ACTIVATION, UNIFORM)
 PAPER = (
     "Selvaraju et al. (2019), section 8.2: rank correlation with occlusion, VQA: Grad-CAM 0.60,"
     " Guided Backprop 0.42."
@@ -80,11 +79,14 @@ class Faithfulness(Experiment):
     def baselines(
         self, model: Adapter, item: Item, photo: Encoded, asked: Asked
     ) -> Iterator[Record]:
-        size = (photo.pixels.shape[2], photo.pixels.shape[3])
-        noise = np.random.default_rng([self.seed, *item.name.encode()]).random(size)
-        for name, values in ((GAUSSIAN, centred_gaussian(size)), (NOISE, noise)):
-            maps = torch.from_numpy(values).float().expand(len(asked.targets), -1, -1)
-            yield from self._records(model, item, photo, asked, name, maps, Grid.pixels(size))
+        each = [
+            maps_at_input(model, photo, self.seed, item.name, target.terms[0].prompt)
+            for target in asked.targets
+        ]
+        grid = Grid.pixels(photo.placement.input_size)
+        for name in BASELINES if each else ():
+            maps = torch.stack([torch.from_numpy(some[name]).float() for some in each])
+            yield from self._records(model, item, photo, asked, name, maps, grid)
 
     def _records(
         self,
@@ -99,9 +101,10 @@ class Faithfulness(Experiment):
         size = (photo.pixels.shape[2], photo.pixels.shape[3])
         coarse = on_patches(maps, grid, self.patch, size)
         placed = place(maps, grid, Placement.identity(size))
+        ranked = self.with_curves and name != UNIFORM
         for i, target in enumerate(asked.targets):
             value = rank_correlation(coarse[i], asked.context[i])
-            run = curves(model, photo.pixels, target, placed[i]) if self.with_curves else None
+            run = curves(model, photo.pixels, target, placed[i]) if ranked else None
             yield {
                 "image": item.name,
                 "target": i,
@@ -158,6 +161,9 @@ class Faithfulness(Experiment):
 
         cells: list[Cell] = [mean(values(some, "occlusion"), images)]
         for column in ("deletion", "insertion") if self.with_curves else ():
+            if name == UNIFORM:  # ranks no pixel above another
+                cells.append("")
+                continue
             pairs = zip(values(some, column), values(centred, column), strict=True)
             cells.append(mean([a - b for a, b in pairs], images))
         return [*cells, sum(bool(record["constant"]) for record in some), len(some)]
