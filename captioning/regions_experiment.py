@@ -17,13 +17,13 @@ from captioning.regions import Photo, Region
 from vlcam import targets
 from vlcam.adapter import Adapter, Reading
 from vlcam.evaluation import baselines
-from vlcam.evaluation.experiment import Asked, Experiment, Item, Record, sample
+from vlcam.evaluation.experiment import Asked, Experiment, Item, sample
+from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.summary import Cell, Summary, Table, differences
 from vlcam.explaining import Encoded, TargetMaps
 from vlcam.geometry import Placement, place
 from vlcam.metrics import (
     BoxMeans,
-    BoxStatus,
     Mask,
     box_means,
     box_ratio,
@@ -79,6 +79,7 @@ class BoxRatios(Experiment):
         "inside": float, "outside": float,
     }  # fmt: skip
     worth: ClassVar = "inside"
+    apart: ClassVar = True
 
     def __init__(
         self,
@@ -179,16 +180,13 @@ class BoxRatios(Experiment):
         about: Record = {"image": item.name, "target": which, "text": text, "map": name}
         return about | {"reason": reason, "status": "", "inside": 0.0, "outside": 0.0}
 
-    def summarise(self, records: Sequence[Record]) -> Summary:
-        scored: dict[str, list[Record]] = {}
-        for record in records:
-            if not record["reason"]:
-                scored.setdefault(str(record["map"]), []).append(record)
+    def summarise(self, records: Columns) -> Summary:
+        reasons = records["reason"]
+        scored = records.rows(reasons == "").by("map")
         names = [name for name in scored if name not in BASELINES]
         names += [name for name in BASELINES if name in scored]
         head = ("map", "ratio of means", "95 %", "mean of ratios (paper's)", "regions")
-        unknown = sum(record["reason"] == "unknown" for record in records)
-        none = sum(record["reason"] == "none" for record in records)
+        unknown, none = (int((reasons == reason).sum()) for reason in ("unknown", "none"))
         ratios = Table(
             "Box ratio of region captions",
             (*head, "not measured"),
@@ -203,31 +201,20 @@ class BoxRatios(Experiment):
         return Summary((ratios, *self._differences(scored, methods)), (PAPER,))
 
     @staticmethod
-    def _differences(scored: dict[str, list[Record]], names: Sequence[str]) -> tuple[Table, ...]:
+    def _differences(scored: dict[str, Columns], names: Sequence[str]) -> tuple[Table, ...]:
         """Of ratios of means, between methods."""
-        measured = {
-            name: [r for r in scored[name] if r["status"] not in ("empty box", "whole picture")]
-            for name in names
-        }
-        sums = {
-            name: (
-                [cast(float, r["inside"]) for r in some],
-                [cast(float, r["outside"]) for r in some],
-            )
-            for name, some in measured.items()
-        }
-        images = [r["image"] for name in names[:1] for r in measured[name]]
+        sums = {}
+        images: Sequence[str] = ()
+        for name in names:
+            status = scored[name]["status"]
+            some = scored[name].rows((status != "empty box") & (status != "whole picture"))
+            sums[name], images = (some["inside"], some["outside"]), some["image"].tolist()
         return differences(sums, images, "ratio of means", "figure")
 
     @staticmethod
-    def _row(some: Sequence[Record]) -> tuple[Cell, ...]:
-        means = [
-            BoxMeans(
-                cast(float, r["inside"]), cast(float, r["outside"]), cast(BoxStatus, r["status"])
-            )
-            for r in some
-        ]
-        ratio = box_ratio(means, [r["image"] for r in some])
+    def _row(some: Columns) -> tuple[Cell, ...]:
+        rows = zip(some["inside"].tolist(), some["outside"].tolist(), some["status"], strict=True)
+        ratio = box_ratio([BoxMeans(*row) for row in rows], some["image"])
         low, high = ratio.ratio_of_means.interval
         missing = ", ".join(f"{n} {s}" for s, n in ratio.statuses.items() if s != "measured")
         bounds = f"{low:.2f} ... {high:.2f}"

@@ -6,7 +6,7 @@ mapped to COCO's categories (``word_maps``), a category to the union of its segm
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,8 @@ from captioning.captioner import Captioner, reading
 from vlcam import targets
 from vlcam.adapter import Adapter, Reading, Unit
 from vlcam.evaluation.baselines import ACTIVATION, UNIFORM, summed_activation
-from vlcam.evaluation.experiment import Asked, Experiment, Item, Record, sample
+from vlcam.evaluation.experiment import Asked, Experiment, Item, sample
+from vlcam.evaluation.records import Column, Columns, Record
 from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
 from vlcam.explaining import Encoded, TargetMaps
 from vlcam.geometry import degenerate, highest, place
@@ -109,6 +110,7 @@ class Words(Experiment):
         "area": float, "categories": int,
     }  # fmt: skip
     worth: ClassVar = "inside"
+    apart: ClassVar = True
 
     def __init__(
         self,
@@ -269,11 +271,9 @@ class Words(Experiment):
         kind: Record = {"map": name, "reason": reason, "inside": 0.0, "area": 0.0, "categories": 0}
         return about | point | kind
 
-    def summarise(self, records: Sequence[Record]) -> Summary:
-        scored: dict[str, list[Record]] = {}
-        for record in records:
-            if not record["reason"]:
-                scored.setdefault(str(record["map"]), []).append(record)
+    def summarise(self, records: Columns) -> Summary:
+        reasons = records["reason"]
+        scored = records.rows(reasons == "").by("map")
         methods = [name for name in scored if name not in BASELINES]
         names = [*methods, *(name for name in BASELINES if name in scored)]
         tolerance = f"within {self.tolerance:g} px"
@@ -293,11 +293,10 @@ class Words(Experiment):
             note="Small, medium, large: less than 1/16, less than 1/4, and more of the photo."
             " Difficult: small, with other categories in the photo.",
         )
-        reasons = [str(record["reason"]) for record in records if record["reason"]]
         counts = Table(
             "What could not be pointed with",
             ("reason", "number"),
-            tuple((text, reasons.count(reason)) for reason, text in _NOT_SCORED.items()),
+            tuple((text, int((reasons == reason).sum())) for reason, text in _NOT_SCORED.items()),
             "figure",
         )
         by_category = self._by_category(scored, methods[:1])
@@ -306,50 +305,41 @@ class Words(Experiment):
         )
 
     @staticmethod
-    def _differences(scored: dict[str, list[Record]], names: Sequence[str]) -> tuple[Table, ...]:
+    def _differences(scored: dict[str, Columns], names: Sequence[str]) -> tuple[Table, ...]:
         """Of hits, between methods."""
-        hits = {name: _values(scored[name], "hit") for name in names}
-        sums = {name: (some, [1.0] * len(some)) for name, some in hits.items()}
-        images = [record["image"] for name in names[:1] for record in scored[name]]
-        return differences(sums, images, "hits")
+        sums = {name: (scored[name]["hit"], np.ones(len(scored[name]))) for name in names}
+        return differences(sums, scored[names[0]]["image"] if names else (), "hits")
 
     @staticmethod
-    def _by_category(scored: dict[str, list[Record]], names: Sequence[str]) -> Iterator[Table]:
+    def _by_category(scored: dict[str, Columns], names: Sequence[str]) -> Iterator[Table]:
         """Hits of some maps, category by category."""
         for name in names:
-            parts: dict[str, list[Record]] = {}
-            for record in scored[name]:
-                parts.setdefault(str(record["category"]), []).append(record)
-            rows = [
-                (category, mean(_values(some, "hit"), [r["image"] for r in some]), len(some))
-                for category, some in sorted(parts.items(), key=lambda part: -len(part[1]))
-            ]
+            parts = sorted(scored[name].by("category").items(), key=lambda part: -len(part[1]))
+            rows = [(text, mean(some["hit"], some["image"]), len(some)) for text, some in parts]
             yield Table(f"Hits by category: {name}", ("category", "hits", "words"), tuple(rows))
 
-    def _row(self, scored: dict[str, list[Record]], name: str) -> tuple[Cell, ...]:
+    def _row(self, scored: dict[str, Columns], name: str) -> tuple[Cell, ...]:
         some = scored[name]
-        images = [record["image"] for record in some]
-        hits = _values(some, "hit")
+        hits, images = some["hit"], some["image"]
         estimate = mean(hits, images)
         low, high = estimate.interval
         return (
             name,
             estimate,
             f"{100 * low:.1f} ... {100 * high:.1f}",
-            mean(_values(some, "near"), images),
-            f"{100 * mean_by_class(hits, [record['category'] for record in some]):.1f}",
-            difference(hits, _values(scored[CENTRE], "hit"), images) if name != CENTRE else "",
-            sum(bool(record["degenerate"]) for record in some),
+            mean(some["near"], images),
+            f"{100 * mean_by_class(hits, some['category']):.1f}",
+            difference(hits, scored[CENTRE]["hit"], images) if name != CENTRE else "",
+            int(some["degenerate"].sum()),
             len(some),
         )
 
     @staticmethod
-    def _kinds(some: Sequence[Record]) -> list[Cell]:
+    def _kinds(some: Columns) -> list[Cell]:
         cells: list[Cell] = []
         for chosen in (*_SIZES.values(), *_DIFFICULTIES.values()):
-            part = [r for r in some if chosen(cast(float, r["area"]), cast(int, r["categories"]))]
-            hits = _values(part, "hit")
-            cells.append(mean(hits, [r["image"] for r in part]) if part else "")
+            part = some.rows(chosen(some["area"], some["categories"]))
+            cells.append(mean(part["hit"], part["image"]) if len(part) else "")
         return cells
 
 
@@ -365,17 +355,13 @@ def _inside(placed: Tensor, masks: Sequence[Mask]) -> list[float]:
     return shares.where(totals > 0, 0).tolist()
 
 
-_SIZES = {
+_SIZES: dict[str, Callable[[Column, Column], Column]] = {
     "small": lambda area, categories: area < 1 / 16,
-    "medium": lambda area, categories: 1 / 16 <= area < 1 / 4,
+    "medium": lambda area, categories: (area >= 1 / 16) & (area < 1 / 4),
     "large": lambda area, categories: area >= 1 / 4,
 }
-_DIFFICULTIES = {
+_DIFFICULTIES: dict[str, Callable[[Column, Column], Column]] = {
     "alone in the photo": lambda area, categories: categories == 1,
     "one of several": lambda area, categories: categories > 1,
-    "difficult": lambda area, categories: area < 1 / 16 and categories > 1,
+    "difficult": lambda area, categories: (area < 1 / 16) & (categories > 1),
 }
-
-
-def _values(records: Sequence[Record], column: str) -> list[float]:
-    return [cast(float, record[column]) for record in records]

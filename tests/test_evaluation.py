@@ -30,7 +30,7 @@ from vlcam.evaluation import gallery, runner
 from vlcam.evaluation.experiment import sample
 from vlcam.evaluation.store import Part, opened
 from vlcam.evaluation.summary import Summary, Table, to_json, to_latex, to_markdown
-from vlcam.explaining import explain_targets, look_at
+from vlcam.explaining import explain_targets, look_at, prepare
 from vlcam.geometry import degenerate, peak, place
 from vlcam.metrics import hit, mean
 from vlcam.scenes.write import write
@@ -132,7 +132,7 @@ def test_photos_looked_at_together_are_as_by_themselves(scenes: Path) -> None:
     images = [Image.open(path).convert("RGB") for path in paths]
     for path, seen in zip(
         paths,
-        look_at(model, [(str(p), i) for p, i in zip(paths, images, strict=True)]),
+        look_at(model, [prepare(model, str(p), i) for p, i in zip(paths, images, strict=True)]),
         strict=True,
     ):
         one = vlcam.look(model, path)

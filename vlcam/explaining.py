@@ -82,27 +82,39 @@ def look(model: Adapter, photo: str | Path | Image.Image) -> Encoded:
     """
     image = upright(photo) if isinstance(photo, Image.Image) else load_photo(photo)
     name = "photo" if isinstance(photo, Image.Image) else str(photo)
-    return look_at(model, [(name, image)])[0]
+    return look_at(model, [prepare(model, name, image)])[0]
 
 
-def look_at(model: Adapter, photos: Sequence[tuple[str, Image.Image]]) -> list[Encoded]:
-    """Several photos, each with its name, upright and in RGB (:mod:`vlcam.photo`): one forward pass
-    of the CNN for each size of input that comes of them."""
-    prepared = [model.prepare(image) for _, image in photos]
+@dataclass(frozen=True)
+class Prepared:
+    """A photo, upright and in RGB (:mod:`vlcam.photo`), as a model will be fed it: pixels
+    (3, H, W), and where the photo lies in them."""
+
+    name: str
+    image: Image.Image
+    pixels: Tensor
+    placement: Placement
+
+
+def prepare(model: Adapter, name: str, image: Image.Image) -> Prepared:
+    return Prepared(name, image, *model.prepare(image))
+
+
+def look_at(model: Adapter, photos: Sequence[Prepared]) -> list[Encoded]:
+    """Several photos: one forward pass of the CNN for each size of input among them."""
     sizes: dict[torch.Size, list[int]] = {}
-    for row, (pixels, _) in enumerate(prepared):
-        sizes.setdefault(pixels.shape, []).append(row)
+    for row, photo in enumerate(photos):
+        sizes.setdefault(photo.pixels.shape, []).append(row)
     found: dict[int, Encoded] = {}
     for rows in sizes.values():
-        pixels = torch.stack([prepared[row][0] for row in rows])
+        pixels = torch.stack([photos[row].pixels for row in rows])
         first = next(model.module.parameters(), pixels)
         pixels = pixels.to(first.device, first.dtype)
         features, begun = _features(model, pixels)
         for place, row in enumerate(rows):
             whole, half = (some and some.one(place) for some in (features, begun))
-            name, image = photos[row]
-            own = pixels[place : place + 1]
-            found[row] = Encoded(name, image, own, whole, prepared[row][1], half)
+            one, own = photos[row], pixels[place : place + 1]
+            found[row] = Encoded(one.name, one.image, own, whole, one.placement, half)
     return [found[row] for row in range(len(photos))]
 
 

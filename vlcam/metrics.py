@@ -12,7 +12,7 @@ gives all standard errors and intervals, with images, not items, as the independ
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -198,6 +198,10 @@ def box_means(values: ArrayLike, inside: Mask) -> BoxMeans:
 # Figures with their uncertainty
 
 
+Values = Sequence[float] | NDArray[np.floating]
+"""A number of each item."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A figure over items.
@@ -220,9 +224,9 @@ class Estimate:
 
 
 def ratio_of_sums(
-    above: Sequence[float],
-    below: Sequence[float],
-    images: Sequence[Hashable],
+    above: Values,
+    below: Values,
+    images: Iterable[Hashable],
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
@@ -236,6 +240,7 @@ def ratio_of_sums(
     Raises:
         ValueError: the lengths differ.
     """
+    images = list(images)
     if not len(above) == len(below) == len(images):
         raise ValueError(f"{len(above)} above, {len(below)} below and {len(images)} images differ")
     tops, bottoms = np.asarray(above, np.float64), np.asarray(below, np.float64)
@@ -246,11 +251,8 @@ def ratio_of_sums(
     top = np.bincount(which, tops)
     bottom = np.bincount(which, bottoms)
     value = tops.sum() / bottoms.sum()
-    weights = np.random.default_rng(seed).multinomial(
-        len(top), np.full(len(top), 1 / len(top)), resamples
-    )
-    drawn = weights @ bottom
-    estimates = (weights @ top)[drawn > 0] / drawn[drawn > 0]
+    tops_drawn, drawn = _resampled([top, bottom], resamples, seed)
+    estimates = tops_drawn[drawn > 0] / drawn[drawn > 0]
     low, high = np.quantile(estimates, (0.025, 0.975))
     return Estimate(
         float(value),
@@ -262,12 +264,12 @@ def ratio_of_sums(
     )
 
 
-Sums = tuple[Sequence[float], Sequence[float]]
+Sums = tuple[Values, Values]
 """Of each item, what is above and what is below the line of a ratio of sums."""
 
 
 def difference_of_ratios(
-    ours: Sums, theirs: Sums, images: Sequence[Hashable], resamples: int = 1000, seed: int = 0
+    ours: Sums, theirs: Sums, images: Iterable[Hashable], resamples: int = 1000, seed: int = 0
 ) -> Estimate:
     """The difference of two ratios of sums over the same items, paired: an image that is drawn is
     drawn for both. Otherwise as :func:`ratio_of_sums`.
@@ -275,6 +277,7 @@ def difference_of_ratios(
     Raises:
         ValueError: the lengths differ.
     """
+    images = list(images)
     if not {len(part) for part in (*ours, *theirs)} == {len(images)}:
         raise ValueError(f"not all of {len(images)} items, of both")
     numbers = {image: number for number, image in enumerate(dict.fromkeys(images))}
@@ -283,10 +286,7 @@ def difference_of_ratios(
     sums = [np.bincount(which, part) for part in items]
     if sums[1].sum() == 0 or sums[3].sum() == 0:
         return Estimate(np.nan, np.nan, np.nan, (np.nan, np.nan), len(images), len(numbers))
-    weights = np.random.default_rng(seed).multinomial(
-        len(numbers), np.full(len(numbers), 1 / len(numbers)), resamples
-    )
-    a, b, c, d = (weights @ part for part in sums)
+    a, b, c, d = _resampled(sums, resamples, seed)
     known = (b > 0) & (d > 0)
     low, high = np.quantile(a[known] / b[known] - c[known] / d[known], (0.025, 0.975))
     return Estimate(
@@ -299,12 +299,12 @@ def difference_of_ratios(
     )
 
 
-def mean(values: Sequence[float], images: Sequence[Hashable], resamples: int = 1000) -> Estimate:
+def mean(values: Values, images: Iterable[Hashable], resamples: int = 1000) -> Estimate:
     """The mean over items, and how sure it is. Hits as 0 and 1 give a share."""
-    return ratio_of_sums(values, np.ones(len(values)).tolist(), images, resamples)
+    return ratio_of_sums(values, np.ones(len(values)), images, resamples)
 
 
-def mean_by_class(values: Sequence[float], classes: Sequence[Hashable]) -> float:
+def mean_by_class(values: Values, classes: Iterable[Hashable]) -> float:
     """The mean over classes of each class's mean (the pointing game's macro average)."""
     groups: dict[Hashable, list[float]] = {}
     for value, name in zip(values, classes, strict=True):
@@ -334,7 +334,7 @@ class BoxRatio:
     statuses: Mapping[BoxStatus, int]
 
 
-def box_ratio(items: Sequence[BoxMeans], images: Sequence[Hashable]) -> BoxRatio:
+def box_ratio(items: Sequence[BoxMeans], images: Iterable[Hashable]) -> BoxRatio:
     """The box ratio over items, and the images they are of."""
     pairs = list(zip(items, images, strict=True))
     ratios = [(item.ratio, image) for item, image in pairs if item.ratio is not None]
@@ -349,6 +349,21 @@ def box_ratio(items: Sequence[BoxMeans], images: Sequence[Hashable]) -> BoxRatio
         max(inside) / sum(inside) if inside and sum(inside) > 0 else 0.0,
         statuses,
     )
+
+
+_AT_ONCE = 2**22  # weights of images held in memory
+
+
+def _resampled(sums: Sequence[np.ndarray], resamples: int, seed: int) -> list[np.ndarray]:
+    """Totals (resamples,) of values by image, the images drawn with replacement, alike for all."""
+    rng, images = np.random.default_rng(seed), len(sums[0])
+    shares = np.full(images, 1 / images)
+    step = max(1, _AT_ONCE // images)
+    parts = []
+    for start in range(0, resamples, step):
+        weights = rng.multinomial(images, shares, min(step, resamples - start))
+        parts.append([weights @ values for values in sums])
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
 def _influences(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:

@@ -19,7 +19,8 @@ import torch
 from vlcam import targets
 from vlcam.adapter import Adapter, Prompt
 from vlcam.evaluation.baselines import ACTIVATION, GAUSSIAN, NOISE, UNIFORM, summed_activation
-from vlcam.evaluation.experiment import Asked, Experiment, Item, Record, sample
+from vlcam.evaluation.experiment import Asked, Experiment, Item, sample
+from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
 from vlcam.explaining import Encoded, TargetMaps
 from vlcam.geometry import place
@@ -183,10 +184,8 @@ class Attention(Experiment):
         about: Record = {"image": item.name, "target": one.which, "question": one.number}
         return about | {"map": name} | {"value": found.value, "constant": found.constant}
 
-    def summarise(self, records: Sequence[Record]) -> Summary:
-        by_map: dict[str, dict[int, Record]] = {}
-        for record in records:
-            by_map.setdefault(str(record["map"]), {})[cast(int, record["question"])] = record
+    def summarise(self, records: Columns) -> Summary:
+        by_map = records.by("map")
         baselines = (NOISE, GAUSSIAN, ACTIVATION, UNIFORM, PEOPLE)
         own = [name for name in by_map if name.startswith(_OWN)]
         methods = [name for name in by_map if name not in (*own, *baselines)]
@@ -207,26 +206,21 @@ class Attention(Experiment):
         )
 
     @staticmethod
-    def _differences(
-        by_map: dict[str, dict[int, Record]], names: Sequence[str]
-    ) -> tuple[Table, ...]:
+    def _differences(by_map: dict[str, Columns], names: Sequence[str]) -> tuple[Table, ...]:
         """Of rank correlations, between methods."""
-        questions = list(by_map[names[0]]) if names else []
-        ones, images = [1.0] * len(questions), [by_map[names[0]][n]["image"] for n in questions]
-        sums = {
-            name: ([cast(float, by_map[name][n]["value"]) for n in questions], ones)
-            for name in names
-        }
+        sums = {name: (by_map[name]["value"], np.ones(len(by_map[name]))) for name in names}
+        images = by_map[names[0]]["image"] if names else ()
         return differences(sums, images, "rank correlation", "figure", 3)
 
     @staticmethod
-    def _row(by_map: dict[str, dict[int, Record]], name: str) -> list[Cell]:
+    def _row(by_map: dict[str, Columns], name: str) -> list[Cell]:
         some = by_map[name]
-        images = [record["image"] for record in some.values()]
-        values = [cast(float, record["value"]) for record in some.values()]
-        centred = [cast(float, by_map[GAUSSIAN][number]["value"]) for number in some]
+        values, images = some["value"], some["image"]
+        # People are compared with each other only where a question has several.
+        centred = by_map[GAUSSIAN]
+        centred = centred.rows(np.isin(centred["question"], some["question"]))
         estimate = mean(values, images)
         low, high = estimate.interval
-        less: Cell = "" if name == GAUSSIAN else difference(values, centred, images)
-        constant = sum(bool(record["constant"]) for record in some.values())
-        return [estimate, f"{low:.3f} ... {high:.3f}", less, constant, len(some)]
+        less = difference(values, centred["value"], images) if name != GAUSSIAN else ""
+        bounds = f"{low:.3f} ... {high:.3f}"
+        return [estimate, bounds, less, int(some["constant"].sum()), len(some)]

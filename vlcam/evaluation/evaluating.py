@@ -66,15 +66,15 @@ def evaluate(experiment: Experiment, how: How) -> summary.Summary:
             runner.run(work, model, store)
         else:
             on_ray.run(work, how.model, how.layer, store, how.cluster)
-        found = runner.read_all(work, store)
-        skipped = [*experiment.skipped, *found.skipped]
+        records, lines = runner.read_all(work, store)
+        skipped = [*experiment.skipped, *lines]
         for line in skipped:
             print(f"skipped: {line}", file=sys.stderr)
-        if not found.records:
+        if not len(records):
             raise ValueError(f"{how.out}: nothing could be scored")
-        tables = experiment.summarise(found.records)
+        tables = experiment.summarise(records)
         title = f"{experiment.title} of {model.name}, layer {model.layer}"
-        shown = list(gallery.pictures(experiment, model, chosen[0], found.records))
+        shown = list(gallery.pictures(experiment, model, chosen[0], records))
         text = summary.to_markdown(tables, title, about, skipped)
         for name, content in (
             ("summary.json", summary.to_json(tables, about, skipped)),

@@ -15,15 +15,13 @@ from typing import Any, ClassVar, Literal, TypeVar
 import numpy as np
 
 from vlcam.adapter import Adapter
+from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.summary import Summary
 from vlcam.explaining import Encoded, TargetMaps
 from vlcam.metrics import Mask
 from vlcam.targets import Target
 
 Thing = TypeVar("Thing")
-Value = str | int | float | bool
-Record = dict[str, Value]
-"""One thing scored, with one map: flat, with the experiment's columns."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,8 @@ class Experiment(ABC):
             ``target``, the place of what was explained among the item's targets (-1: nothing was).
         worth: the column by which maps are called good or bad.
         batch: photos that are encoded and explained together.
+        apart: whether its scores need no pass of the model, so that they may be computed beside the
+            passes of the next photos.
     """
 
     name: ClassVar[str]
@@ -77,6 +77,7 @@ class Experiment(ABC):
     columns: ClassVar[Mapping[str, type]]
     worth: ClassVar[str]
     batch: ClassVar[int] = 16
+    apart: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -127,5 +128,5 @@ class Experiment(ABC):
         return None
 
     @abstractmethod
-    def summarise(self, records: Sequence[Record]) -> Summary:
+    def summarise(self, records: Columns) -> Summary:
         """The tables of all records. A pure function of them."""

@@ -5,17 +5,19 @@ What is asked of a photo is a subclass's business; the rest is the same for ever
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, cast
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vlcam import methods
 from vlcam.adapter import Adapter
 from vlcam.evaluation.baselines import ACTIVATION, GAUSSIAN, NOISE, UNIFORM, maps_at_input
-from vlcam.evaluation.experiment import Asked, Experiment, Item, Record
-from vlcam.evaluation.summary import Cell, Summary, Table, differences
+from vlcam.evaluation.experiment import Asked, Experiment, Item
+from vlcam.evaluation.records import Columns, Record
+from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
 from vlcam.explaining import Encoded, TargetMaps, explain_targets
 from vlcam.faithfulness import curves, on_patches, rank_correlation
 from vlcam.geometry import Grid, Placement, place
@@ -116,10 +118,8 @@ class Faithfulness(Experiment):
                 "insertion": run.insertion_area if run else 0.0,
             }
 
-    def summarise(self, records: Sequence[Record]) -> Summary:
-        by_map: dict[str, list[Record]] = {}
-        for record in records:
-            by_map.setdefault(str(record["map"]), []).append(record)
+    def summarise(self, records: Columns) -> Summary:
+        by_map = records.by("map")
         names = [name for name in by_map if name not in BASELINES] + list(BASELINES)
         less = tuple(f"{kind}, less the Gaussian's" for kind in ("deletion", "insertion"))
         head = ("map", "correlation with occlusion", *(less if self.with_curves else ()))
@@ -142,28 +142,20 @@ class Faithfulness(Experiment):
         return Summary((table, *self._differences(by_map)), (PAPER,))
 
     @staticmethod
-    def _differences(by_map: dict[str, list[Record]]) -> tuple[Table, ...]:
+    def _differences(by_map: dict[str, Columns]) -> tuple[Table, ...]:
         """Of correlations with occlusion, between methods."""
         chosen = {name: some for name, some in by_map.items() if name not in BASELINES}
-        sums = {
-            name: ([cast(float, r["occlusion"]) for r in some], [1.0] * len(some))
-            for name, some in chosen.items()
-        }
-        images = [r["image"] for some in list(chosen.values())[:1] for r in some]
-        return differences(sums, images, "correlation with occlusion", "figure")
+        sums = {name: (some["occlusion"], np.ones(len(some))) for name, some in chosen.items()}
+        images = [some["image"] for some in chosen.values()]
+        of = "correlation with occlusion"
+        return differences(sums, images[0], of, "figure") if images else ()
 
-    def _row(self, by_map: dict[str, list[Record]], name: str) -> list[Cell]:
+    def _row(self, by_map: dict[str, Columns], name: str) -> list[Cell]:
         some, centred = by_map[name], by_map[GAUSSIAN]
-        images = [record["image"] for record in some]
-
-        def values(of: Sequence[Record], column: str) -> list[float]:
-            return [cast(float, record[column]) for record in of]
-
-        cells: list[Cell] = [mean(values(some, "occlusion"), images)]
+        images = some["image"]
+        cells: list[Cell] = [mean(some["occlusion"], images)]
         for column in ("deletion", "insertion") if self.with_curves else ():
-            if name == UNIFORM:  # ranks no pixel above another
-                cells.append("")
-                continue
-            pairs = zip(values(some, column), values(centred, column), strict=True)
-            cells.append(mean([a - b for a, b in pairs], images))
-        return [*cells, sum(bool(record["constant"]) for record in some), len(some)]
+            # A uniform map ranks no pixel above another.
+            less = difference(some[column], centred[column], images) if name != UNIFORM else ""
+            cells.append(less)
+        return [*cells, int(some["constant"].sum()), len(some)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,7 +13,8 @@ from PIL import Image
 
 from vlcam.adapter import Adapter
 from vlcam.display import blend, fitted, levels, palette
-from vlcam.evaluation.experiment import Experiment, Record
+from vlcam.evaluation.experiment import Experiment
+from vlcam.evaluation.records import Columns, Record
 from vlcam.explaining import Encoded, TargetMaps, explain_targets, look
 from vlcam.geometry import place
 from vlcam.methods import Method
@@ -40,17 +41,17 @@ class Picture:
 
 
 def pictures(
-    experiment: Experiment, model: Adapter, method: Method, records: Sequence[Record], each: int = 4
+    experiment: Experiment, model: Adapter, method: Method, records: Columns, each: int = 4
 ) -> Iterator[Picture]:
     """Some of one method's maps, each of another photo where there are enough."""
-    scored = [r for r in records if r["map"] == method.name and r["target"] != -1]
-    scored.sort(key=lambda record: cast(float, record[experiment.worth]))
-    half = max(0, len(scored) // 2 - 2 * each)
-    runs = {"best": scored[::-1], "median": scored[half:], "worst": scored}
+    own = records.rows((records["map"] == method.name) & (records["target"] != -1))
+    order = np.argsort(own[experiment.worth], kind="stable")
+    half = max(0, len(order) // 2 - 2 * each)
+    runs = {"best": order[::-1], "median": order[half:], "worst": order}
     by_name = {item.name: item for item in experiment.items}
     shown: set[tuple[str, int]] = set()
     for kind in KINDS:
-        for record in _of_several_photos(runs[kind], each):
+        for record in _of_several_photos(own, runs[kind], each):
             key = str(record["image"]), cast(int, record["target"])
             if key in shown:
                 continue
@@ -64,13 +65,13 @@ def pictures(
             yield Picture(kind, f"{experiment.label(record)} - {item.name}, {worth}", _jpeg(over))
 
 
-def _of_several_photos(records: Sequence[Record], count: int) -> list[Record]:
-    seen: dict[str, Record] = {}
-    for record in records:
-        seen.setdefault(str(record["image"]), record)
+def _of_several_photos(records: Columns, order: np.ndarray, count: int) -> list[Record]:
+    seen: dict[str, int] = {}
+    for row in order.tolist():
+        seen.setdefault(records["image"][row], row)
         if len(seen) == count:
             break
-    return list(seen.values())
+    return [records.record(row) for row in seen.values()]
 
 
 def _drawn(photo: Encoded, found: TargetMaps, mask: Mask | None) -> np.ndarray:

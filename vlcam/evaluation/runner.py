@@ -1,5 +1,5 @@
-"""Running an experiment in one process: photos are read ahead, encoded in batches, and explained
-together; records are written as they come.
+"""Running an experiment in one process: photos are read ahead, encoded in batches, explained
+together, and scored while the next ones are encoded; records are written as they come.
 
 Parts, and the batches in them, are the same however often a run is interrupted and whatever engine
 runs it, so that the same records come out, bit for bit.
@@ -8,20 +8,28 @@ runs it, so that the same records come out, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow as arrow
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from vlcam import methods
 from vlcam.adapter import Adapter, FeatureMaps
 from vlcam.engine import explain_at_layer
-from vlcam.evaluation.experiment import Asked, Experiment, Item, Record
+from vlcam.evaluation.experiment import Asked, Experiment, Item
+from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.store import Part, Store
-from vlcam.explaining import Encoded, TargetMaps, explain_targets, look_at
+from vlcam.explaining import (
+    Encoded,
+    Prepared,
+    TargetMaps,
+    explain_targets,
+    look_at,
+    prepare,
+)
 from vlcam.messages import one_line
 from vlcam.photo import load as load_photo
 
@@ -61,71 +69,105 @@ def run(work: Work, model: Adapter, store: Store) -> None:
 def measure(
     work: Work, model: Adapter, items: Sequence[Item], bar: tqdm[Any] | None = None
 ) -> Part:
-    """The records of some photos."""
+    """The records of some photos. While the model works on a batch, the next one is read and, where
+    the experiment allows it, the one before is scored."""
     records: list[Record] = []
     skipped: list[str] = []
 
-    def done(photos: int = 1) -> None:
+    def keep(found: Part, photos: int) -> None:
+        records.extend(found.records)
+        skipped.extend(found.skipped)
         if bar is not None:
             bar.update(photos)
 
-    for some, images in _read_ahead(items, work.experiment.batch):
-        pairs = list(zip(some, images, strict=True))
-        problems = [f"{item.name}: {image}" for item, image in pairs if isinstance(image, str)]
-        skipped += problems
-        done(len(problems))
-        seen = [(item, image) for item, image in pairs if isinstance(image, Image.Image)]
-        for found, lines in _measured(work, model, seen):
-            records += found
-            skipped += lines
-            done()
+    with ThreadPoolExecutor(1) as beside:
+        waiting: Future[Part] | None = None
+        count = 0  # of the photos waited for
+        for some, photos in _read_ahead(model, items, work.experiment.batch):
+            looked = _look(work, model, some, photos)
+            if waiting:
+                keep(waiting.result(), count)
+            waiting, count = beside.submit(_score, work, model, looked), len(some)
+            if not work.experiment.apart:
+                waiting.result()
+        if waiting:
+            keep(waiting.result(), count)
     return Part(records, skipped)
 
 
 def _read_ahead(
-    items: Sequence[Item], batch: int
-) -> Iterator[tuple[Sequence[Item], list[Image.Image | str]]]:
+    model: Adapter, items: Sequence[Item], batch: int
+) -> Iterator[tuple[Sequence[Item], list[Prepared | str]]]:
     """Batches of items with their photos (or what is wrong with them), the next ones being read
     while these are looked at."""
     with ThreadPoolExecutor(2) as pool:
-        ahead = [pool.submit(_photo, item) for item in items[:batch]]
+
+        def submit(some: Sequence[Item]) -> list[Future[Prepared | str]]:
+            return [pool.submit(_read, model, item) for item in some]
+
+        ahead = submit(items[:batch])
         for start in range(0, len(items), batch):
             now = ahead
-            ahead = [pool.submit(_photo, one) for one in items[start + batch : start + 2 * batch]]
+            ahead = submit(items[start + batch : start + 2 * batch])
             yield items[start : start + batch], [future.result() for future in now]
 
 
-def _photo(item: Item) -> Image.Image | str:
+def _read(model: Adapter, item: Item) -> Prepared | str:
     try:
-        return load_photo(item.photo)
+        return prepare(model, str(item.photo), load_photo(item.photo))
     except (ValueError, OSError) as error:
         return one_line(error)
 
 
-def _measured(
-    work: Work, model: Adapter, photos: Sequence[tuple[Item, Image.Image]]
-) -> Iterator[tuple[list[Record], list[str]]]:
-    """Records and problems of each photo of a batch, in order."""
-    experiment = work.experiment
-    encoded = look_at(model, [(str(item.photo), image) for item, image in photos])
-    asked: list[Asked | str] = []
-    for (item, _), photo in zip(photos, encoded, strict=True):
-        try:
-            asked.append(experiment.ask(model, photo, item))
-        except ValueError as error:
-            asked.append(f"{item.name}: {one_line(error)}")
-    ready = [
-        (photo, one) for photo, one in zip(encoded, asked, strict=True) if isinstance(one, Asked)
-    ]
-    maps = [_explained(model, ready, method) for method in work.methods]
-    for (item, _), photo, one in zip(photos, encoded, asked, strict=True):
-        if isinstance(one, str):
-            yield [], [one]
+@dataclass(frozen=True)
+class _Looked:
+    """A photo with what was asked of it and the maps by each method; or what is wrong with it."""
+
+    item: Item
+    photo: Encoded | None = None
+    asked: Asked | None = None
+    maps: tuple[TargetMaps, ...] = ()
+    problem: str = ""
+
+
+def _look(
+    work: Work, model: Adapter, items: Sequence[Item], photos: Sequence[Prepared | str]
+) -> list[_Looked]:
+    """Encode a batch, ask, and explain: all that the model has to do."""
+    seen = iter(look_at(model, [photo for photo in photos if isinstance(photo, Prepared)]))
+    looked: list[_Looked] = []
+    for item, read in zip(items, photos, strict=True):
+        if isinstance(read, str):
+            looked.append(_Looked(item, problem=f"{item.name}: {read}"))
             continue
-        records = list(experiment.baselines(model, item, photo, one))
-        for method, found in zip(work.methods, maps, strict=True):
-            records += experiment.score(model, item, photo, one, method.name, next(found))
-        yield records, list(one.skipped)
+        photo = next(seen)
+        try:
+            looked.append(_Looked(item, photo, work.experiment.ask(model, photo, item)))
+        except ValueError as error:
+            looked.append(_Looked(item, problem=f"{item.name}: {one_line(error)}"))
+    ready = [(one.photo, one.asked) for one in looked if one.photo and one.asked]
+    every = [_explained(model, ready, method) for method in work.methods]
+    return [
+        replace(one, maps=tuple(next(maps) for maps in every)) if one.asked else one
+        for one in looked
+    ]
+
+
+def _score(work: Work, model: Adapter, looked: Sequence[_Looked]) -> Part:
+    """The records of a batch."""
+    records: list[Record] = []
+    skipped: list[str] = []
+    experiment = work.experiment
+    for one in looked:
+        if one.photo is None or one.asked is None:
+            skipped.append(one.problem)
+            continue
+        about = (model, one.item, one.photo, one.asked)
+        records += experiment.baselines(*about)
+        for method, found in zip(work.methods, one.maps, strict=True):
+            records += experiment.score(*about, method.name, found)
+        skipped += one.asked.skipped
+    return Part(records, skipped)
 
 
 def _explained(
@@ -155,14 +197,12 @@ def _together(
         yield TargetMaps(some, of_them.float(), grid)
 
 
-def read_all(work: Work, store: Store) -> Part:
-    """All records and problems, in the items' order.
+def read_all(work: Work, store: Store) -> tuple[Columns, list[str]]:
+    """All records, in the items' order, and a line for each photo that could not be used.
 
     Raises:
         ValueError: a part is missing or damaged.
     """
     found = [store.read(number) for number in range(len(work.parts))]
-    return Part(
-        [record for part in found for record in part.records],
-        [line for part in found for line in part.skipped],
-    )
+    lines = [line for _, skipped in found for line in skipped]
+    return Columns.of(arrow.concat_tables([table for table, _ in found])), lines

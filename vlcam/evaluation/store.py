@@ -19,7 +19,7 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 from filelock import FileLock, Timeout
 
-from vlcam.evaluation.experiment import Record
+from vlcam.evaluation.records import Record
 from vlcam.writing import written
 
 MANIFEST = "manifest.json"
@@ -63,8 +63,8 @@ class Store:
         with written(self._path(number)) as draft:
             parquet.write_table(table, draft)
 
-    def read(self, number: int) -> Part:
-        """Read a part.
+    def read(self, number: int) -> tuple[arrow.Table, Sequence[str]]:
+        """The records of a part, as a table, and its photos that could not be used.
 
         Raises:
             ValueError: it is damaged.
@@ -75,7 +75,7 @@ class Store:
         except (OSError, arrow.ArrowInvalid) as error:
             raise ValueError(f"{path}: damaged ({error}); remove it and resume") from error
         skipped = json.loads((table.schema.metadata or {}).get(_SKIPPED, b"[]"))
-        return Part(table.to_pylist(), skipped)
+        return table, skipped
 
     @property
     def _parts(self) -> Path:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from vlcam import tables
-from vlcam.metrics import Estimate, Sums, difference_of_ratios, mean
+from vlcam.metrics import Estimate, Sums, Values, difference_of_ratios, mean
 
 Unit = Literal["share", "figure"]
 Cell = str | int | Estimate
@@ -60,16 +60,14 @@ class Summary:
     notes: tuple[str, ...] = ()
 
 
-def difference(
-    ours: Sequence[float], theirs: Sequence[float], images: Sequence[Hashable]
-) -> Estimate:
+def difference(ours: Values, theirs: Values, images: Iterable[Hashable]) -> Estimate:
     """The mean difference of two maps' values on the same things."""
     return mean([a - b for a, b in zip(ours, theirs, strict=True)], images)
 
 
 def differences(
     scores: Mapping[str, Sums],
-    images: Sequence[Hashable],
+    images: Iterable[Hashable],
     of: str,
     unit: Unit = "share",
     digits: int = 2,
@@ -85,7 +83,7 @@ def differences(
     Returns:
         A table; none where there is a single method.
     """
-    names = list(scores)
+    names, images = list(scores), list(images)
     if len(names) < 2:
         return ()
     rows: list[tuple[Cell, ...]] = []
