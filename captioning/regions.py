@@ -6,15 +6,17 @@ Whatever the format, a region is a text and boxes in pixels of the photo, edges 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from vlcam.entities import Entities, Marked
 from vlcam.metrics import Box
 from vlcam.photo import size_of
+from vlcam.writing import written
 
+_LONGEST = 720  # pixels of a photo's longer side as DenseCap looks at it, unless told
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -138,7 +140,7 @@ def _visual_genome(data: list[Any], files: dict[str, Path], problems: list[str])
 def _densecap(
     data: dict[str, Any], files: dict[str, Path], problems: list[str], top: int
 ) -> Iterator[Photo]:
-    longest = data.get("opt", {}).get("image_size", 720)
+    longest = data.get("opt", {}).get("image_size", _LONGEST)
     seen = set[str]()
     for result in data["results"]:
         name = result["img_name"]
@@ -160,6 +162,38 @@ def _densecap(
             for _, text, (x, y, w, h) in best
         )
         yield Photo(path.stem, path, tuple(regions))
+
+
+class Scored(Protocol):
+    """A region as a dense captioner describes it."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def box(self) -> Box: ...
+    @property
+    def score(self) -> float: ...
+
+
+def write_densecap(
+    path: Path, photos: Mapping[Path, tuple[tuple[int, int], Sequence[Scored]]]
+) -> None:
+    """Write regions as DenseCap writes them, for :func:`read`.
+
+    Args:
+        photos: by file, each one's (height, width) and regions, boxes in pixels of the photo.
+    """
+    results = []
+    for photo, (size, found) in photos.items():
+        scale = _LONGEST / max(size)
+        boxes = [
+            (x0 * scale + 1, y0 * scale + 1, (x1 - x0) * scale, (y1 - y0) * scale)
+            for x0, y0, x1, y1 in (one.box for one in found)
+        ]
+        columns = {"captions": [one.text for one in found], "scores": [one.score for one in found]}
+        results.append({"img_name": photo.name, **columns, "boxes": boxes})
+    with written(path) as draft:
+        draft.write_text(json.dumps({"opt": {"image_size": _LONGEST}, "results": results}), "utf-8")
 
 
 def _coco(data: dict[str, Any], files: dict[str, Path], problems: list[str]) -> Iterator[Photo]:

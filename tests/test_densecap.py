@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torchvision.ops import box_iou
 
-from captioning import densecap
+from captioning import densecap, regions
 from captioning.densecap import Config, DenseCap, Source
 from captioning.densecap_training import Training, read_data, train
 from vlcam.cli import main
@@ -113,6 +113,24 @@ def test_the_whole_pipeline(model: Path, data: Path, tmp_path: Path) -> None:
     assert main([*command, "--top", "2", "--resume"]) == 0
     assert (out / "summary.json").read_bytes() == before
     assert summary["settings"]["dense captioner"] == Source(model).digest()
+
+
+def test_regions_of_photos_are_printed_and_written(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = [str(data / "images" / name) for name in ("1.png", "none.png", "2.png")]
+    out = tmp_path / "results.json"
+    assert main(["regions", *photos, "--model", str(model), "--top", "2", "--out", str(out)]) == 1
+    told = capsys.readouterr()
+    assert "none.png: no such file" in told.err and told.out.count(" square\n") == 4
+    found = regions.read(out, data).photos
+    with Image.open(data / "images" / "1.png") as photo:
+        described = densecap.load(model).describe(photo.convert("RGB"), 2)
+    assert [photo.name for photo in found] == ["1", "2"]
+    for region, one in zip(found[0].regions, described, strict=True):
+        assert region.text == one.text and region.boxes[0] == pytest.approx(one.box, abs=1e-4)
+    assert main(["regions", photos[0], "--model", str(data)]) == 1
+    assert "no dense captioner" in capsys.readouterr().err
 
 
 def test_another_dense_captioner_does_not_resume(

@@ -38,10 +38,11 @@ _EVALUATIONS = {
 """What ``vlcam evaluate`` can evaluate: module and help, as of the trainers."""
 
 _WRITERS = {
+    "regions": ("captioning.densecap_command", "Find regions of photos and describe each."),
     "scenes": ("vlcam.scenes.command", "Write rendered scenes in which everything is known."),
     "questions": ("vqa.questions_command", "Make questions of captions with marked phrases."),
 }
-"""Commands that write data sets: module and help, as of the trainers."""
+"""Commands that write data: module and help, as of the trainers."""
 
 _WIDEST_BEAM = 100
 """Wider ones need much memory, and captions hardly change from 5 on."""

@@ -1,0 +1,210 @@
+"""How fast ``vlcam evaluate`` is beside its encoder, and what memory it takes as photos get more.
+
+    vlcam scenes /tmp/unseen --images 1000 --seed 20261125
+    python benchmarks/evaluation_speed.py --scenes /tmp/unseen
+
+1. Throughput with the bundled captioner, all that a run does (reading, decoding, preparing,
+   encoding, explaining, scoring, writing), as a share of the encoder's own on batches of the same
+   size that lie ready in memory. The two take turns, in parts.
+2. Memory of runs over 1,000 and 20,000 photos, each in a process of its own: once the annotations
+   are loaded, and at its highest. Where the scenes do not suffice they are repeated, as hard links.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import report
+import torch
+from tqdm import tqdm
+
+import captioning
+from captioning.captioner import Captioner
+from captioning.regions_experiment import BoxRatios
+from captioning.words_experiment import Words
+from vlcam import methods
+from vlcam.engine import encode
+from vlcam.evaluation import runner
+from vlcam.evaluation.evaluating import How, evaluate
+from vlcam.evaluation.experiment import Experiment
+from vlcam.evaluation.store import opened
+from vlcam.tables import table
+
+PART = 64
+
+
+def experiments(scenes: Path) -> dict[str, Callable[[], Experiment]]:
+    genome = scenes / "annotations" / "region_descriptions.json"
+    return {
+        "words, first captions": lambda: Words(scenes, captions="first"),
+        "words, all five captions": lambda: Words(scenes),
+        "words, the model's own captions": lambda: Words(scenes, captions="generated"),
+        "regions": lambda: BoxRatios(genome, scenes),
+        "regions of the dense captioner": lambda: BoxRatios(Path("densecap"), scenes),
+    }
+
+
+def throughput(args: argparse.Namespace) -> str:
+    """Photos a second, and beside the encoder's own."""
+    model, rows = captioning.load("scenes"), list[tuple[object, ...]]()
+    for name, build in experiments(args.scenes).items():
+        alone, together, records = turns(model, build(), args.parts, name)
+        photos = PART * len(together)
+        shares = [a / b for a, b in zip(alone, together, strict=True)]
+        rows.append(
+            (
+                name,
+                f"{PART / statistics.median(alone):.1f}",
+                f"{PART / statistics.median(together):.1f}",
+                f"{100 * statistics.median(shares):.0f}",
+                f"{100 * min(shares):.0f} ... {100 * max(shares):.0f}",
+                f"{records / photos:.1f}",
+            )
+        )
+    head = ("experiment", "encoder's photos/s", "whole, photos/s", "share %", "range %")
+    return (
+        f"## Throughput, {torch.get_num_threads()} threads\n\nThe bundled captioner, Grad-CAM,"
+        f" batches of {Experiment.batch}, {args.parts} parts of {PART} photos; medians over the"
+        " parts. Records: one for each word or region and map, the baselines' among them.\n\n"
+        + table((*head, "records a photo"), rows)
+    )
+
+
+def turns(
+    model: Captioner, experiment: Experiment, parts: int, name: str
+) -> tuple[list[float], list[float], int]:
+    """Seconds of the encoder and of all that is done, by part, and the records that came of it."""
+    work = runner.Work(experiment, (methods.get("grad-cam"),), PART)
+    alone, together, records = list[float](), list[float](), 0
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        with opened(out, {}, experiment.columns, False) as store:
+            pixels = ready(model, experiment)
+            for number, some in enumerate(tqdm(work.parts[: parts + 1], name)):
+                start = time.perf_counter()
+                for batch in pixels:
+                    encode(model, batch)
+                between = time.perf_counter()
+                store.write(number, runner.measure(work, model, some))
+                end = time.perf_counter()
+                if number:  # the first is for warming up
+                    alone.append(between - start)
+                    together.append(end - between)
+                    records += len(store.read(number)[0])
+    return alone, together, records
+
+
+def ready(model: Captioner, experiment: Experiment) -> list[torch.Tensor]:
+    """A part's photos, in batches that could be encoded at once."""
+    found = [runner._read(model, item) for item in experiment.items[:PART]]
+    pixels = torch.stack([one.pixels for one in found if not isinstance(one, str)])
+    return list(pixels.split(experiment.batch))
+
+
+# -- memory ---------------------------------------------------------------------------------
+
+
+def repeated(scenes: Path, photos: int, folder: Path) -> Path:
+    """A folder in COCO's layout of so many photos, the scenes' again and again."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    for name in ("instances", "captions"):
+        data = json.loads((scenes / "annotations" / f"{name}.json").read_bytes())
+        count = len(data["images"])
+        rounds = range(-(-photos // count))
+        ids = {one["id"]: row for row, one in enumerate(data["images"], start=1)}
+        images, annotations = [], []
+        for again in rounds:
+            for one in data["images"]:
+                number = again * count + ids[one["id"]]
+                if number <= photos:
+                    images.append(one | {"id": number, "file_name": f"{number}.jpg"})
+                    link = folder / "images" / f"{number}.jpg"
+                    if name == "instances":
+                        os.link(scenes / "images" / one["file_name"], link)
+            for one in data["annotations"]:
+                image = again * count + ids[one["image_id"]]
+                if image <= photos:
+                    number = again * len(data["annotations"]) + one["id"]
+                    annotations.append(one | {"id": number, "image_id": image})
+        content = data | {"images": images, "annotations": annotations}
+        (folder / "annotations" / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def resident() -> tuple[float, float]:
+    """Memory of this process now, and at its highest, in MiB."""
+    status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    now, highest = (int(status[key].split()[0]) / 1024 for key in ("VmRSS", "VmHWM"))
+    return now, highest
+
+
+def one_run(data: Path) -> None:
+    """Evaluate a folder, and say what memory it took."""
+    experiment = Words(data, captions="first")
+    assert experiment.items
+    loaded = resident()[0]
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        stdout, sys.stdout = sys.stdout, sys.stderr
+        evaluate(experiment, How("scenes", ["grad-cam"], Path(folder) / "out"))
+        sys.stdout = stdout
+    spent = time.perf_counter() - start
+    print(json.dumps({"loaded": loaded, "highest": resident()[1], "seconds": spent}))
+
+
+def memory(args: argparse.Namespace) -> str:
+    rows = []
+    for photos in args.memory:
+        with tempfile.TemporaryDirectory(dir=args.scenes.parent) as folder:
+            data = repeated(args.scenes, photos, Path(folder) / "data")
+            command = [sys.executable, __file__, "--scenes", str(data), "--one-run"]
+            out = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+        found = json.loads(out.splitlines()[-1])
+        rows.append(
+            (
+                photos,
+                f"{found['loaded']:.0f}",
+                f"{found['highest']:.0f}",
+                f"{found['highest'] - found['loaded']:.0f}",
+                f"{photos / found['seconds']:.1f}",
+            )
+        )
+    head = ("photos", "MiB with annotations loaded", "MiB at most", "difference", "photos/s")
+    return (
+        "## Memory\n\n`vlcam evaluate words`, first captions, Grad-CAM, from the first photo to the"
+        " last page of the report.\n\n" + table(head, rows)
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--scenes", type=Path, required=True, help="vlcam scenes wrote")
+    parser.add_argument("--parts", type=int, default=8, help="of 64 photos; default: 8")
+    parser.add_argument("--memory", type=int, nargs="*", default=[1000, 20000], metavar="PHOTOS")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--one-run", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/evaluation_speed.md"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.one_run:
+        one_run(args.scenes)
+        return 0
+    begun = time.perf_counter()
+    parts = [throughput(args)] if args.parts else []
+    parts += [memory(args)] if args.memory else []
+    report.write(args.out, "Evaluating many photos", parts, time.perf_counter() - begun)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
