@@ -28,7 +28,7 @@ from vlcam.adapter import Unit
 from vlcam.cli import main
 from vlcam.evaluation import gallery, runner
 from vlcam.evaluation.experiment import sample
-from vlcam.evaluation.store import Part, opened
+from vlcam.evaluation.store import Store, opened
 from vlcam.evaluation.summary import Summary, Table, to_json, to_latex, to_markdown
 from vlcam.explaining import explain_targets, look_at, prepare
 from vlcam.geometry import degenerate, peak, place
@@ -146,25 +146,25 @@ def test_a_run_that_was_killed_resumes_to_the_same_summary(
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert words(scenes, whole, "--part", "2") == 0
-    plain = runner.measure
+    plain = Store.write
     left = [2]
 
-    def until_killed(*args: Any) -> Part:
+    def until_killed(*args: Any) -> None:
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return plain(*args)
+        plain(*args)
 
-    monkeypatch.setattr(runner, "measure", until_killed)
+    monkeypatch.setattr(Store, "write", until_killed)
     assert words(scenes, cut, "--part", "2") == 130
     assert len(list((cut / "records").iterdir())) == 2 and not (cut / "summary.json").exists()
     (cut / "records" / ".part-00002.parquet.1.part").write_bytes(b"half")
-    monkeypatch.setattr(runner, "measure", plain)
+    monkeypatch.setattr(Store, "write", plain)
     assert words(scenes, cut, "--part", "2") == 1  # not without being told to
     assert words(scenes, cut, "--part", "2", "--resume") == 0
     assert summaries(cut) == summaries(whole)
     # Once more there is nothing left to do, and the same comes out.
-    monkeypatch.setattr(runner, "measure", None)
+    monkeypatch.setattr(runner, "measured", None)
     assert words(scenes, cut, "--part", "2", "--resume") == 0
     assert summaries(cut) == summaries(whole)
 

@@ -7,7 +7,8 @@ runs it, so that the same records come out, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -62,54 +63,82 @@ def run(work: Work, model: Adapter, store: Store) -> None:
     count, left = sum(map(len, every)), sum(map(len, missing.values()))
     bar: tqdm[Any]
     with tqdm(total=count, initial=count - left, desc="photos", unit="photo") as bar:
-        for number, some in missing.items():
-            store.write(number, measure(work, model, some, bar))
+        for number, part in measured(work, model, missing, bar.update):
+            store.write(number, part)
 
 
-def measure(
-    work: Work, model: Adapter, items: Sequence[Item], bar: tqdm[Any] | None = None
-) -> Part:
-    """The records of some photos. While the model works on a batch, the next one is read and, where
-    the experiment allows it, the one before is scored."""
+def measure(work: Work, model: Adapter, items: Sequence[Item]) -> Part:
+    """The records of some photos."""
+    return next((part for _, part in measured(work, model, {0: items})), Part([], []))
+
+
+def measured(
+    work: Work,
+    model: Adapter,
+    parts: Mapping[int, Sequence[Item]],
+    done: Callable[[int], object] = lambda photos: None,
+) -> Iterator[tuple[int, Part]]:
+    """Parts, one after the other, by their numbers. While the model works on a batch, the next one
+    is read and, where the experiment allows it, the one before is scored, also of another part.
+
+    Args:
+        done: is told of how many further photos there are records.
+    """
+    size = work.experiment.batch
+    batches = [
+        _Batch(number, items[start : start + size], start + size >= len(items))
+        for number, items in parts.items()
+        for start in range(0, len(items), size)
+    ]
     records: list[Record] = []
     skipped: list[str] = []
 
-    def keep(found: Part, photos: int) -> None:
-        records.extend(found.records)
-        skipped.extend(found.skipped)
-        if bar is not None:
-            bar.update(photos)
+    def collect(batch: _Batch, scored: Future[Part]) -> Iterator[tuple[int, Part]]:
+        nonlocal records, skipped
+        found = scored.result()
+        records += found.records
+        skipped += found.skipped
+        done(len(batch.items))
+        if batch.last:
+            yield batch.part, Part(records, skipped)
+            records, skipped = [], []
 
     with ThreadPoolExecutor(1) as beside:
-        waiting: Future[Part] | None = None
-        count = 0  # of the photos waited for
-        for some, photos in _read_ahead(model, items, work.experiment.batch):
-            looked = _look(work, model, some, photos)
-            if waiting:
-                keep(waiting.result(), count)
-            waiting, count = beside.submit(_score, work, model, looked), len(some)
+        before: tuple[_Batch, Future[Part]] | None = None
+        for batch, photos in _read_ahead(model, batches):
+            looked = _look(work, model, batch.items, photos)
+            if before:
+                yield from collect(*before)
+            before = batch, beside.submit(_score, work, model, looked)
             if not work.experiment.apart:
-                waiting.result()
-        if waiting:
-            keep(waiting.result(), count)
-    return Part(records, skipped)
+                before[1].result()
+        if before:
+            yield from collect(*before)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Photos that are encoded together; ``last`` of its part?"""
+
+    part: int
+    items: Sequence[Item]
+    last: bool
 
 
 def _read_ahead(
-    model: Adapter, items: Sequence[Item], batch: int
-) -> Iterator[tuple[Sequence[Item], list[Prepared | str]]]:
-    """Batches of items with their photos (or what is wrong with them), the next ones being read
-    while these are looked at."""
+    model: Adapter, batches: Sequence[_Batch]
+) -> Iterator[tuple[_Batch, list[Prepared | str]]]:
+    """Batches with their photos (or what is wrong with them), the next ones being read while these
+    are looked at."""
     with ThreadPoolExecutor(2) as pool:
-
-        def submit(some: Sequence[Item]) -> list[Future[Prepared | str]]:
-            return [pool.submit(_read, model, item) for item in some]
-
-        ahead = submit(items[:batch])
-        for start in range(0, len(items), batch):
-            now = ahead
-            ahead = submit(items[start + batch : start + 2 * batch])
-            yield items[start : start + batch], [future.result() for future in now]
+        ahead: deque[tuple[_Batch, list[Future[Prepared | str]]]] = deque()
+        for batch in batches:
+            ahead.append((batch, [pool.submit(_read, model, item) for item in batch.items]))
+            if len(ahead) > 1:
+                ready, photos = ahead.popleft()
+                yield ready, [photo.result() for photo in photos]
+        for ready, photos in ahead:
+            yield ready, [photo.result() for photo in photos]
 
 
 def _read(model: Adapter, item: Item) -> Prepared | str:
