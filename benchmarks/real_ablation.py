@@ -59,7 +59,8 @@ def measure(
 ) -> Columns:
     """All records of an experiment."""
     kind = OfLogits if variant.target == "logit" else NeuralTalkCaptioner
-    model = kind(module, "ablated", variant.layer, (variant.size, variant.size))
+    model = kind(module, "ablated", variant.layer)
+    model.resize((variant.size, variant.size))
     work = runner.Work(experiment, tuple(methods.get(name) for name in names))
     part = runner.measure(work, model, experiment.items)
     return Columns.of(arrow.Table.from_pylist(list(part.records)))

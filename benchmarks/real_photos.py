@@ -133,8 +133,9 @@ def main() -> int:
     torch.set_num_threads(args.threads)
     begun = time.perf_counter()
     try:
-        size = (args.size, args.size) if args.size else None
-        model = neuraltalk_captioner.load(args.model, args.layer, size)
+        model = neuraltalk_captioner.load(args.model, args.layer)
+        if args.size:
+            model.resize((args.size, args.size))
         parts = [pointings(model, args)]
         if args.box_methods:
             parts.append(boxes(model, args))

@@ -38,13 +38,11 @@ class NeuralTalkCaptioner(CnnAdapter, Captioner):
         return [CaptionWord(w, (t,)) for w, t in zip(words, caption.tokens, strict=True)]
 
 
-def load(
-    path: Path, layer: str | None = None, input_size: tuple[int, int] | None = None
-) -> NeuralTalkCaptioner:
+def load(path: Path, layer: str | None = None) -> NeuralTalkCaptioner:
     """A captioner from its folder (``config.json``, ``model.safetensors``) or a file in it.
 
     Raises:
         ValueError: a file is missing, damaged or of another architecture.
     """
     folder = path if path.is_dir() else path.parent
-    return NeuralTalkCaptioner(neuraltalk.load(path), folder.name, layer, input_size)
+    return NeuralTalkCaptioner(neuraltalk.load(path), folder.name, layer)

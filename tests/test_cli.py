@@ -849,3 +849,18 @@ print("heavy:", sorted(heavy & set(sys.modules)))
     assert run.stderr == "" and run.stdout.endswith("\nheavy: []\n")
     for told in ("usage: vlcam [-h]", "--caption TEXT", "--images N", "--cnn-weights WEIGHTS"):
         assert told in run.stdout
+
+
+def test_a_larger_input_gives_finer_maps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = str(Path(vlcam.__file__).parent / "bundled" / "photos" / "cat-horse-sheep.jpg")
+    command = ["explain", photo, "--caption", "a cat", "--out"]
+    assert main([*command, str(tmp_path / "own")]) == 0
+    assert main([*command, str(tmp_path / "large"), "--size", "480"]) == 0
+    maps = [np.load(tmp_path / n / "cat-horse-sheep" / "maps.npz") for n in ("own", "large")]
+    assert [found["maps"].shape for found in maps] == [(2, 20, 20), (2, 30, 30)]
+    capsys.readouterr()
+    question = ["explain", photo, "--question", "what is this?", "--size", "480"]
+    assert main([*question, "--out", str(tmp_path / "asked")]) == 1
+    assert "scenes takes photos at its own size only" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from vlcam.evaluation.experiment import Asked, Item
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.store import opened
 from vlcam.explaining import Encoded
+from vlcam.models import load
 from vlcam.scenes.write import write
 
 
@@ -58,7 +60,9 @@ def test_on_ray_the_same_comes_out_though_a_worker_dies(tmp_path: Path) -> None:
     ray.init(num_cpus=2, log_to_driver=False, logging_level=logging.ERROR, runtime_env=tests)
     try:
         with opened(tmp_path / "deadly", {}, Words.columns, False) as store:
-            on_ray.run(work, "scenes", None, store, on_ray.Cluster(workers=1))
+            on_ray.run(
+                work, partial(load, "scenes", kind="captioner"), store, on_ray.Cluster(workers=1)
+            )
             found = every(runner.read_all(work, store))
         assert main([*command, str(cluster), "--engine", "ray", "--workers", "1"]) == 0
     finally:

@@ -134,6 +134,14 @@ class Adapter(ABC):
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         """Input pixels (3, H, W) of an RGB photo, and where the photo lies in them."""
 
+    def resize(self, size: tuple[int, int]) -> None:
+        """From now on prepare photos to inputs of (height, width), for models that take any.
+
+        Raises:
+            ValueError: this one takes its own size only.
+        """
+        raise ValueError(f"{self.name} takes photos at its own size only")
+
     @abstractmethod
     def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
         """The model up to the layer: pixels (B, 3, H, W) to feature maps (B, K, u, v).

@@ -174,6 +174,13 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--layer", metavar="NAME", help="the explained layer; default: the model's")
     parser.add_argument(
+        "--size",
+        metavar="PIXELS",
+        type=_pixels,
+        help="height and width photos are stretched to, of a CNN that takes any: a larger one"
+        " gives finer maps; default: the model's",
+    )
+    parser.add_argument(
         "--beam", metavar="N", type=_beam, default=1, help="width of the beam; default: 1"
     )
     for name, text in (
@@ -275,7 +282,8 @@ def _explain(args: argparse.Namespace) -> int:
     if method.at != "patches" and patch:
         raise ValueError(f"--patch-{next(iter(patch))} goes with --method occlusion")
     names = args.model or ["scenes"]
-    models = [(name, load(name, args.layer, kind)) for name in names]
+    size = (args.size, args.size) if args.size else None
+    models = [(name, load(name, args.layer, kind, size)) for name in names]
     asked = Asked(
         args.caption,
         args.question,

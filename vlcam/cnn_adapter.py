@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from vlcam.adapter import Adapter, FeatureMaps
 from vlcam.cells import derive
+from vlcam.cnn import RegionEncoder
 from vlcam.geometry import Grid, Placement
+from vlcam.messages import one_line
 from vlcam.preprocess import Preprocess
 from vlcam.sharing import once_an_image
 
@@ -24,11 +26,9 @@ class CnnAdapter(Adapter):
             ``split``) and a ``config`` with ``cnn`` and ``preprocess``.
         name: as results carry it.
         layer: of the CNN; None is the last rectified convolutional feature map.
-        input_size: (height, width) to feed the CNN where it is fully convolutional, instead of the
-            size it was trained at; a larger one gives more cells.
 
     Raises:
-        ValueError: the CNN has no such layer, or does not take such an input.
+        ValueError: the CNN has no such layer.
     """
 
     def __init__(
@@ -36,7 +36,6 @@ class CnnAdapter(Adapter):
         model: nn.Module,
         name: str,
         layer: str | None = None,
-        input_size: tuple[int, int] | None = None,
     ) -> None:
         self.module, self.name = model, name
         encoder: Any = model.encoder
@@ -45,9 +44,22 @@ class CnnAdapter(Adapter):
         self.layer = encoder.layer(layer).name
         self._before, self._after = encoder.split(self.layer)
         self._preprocess: Preprocess = config.preprocess
-        if input_size is not None:
-            self._preprocess = replace(self._preprocess, size=input_size, resize_to=None)
         self._grids: dict[tuple[int, int], Grid] = {}
+
+    def resize(self, size: tuple[int, int]) -> None:
+        """A larger input than the CNN was trained with gives more cells. Models that attend to
+        regions have a fixed number of them."""
+        if isinstance(self.module.encoder, RegionEncoder):
+            super().resize(size)
+        preprocess = replace(self._preprocess, size=size, resize_to=None)
+        try:
+            self.grid(size)
+        except RuntimeError as error:
+            text = one_line(error)
+            raise ValueError(
+                f"{self.name} does not take {size[0]} x {size[1]} pixels: {text}"
+            ) from error
+        self._preprocess = preprocess
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         return self._preprocess(photo)

@@ -71,17 +71,30 @@ def families() -> list[Family]:
     return [entry.load() for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name)]
 
 
-def load(model: str | Path, layer: str | None = None, kind: str | None = None) -> Adapter:
+def load(
+    model: str | Path,
+    layer: str | None = None,
+    kind: str | None = None,
+    size: tuple[int, int] | None = None,
+) -> Adapter:
     """A model by the name of a bundled one, or from a file or folder recognised by its content.
 
     Args:
         layer: the layer to explain; None means the model's own default.
         kind: accept only this kind of model (``captioner`` or ``vqa``). Where one of each kind
             bears a name and none is asked for, the captioner is meant.
+        size: (height, width) of its input, where not its own (:meth:`Adapter.resize`).
 
     Raises:
         ValueError: no such model, not recognised, or damaged: one line naming it.
     """
+    adapter = _load(model, layer, kind)
+    if size is not None:
+        adapter.resize(size)
+    return adapter
+
+
+def _load(model: str | Path, layer: str | None, kind: str | None) -> Adapter:
     known = [family for family in families() if kind in (None, family.kind)]
     known.sort(key=lambda family: family.kind)  # captioners first; families stay by name
     for family in known:

@@ -22,6 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser, out: str, limit: str = "so ma
         help="see vlcam methods; each photo is encoded once for all; default: grad-cam",
     )
     add("--layer", metavar="NAME", help="the explained layer; default: the model's")
+    add(
+        "--size",
+        metavar="PIXELS",
+        type=_count,
+        help="height and width photos are stretched to, of a CNN that takes any; default: the"
+        " model's",
+    )
     add("--limit", metavar="N", type=_count, help=f"{limit}, chosen by --seed")
     add("--seed", metavar="S", type=int, default=0, help="of everything random; default: 0")
     add(
@@ -60,7 +67,7 @@ def run(args: argparse.Namespace, experiment: Callable[[], Experiment]) -> int:
         raise ValueError(f"--{on_ray[0]} goes with --engine ray")
     cluster = Cluster(args.address, args.workers, args.gpus) if args.engine == "ray" else None
     methods = args.method.split(",")
-    how = How(args.model, methods, args.out, args.layer, args.resume, args.part, cluster)
+    how = How(args.model, methods, args.out, args.layer, args.size, args.resume, args.part, cluster)
     evaluate(experiment(), how)
     return 0
 

@@ -7,10 +7,12 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from torch import nn
 
 from vlcam import methods
@@ -33,6 +35,7 @@ class How:
         model: what :func:`vlcam.load` takes.
         methods: their names.
         layer: None: the model's own.
+        size: of the square input; None: the model's own.
         out: the folder for records and summaries.
         resume: go on with what is there.
         part: photos of a part of the records: what a kill costs at most.
@@ -43,9 +46,14 @@ class How:
     methods: Sequence[str]
     out: Path
     layer: str | None = None
+    size: int | None = None
     resume: bool = False
     part: int = runner.PART
     cluster: Cluster | None = None
+
+    def load(self, kind: str) -> Adapter:
+        size = (self.size, self.size) if self.size else None
+        return load(self.model, self.layer, kind, size)
 
 
 def evaluate(experiment: Experiment, how: How) -> summary.Summary:
@@ -58,14 +66,14 @@ def evaluate(experiment: Experiment, how: How) -> summary.Summary:
     chosen = tuple(dict.fromkeys(methods.get(name.strip()) for name in how.methods))
     if not experiment.items:
         raise ValueError(f"no photo to evaluate ({'; '.join(experiment.skipped[:3]) or 'none'})")
-    model = load(how.model, how.layer, experiment.kind)
+    model = how.load(experiment.kind)
     about = manifest(experiment, model, [method.name for method in chosen], how.part)
     with opened(how.out, about, experiment.columns, how.resume) as store:
         work = runner.Work(experiment, chosen, how.part)
         if how.cluster is None:
             runner.run(work, model, store)
         else:
-            on_ray.run(work, how.model, how.layer, store, how.cluster)
+            on_ray.run(work, partial(how.load, experiment.kind), store, how.cluster)
         records, lines = runner.read_all(work, store)
         skipped = [*experiment.skipped, *lines]
         for line in skipped:
@@ -99,6 +107,7 @@ def manifest(
         "settings": experiment.settings(),
         "model": model.name,
         "layer": model.layer,
+        "input": list(model.prepare(Image.new("RGB", (8, 8)))[0].shape[1:]),
         "weights": digest(model.module),
         "methods": list(names),
         "photos": len(experiment.items),

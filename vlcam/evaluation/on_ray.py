@@ -11,15 +11,16 @@ import json
 import logging
 import os
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from vlcam.adapter import Adapter
 from vlcam.evaluation.runner import Work, measure
 from vlcam.evaluation.store import Part, Store
-from vlcam.models import load
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Cluster:
     gpus: float = 0.0
 
 
-def run(work: Work, model: str, layer: str | None, store: Store, where: Cluster) -> None:
-    """Make the parts that are missing.
+def run(work: Work, load: Callable[[], Adapter], store: Store, where: Cluster) -> None:
+    """Make the parts that are missing; each worker calls ``load`` for a model of its own.
 
     Raises:
         ValueError: Ray is not installed.
@@ -71,9 +72,7 @@ def run(work: Work, model: str, layer: str | None, store: Store, where: Cluster)
             num_cpus=threads,
             num_gpus=where.gpus or None,
             fn_constructor_args=(
-                ray.cloudpickle.dumps(work),
-                model,
-                layer,
+                ray.cloudpickle.dumps((work, load)),
                 threads,
                 where.gpus > 0,
             ),
@@ -101,10 +100,11 @@ def _workers(ray: Any, where: Cluster, threads: int) -> int:
 class _Worker:
     """One actor: a model, loaded once, and what to do with each photo."""
 
-    def __init__(self, work: bytes, model: str, layer: str | None, threads: int, gpu: bool) -> None:
+    def __init__(self, work: bytes, threads: int, gpu: bool) -> None:
         torch.set_num_threads(threads)
-        self.work: Work = pickle.loads(work)
-        self.model = load(model, layer, self.work.experiment.kind)
+        self.work: Work
+        self.work, load = pickle.loads(work)
+        self.model: Adapter = load()
         if gpu:
             self.model.module.cuda()
 
