@@ -100,7 +100,8 @@ def main() -> int:
     add("--layers", nargs="+", default=["default"])
     add("--targets", nargs="+", default=["log-probability"], help="log-probability, logit")
     add("--methods", nargs="+", default=["grad-cam", "hirescam", "layercam", "xgrad-cam"])
-    add("--photos", type=int, default=150, help="of each data set; default: 150")
+    add("--photos", type=int, default=156, help="of COCO; default: 156, all")
+    add("--phrase-photos", type=int, default=50, help="of Flickr8k; default: 50")
     add("--threads", type=int, default=2)
     add("--out", type=Path, default=Path("benchmarks/real_ablation.md"))
     args = parser.parse_args()
@@ -115,7 +116,7 @@ def main() -> int:
         flickr / "Images",
         validation,
         "sentence",
-        limit=args.photos,
+        limit=args.phrase_photos,
     )
     layers = [None if name == "default" else name for name in args.layers]
     variants = [Variant(s, n, t) for s in args.sizes for n in layers for t in args.targets]
