@@ -134,7 +134,7 @@ class DenseCap(nn.Module):
         self.config = config
         self.encoder = RegionEncoder(config.cnn, config.preprocess.size, config.regions)
         channels = self.encoder.regions.shape[0]
-        self.standardise = nn.BatchNorm2d(channels)
+        self.standardise = nn.BatchNorm2d(channels, affine=False)
         anchors = AnchorGenerator((config.anchors,), (_SHAPES,))
         self.proposals = RegionProposalNetwork(
             anchors,

@@ -100,7 +100,9 @@ class BoxRatios(Experiment):
             self._regions = regions.read(source, photos, names, top)
 
     def settings(self) -> dict[str, Any]:
-        plain = {n: getattr(self, n) for n in ("names", "protocol", "top", "limit", "seed")}
+        plain = {n: getattr(self, n) for n in ("protocol", "top", "limit", "seed")}
+        # Which they are is in the manifest as a hash of all items.
+        plain["names"] = None if self.names is None else len(self.names)
         dense = {"dense captioner": self._dense.digest()} if self._dense else {}
         return {"regions": str(self.source), "photos": str(self.folder), **dense, **plain}
 

@@ -126,6 +126,19 @@ def test_photos_together_are_explained_as_each_by_itself(scenes: Path) -> None:
         assert other.pop("inside") == inside and one == other
 
 
+def test_methods_together_are_as_each_by_itself(scenes: Path) -> None:
+    """Those that need the same gradients share them; what comes out is the same, bit for bit."""
+    model, experiment = captioning.load("scenes"), Words(scenes, captions="first", limit=3)
+    names = ("grad-cam", "guided-grad-cam", "layercam", "guided-backprop", "deconv")
+    every = tuple(methods.get(name) for name in names)
+    together = runner.measure(runner.Work(experiment, every), model, experiment.items).records
+    for method in every:
+        work = runner.Work(experiment, (method,))
+        alone = runner.measure(work, model, experiment.items).records
+        own = [record for record in alone if record["map"] == method.name]
+        assert own and [record for record in together if record["map"] == method.name] == own
+
+
 def test_photos_looked_at_together_are_as_by_themselves(scenes: Path) -> None:
     model = captioning.load("scenes")
     paths = sorted((scenes / "images").iterdir())[:3]

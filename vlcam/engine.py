@@ -157,14 +157,30 @@ def explain_at_layer(
     memory: int = DEFAULT_MEMORY,
 ) -> tuple[Tensor, Tensor]:
     """Scores (T,) and raw maps (T, u, v), of a method whose maps live at the layer."""
-    assert method.reduce is not None
-    scores, maps = [], []
-    rule = BackwardRule(method.rule) if method.rule else None
+    scores, (maps,) = explain_all_at_layer(adapter, features, targets, [method], images, memory)
+    return scores, maps
+
+
+def explain_all_at_layer(
+    adapter: Adapter,
+    features: FeatureMaps,
+    targets: Sequence[Target],
+    methods: Sequence[Method],
+    images: Sequence[int] | None = None,
+    memory: int = DEFAULT_MEMORY,
+) -> tuple[Tensor, list[Tensor]]:
+    """As :func:`explain_at_layer`, by several methods of one backward rule, from the same
+    gradients."""
+    (name,) = {method.rule for method in methods}
+    rule = BackwardRule(name) if name else None
+    scores, maps = [], [list[Tensor]() for _ in methods]
     for chunk in seam_gradients(adapter, features, targets, images, rule, memory):
         scores.append(chunk.scores)
-        maps.append(_float32(method.reduce, chunk.maps, chunk.gradients))
+        for own, method in zip(maps, methods, strict=True):
+            assert method.reduce is not None
+            own.append(_float32(method.reduce, chunk.maps, chunk.gradients))
     _refuse_unseen(adapter, rule, f"between layer {adapter.layer} and the score")
-    return torch.cat(scores), torch.cat(maps)
+    return torch.cat(scores), [torch.cat(own) for own in maps]
 
 
 def explain_at_pixels(
@@ -183,7 +199,23 @@ def explain_at_pixels(
     Args:
         pixels: of one image, (1, 3, H, W).
     """
-    rule = BackwardRule(method.rule) if method.rule else None
+    scores, (maps,) = explain_all_at_pixels(adapter, pixels, targets, [method], memory)
+    return scores, maps
+
+
+def explain_all_at_pixels(
+    adapter: Adapter,
+    pixels: Tensor,
+    targets: Sequence[Target],
+    methods: Sequence[Method],
+    memory: int = DEFAULT_MEMORY,
+) -> tuple[Tensor, list[Tensor]]:
+    """As :func:`explain_at_pixels`, by several methods of one backward rule, from the same
+    gradients."""
+    (name,) = {method.rule for method in methods}
+    rule = BackwardRule(name) if name else None
+    reducers = [method.reduce for method in methods]
+    factors = [reduce for reduce in reducers if reduce is not None]
     prompts = [only_prompt(targets)] if adapter.encode_reads_prompt else None
     with untouched(adapter.module), torch.enable_grad():
         leaf = pixels.clone().detach().requires_grad_()
@@ -201,7 +233,7 @@ def explain_at_pixels(
         constant = FeatureMaps(
             features.maps.detach(), {name: features.rest[name].detach() for name in names}
         )
-        scores, maps, coarse = [], list[Tensor](), list[Tensor]()
+        scores, maps, coarse = [], list[Tensor](), [list[Tensor]() for _ in factors]
         size = _first_chunk(constant, memory)
         while len(maps) < len(targets):
             chunk = _chunk(targets, len(maps), size)
@@ -212,15 +244,16 @@ def explain_at_pixels(
                 rows,
                 rule,
                 follow_rest=True,
-                plain_too=method.reduce is not None,
+                plain_too=bool(factors),
             )
             owners = _owners(rows, found.scores)
             scores.append(_sum_rows(found.scores, owners, chunk))
-            if method.reduce is not None and found.plain is not None:
+            if found.plain is not None:
                 # Section 3.2: Grad-CAM as it is, its weights are plain gradients.
                 plain = _sum_rows(found.plain, owners, chunk)
                 seen = _at_least_float32(constant.maps).expand_as(plain)
-                coarse.append(_float32(method.reduce, seen, plain))
+                for own, reduce in zip(coarse, factors, strict=True):
+                    own.append(_float32(reduce, seen, plain))
             behind = (found.maps, *(found.rest[name] for name in names))
             back = [_sum_rows(g, owners, chunk) for g in behind]
             followed = [g for g, o in zip(back, outputs, strict=True) if o.requires_grad]
@@ -233,13 +266,11 @@ def explain_at_pixels(
                 maps.append(_at_least_float32(gradient[0]).abs().amax(0) * unit)
         del features, outputs, live
     _refuse_unseen(adapter, rule, "in the CNN")
-    result = torch.stack(maps)
-    if method.reduce is not None:
-        input_size = (pixels.shape[2], pixels.shape[3])
-        grid, whole = adapter.grid(input_size), Placement.identity(input_size)
-        # The factor at each pixel is the map placed by its cells' true centres.
-        result = result * place(torch.cat(coarse), grid, whole)
-    return torch.cat(scores), result
+    result, whole = torch.stack(maps), Placement.identity((pixels.shape[2], pixels.shape[3]))
+    # The factor at each pixel is the map placed by its cells' true centres.
+    placed = (place(torch.cat(own), adapter.grid(whole.input_size), whole) for own in coarse)
+    every = [result if reduce is None else result * next(placed) for reduce in reducers]
+    return torch.cat(scores), every
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,13 @@ from torch import Tensor
 
 from vlcam import methods, targets
 from vlcam.adapter import Adapter, FeatureMaps, Prompt, Question, Reading, Unit
-from vlcam.engine import DEFAULT_MEMORY, encode, explain_at_layer, explain_at_pixels, only_prompt
+from vlcam.engine import (
+    DEFAULT_MEMORY,
+    encode,
+    explain_all_at_layer,
+    explain_all_at_pixels,
+    only_prompt,
+)
 from vlcam.explanation import Answer, Explanation, Look, Looked, explained_words, peaks
 from vlcam.geometry import Grid, Placement
 from vlcam.incremental import incremental
@@ -356,27 +362,67 @@ def explain_targets(
     """Maps of any targets of one photo; prompt by prompt where the feature maps depend on it."""
     if method.at == "patches":
         return _occlude(model, encoded.pixels, asked, patch or Patch())
+    return _explain_by_gradients(model, encoded, asked, [method], memory)[0]
+
+
+def explain_targets_by(
+    model: Adapter, encoded: Encoded, asked: list[Target], by: Sequence[methods.Method]
+) -> list[TargetMaps]:
+    """As :func:`explain_targets`, by several methods; those that need the same gradients share
+    them."""
+    found: dict[str, TargetMaps] = {}
+    for group in alike(by):
+        if group[0].at == "patches":
+            maps = [explain_targets(model, encoded, asked, method) for method in group]
+        else:
+            maps = _explain_by_gradients(model, encoded, asked, group)
+        found |= {method.name: own for method, own in zip(group, maps, strict=True)}
+    return [found[method.name] for method in by]
+
+
+def alike(by: Sequence[methods.Method]) -> list[list[methods.Method]]:
+    """Methods in groups that need the same gradients."""
+    groups: dict[tuple[str, str | None], list[methods.Method]] = {}
+    for method in by:
+        groups.setdefault((method.at, method.rule), []).append(method)
+    return list(groups.values())
+
+
+def _explain_by_gradients(
+    model: Adapter,
+    encoded: Encoded,
+    asked: list[Target],
+    by: Sequence[methods.Method],
+    memory: int = DEFAULT_MEMORY,
+) -> list[TargetMaps]:
+    """By methods that are :func:`alike`."""
     size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
+    at_layer = by[0].at == "layer"
     if not asked:
-        grid = model.grid(size) if method.at == "layer" else Grid.pixels(size)
-        return TargetMaps(torch.zeros(0), torch.zeros(0, *grid.size), grid)
+        grid = model.grid(size) if at_layer else Grid.pixels(size)
+        return [TargetMaps(torch.zeros(0), torch.zeros(0, *grid.size), grid)] * len(by)
     groups = _by_prompt(asked) if model.encode_reads_prompt else []
     if len(groups) > 1:
-        some = [
-            explain_targets(model, encoded, [asked[row] for row in rows], method, memory)
+        parts = [
+            _explain_by_gradients(model, encoded, [asked[row] for row in rows], by, memory)
             for rows in groups
         ]
         order = torch.tensor([row for rows in groups for row in rows]).argsort()
-        scores = torch.cat([found.scores for found in some])[order]
-        maps = torch.cat([found.maps for found in some])[order]
-        return replace(some[0], scores=scores, maps=maps)
-    if method.at == "layer":
+        return [_in_order(some, order) for some in zip(*parts, strict=True)]
+    if at_layer:
         prompt = only_prompt(asked) if model.encode_reads_prompt else None
-        features = encoded.seen(model, prompt)
-        scores, maps = explain_at_layer(model, features, asked, method, memory=memory)
-        return TargetMaps(scores, maps.float(), model.grid(size))
-    scores, maps = explain_at_pixels(model, encoded.pixels, asked, method, memory)
-    return TargetMaps(scores, maps.float(), Grid.pixels(size))
+        features, grid = encoded.seen(model, prompt), model.grid(size)
+        scores, maps = explain_all_at_layer(model, features, asked, by, memory=memory)
+    else:
+        scores, maps = explain_all_at_pixels(model, encoded.pixels, asked, by, memory)
+        grid = Grid.pixels(size)
+    return [TargetMaps(scores, own.float(), grid) for own in maps]
+
+
+def _in_order(some: Sequence[TargetMaps], order: Tensor) -> TargetMaps:
+    """Maps of several prompts' targets as one."""
+    scores = torch.cat([found.scores for found in some])[order]
+    return replace(some[0], scores=scores, maps=torch.cat([found.maps for found in some])[order])
 
 
 def _by_prompt(asked: Sequence[Target]) -> list[list[int]]:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from vlcam import methods
 from vlcam.adapter import Adapter, FeatureMaps
-from vlcam.engine import explain_at_layer
+from vlcam.engine import explain_all_at_layer
 from vlcam.evaluation.experiment import Asked, Experiment, Item
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.store import Part, Store
@@ -27,7 +27,8 @@ from vlcam.explaining import (
     Encoded,
     Prepared,
     TargetMaps,
-    explain_targets,
+    alike,
+    explain_targets_by,
     look_at,
     prepare,
 )
@@ -175,11 +176,8 @@ def _look(
         except ValueError as error:
             looked.append(_Looked(item, problem=f"{item.name}: {one_line(error)}"))
     ready = [(one.photo, one.asked) for one in looked if one.photo and one.asked]
-    every = [_explained(model, ready, method) for method in work.methods]
-    return [
-        replace(one, maps=tuple(next(maps) for maps in every)) if one.asked else one
-        for one in looked
-    ]
+    every = iter(_explained(model, ready, work.methods))
+    return [replace(one, maps=next(every)) if one.asked else one for one in looked]
 
 
 def _score(work: Work, model: Adapter, looked: Sequence[_Looked]) -> Part:
@@ -200,30 +198,44 @@ def _score(work: Work, model: Adapter, looked: Sequence[_Looked]) -> Part:
 
 
 def _explained(
-    model: Adapter, photos: Sequence[tuple[Encoded, Asked]], method: methods.Method
-) -> Iterator[TargetMaps]:
-    """Each photo's maps; of methods at the layer all photos' in one pass, where they fit."""
+    model: Adapter, photos: Sequence[tuple[Encoded, Asked]], by: Sequence[methods.Method]
+) -> list[tuple[TargetMaps, ...]]:
+    """Each photo's maps, method by method; by those at the layer all photos' in one pass, where
+    they fit."""
     sizes = {photo.pixels.shape for photo, _ in photos}
-    if method.at == "layer" and not model.encode_reads_prompt and len(sizes) == 1:
-        yield from _together(model, photos, method)
-    else:
-        for photo, one in photos:
-            yield explain_targets(model, photo, one.targets, method)
+    fits = not model.encode_reads_prompt and len(sizes) == 1
+    together = [group for group in alike(by) if fits and group[0].at == "layer"]
+    found: list[dict[str, TargetMaps]] = [{} for _ in photos]
+    for group in together:
+        for method, maps in zip(group, _together(model, photos, group), strict=True):
+            for own, one in zip(found, maps, strict=True):
+                own[method.name] = one
+    rest = [method for method in by if not any(method in group for group in together)]
+    for own, (photo, asked) in zip(found, photos, strict=True):
+        own_maps = explain_targets_by(model, photo, asked.targets, rest)
+        own |= {method.name: each for method, each in zip(rest, own_maps, strict=True)}
+    return [tuple(own[method.name] for method in by) for own in found]
 
 
 def _together(
-    model: Adapter, photos: Sequence[tuple[Encoded, Asked]], method: methods.Method
-) -> Iterator[TargetMaps]:
+    model: Adapter, photos: Sequence[tuple[Encoded, Asked]], group: Sequence[methods.Method]
+) -> list[list[TargetMaps]]:
+    """By each method of a group the photos' maps."""
     grid = model.grid((photos[0][0].pixels.shape[2], photos[0][0].pixels.shape[3]))
     targets = [target for _, one in photos for target in one.targets]
     rows = [row for row, (_, one) in enumerate(photos) for _ in one.targets]
-    scores, maps = torch.zeros(0), torch.zeros(0, *grid.size)
+    scores, maps = torch.zeros(0), [torch.zeros(0, *grid.size)] * len(group)
     if targets:
         features = FeatureMaps.of([photo.seen(model) for photo, _ in photos])
-        scores, maps = explain_at_layer(model, features, targets, method, rows)
+        scores, maps = explain_all_at_layer(model, features, targets, group, rows)
     counts = [len(one.targets) for _, one in photos]
-    for some, of_them in zip(scores.split(counts), maps.split(counts), strict=True):
-        yield TargetMaps(some, of_them.float(), grid)
+    return [
+        [
+            TargetMaps(some, of_them.float(), grid)
+            for some, of_them in zip(scores.split(counts), own.split(counts), strict=True)
+        ]
+        for own in maps
+    ]
 
 
 def read_all(work: Work, store: Store) -> tuple[Columns, list[str]]:
