@@ -131,10 +131,11 @@ def repeated(scenes: Path, photos: int, folder: Path) -> Path:
                     link = folder / "images" / f"{number}.jpg"
                     if name == "instances":
                         os.link(scenes / "images" / one["file_name"], link)
+            step = 1 + max(one["id"] for one in data["annotations"])
             for one in data["annotations"]:
                 image = again * count + ids[one["image_id"]]
                 if image <= photos:
-                    number = again * len(data["annotations"]) + one["id"]
+                    number = again * step + one["id"]
                     annotations.append(one | {"id": number, "image_id": image})
         content = data | {"images": images, "annotations": annotations}
         (folder / "annotations" / f"{name}.json").write_text(json.dumps(content))

@@ -6,10 +6,9 @@ an epoch, with one caption drawn of each. How it goes on after a kill: ``vlcam/t
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,10 @@ from captioning.densecap import Config, DenseCap, Lesson
 from captioning.regions import Photo
 from vlcam.metrics import Box, box_in_input
 from vlcam.photo import size_of
-from vlcam.photo_training import REPORT, PhotoTrainer, PhotoTraining, Views
+from vlcam.photo_training import PhotoTrainer, PhotoTraining, Views
 from vlcam.preprocess import Preprocess
 from vlcam.training import Phase
 from vlcam.vocabulary import Vocabulary, words_of
-from vlcam.writing import written
 
 MAX_WORDS = 15
 TOP = 5
@@ -285,11 +283,8 @@ class _Trainer(PhotoTrainer):
     def finish(self) -> dict[str, Any]:
         scores = self.score()
         densecap.save(self.average, self.out, self.how.half)
-        report = {"training": asdict(self.how), "epochs": self.history, "val": scores}
-        with written(self.out / REPORT) as path:
-            path.write_text(json.dumps(report, indent=1), "utf-8")
         print(f"val: {_line(scores)}")
-        return report
+        return self.write_report(val=scores)
 
 
 def _line(scores: dict[str, float]) -> str:

@@ -9,8 +9,7 @@ How it goes on after a kill: ``vlcam/training.py``.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,9 @@ from captioning.phases import (
     WithCnn,
 )
 from captioning.word_detector import WordDetector
-from vlcam.photo_training import REPORT, PhotoTrainer, PhotoTraining, Views
+from vlcam.photo_training import PhotoTrainer, PhotoTraining, Views
 from vlcam.training import Phase
 from vlcam.vocabulary import Vocabulary
-from vlcam.writing import written
 
 LENGTH_POWERS = (0.0, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0)
 
@@ -216,13 +214,10 @@ class _Trainer(PhotoTrainer):
             if split != "train"
         }
         save(self.average, self.out, self.how.half)
-        report = {"training": asdict(self.how), "epochs": self.history, "bleu": scores}
-        with written(self.out / REPORT) as path:
-            path.write_text(json.dumps(report, indent=1), "utf-8")
         for split, by_search in scores.items():
             for name, values in by_search.items():
                 print(f"{split}, {name}: BLEU-1..4 {_line(values)}")
-        return report
+        return self.write_report(bleu=scores)
 
 
 def _line(scores: tuple[float, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from vlcam.photo_cache import Photos, autocast, cached_features, features, features_of
 from vlcam.preprocess import Preprocess
 from vlcam.training import Trainer
+from vlcam.writing import written
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """What a CNN may be trained in, by the name of the option."""
@@ -185,6 +187,13 @@ class PhotoTrainer(Trainer):
         if (split, 0) in self.features:
             return self.features[split, 0]
         return features(self.average.encoder, self.photos[split], 0, 0, self.device)
+
+    def write_report(self, **scores: Any) -> dict[str, Any]:
+        """What was done and what came of it, in ``report.json``."""
+        report = {"training": asdict(self.how), "epochs": self.history, **scores}
+        with written(self.out / REPORT) as path:
+            path.write_text(json.dumps(report, indent=1), "utf-8")
+        return report
 
     def stop_training(self) -> None:
         """From here on each photo is looked at once."""

@@ -6,11 +6,10 @@ kill: ``vlcam/training.py``.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ import torch
 from torch import Tensor
 
 from vlcam import checkpoint
-from vlcam.photo_training import REPORT, PhotoTrainer, PhotoTraining, Views
+from vlcam.photo_training import PhotoTrainer, PhotoTraining, Views
 from vlcam.training import Phase
 from vlcam.vocabulary import Vocabulary, words_of
-from vlcam.writing import written
 from vqa import coattention, glimpses, lstm_cnn
 from vqa.accuracy import accuracy, normalised
 from vqa.data import Asked, read_data
@@ -173,12 +171,9 @@ class _Trainer(PhotoTrainer):
     def finish(self) -> dict[str, Any]:
         scores = {split: self._score(split) for split in self.asked if split != "train"}
         checkpoint.save(self.average, self.average.config.to_json(), self.out, self.how.half)
-        report = {"training": asdict(self.how), "epochs": self.history, "accuracy": scores}
-        with written(self.out / REPORT) as path:
-            path.write_text(json.dumps(report, indent=1), "utf-8")
         for split, values in scores.items():
             print(f"{split}: accuracy {_line(values)}")
-        return report
+        return self.write_report(accuracy=scores)
 
 
 def _build(how: Training, asked: Sequence[Asked]) -> Model:
