@@ -7,7 +7,7 @@
 2. ``regions``: phrases of Flickr30k Entities of the 500 test photos of Flickr8k, alone and in their
    sentences.
 
-Each summary goes to ``--out`` as ``NAME-words.md`` and so on; nothing of single photos does.
+Each summary goes to ``--out`` as ``NAME_words.md`` and so on; nothing of single photos does.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def experiments(data: Path, folder: Path, limit: int | None) -> dict[str, Callab
     return {
         "words": lambda: Words(one_coco(data / "coco", folder / "coco"), limit=limit),
         "phrases": lambda: regions("alone"),
-        "phrases-in-sentences": lambda: regions("sentence"),
+        "phrases_in_sentences": lambda: regions("sentence"),
     }
 
 
@@ -68,7 +68,7 @@ def main() -> int:
     add("--layer", help="of the CNN (default: the model's)")
     add("--methods", nargs="+", default=["grad-cam", "layercam"])
     add("--limit", type=int, help="only so many photos of each")
-    add("--only", nargs="+", default=["words", "phrases", "phrases-in-sentences"])
+    add("--only", nargs="+", default=["words", "phrases", "phrases_in_sentences"])
     add("--threads", type=int, default=2)
     add("--name", default="real", help="beginning of the tables' names; default: real")
     add("--out", type=Path, default=Path("benchmarks"))
@@ -82,7 +82,7 @@ def main() -> int:
             how = How(str(args.model), args.methods, work / name, args.layer, args.size)
             evaluate(build(), how)
             text = (work / name / "summary.md").read_text("utf-8")
-            (args.out / f"{args.name}-{name}.md").write_text(text, "utf-8")
+            (args.out / f"{args.name}_{name}.md").write_text(text, "utf-8")
     return 0
 
 
