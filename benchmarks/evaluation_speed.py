@@ -40,6 +40,7 @@ from vlcam.evaluation.store import opened
 from vlcam.tables import table
 
 PART = 64
+ROUND = 3  # parts, one after the other as in a run
 
 
 def experiments(scenes: Path) -> dict[str, Callable[[], Experiment]]:
@@ -57,14 +58,14 @@ def throughput(args: argparse.Namespace) -> str:
     """Photos a second, and beside the encoder's own."""
     model, rows = captioning.load("scenes"), list[tuple[object, ...]]()
     for name, build in experiments(args.scenes).items():
-        alone, together, records = turns(model, build(), args.parts, name)
-        photos = PART * len(together)
+        alone, together, records = turns(model, build(), args.rounds, name)
+        photos = PART * ROUND * len(together)
         shares = [a / b for a, b in zip(alone, together, strict=True)]
         rows.append(
             (
                 name,
-                f"{PART / statistics.median(alone):.1f}",
-                f"{PART / statistics.median(together):.1f}",
+                f"{PART * ROUND / statistics.median(alone):.1f}",
+                f"{PART * ROUND / statistics.median(together):.1f}",
                 f"{100 * statistics.median(shares):.0f}",
                 f"{100 * min(shares):.0f} ... {100 * max(shares):.0f}",
                 f"{records / photos:.1f}",
@@ -73,33 +74,38 @@ def throughput(args: argparse.Namespace) -> str:
     head = ("experiment", "encoder's photos/s", "whole, photos/s", "share %", "range %")
     return (
         f"## Throughput, {torch.get_num_threads()} threads\n\nThe bundled captioner, Grad-CAM,"
-        f" batches of {Experiment.batch}, {args.parts} parts of {PART} photos; medians over the"
-        " parts. Records: one for each word or region and map, the baselines' among them.\n\n"
+        f" batches of {Experiment.batch}, {args.rounds} rounds of {PART * ROUND} photos; medians"
+        " over them. Records: one for each word or region and map, the baselines' among them.\n\n"
         + table((*head, "records a photo"), rows)
     )
 
 
 def turns(
-    model: Captioner, experiment: Experiment, parts: int, name: str
+    model: Captioner, experiment: Experiment, rounds: int, name: str
 ) -> tuple[list[float], list[float], int]:
-    """Seconds of the encoder and of all that is done, by part, and the records that came of it."""
+    """Seconds of the encoder and of all that is done, each for a round's photos, by round; and the
+    records that came of them."""
     work = runner.Work(experiment, (methods.get("grad-cam"),), PART)
     alone, together, records = list[float](), list[float](), 0
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "out"
-        with opened(out, {}, experiment.columns, False) as store:
-            pixels = ready(model, experiment)
-            for number, some in enumerate(tqdm(work.parts[: parts + 1], name)):
-                start = time.perf_counter()
-                for batch in pixels:
-                    encode(model, batch)
-                between = time.perf_counter()
-                store.write(number, runner.measure(work, model, some))
-                end = time.perf_counter()
-                if number:  # the first is for warming up
-                    alone.append(between - start)
-                    together.append(end - between)
-                    records += len(store.read(number)[0])
+    pixels = ready(model, experiment)
+    for number in tqdm(range(rounds + 1), name):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            opened(Path(folder) / "out", {}, experiment.columns, False) as store,
+        ):
+            first = number * ROUND
+            some = dict(enumerate(work.parts[first : first + ROUND]))
+            start = time.perf_counter()
+            for batch in pixels * ROUND:
+                encode(model, batch)
+            between = time.perf_counter()
+            for part, found in runner.measured(work, model, some):
+                store.write(part, found)
+            end = time.perf_counter()
+            if number:  # the first is for warming up
+                alone.append(between - start)
+                together.append(end - between)
+                records += sum(len(store.read(part)[0]) for part in some)
     return alone, together, records
 
 
@@ -190,7 +196,7 @@ def memory(args: argparse.Namespace) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--scenes", type=Path, required=True, help="vlcam scenes wrote")
-    parser.add_argument("--parts", type=int, default=8, help="of 64 photos; default: 8")
+    parser.add_argument("--rounds", type=int, default=4, help="of three parts; default: 4")
     parser.add_argument("--memory", type=int, nargs="*", default=[1000, 20000], metavar="PHOTOS")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--one-run", action="store_true", help=argparse.SUPPRESS)
@@ -201,7 +207,7 @@ def main() -> int:
         one_run(args.scenes)
         return 0
     begun = time.perf_counter()
-    parts = [throughput(args)] if args.parts else []
+    parts = [throughput(args)] if args.rounds else []
     parts += [memory(args)] if args.memory else []
     report.write(args.out, "Evaluating many photos", parts, time.perf_counter() - begun)
     return 0

@@ -15,6 +15,7 @@ interpolation whose weights are two small matrices, one an axis (:func:`place`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -130,8 +131,9 @@ def place(maps: Tensor, grid: Grid, placement: Placement) -> Tensor:
         return rows @ maps @ columns.T
 
 
+@lru_cache(maxsize=64)  # most photos of a collection have one of a few sizes
 def _weights(axis: int, grid: Grid, placement: Placement) -> Tensor:
-    """Interpolation weights of one axis, (photo pixels, cells), float64."""
+    """Interpolation weights of one axis, (photo pixels, cells), float64. Not to be written to."""
     photo, cells = placement.photo_size[axis], grid.size[axis]
     pixels = torch.arange(photo, dtype=torch.float64)
     at_input = placement.scale[axis] * pixels + placement.shift[axis]
