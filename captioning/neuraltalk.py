@@ -52,10 +52,10 @@ class NeuralTalk(Writer):
     config: Config
 
     def __init__(self, config: Config) -> None:
-        encoder = Encoder(config.cnn, config.preprocess.size)
-        super().__init__(encoder.feature_size, config)
-        self.encoder = encoder
-        self.standardise = nn.BatchNorm1d(encoder.feature_size, affine=False)
+        nn.Module.__init__(self)
+        self.encoder = Encoder(config.cnn, config.preprocess.size)
+        self.standardise = nn.BatchNorm1d(self.encoder.feature_size, affine=False)
+        self.add_layers(self.encoder.feature_size, config)
 
     def image_embedding(self, feature: Tensor) -> Tensor:
         return super().image_embedding(self.standardise(feature))

@@ -58,6 +58,10 @@ class Writer(nn.Module):
 
     def __init__(self, features: int, config: WriterConfig) -> None:
         super().__init__()
+        self.add_layers(features, config)
+
+    def add_layers(self, features: int, config: WriterConfig) -> None:
+        """For a model that has layers before these: modules are to be in the order they run."""
         self.config = config
         tokens = len(config.vocabulary)
         self.embed_image = nn.Linear(features, config.embedding)
