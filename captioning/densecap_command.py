@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from vlcam.arguments import count
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -17,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("densecap"),
         help="a folder that vlcam train densecap made; default: the bundled one, of scenes",
     )
-    add("--top", metavar="K", type=_count, default=5, help="the surest K; default: 5")
+    add("--top", metavar="K", type=count, default=5, help="the surest K; default: 5")
     add(
         "--out",
         metavar="FILE",
@@ -57,9 +59,3 @@ def run(args: argparse.Namespace) -> int:
         write_densecap(args.out, found)
         print(f"-> {args.out}")
     return 1 if failed else 0
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least 1")
-    return int(text)

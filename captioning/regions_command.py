@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlcam.arguments import count
 from vlcam.evaluation import command
 
 if TYPE_CHECKING:
@@ -39,7 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a region's caption by itself (the paper's way), or in the sentence it is from",
     )
     add(
-        "--top", metavar="K", type=int, default=5, help="of a dense captioner's regions; default: 5"
+        "--top",
+        metavar="K",
+        type=count,
+        default=5,
+        help="of a dense captioner's; default: 5",
     )
     command.add_arguments(parser, "regions")
 

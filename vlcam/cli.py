@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+from vlcam.arguments import count
 from vlcam.messages import flat, one_line
 
 _TRAINERS = {
@@ -176,7 +177,7 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         metavar="PIXELS",
-        type=_pixels,
+        type=count,
         help="height and width photos are stretched to, of a CNN that takes any: a larger one"
         " gives finer maps; default: the model's",
     )
@@ -188,7 +189,7 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
         ("stride", "from one place of it to the next; default: 8"),
     ):
         option = f"--patch-{name}"
-        parser.add_argument(option, metavar="PIXELS", type=_pixels, help=text)
+        parser.add_argument(option, metavar="PIXELS", type=count, help=text)
     parser.add_argument(
         "--patch-fill",
         metavar="VALUE",
@@ -227,12 +228,6 @@ def _asking_arguments(parser: argparse.ArgumentParser) -> None:
 def _beam(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _WIDEST_BEAM:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 to {_WIDEST_BEAM}")
-    return int(text)
-
-
-def _pixels(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least 1")
     return int(text)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlcam.arguments import count
+
 if TYPE_CHECKING:
     from vlcam.evaluation.experiment import Experiment
 
@@ -25,11 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser, out: str, limit: str = "so ma
     add(
         "--size",
         metavar="PIXELS",
-        type=_count,
+        type=count,
         help="height and width photos are stretched to, of a CNN that takes any; default: the"
         " model's",
     )
-    add("--limit", metavar="N", type=_count, help=f"{limit}, chosen by --seed")
+    add("--limit", metavar="N", type=count, help=f"{limit}, chosen by --seed")
     add("--seed", metavar="S", type=int, default=0, help="of everything random; default: 0")
     add(
         "--out",
@@ -45,12 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser, out: str, limit: str = "so ma
         help="this process, or Ray Data, on this machine or a cluster; default: local",
     )
     add("--address", metavar="ADDRESS", help="of a Ray cluster; default: this machine")
-    add("--workers", metavar="N", type=_count, help="on Ray; default: as many as fit")
+    add("--workers", metavar="N", type=count, help="on Ray; default: as many as fit")
     add("--gpus", metavar="SHARE", type=float, default=0.0, help="of each worker; default: 0")
     add(
         "--part",
         metavar="N",
-        type=_count,
+        type=count,
         default=64,
         help="photos whose records are written at once: what a kill costs; default: 64",
     )
@@ -70,9 +72,3 @@ def run(args: argparse.Namespace, experiment: Callable[[], Experiment]) -> int:
     how = How(args.model, methods, args.out, args.layer, args.size, args.resume, args.part, cluster)
     evaluate(experiment(), how)
     return 0
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least 1")
-    return int(text)
