@@ -289,5 +289,5 @@ def load(path: Path) -> DenseCap:
         ValueError: a file is missing, truncated, or of another architecture.
     """
     return checkpoint.load(
-        path, lambda data: DenseCap(Config.from_json(data)), f"{ARCHITECTURE} dense captioner"
+        path, lambda data, _: DenseCap(Config.from_json(data)), f"{ARCHITECTURE} dense captioner"
     )

@@ -85,5 +85,5 @@ def load(path: Path) -> NeuralTalk:
     Raises ValueError naming the file that is missing, truncated, or of another architecture.
     """
     return checkpoint.load(
-        path, lambda data: NeuralTalk(Config.from_json(data)), f"{ARCHITECTURE} captioner"
+        path, lambda data, _: NeuralTalk(Config.from_json(data)), f"{ARCHITECTURE} captioner"
     )

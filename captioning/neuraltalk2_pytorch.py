@@ -24,14 +24,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from captioning.caffe_resnet import read_resnet
 from captioning.captioner import Captioner, CaptionWord
-from captioning.restricted_pickle import read_pickle
 from vlcam.adapter import FeatureMaps, Prompt
 from vlcam.cells import derive
 from vlcam.cnn import load_exactly, read_state_dict
 from vlcam.geometry import Grid, Placement
 from vlcam.preprocess import Preprocess
+from vlcam.resnet import read_resnet
+from vlcam.restricted_pickle import read_pickle
 
 LAYERS = ("4", "5", "6", "7")
 """Layers that can be explained: the four stages of the ResNet; the last is the default."""
@@ -296,7 +296,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         )
     net = nn.ModuleDict({"language": language})
     if cnn_path is not None:
-        net["cnn"], channels = read_resnet(cnn_path)
+        net["cnn"], channels = read_resnet(cnn_path, "caffe")
         if channels != language.img_embed.in_features:
             raise ValueError(
                 f"{cnn_path} makes features of {channels} numbers,"

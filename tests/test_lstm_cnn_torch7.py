@@ -150,7 +150,7 @@ def test_it_is_found_by_its_folder_or_file(checkpoint: Path) -> None:
 
 
 def test_torchvisions_names_are_understood(checkpoint: Path) -> None:
-    from vqa.caffe_vgg import read_vgg
+    from vlcam.caffe_vgg import read_vgg
 
     state = {}
     number = 0

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captioning.restricted_pickle import read_pickle
+from vlcam.restricted_pickle import read_pickle
 
 
 def written(folder: Path, data: bytes) -> Path:

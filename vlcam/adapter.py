@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -194,6 +195,15 @@ class Adapter(ABC):
     @abstractmethod
     def grid(self, input_size: tuple[int, int]) -> Grid:
         """Where the layer's cells lie in an input of (height, width)."""
+
+    def save(self, folder: Path) -> None:
+        """Write the model as safetensors and JSON, so that :func:`vlcam.load` gives it again from
+        ``folder``.
+
+        Raises:
+            ValueError: models of this kind cannot be written.
+        """
+        raise ValueError(f"{self.name}: models of this kind are not written to files")
 
     def describe(self) -> dict[str, Any]:
         """What a result should record of this model beside its name and layer."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from vlcam.cnn import WEIGHTS, load_exactly, read_state_dict
 from vlcam.preprocess import Preprocess
@@ -17,6 +17,12 @@ from vlcam.vocabulary import Vocabulary
 from vlcam.writing import written
 
 CONFIG = "config.json"
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "Vocabulary": Vocabulary.from_json,
+    "Preprocess": Preprocess.from_json,
+}
+"""How fields of these types are read from JSON."""
 
 Model = TypeVar("Model", bound=nn.Module)
 Config = TypeVar("Config")
@@ -30,7 +36,7 @@ def to_json(config: Any, architecture: str) -> dict[str, Any]:
 
 
 def from_json(kind: type[Config], data: Any, architecture: str, what: str) -> Config:
-    """Inverse of :func:`to_json`, of a data class with a ``vocabulary`` and a ``preprocess``.
+    """Inverse of :func:`to_json`, of a data class.
 
     Args:
         what: has such a configuration, for errors: "captioner".
@@ -44,8 +50,9 @@ def from_json(kind: type[Config], data: Any, architecture: str, what: str) -> Co
     values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in data.items()}
     del values["architecture"]
     try:
-        values["vocabulary"] = Vocabulary.from_json(values["vocabulary"])
-        values["preprocess"] = Preprocess.from_json(values["preprocess"])
+        for field in fields(kind):  # type: ignore[arg-type]
+            if (reader := _READERS.get(str(field.type))) is not None:
+                values[field.name] = reader(values[field.name])
         return kind(**values)
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a {what}'s configuration ({error})") from error
@@ -64,11 +71,12 @@ def save(model: nn.Module, config: dict[str, Any], folder: Path, half: bool = Fa
         save_file(state, path)
 
 
-def load(path: Path, build: Callable[[Any], Model], what: str) -> Model:
+def load(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], what: str) -> Model:
     """Read a model from its folder (or either file in it), in float32 and eval mode.
 
     Args:
-        build: the model from its configuration; ValueError where that is none of its own.
+        build: the model from its configuration and weights, whose shapes may tell its sizes;
+            ValueError where they are none of its own.
         what: the model is, for errors: "neuraltalk captioner".
 
     Raises:
@@ -78,11 +86,10 @@ def load(path: Path, build: Callable[[Any], Model], what: str) -> Model:
     config_path, weights_path = folder / CONFIG, folder / WEIGHTS
     if not config_path.is_file():
         raise ValueError(f"{config_path}: no such file; a {what} is a folder with it and {WEIGHTS}")
+    state = read_state_dict(weights_path)
     try:
-        model = build(json.loads(config_path.read_text("utf-8")))
+        model = build(json.loads(config_path.read_text("utf-8")), state)
     except (ValueError, RuntimeError) as error:  # the second: sizes that no memory holds
         raise ValueError(f"{config_path}: {' '.join(str(error).split())}") from error
-    load_exactly(
-        model, read_state_dict(weights_path), f"{weights_path}: not the weights of this {what}"
-    )
+    load_exactly(model, state, f"{weights_path}: not the weights of this {what}")
     return model.eval()

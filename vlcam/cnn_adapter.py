@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from vlcam import checkpoint
 from vlcam.adapter import Adapter, FeatureMaps
 from vlcam.cells import derive
 from vlcam.cnn import RegionEncoder
@@ -81,6 +83,10 @@ class CnnAdapter(Adapter):
                 self._before, torch.empty(1, 3, *input_size, dtype=kind)
             )
         return self._grids[input_size]
+
+    def save(self, folder: Path) -> None:
+        config: Any = self.module.config
+        checkpoint.save(self.module, config.to_json(), folder)
 
     def describe(self) -> dict[str, Any]:
         return {"cnn": self._cnn, "preprocess": self._preprocess.to_json()}

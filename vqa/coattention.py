@@ -219,5 +219,5 @@ def load(path: Path) -> CoAttention:
     Raises ValueError naming the file that is missing, truncated, or of another architecture.
     """
     return checkpoint.load(
-        path, lambda data: CoAttention(Config.from_json(data)), f"{ARCHITECTURE} VQA model"
+        path, lambda data, _: CoAttention(Config.from_json(data)), f"{ARCHITECTURE} VQA model"
     )

@@ -183,5 +183,5 @@ def load(path: Path) -> Glimpses:
     Raises ValueError naming the file that is missing, truncated, or of another architecture.
     """
     return checkpoint.load(
-        path, lambda data: Glimpses(Config.from_json(data)), f"{ARCHITECTURE} VQA model"
+        path, lambda data, _: Glimpses(Config.from_json(data)), f"{ARCHITECTURE} VQA model"
     )

@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from vlcam import checkpoint
+from vlcam.caffe_vgg import CAFFE, CaffeVgg
 from vlcam.cnn import Encoder
 from vqa.question import QuestionConfig, padded
 
@@ -119,6 +120,12 @@ def load(path: Path) -> LstmCnn:
 
     Raises ValueError naming the file that is missing, truncated, or of another architecture.
     """
-    return checkpoint.load(
-        path, lambda data: LstmCnn(Config.from_json(data)), f"{ARCHITECTURE} VQA model"
-    )
+    return checkpoint.load(path, _build, f"{ARCHITECTURE} VQA model")
+
+
+def _build(data: Any, state: dict[str, Tensor]) -> LstmCnn:
+    config = Config.from_json(data)
+    if config.cnn != CAFFE:
+        return LstmCnn(config)
+    own = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
+    return LstmCnn(config, CaffeVgg(own))

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlcam.caffe_vgg import CAFFE, MEAN, STD, read_vgg
 from vlcam.preprocess import Preprocess
 from vlcam.torch7 import load as load_torch7
 from vlcam.vocabulary import UNKNOWN, Vocabulary
-from vqa.caffe_vgg import MEAN, STD, read_vgg
 from vqa.cnn_answerer import CnnAnswerer
 from vqa.lstm_cnn import Config, LstmCnn
 
@@ -58,7 +58,7 @@ def load(path: Path, layer: str | None = None) -> CnnAnswerer:
     preprocess = Preprocess(mean=MEAN, std=STD, interpolation="torch7")
     embedding, hidden, layers, common = sizes
     config = Config(
-        "vgg",
+        CAFFE,
         Vocabulary(words),
         answers,
         preprocess,

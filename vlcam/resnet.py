@@ -1,37 +1,43 @@
-"""ResNets in the layout of Caffe, of any depth and width, from their weights.
+"""ResNets of any depth and width from their weights, in the layout of torchvision or of Caffe.
 
-They differ from torchvision's, under the same names of weights, in two places: the stride of a
-bottleneck sits on its first 1 x 1 convolution, and the max pooling is not padded (its last window
-may hang over the edge instead).
+Under the same names of weights, the two differ in two places: Caffe's bottlenecks have their stride
+on the first 1 x 1 convolution (torchvision's on the 3 x 3 one), and its max pooling is not padded
+(its last window may hang over the edge instead).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor, nn
 
 from vlcam.cnn import load_exactly, read_state_dict
+
+Style = Literal["torchvision", "caffe"]
 
 _STAGES = ("4", "5", "6", "7")
 _OF_TORCHVISION = {"conv1": "0", "bn1": "1"} | {f"layer{i}": str(i + 3) for i in range(1, 5)}
 
 
 class Residual(nn.Module):
-    """Two or three convolutions around a shortcut; the first has the stride.
+    """Two or three convolutions around a shortcut.
 
     Args:
         kernels: shapes (out, in, height, width) of the convolutions, in order.
         stride: of the block.
+        strided: the convolution, from 1, that has it.
         shortcut: whether it has a convolution of its own.
     """
 
-    def __init__(self, kernels: Sequence[Sequence[int]], stride: int, shortcut: bool) -> None:
+    def __init__(
+        self, kernels: Sequence[Sequence[int]], stride: int, strided: int, shortcut: bool
+    ) -> None:
         super().__init__()
         self.depth = len(kernels)
         for i, (out, inputs, size, _) in enumerate(kernels, 1):
-            step = stride if i == 1 else 1
+            step = stride if i == strided else 1
             conv = nn.Conv2d(inputs, out, size, step, size // 2, bias=False)
             self.add_module(f"conv{i}", conv)
             self.add_module(f"bn{i}", nn.BatchNorm2d(out))
@@ -53,22 +59,34 @@ class Residual(nn.Module):
         return output
 
 
-def read_resnet(path: Path) -> tuple[nn.Sequential, int]:
-    """A ResNet without its pooling and classifier, and the channels of its last feature maps.
-
-    The network is a sequence of eight: convolution, batch normalisation, ReLU, max pooling and the
-    stages ``4`` to ``7``. The file is a state dict with these names or torchvision's.
+def read_resnet(path: Path, style: Style) -> tuple[nn.Sequential, int]:
+    """As :func:`resnet`, from a file with a state dict.
 
     Raises:
         ValueError: the file cannot be read, or is no such network.
     """
-    what = f"{path}: not the weights of a ResNet"
-    state = {}
-    for key, tensor in read_state_dict(path).items():
+    return resnet(read_state_dict(path), style, f"{path}: not the weights of a ResNet")
+
+
+def resnet(state: Mapping[str, Tensor], style: Style, what: str) -> tuple[nn.Sequential, int]:
+    """A ResNet without its pooling and classifier, and the channels of its last feature maps.
+
+    The network is a sequence of eight: convolution, batch normalisation, ReLU, max pooling and the
+    stages ``4`` to ``7``.
+
+    Args:
+        state: its weights, with these names or torchvision's; a classifier ``fc`` is left out.
+        what: it is not where it does not fit, for errors.
+
+    Raises:
+        ValueError: it is no such network.
+    """
+    named = {}
+    for key, tensor in state.items():
         first, _, rest = key.partition(".")
         if first != "fc":
-            state[f"{_OF_TORCHVISION.get(first, first)}.{rest}"] = tensor
-    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+            named[f"{_OF_TORCHVISION.get(first, first)}.{rest}"] = tensor
+    shapes = {key: tuple(tensor.shape) for key, tensor in named.items()}
     stem = shapes.get("0.weight", ())
     if len(stem) != 4:
         raise ValueError(f"{what}: no first convolution (0.weight or conv1.weight)")
@@ -76,20 +94,21 @@ def read_resnet(path: Path) -> tuple[nn.Sequential, int]:
         nn.Conv2d(stem[1], stem[0], stem[2], 2, stem[2] // 2, bias=False),
         nn.BatchNorm2d(stem[0]),
         nn.ReLU(),
-        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.MaxPool2d(3, 2, ceil_mode=True) if style == "caffe" else nn.MaxPool2d(3, 2, padding=1),
     )
     channels = 0
     for stage in _STAGES:
         blocks = nn.Sequential()
         while kernels := _kernels(shapes, f"{stage}.{len(blocks)}."):
             stride = 2 if stage != _STAGES[0] and not blocks else 1
+            strided = 2 if style == "torchvision" and len(kernels) == 3 else 1
             shortcut = f"{stage}.{len(blocks)}.downsample.0.weight" in shapes
-            blocks.append(Residual(kernels, stride, shortcut))
+            blocks.append(Residual(kernels, stride, strided, shortcut))
             channels = kernels[-1][0]
         if not blocks:
             raise ValueError(f"{what}: no block {stage}.0 (layer{int(stage) - 3}.0)")
         net.append(blocks)
-    load_exactly(net, state, what)
+    load_exactly(net, named, what)
     return net, channels
 
 

@@ -17,6 +17,9 @@ from vlcam.cnn import Layer, load_exactly, read_state_dict
 MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
 STD = (1 / 255, 1 / 255, 1 / 255)
 
+CAFFE = "vgg"
+"""The name of these networks in configurations, whatever their depth."""
+
 SIZE = 224  # pixels of the input's sides
 
 _CONVOLUTION = re.compile(r"conv(\d)_(\d)$")
@@ -38,6 +41,9 @@ class CaffeVgg(nn.Sequential):
 
     def __init__(self, state: dict[str, Tensor]) -> None:
         super().__init__()
+        missing = [n for n in ("conv1_1", "fc6", "fc7") if f"{n}.weight" not in state]
+        if missing:
+            raise ValueError(f"not the weights of a VGG: no {missing[0]}.weight")
         convolutions = sorted(
             match.groups()
             for name in state
