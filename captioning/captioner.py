@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vlcam.adapter import Adapter, FeatureMaps, Prompt, Reading, Unit
+from vlcam.adapter import FeatureMaps, Prompt, Reading
+from vlcam.teacher_forcing import TeacherForced, padded, reading
+from vlcam.teacher_forcing import Word as CaptionWord
+
+__all__ = ["CaptionWord", "Captioner", "padded", "reading"]
 
 
-@dataclass(frozen=True)
-class CaptionWord:
-    """A word of a caption and the token ids it is written with."""
-
-    text: str
-    tokens: tuple[int, ...]
-    unknown: bool = False
-
-
-class Captioner(Adapter):
+class Captioner(TeacherForced):
     """An adapter whose prompts are captions: tuples of token ids, without a start token.
 
     A subclass gives :meth:`encode`, :meth:`grid` and :meth:`prepare` of :class:`Adapter`, and
@@ -45,10 +39,8 @@ class Captioner(Adapter):
             What stands at padding is not read.
         """
 
-    def log_probabilities(self, states: Tensor) -> Tensor:
-        """Log-probabilities (n, V) from n of the states that :meth:`teacher_force` gave."""
-        exact = states if states.dtype == torch.float64 else states.float()
-        return exact.log_softmax(-1)
+    def states(self, features: FeatureMaps, prompts: Sequence[Prompt], tokens: Tensor) -> Tensor:
+        return self.teacher_force(features, tokens)
 
     @abstractmethod
     def words(self, text: str) -> list[CaptionWord]:
@@ -84,35 +76,3 @@ class Captioner(Adapter):
                 f"{self.name} wrote an empty caption; give one with a caption of yours"
             )
         return reading(" ".join(word.text for word in words), words)
-
-    def decode(
-        self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
-    ) -> Tensor:
-        """Scores (N, L): log p(token l | image, tokens before l) of each row's caption."""
-        tokens = padded(prompts).to(features.maps.device)
-        states = self.teacher_force(features, tokens)
-        width = tokens.shape[1]
-        if wanted is None:
-            wanted = torch.ones_like(tokens, dtype=torch.bool)
-        where = torch.zeros_like(tokens, dtype=torch.bool)
-        where[:, : wanted.shape[1]] = wanted[:, :width]
-        # Only the steps that are read go through the vocabulary, by far the widest layer.
-        log_probabilities = self.log_probabilities(states[where])
-        chosen = log_probabilities.gather(1, tokens[where][:, None]).squeeze(1)
-        return chosen.new_zeros(tokens.shape).masked_scatter(where, chosen)
-
-
-def padded(prompts: Sequence[Prompt]) -> Tensor:
-    """Token ids (N, L) of N captions, 0 on the right."""
-    longest = max(len(p) for p in prompts)  # type: ignore[arg-type]
-    return torch.tensor([[*p, *[0] * (longest - len(p))] for p in prompts])  # type: ignore[misc,arg-type]
-
-
-def reading(text: str, words: Sequence[CaptionWord]) -> Reading:
-    """A caption with its words, each with the columns of its tokens' scores."""
-    units, tokens = [], list[int]()
-    for word in words:
-        columns = tuple(range(len(tokens), len(tokens) + len(word.tokens)))
-        units.append(Unit(word.text, columns, word.unknown))
-        tokens.extend(word.tokens)
-    return Reading(text, tuple(tokens), tuple(units))

@@ -12,7 +12,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vlcam.adapter import Adapter
-from vlcam.explaining import Ask, TargetName, explain, read
+from vlcam.asking import check_question
+from vlcam.explaining import TargetName, explain, read
 from vlcam.explanation import Explanation
 from vlcam.figure import draw_rows
 from vlcam.messages import one_line
@@ -52,7 +53,9 @@ class Done:
 def check(model: Adapter, asked: Asked) -> None:
     """Raises ValueError where a model cannot be asked that, whatever the photo."""
     if asked.question is not None:
-        Ask(model, asked.question, asked.answers, asked.contrast, asked.top, asked.strict)
+        check_question(
+            model, asked.question, asked.answers, asked.contrast, asked.top, asked.strict
+        )
     elif asked.caption is not None:
         read(model, asked.caption, asked.strict)
 
@@ -174,7 +177,7 @@ def write(explanation: Explanation, folder: Path) -> None:
 
 def told(explanation: Explanation, folder: Path) -> str:
     """What the terminal says of an explanation: the text, each word or answer's probability."""
-    said = explanation.words if explanation.question is None else explanation.answers
+    said = explanation.words if explanation.by_word else explanation.answers
     words = "  ".join(f"{w.text} {w.probability:.2f}" for w in said)
     flat = [word.text for word in explanation.items if word.degenerate]
     lines = [f"{explanation.photo}: {explanation.text}", f"  {words}", f"  -> {folder}"]

@@ -86,9 +86,13 @@ def load(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], what: str
     config_path, weights_path = folder / CONFIG, folder / WEIGHTS
     if not config_path.is_file():
         raise ValueError(f"{config_path}: no such file; a {what} is a folder with it and {WEIGHTS}")
+    try:
+        config = json.loads(config_path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{config_path}: not JSON ({error})") from error
     state = read_state_dict(weights_path)
     try:
-        model = build(json.loads(config_path.read_text("utf-8")), state)
+        model = build(config, state)
     except (ValueError, RuntimeError) as error:  # the second: sizes that no memory holds
         raise ValueError(f"{config_path}: {' '.join(str(error).split())}") from error
     load_exactly(model, state, f"{weights_path}: not the weights of this {what}")

@@ -105,7 +105,7 @@ def scaling(explanation: Explanation) -> str:
     own = "maximum"
     if at_pixels(explanation):
         own = f"{_PERCENTILE}th percentile, square roots are shown"
-    kind = "words" if explanation.question is None else "answers"
+    kind = "words" if explanation.by_word else "answers"
     return f"Each map is scaled by its own {own}: colours compare places, not {kind}."
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from vlcam import methods, targets
-from vlcam.adapter import Adapter, FeatureMaps, Prompt, Question, Reading, Unit
+from vlcam.adapter import Adapter, FeatureMaps, Prompt, Question, Reading
+from vlcam.asking import Ask, AskWriter, WritesAnswers, check_question
 from vlcam.engine import (
     DEFAULT_MEMORY,
     encode,
@@ -40,16 +41,6 @@ class WritesCaptions(Protocol):
     def read(self, caption: str) -> Reading: ...
 
     def write(self, features: FeatureMaps, beam: int = 1) -> Reading: ...
-
-
-class AnswersQuestions(Protocol):
-    """The part of a VQA model that turns questions and answers into what can be explained."""
-
-    answers: Sequence[str]
-
-    def understand(self, question: str) -> Question: ...
-
-    def read(self, question: Question, answers: Sequence[str] | None = None) -> Reading: ...
 
 
 @dataclass(frozen=True)
@@ -156,12 +147,15 @@ def explain(
         photo: a path, a PIL image, or a photo already looked at (:func:`look`).
         caption: the caption to explain by teacher forcing; None: the model's own.
         question: to ask a VQA model.
-        answers: to explain, likely or not; None: the ``top`` answers the model finds likeliest.
-        contrast: (A, B): explain only why A rather than B, the difference of their logits.
+        answers: to explain, likely or not; None: the ``top`` answers the model finds likeliest, or
+            the words of the answer that the model writes, if it is one that writes.
+        contrast: (A, B): explain only why A rather than B, the difference of their logits (of
+            a model that writes: of their log-probabilities).
         method: a name of :data:`vlcam.methods.METHODS`.
-        target: of captions. ``word``: each word's log-probability given those before it;
-            ``caption``: the sum over the words (section 8.1). Answers' logits are explained.
-        beam: width of the beam the model writes its own caption with; 1 is greedy.
+        target: of captions, and of an answer that the model writes. ``word``: each word's
+            log-probability given those before it; ``caption``: the sum over the words (section
+            8.1). Of listed answers the logits are explained.
+        beam: width of the beam the model writes its own caption or answer with; 1 is greedy.
         strict: refuse a text with words the model does not know, instead of leaving them out.
         patch: what covers the photo, of method ``occlusion`` alone; None: ``Patch()``.
         memory: bytes that the explanation's autograd graphs may take at a time.
@@ -177,8 +171,10 @@ def explain(
     if question is not None:
         if caption is not None:
             raise ValueError("a caption and a question: give one of them")
-        ask = Ask(model, question, answers, contrast, top, strict)
+        ask = check_question(model, question, answers, contrast, top, strict)
         encoded = photo if isinstance(photo, Encoded) else look(model, photo)
+        if isinstance(ask, AskWriter):
+            return _explain_written(model, encoded, ask, how, target, beam, patch, memory)
         return _explain_answers(model, encoded, ask, how, patch, memory)
     if not hasattr(model, "write"):
         raise ValueError(f"{model.name} writes no captions: give a question")
@@ -202,6 +198,20 @@ def _explain_caption(
             reading = cast(WritesCaptions, model).write(encoded.seen(model), beam)
     else:
         reading = read(model, caption, strict)
+    return _explain_text(model, encoded, reading, method, target, patch, memory)
+
+
+def _explain_text(
+    model: Adapter,
+    encoded: Encoded,
+    reading: Reading,
+    method: methods.Method,
+    target: TargetName,
+    patch: Patch | None,
+    memory: int,
+    question: Question | None = None,
+) -> Explanation:
+    """A caption, or the answer that a model wrote to a question."""
     asked, texts = _asked(reading, target)
     found = explain_targets(model, encoded, asked, method, memory, patch)
     return Explanation(
@@ -209,51 +219,9 @@ def _explain_caption(
         target=_TARGET_NAMES[target],
         caption=reading.text,
         words=explained_words(texts, found.scores, found.maps, found.grid, encoded.placement),
-        unknown=_unknown(reading),
+        unknown=(*(question.unknown if question else ()), *_unknown(reading)),
+        question=question.text if question else None,
     )
-
-
-class Ask:
-    """A question as a model understands it, and which of its answers are to be explained.
-
-    Raises:
-        ValueError: the model knows no word of the question, or has no such answer; ``strict``: it
-            does not know every word.
-    """
-
-    def __init__(
-        self,
-        model: Adapter,
-        question: str,
-        answers: Sequence[str] | None = None,
-        contrast: tuple[str, str] | None = None,
-        top: int = 5,
-        strict: bool = False,
-    ) -> None:
-        if not hasattr(model, "understand"):
-            raise ValueError(f"{model.name} answers no questions: it is no VQA model")
-        if answers is not None and contrast is not None:
-            raise ValueError("answers and a contrast: give one of them")
-        if contrast is not None and contrast[0] == contrast[1]:
-            raise ValueError(f"a contrast of {contrast[0]!r} with itself: give two answers")
-        if top < 1 or (answers is not None and not answers):
-            raise ValueError("no answer to explain")
-        asked = cast(AnswersQuestions, model)
-        self.question = asked.understand(question)
-        if strict and self.question.unknown:
-            unknown = ", ".join(self.question.unknown)
-            raise ValueError(f"not in the vocabulary of {model.name}: {unknown}")
-        self.everything = asked.read(self.question)
-        chosen = contrast or (None if answers is None else dict.fromkeys(answers))
-        self.chosen = None if chosen is None else asked.read(self.question, list(chosen)).units
-        self.contrast, self.top = contrast is not None, top
-
-    def units(self, logits: Tensor) -> Sequence[Unit]:
-        """The answers to explain, of a photo with those logits (A,) of all answers."""
-        if self.chosen is not None:
-            return self.chosen
-        best = logits.topk(min(self.top, len(logits))).indices.tolist()
-        return [self.everything.units[i] for i in best]
 
 
 def _explain_answers(
@@ -277,13 +245,6 @@ def _explain_answers(
         chances = chances[:1] / chances.sum()
     seen = replace(encoded, features=features)
     found = explain_targets(model, seen, asked, method, memory, patch)
-    rows = zip(
-        texts,
-        found.scores.tolist(),
-        chances.tolist(),
-        peaks(found.maps, found.grid, encoded.placement),
-        strict=True,
-    )
     return Explanation(
         **_about(model, encoded, method, found),
         attention=_attention(model, seen, ask.question.prompt),
@@ -292,10 +253,53 @@ def _explain_answers(
         words=(),
         unknown=ask.question.unknown,
         question=ask.question.text,
-        answers=tuple(
-            Answer(text, logit, p, point, flat) for text, logit, p, (point, flat) in rows
-        ),
+        answers=_answers(texts, found, chances, encoded.placement),
     )
+
+
+def _explain_written(
+    model: Adapter,
+    encoded: Encoded,
+    ask: AskWriter,
+    method: methods.Method,
+    target: TargetName,
+    beam: int,
+    patch: Patch | None,
+    memory: int,
+) -> Explanation:
+    """Answers that a model writes: the words of its own, or given ones as wholes."""
+    if ask.readings is None:
+        with untouched(model.module), torch.no_grad():
+            features = encoded.seen(model, ask.question.prompt)
+            own = cast(WritesAnswers, model).write_answer(features, ask.question, beam)
+        return _explain_text(
+            model, encoded, own, method, target, patch, memory, question=ask.question
+        )
+    asked = [targets.whole(reading) for reading in ask.readings]
+    texts = [reading.text for reading in ask.readings]
+    if ask.contrast:
+        asked, texts = [asked[0] - asked[1]], [f"{texts[0]} rather than {texts[1]}"]
+    found = explain_targets(model, encoded, asked, method, memory, patch)
+    chances = found.scores.sigmoid() if ask.contrast else found.scores.exp()
+    unknown = [word for reading in ask.readings for word in _unknown(reading)]
+    return Explanation(
+        **_about(model, encoded, method, found),
+        target=_WRITTEN_NAMES[ask.contrast],
+        caption="",
+        words=(),
+        unknown=tuple(dict.fromkeys([*ask.question.unknown, *unknown])),
+        question=ask.question.text,
+        answers=_answers(texts, found, chances, encoded.placement),
+    )
+
+
+def _answers(
+    texts: Sequence[str], found: TargetMaps, chances: Tensor, placement: Placement
+) -> tuple[Answer, ...]:
+    """Answers with their scores (T,) and probabilities (T,)."""
+    shown = peaks(found.maps, found.grid, placement)
+    rows = zip(texts, found.scores.tolist(), chances.tolist(), shown, strict=True)
+    return tuple(Answer(text, score, p, point, flat) for text, score, p, (point, flat) in rows)
 
 
 def _attention(model: Adapter, encoded: Encoded, prompt: Prompt) -> Looked | None:
@@ -444,6 +448,13 @@ _TARGET_NAMES = {
     "word": "log-probability of each word",
     "caption": "log-probability of the caption",
 }
+
+
+_WRITTEN_NAMES = {
+    False: "log-probability of each answer",
+    True: "difference of two answers' log-probabilities",
+}
+"""By whether it is a contrast."""
 
 
 def _asked(reading: Reading, target: str) -> tuple[list[Target], list[str]]:

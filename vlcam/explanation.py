@@ -49,7 +49,8 @@ class Answer:
 
     Attributes:
         text: as the model has it.
-        logit: of the answer, before softmax; of "A rather than B" the difference of the two.
+        logit: of the answer, before softmax; of "A rather than B" the difference of the two. Of a
+            model that writes its answers: log-probabilities (nats).
         probability: of the answer among all there are, 0..1; of "A rather than B" that of A among
             the two.
         peak, degenerate: as of a :class:`Word`.
@@ -94,7 +95,8 @@ class Explanation:
         photo: path or name of the photo.
         image: the photo as explained (upright RGB), uint8 (H, W, 3).
         model, layer, method, target: names of what made the maps.
-        caption: the whole text; empty where a question was asked.
+        caption: the whole text; of a question the answer the model wrote, if its words are
+            explained, else empty.
         words: the explained words, in order, one a map.
         unknown: words of the caption, or of the question, that the model does not know.
         maps: raw maps, float32 (T, u, v): not normalised, not resized; signed where the method is.
@@ -129,11 +131,15 @@ class Explanation:
         return self.caption if self.question is None else self.question
 
     @property
+    def by_word(self) -> bool:
+        """Whether words are explained: of a caption, or of an answer that the model wrote."""
+        return self.question is None or bool(self.words)
+
+    @property
     def items(self) -> Sequence[Word | Answer | Look]:
-        """What has a map each: the words, or the answers and then the model's own looks."""
-        if self.question is None:
-            return self.words
-        return (*self.answers, *(self.attention.looks if self.attention else ()))
+        """What has a map each: the words or the answers, and then the model's own looks."""
+        said = self.words if self.by_word else self.answers
+        return (*said, *(self.attention.looks if self.attention else ()))
 
     @property
     def caveat(self) -> str | None:
@@ -158,9 +164,11 @@ class Explanation:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the arrays, as ``explanation.json`` has it."""
-        said: dict[str, Any] = {"caption": self.caption, "words": _as_json(self.words)}
-        if self.question is not None:
-            said = {"question": self.question, "answers": _as_json(self.answers)}
+        said: dict[str, Any] = {} if self.question is None else {"question": self.question}
+        if self.by_word:
+            said |= {"caption": self.caption, "words": _as_json(self.words)}
+        else:
+            said["answers"] = _as_json(self.answers)
         if self.attention is not None:
             looks, grid = _as_json(self.attention.looks), asdict(self.attention.grid)
             said["attention"] = {"looks": looks, "grid": grid}
@@ -257,23 +265,25 @@ class Explanation:
 def _values(data: dict[str, Any]) -> dict[str, Any]:
     """An explanation's fields from its JSON, all but the arrays."""
     placement = Placement(**{name: _pair(name, pair) for name, pair in data["placement"].items()})
-    asked = "question" in data
-    kind, names = (Answer, ("question", "answers")) if asked else (Word, ("caption", "words"))
-    items = tuple(_item(kind, placement.photo_size, item) for item in data[names[1]])
+    by_word = "words" in data
+    kind, name = (Word, "words") if by_word else (Answer, "answers")
+    items = tuple(_item(kind, placement.photo_size, item) for item in data[name])
     values: dict[str, Any] = {
-        **({"caption": "", "words": (), "answers": items} if asked else {"words": items}),
+        **({"words": items} if by_word else {"caption": "", "words": (), "answers": items}),
         "unknown": tuple(data["unknown"]),
         "grid": _grid(data["grid"]),
         "placement": placement,
         "details": dict(data["details"]),
     }
     values["attention"] = _attention(placement, data.get("attention"))
-    for name in ("photo", "model", "layer", "method", "target", names[0]):
+    texts = ["caption"] if by_word else []
+    texts += ["question"] if "question" in data or not by_word else []
+    for name in ("photo", "model", "layer", "method", "target", *texts):
         values[name] = data[name]
         if not isinstance(values[name], str):
             raise ValueError(f"{name} is not a text")
-    texts = isinstance(data["unknown"], list) and all(isinstance(t, str) for t in data["unknown"])
-    if not texts:
+    unknown = data["unknown"]
+    if not (isinstance(unknown, list) and all(isinstance(text, str) for text in unknown)):
         raise ValueError("unknown is not a list of texts")
     return values
 

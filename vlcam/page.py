@@ -50,7 +50,7 @@ def page(explanation: Explanation) -> str:
     notes = [scaling(explanation)]
     if explanation.caveat:
         notes.append(explanation.caveat)
-    if explanation.unknown and explanation.question is None:
+    if explanation.unknown and explanation.by_word:
         notes.append("Greyed words are not in the model's vocabulary.")
     elif explanation.unknown:
         notes.append(f"Not in the model's vocabulary: {', '.join(explanation.unknown)}.")
@@ -125,7 +125,7 @@ def compared(rows: Sequence[tuple[str, Explanation, str]]) -> str:
 
 def _row(label: str, explanation: Explanation, path: str) -> str:
     tiles = "\n".join(_map_tile(explanation, i) for i in range(len(explanation.items)))
-    said = "" if explanation.question is not None else f": {explanation.caption}"
+    said = f": {explanation.caption}" if explanation.by_word else ""
     return (
         f'<section><h2 dir="auto"><a href="{quote(os.fsencode(path))}">{escape(label)}</a>'
         f'{escape(said)}</h2>\n<ul class="cards">\n{tiles}\n</ul></section>'
@@ -178,11 +178,14 @@ def _behind(caption: str, way: _Way, word: tuple[str, int | None]) -> _Way:
 
 
 def _heading(explanation: Explanation) -> str:
-    """The caption's words, or the question over its answers, as buttons."""
+    """The caption's words, or the question over its answers or its answer's words, as buttons."""
     if explanation.question is None:
         words = "\n".join(_words(explanation))
         return f'<h1 class="caption" dir="auto">\n{words}\n</h1>'
-    answers = "\n".join(_button(item) for item in explanation.items)
+    if explanation.by_word:
+        answers = "\n".join(_words(explanation))
+    else:
+        answers = "\n".join(_button(item) for item in explanation.items)
     return (
         f'<h1 class="question" dir="auto">{escape(explanation.question)}</h1>\n'
         f'<div class="caption answers" dir="auto">\n{answers}\n</div>'
@@ -282,7 +285,7 @@ def _card(explanation: Explanation, path: str) -> str:
     # answers the first.
     mapped = [i for i, item in enumerate(explanation.items) if not item.degenerate]
     if mapped:
-        told = mapped[-1 if explanation.question is None else 0]
+        told = mapped[-1 if explanation.by_word else 0]
         colours, levels = palette(is_signed(explanation)), shown_levels(explanation, told, size)
         text = f"the map of “{explanation.items[told].text}”"
         pictures[f"The same under {text}"] = blend(np.asarray(photo), levels, colours)
