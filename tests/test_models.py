@@ -52,13 +52,48 @@ def test_families_of_other_packages(registered: list[Family], tmp_path: Path) ->
 def test_another_kind_of_model_is_not_taken(registered: list[Family], tmp_path: Path) -> None:
     path = tmp_path / "model.c"
     path.touch()
-    with pytest.raises(ValueError, match=r"model\.c: not a model vlcam recognises") as error:
+    with pytest.raises(ValueError, match=r"model\.c: c is a VQA model, which writes no captions"):
         load(path, kind="captioner")
-    assert "a (the a paper); b (the b paper)" in str(error.value) and "c (" not in str(error.value)
+    path = tmp_path / "model.a"
+    path.touch()
+    with pytest.raises(ValueError, match=r"model\.a: a is a captioner, which answers no questions"):
+        load(path, kind="vqa")
     with pytest.raises(ValueError, match=r"asked: no such file or folder.*\(small\)"):
         load("asked", kind="captioner")
     with pytest.raises(ValueError, match=r"nope: no such file or folder.*\(small, asked\)"):
         load("nope")
+
+
+def test_a_chat_model_is_taken_for_either(registered: list[Family], tmp_path: Path) -> None:
+    registered.append(family("d", models.CHAT))
+    path = tmp_path / "model.d"
+    path.touch()
+    for kind in ("captioner", "vqa", None):
+        assert load(path, kind=kind) == ("d", path, None)  # type: ignore[comparison-overlap]
+
+
+def test_what_no_family_recognises(registered: list[Family], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["OtherModel"], "model_type": "o"}')
+    with pytest.raises(ValueError, match=r"recognises \(it holds a OtherModel\); known.*: a, b, c"):
+        load(tmp_path)
+
+
+def test_a_name_of_the_hub_where_there_is_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"nobody/nothing: no such file.*hub cannot be reached"):
+        load("nobody/nothing")
+
+
+def test_the_table_of_families(registered: list[Family]) -> None:
+    assert models.table().splitlines() == [
+        "| family | kind | recognised |",
+        "| --- | --- | --- |",
+        "| `a` | captioning | the a paper |",
+        "| `b` | captioning | the b paper |",
+        "| `c` | VQA | the c paper |",
+    ]
 
 
 def test_a_bundled_name_comes_before_a_file_of_that_name(

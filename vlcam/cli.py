@@ -108,7 +108,17 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         _demo,
     )
     demo.add_argument("--out", metavar="DIR", type=Path, default=Path("demo"), help="default: demo")
-    command("models", "List the models there are.", _models)
+    models = command(
+        "models", "List the models there are, or say what a file or folder is.", _models
+    )
+    models.add_argument(
+        "path", metavar="PATH", nargs="?", help="a file, a folder or a name: which model is it?"
+    )
+    models.add_argument("--markdown", action="store_true", help="the families, as README has them")
+    text = "Rewrite a checkpoint as safetensors and JSON, in a new folder."
+    converting = command("convert", text, _convert)
+    converting.add_argument("model", metavar="PATH", help="see vlcam models")
+    converting.add_argument("out", metavar="OUT", type=Path, help="the new folder")
     command("methods", "List the methods there are.", _methods)
     for name, (module, about) in _WRITERS.items():
         writer = commands.add_parser(name, parents=[debug], help=about, description=about)
@@ -335,8 +345,13 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _models(args: argparse.Namespace) -> int:
-    from vlcam.models import families
+    from vlcam.models import families, table
 
+    if args.path is not None:
+        return _model(args.path)
+    if args.markdown:
+        print(table())
+        return 0
     found = families()
     for family in found:
         for name, (_, text) in family.bundled.items():
@@ -344,6 +359,30 @@ def _models(args: argparse.Namespace) -> int:
     print("Files and folders of these families are recognised by their content:")
     for family in found:
         print(f"{family.name:23} {family.kind}: {family.reference}")
+    return 0
+
+
+def _model(name: str) -> int:
+    """Says what a file, a folder or a name is."""
+    from vlcam.models import find
+
+    family, path = find(name)
+    model = family.load(path, None)
+    count = sum(parameter.numel() for parameter in model.module.parameters())
+    print(f"{name}: {family.name}, {family.kind}: {family.reference}")
+    print(f"  {'name':20} {model.name}")
+    print(f"  {'parameters':20} {count:,}")
+    print(f"  {'layer':20} {model.layer} (default)")
+    for key, value in model.describe().items():
+        print(f"  {key:20} {value}")
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from vlcam.convert import convert
+
+    family = convert(args.model, args.out)
+    print(f"{args.model}: {family.name} -> {args.out}")
     return 0
 
 

@@ -6,7 +6,7 @@ Nothing of a family is imported until it is asked for, and vlcam itself knows no
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 GROUP = "vlcam.models"
 
+CHAT = "chat"
+"""The kind of models that describe photos and answer questions: taken for either."""
+
+_DOES = {
+    "captioner": "a captioner, which answers no questions",
+    "vqa": "a VQA model, which writes no captions: ask it a question",
+}
+
 
 @dataclass(frozen=True)
 class Family:
@@ -25,7 +33,7 @@ class Family:
 
     Attributes:
         name: of the family.
-        kind: ``captioner`` or ``vqa``.
+        kind: ``captioner``, ``vqa`` or ``chat`` (both).
         reference: one line, where the model comes from.
         recognises: whether a path (file or folder) holds such a model, by its content; cheap.
         load: an adapter from a path and the name of a layer (None: the family's default).
@@ -38,6 +46,10 @@ class Family:
     recognises: Callable[[Path], bool]
     load: Callable[[Path, str | None], Adapter]
     bundled: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
+
+    def is_a(self, kind: str | None) -> bool:
+        """Whether its models can be taken for that kind (None: any)."""
+        return kind in (None, self.kind) or self.kind == CHAT
 
 
 def later(module: str, function: str) -> Callable[..., Any]:
@@ -77,7 +89,8 @@ def load(
     kind: str | None = None,
     size: tuple[int, int] | None = None,
 ) -> Adapter:
-    """A model by the name of a bundled one, or from a file or folder recognised by its content.
+    """A model by the name of a bundled one, from a file or folder recognised by its content, or by
+    its name on the Hugging Face hub (``owner/name``).
 
     Args:
         layer: the layer to explain; None means the model's own default.
@@ -86,29 +99,63 @@ def load(
         size: (height, width) of its input, where not its own (:meth:`Adapter.resize`).
 
     Raises:
-        ValueError: no such model, not recognised, or damaged: one line naming it.
+        ValueError: no such model, not recognised, of the other kind, or damaged: one line naming
+            it.
     """
-    adapter = _load(model, layer, kind)
+    family, path = find(model, kind)
+    adapter = family.load(path, layer)
     if size is not None:
         adapter.resize(size)
     return adapter
 
 
-def _load(model: str | Path, layer: str | None, kind: str | None) -> Adapter:
-    known = [family for family in families() if kind in (None, family.kind)]
-    known.sort(key=lambda family: family.kind)  # captioners first; families stay by name
+def find(model: str | Path, kind: str | None = None) -> tuple[Family, Path]:
+    """A model's family, and the file or folder it lies in; as for :func:`load`."""
+    known = sorted(families(), key=lambda family: family.kind)  # captioners first, each by name
     for family in known:
-        if str(model) in family.bundled:
-            return family.load(family.bundled[str(model)][0], layer)
+        if str(model) in family.bundled and family.is_a(kind):
+            return family, family.bundled[str(model)][0]
     path = Path(model)
     if not path.exists():
-        names = ", ".join(name for family in known for name in family.bundled) or "none"
-        raise ValueError(f"{model}: no such file or folder, nor a bundled model ({names})")
+        from vlcam.hub import downloaded, is_hub_name
+
+        if not is_hub_name(str(model)):
+            usable = [family for family in known if family.is_a(kind)]
+            names = ", ".join(name for family in usable for name in family.bundled) or "none"
+            raise ValueError(f"{model}: no such file or folder, nor a bundled model ({names})")
+        path = downloaded(str(model))
+    family = recognise(path, known)
+    if not family.is_a(kind):
+        raise ValueError(f"{model}: {family.name} is {_DOES[family.kind]}")
+    return family, path
+
+
+def recognise(path: Path, known: Sequence[Family] | None = None) -> Family:
+    """The family of the model in a file or folder.
+
+    Raises:
+        ValueError: none of the known (default: all) recognises it.
+    """
+    known = families() if known is None else known
     for family in known:
         if family.recognises(path):
-            return family.load(path, layer)
-    formats = "; ".join(f"{family.name} ({family.reference})" for family in known)
-    raise ValueError(f"{path}: not a model vlcam recognises; known: {formats}")
+            return family
+    kinds = configuration(path).get("architectures")
+    found = f" (it holds a {', '.join(map(str, kinds))})" if isinstance(kinds, list) else ""
+    names = ", ".join(family.name for family in known)
+    raise ValueError(
+        f"{path}: not a model vlcam recognises{found}; known (see vlcam models): {names}"
+    )
+
+
+def table() -> str:
+    """The known families as a table in Markdown, captioners first."""
+    order = {"captioner": "captioning", "vqa": "VQA", CHAT: "both"}
+    rows = [
+        f"| `{family.name}` | {order[family.kind]} | {family.reference} |"
+        for family in sorted(families(), key=lambda f: (list(order).index(f.kind), f.name))
+    ]
+    return "\n".join(["| family | kind | recognised |", "| --- | --- | --- |", *rows])
 
 
 def configuration(path: Path) -> dict[str, Any]:

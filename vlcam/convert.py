@@ -1,0 +1,38 @@
+"""Published checkpoints rewritten as safetensors and JSON."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from vlcam.models import Family, find
+
+
+def convert(model: str | Path, out: Path) -> Family:
+    """Write a model's weights as safetensors and all else as JSON, into a new folder.
+
+    What is written is loaded once before the folder appears.
+
+    Args:
+        model: what :func:`vlcam.load` takes.
+        out: a folder that is not there yet.
+
+    Returns:
+        The family that recognised it.
+
+    Raises:
+        ValueError: as by :func:`vlcam.load`; models of its kind cannot be written.
+        FileExistsError: ``out`` is there.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out}: there is something already; give a new folder")
+    family, path = find(model)
+    adapter = family.load(path, None)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".vlcam-", dir=out.parent) as scratch:
+        draft = Path(scratch, out.name)
+        adapter.save(draft)
+        again, folder = find(draft)
+        again.load(folder, None)
+        draft.replace(out)
+    return family
