@@ -19,14 +19,13 @@ from transformers import BlipForConditionalGeneration
 
 from captioning.captioner import Captioner, CaptionWord
 from vlcam.adapter import FeatureMaps, Prompt
+from vlcam.blip_vision import MEAN, STD, blip_vision
 from vlcam.geometry import Grid, Placement
 from vlcam.preprocess import Preprocess
 from vlcam.pretrained import image_settings, load_pretrained, preprocess
 from vlcam.rules import outside_cnn
+from vlcam.subwords import Subwords
 
-_CONTINUES = "##"  # begins a WordPiece token that continues a word
-_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of BLIP's own preprocessing
-_STD = (0.26862954, 0.26130258, 0.27577711)
 _LONGEST = 20  # new tokens, transformers' default, for models whose settings do not say
 
 
@@ -57,38 +56,28 @@ class BlipCaptioner(Captioner):
         layer: str | None = None,
         prompt: str = "",
     ) -> None:
-        vision = module.vision_model
-        names = [f"vision_model.encoder.layers.{i}" for i in range(len(vision.encoder.layers))]
-        self.layer = layer or names[-1]
-        if self.layer not in names:
-            raise ValueError(f"{name}: no layer {layer!r}; known: {names[0]} ... {names[-1]}")
+        self._vision = blip_vision(name, module.vision_model, layer)
+        self.layer = self._vision.layer
         self.name = name
         self.module = module
         self.prompt = prompt
-        self._before = names.index(self.layer) + 1
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
+        self._subwords = Subwords(tokenizer)
         self._preprocess = preprocess
-        self._patch = vision.embeddings.patch_size
         self._text = module.config.text_config
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         return self._preprocess(photo)
 
     def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
-        vision = self.module.vision_model
-        tokens = vision.embeddings(pixels)
-        for layer in vision.encoder.layers[: self._before]:
-            tokens = layer(tokens)
-        u, v = (side // self._patch for side in pixels.shape[2:])
-        maps = tokens[:, 1:].transpose(1, 2).unflatten(2, (u, v))
-        return FeatureMaps(maps, {"class token": tokens[:, 0]})
+        return self._vision.encode(pixels)
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
-        return Grid.patches(input_size, self._patch)
+        return self._vision.grid(input_size)
 
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
         start = torch.full_like(tokens[:, :1], self._text.bos_token_id)
-        image = self._image(features)
+        image = self._vision.finish(features)
         with outside_cnn():
             hidden: Tensor = self.module.text_decoder.bert(
                 input_ids=torch.cat([start, tokens[:, :-1]], 1),
@@ -108,25 +97,17 @@ class BlipCaptioner(Captioner):
         Raises:
             ValueError: the caption is longer than the model can read.
         """
-        read = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids, spans = read["input_ids"], read["offset_mapping"]
-        if len(ids) > self._text.max_position_embeddings:
-            most = self._text.max_position_embeddings
-            raise ValueError(f"the caption has {len(ids)} tokens; {self.name} reads at most {most}")
-        special = set(self._tokenizer.all_special_ids)
-        return [
-            CaptionWord(
-                text[spans[group[0]][0] : spans[group[-1]][1]],
-                tuple(ids[i] for i in group),
-                unknown=any(ids[i] in special for i in group),
-            )
-            for group in self._groups(ids)
-        ]
+        words = self._subwords.read(text)
+        length = sum(len(word.tokens) for word in words)
+        most = self._text.max_position_embeddings
+        if length > most:
+            raise ValueError(f"the caption has {length} tokens; {self.name} reads at most {most}")
+        return words
 
     def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
         """What transformers' ``generate`` of the model gives, under the model's own settings."""
         prompt = [token for word in self.words(self.prompt) for token in word.tokens]
-        image = self._image(features)
+        image = self._vision.finish(features)
         start = torch.tensor([[self._text.bos_token_id, *prompt]], device=image.device)
         settings = self.module.text_decoder.generation_config
         limited = settings.max_new_tokens or settings.max_length
@@ -144,39 +125,10 @@ class BlipCaptioner(Captioner):
         ids: list[int] = written[0, 1:].tolist()
         if self._text.sep_token_id in ids:
             ids = ids[: ids.index(self._text.sep_token_id)]
-        words = []
-        for group in self._groups(ids):
-            pieces = (self._piece(ids[i]) for i in group)
-            text = "".join(piece.removeprefix(_CONTINUES) for piece in pieces)
-            words.append(CaptionWord(text, tuple(ids[i] for i in group)))
-        return words
+        return self._subwords.written(ids)
 
     def describe(self) -> dict[str, Any]:
         return {"family": "blip", "transformers": transformers.__version__, "prompt": self.prompt}
-
-    def _image(self, features: FeatureMaps) -> Tensor:
-        """All tokens (N, 1 + u v, K) the text decoder looks at, from those at the layer."""
-        vision = self.module.vision_model
-        patches = features.maps.flatten(2).transpose(1, 2)
-        tokens = torch.cat([features.rest["class token"][:, None], patches], 1)
-        for layer in vision.encoder.layers[self._before :]:
-            tokens = layer(tokens)
-        normal: Tensor = vision.post_layernorm(tokens)
-        return normal
-
-    def _groups(self, ids: Sequence[int]) -> list[list[int]]:
-        """Places of the tokens of each word."""
-        groups: list[list[int]] = []
-        for place, token in enumerate(ids):
-            if groups and self._piece(token).startswith(_CONTINUES):
-                groups[-1].append(place)
-            else:
-                groups.append([place])
-        return groups
-
-    def _piece(self, token: int) -> str:
-        # Published tokenizers have no name for the start token, the model's last row.
-        return self._tokenizer.convert_ids_to_tokens(token) or f"[{token}]"
 
 
 def load(path: Path, layer: str | None = None, prompt: str = "") -> BlipCaptioner:
@@ -198,5 +150,5 @@ def load(path: Path, layer: str | None = None, prompt: str = "") -> BlipCaptione
         raise ValueError(f"{folder}: the tokenizer is not WordPiece, as BLIP's are")
     side = module.config.vision_config.image_size
     name = folder.resolve().name
-    how = preprocess(image_settings(folder), (side, side), _MEAN, _STD)
+    how = preprocess(image_settings(folder), (side, side), MEAN, STD)
     return BlipCaptioner(module, tokenizer, how, name, layer, prompt)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vlcam.adapter import FeatureMaps, Prompt, Reading
-from vlcam.teacher_forcing import TeacherForced, padded, reading
+from vlcam.teacher_forcing import TeacherForced, padded, reading, shown
 from vlcam.teacher_forcing import Word as CaptionWord
 
 __all__ = ["CaptionWord", "Captioner", "padded", "reading"]
@@ -58,7 +58,7 @@ class Captioner(TeacherForced):
             ValueError: there is no word in it.
         """
         words = self.words(caption)
-        if not words:
+        if not shown(words):
             raise ValueError(f"the caption {caption!r} has no word")
         return reading(caption, words)
 
@@ -71,8 +71,8 @@ class Captioner(TeacherForced):
         # A copy of its one row: a model may write into its input, and the maps are asked again.
         own = features.rows(torch.zeros(1, dtype=torch.long, device=features.maps.device))
         words = self.generate(own, beam)
-        if not words:
+        if not shown(words):
             raise ValueError(
                 f"{self.name} wrote an empty caption; give one with a caption of yours"
             )
-        return reading(" ".join(word.text for word in words), words)
+        return reading(shown(words), words)

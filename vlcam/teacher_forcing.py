@@ -15,7 +15,8 @@ from vlcam.adapter import Adapter, FeatureMaps, Prompt, Reading, Unit
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a text and the token ids it is written with."""
+    """A word of a text and the token ids it is written with. One without a text is read, as what
+    comes behind it is read in its light, but neither shown nor explained: a special token."""
 
     text: str
     tokens: tuple[int, ...]
@@ -64,8 +65,8 @@ class TeacherForced(Adapter):
         where = torch.zeros_like(tokens, dtype=torch.bool)
         where[:, : wanted.shape[1]] = wanted[:, :width]
         # Only the steps that are read go through the vocabulary, by far the widest layer.
-        log_probabilities = self.log_probabilities(states[where])
-        chosen = log_probabilities.gather(1, tokens[where][:, None]).squeeze(1)
+        log_probabilities = self.log_probabilities(states[where.to(states.device)])
+        chosen = log_probabilities.to(tokens.device).gather(1, tokens[where][:, None]).squeeze(1)
         return chosen.new_zeros(tokens.shape).masked_scatter(where, chosen)
 
 
@@ -75,11 +76,17 @@ def padded(texts: Sequence[Any]) -> Tensor:
     return torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts])
 
 
+def shown(words: Sequence[Word]) -> str:
+    """Words as a text."""
+    return " ".join(word.text for word in words if word.text)
+
+
 def reading(text: str, words: Sequence[Word]) -> Reading:
     """A text with its words, each with the columns of its tokens' scores, under its tokens."""
     units, tokens = [], list[int]()
     for word in words:
         columns = tuple(range(len(tokens), len(tokens) + len(word.tokens)))
-        units.append(Unit(word.text, columns, word.unknown))
+        if word.text:
+            units.append(Unit(word.text, columns, word.unknown))
         tokens.extend(word.tokens)
     return Reading(text, tuple(tokens), tuple(units))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from vlcam.adapter import FeatureMaps, Prompt, Question, Reading
-from vlcam.teacher_forcing import TeacherForced, Word, reading
+from vlcam.teacher_forcing import TeacherForced, Word, reading, shown
 
 
 class Asked(NamedTuple):
@@ -63,7 +63,7 @@ class WritingAnswerer(TeacherForced):
             ValueError: there is no word in it.
         """
         words = self.answer_words(answer)
-        if not words:
+        if not shown(words):
             raise ValueError(f"the answer {answer!r} has no word")
         return _under(question, reading(answer, words))
 
@@ -76,9 +76,9 @@ class WritingAnswerer(TeacherForced):
         # A copy of its one row: a model may write into its input, and the maps are asked again.
         own = features.rows(torch.zeros(1, dtype=torch.long, device=features.maps.device))
         words = self.generate_answer(own, question, beam)
-        if not words:
+        if not shown(words):
             raise ValueError(f"{self.name} wrote an empty answer; give one with answers of yours")
-        return _under(question, reading(" ".join(word.text for word in words), words))
+        return _under(question, reading(shown(words), words))
 
 
 def _under(question: Question, answer: Reading) -> Reading:

@@ -46,7 +46,7 @@ def check(folder: Path, report: Report) -> None:
     ):
         original = expected[what][0][1:].tolist()
         given = 0 if prompt is None else len(prompt)
-        model.prompt = "" if prompt is None else " ".join(map(model._piece, prompt.tolist()))
+        model.prompt = "" if prompt is None else model.tokenizer.decode(prompt)
         settings.max_new_tokens = len(original) - given  # as many as the original was let write
         end = model.module.config.text_config.sep_token_id
         original = original[: original.index(end)] if end in original else original
