@@ -6,13 +6,15 @@ around instead, so that the input is RGB like everyone else's.
 
 from __future__ import annotations
 
-import difflib
 import re
+from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from vlcam.cnn import Layer, load_exactly, read_state_dict
+from vlcam.trunk import Trunk, find_layer, layers_of
 
 MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
 STD = (1 / 255, 1 / 255, 1 / 255)
@@ -44,23 +46,11 @@ class CaffeVgg(nn.Sequential):
         missing = [n for n in ("conv1_1", "fc6", "fc7") if f"{n}.weight" not in state]
         if missing:
             raise ValueError(f"not the weights of a VGG: no {missing[0]}.weight")
-        convolutions = sorted(
-            match.groups()
-            for name in state
-            if (match := _CONVOLUTION.match(name.removesuffix(".weight")))
-        )
-        block = "1"
-        for number, place in convolutions:
-            if number != block:
-                self.add_module(f"pool{block}", nn.MaxPool2d(2, 2, ceil_mode=True))
-                block = number
-            out, inputs, height, _ = state[f"conv{number}_{place}.weight"].shape
-            convolution = nn.Conv2d(inputs, out, height, 1, height // 2)
-            self.add_module(f"conv{number}_{place}", convolution)
-            self.default_layer = f"relu{number}_{place}"
-            self.add_module(self.default_layer, nn.ReLU())
-        self.add_module(f"pool{block}", nn.MaxPool2d(2, 2, ceil_mode=True))
-        self.layers = self._layers()
+        for name, module in _convolutional(state).items():
+            self.add_module(name, module)
+            if isinstance(module, nn.ReLU):
+                self.default_layer = name
+        self.layers = layers_of(self, (SIZE, SIZE))
         self.add_module("flatten", nn.Flatten())
         for name in ("6", "7"):
             out, inputs = state[f"fc{name}.weight"].shape
@@ -70,28 +60,28 @@ class CaffeVgg(nn.Sequential):
 
     def layer(self, name: str | None = None) -> Layer:
         """The layer of that name (default: ``default_layer``); ValueError names near ones."""
-        for layer in self.layers:
-            if layer.name == (name or self.default_layer):
-                return layer
-        names = [layer.name for layer in self.layers]
-        near = difflib.get_close_matches(str(name), names, n=5, cutoff=0.3) or names[-5:]
-        raise ValueError(f"layer {name!r} of this VGG: unknown; near: {', '.join(near)}")
-
-    def _layers(self) -> list[Layer]:
-        layers, channels, cells = [], 3, SIZE
-        for name, module in self.named_children():
-            if isinstance(module, nn.Conv2d):
-                channels = module.out_channels
-            elif isinstance(module, nn.MaxPool2d):
-                cells = -(-cells // 2)
-            layers.append(Layer(name, (channels, cells, cells)))
-        return layers
+        return find_layer(self.layers, name or self.default_layer)
 
     def split(self, layer: str) -> tuple[nn.Sequential, nn.Sequential]:
         """Cut behind a layer: pixels to its maps, maps to the feature; the weights are shared."""
         at = [name for name, _ in self.named_children()].index(layer) + 1
         modules = list(self.children())
         return nn.Sequential(*modules[:at]), nn.Sequential(*modules[at:])
+
+
+def vgg_trunk(state: Mapping[str, Tensor], size: tuple[int, int]) -> Trunk:
+    """A VGG up to its last pooling (``pool5``), for inputs of (height, width), with those weights;
+    layers as of :class:`CaffeVgg`.
+
+    Raises:
+        ValueError: they are not the weights of such a network.
+    """
+    if "conv1_1.weight" not in state:
+        raise ValueError("not the weights of a VGG: no conv1_1.weight")
+    net = nn.Sequential(_convolutional(state))
+    load_exactly(net, dict(state), "not the weights of a VGG")
+    rectified = [name for name, module in net.named_children() if isinstance(module, nn.ReLU)]
+    return Trunk(net, size, rectified[-1])
 
 
 def read_vgg(path: Path) -> CaffeVgg:
@@ -101,19 +91,57 @@ def read_vgg(path: Path) -> CaffeVgg:
         ValueError: the file cannot be read, or does not hold a VGG.
     """
     what = f"{path}: not the weights of a VGG"
+    state = _read(path, what)
+    missing = [f"fc{i}.weight" for i in (6, 7) if f"fc{i}.weight" not in state]
+    if missing:
+        raise ValueError(f"{what}: missing {', '.join(missing)}")
+    net = CaffeVgg(state)
+    load_exactly(net, state, what)
+    return net.eval()
+
+
+def read_vgg_trunk(path: Path, size: tuple[int, int]) -> Trunk:
+    """As :func:`read_vgg`, up to the last pooling only; see :func:`vgg_trunk`."""
+    state = _read(path, f"{path}: not the weights of a VGG")
+    convolutions = {k: v for k, v in state.items() if k.startswith("conv")}
+    try:
+        return vgg_trunk(convolutions, size).eval()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _read(path: Path, what: str) -> dict[str, Tensor]:
+    """Weights with Caffe's names but for the classifier, for RGB pixels."""
     state = _caffe_names(read_state_dict(path))
     state = {k: v.float() for k, v in state.items() if not k.startswith("fc8.")}
     first = state.get("conv1_1.weight")
     if first is None or first.ndim != 4 or first.shape[1] != 3:
         raise ValueError(f"{what}: no conv1_1.weight of three colours")
-    missing = [f"fc{i}.weight" for i in (6, 7) if f"fc{i}.weight" not in state]
-    if missing:
-        raise ValueError(f"{what}: missing {', '.join(missing)}")
-    # On pixels in 0..255, in the opposite order.
     state["conv1_1.weight"] = first.flip(1)
-    net = CaffeVgg(state)
-    load_exactly(net, state, what)
-    return net.eval()
+    return state
+
+
+def _convolutional(state: Mapping[str, Tensor]) -> OrderedDict[str, nn.Module]:
+    """The layers up to the last pooling, by their names."""
+    layers = OrderedDict[str, nn.Module]()
+    convolutions = sorted(
+        match.groups()
+        for name in state
+        if (match := _CONVOLUTION.match(name.removesuffix(".weight")))
+    )
+    block = "1"
+    for number, place in convolutions:
+        if number != block:
+            layers[f"pool{block}"] = nn.MaxPool2d(2, 2, ceil_mode=True)
+            block = number
+        shape = tuple(state[f"conv{number}_{place}.weight"].shape)
+        if len(shape) != 4:
+            raise ValueError(f"not the weights of a VGG: conv{number}_{place} has shape {shape}")
+        out, inputs, height, _ = shape
+        layers[f"conv{number}_{place}"] = nn.Conv2d(inputs, out, height, 1, height // 2)
+        layers[f"relu{number}_{place}"] = nn.ReLU()
+    layers[f"pool{block}"] = nn.MaxPool2d(2, 2, ceil_mode=True)
+    return layers
 
 
 def _caffe_names(state: dict[str, Tensor]) -> dict[str, Tensor]:

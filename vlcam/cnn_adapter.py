@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from vlcam import checkpoint
 from vlcam.adapter import Adapter, FeatureMaps
 from vlcam.cells import derive
-from vlcam.cnn import RegionEncoder
 from vlcam.geometry import Grid, Placement
 from vlcam.messages import one_line
 from vlcam.preprocess import Preprocess
@@ -51,7 +50,7 @@ class CnnAdapter(Adapter):
     def resize(self, size: tuple[int, int]) -> None:
         """A larger input than the CNN was trained with gives more cells. Models that attend to
         regions have a fixed number of them."""
-        if isinstance(self.module.encoder, RegionEncoder):
+        if getattr(self.module.encoder, "regions", None) is not None:
             super().resize(size)
         preprocess = replace(self._preprocess, size=size, resize_to=None)
         try:

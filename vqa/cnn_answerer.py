@@ -14,19 +14,20 @@ from vlcam.cells import derive
 from vlcam.cnn_adapter import CnnAdapter
 from vqa import coattention, lstm_cnn
 from vqa.answerer import Answerer
-from vqa.coattention import CoAttention
-from vqa.model import Model
+from vqa.coattention import Levels
 
 
 class CnnAnswerer(CnnAdapter, Answerer):
-    """Adapter of :class:`vqa.lstm_cnn.LstmCnn`, :class:`vqa.coattention.CoAttention` and
-    :class:`vqa.glimpses.Glimpses`; see :class:`CnnAdapter`."""
+    """Adapter of :class:`vqa.lstm_cnn.LstmCnn`, :class:`vqa.coattention.CoAttention`,
+    :class:`vqa.glimpses.Glimpses` and whatever has their ``encoder``, ``encode_question``,
+    ``forward`` and, of their ``config``, how questions are read; see :class:`CnnAdapter`."""
 
-    module: Model
+    module: Any
 
     @property
     def answers(self) -> Sequence[str]:  # type: ignore[override]
-        return self.module.config.answers
+        answers: Sequence[str] = self.module.config.answers
+        return answers
 
     def decode(
         self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
@@ -40,7 +41,7 @@ class CnnAnswerer(CnnAdapter, Answerer):
         # The question is no function of the photo, so it needs no graph, and is read once.
         distinct = list(dict.fromkeys(prompts))
         with torch.no_grad():
-            encoded = self.module.encode_question(distinct)
+            encoded: Tensor = self.module.encode_question(distinct)
         return encoded[[distinct.index(prompt) for prompt in prompts]]
 
     def understand(self, question: str) -> Question:
@@ -48,11 +49,11 @@ class CnnAnswerer(CnnAdapter, Answerer):
         words = config.words(question)
         if not words:
             raise ValueError(f"the question {question!r} has no word")
-        if len(words) > config.max_words:
+        if config.max_words is not None and len(words) > config.max_words:
             raise ValueError(
                 f"the question has {len(words)} words; {self.name} reads at most {config.max_words}"
             )
-        unknown = tuple(config.vocabulary.missing(words))
+        unknown = tuple(config.missing(words))
         if all(word in unknown for word in words):
             raise ValueError(f"{self.name} knows no word of the question: {', '.join(unknown)}")
         return Question(question, tuple(config.tokens(question)), unknown)
@@ -60,8 +61,8 @@ class CnnAnswerer(CnnAdapter, Answerer):
     def attention(
         self, features: FeatureMaps, prompt: Prompt, input_size: tuple[int, int]
     ) -> OwnAttention | None:
-        """Of :class:`CoAttention`: where each of its levels looked, the regions' shares."""
-        if not isinstance(self.module, CoAttention):
+        """Of co-attention: where each of its levels looked, the regions' shares."""
+        if not isinstance(self.module, Levels):
             return None
         regions = self.module.encoder.regions
         seen = self.module.look(self.image_features(features), self._encoded([prompt]))

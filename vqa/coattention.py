@@ -14,15 +14,21 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from vlcam import checkpoint
-from vlcam.cnn import RegionEncoder
+from vlcam.caffe_vgg import CAFFE, vgg_trunk
+from vlcam.cnn import OWN, Layer, RegionEncoder
+from vlcam.trunk import GivenMaps
 from vqa.question import QuestionConfig, padded
 
 Attention = Literal["alternating", "parallel"]
 
 ARCHITECTURE = "coattention"
+NO_CNN = "none"
+"""The name, in configurations, of the CNN of a model that comes without."""
+STRIDE = 32  # of these features' cells, in pixels
 LEVELS = ("word", "phrase", "question")
 
 
@@ -32,9 +38,13 @@ class Config(QuestionConfig):
 
     Attributes:
         regions: the CNN's layer whose cells are the image's regions; None: the last feature maps.
+            With ``cnn`` :data:`NO_CNN`: a name for the feature maps.
         hidden: size of everything but the last step of the fusion, which has ``common``.
         attention: ``alternating``: from the question to the image and back; ``parallel``: both at
             once, by the affinity of every word and region.
+        filled: whether each question is filled up to ``max_words`` with empty places, and what the
+            convolutions make of these is akin to regions too (in the parallel attention; nowhere
+            else does it matter). So it is in the original, and with it a question's length.
     """
 
     architecture = ARCHITECTURE
@@ -44,6 +54,7 @@ class Config(QuestionConfig):
     layers: int = 2
     common: int = 1024
     attention: Attention = "alternating"
+    filled: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,6 +62,8 @@ class Config(QuestionConfig):
         if self.attention not in get_args(Attention):
             known = " or ".join(get_args(Attention))
             raise ValueError(f"attention is {self.attention!r}, expected {known}")
+        if not isinstance(self.filled, bool):
+            raise ValueError(f"filled is {self.filled!r}, expected true or false")
 
 
 @dataclass(frozen=True)
@@ -95,10 +108,15 @@ class Alternating(nn.Module):
 
 
 class Parallel(nn.Module):
-    """Words look at regions and regions at words, by their affinity."""
+    """Words look at regions and regions at words, by their affinity.
 
-    def __init__(self, hidden: int, dropout: float) -> None:
+    Args:
+        filled: whether what stands behind a question's end is akin to regions too.
+    """
+
+    def __init__(self, hidden: int, dropout: float, filled: bool = False) -> None:
         super().__init__()
+        self.filled = filled
         self.affinity = nn.Linear(hidden, hidden)
         self.image, self.image_score = nn.Linear(hidden, hidden), nn.Linear(hidden, 1)
         self.question, self.question_score = nn.Linear(hidden, hidden), nn.Linear(hidden, 1)
@@ -108,8 +126,8 @@ class Parallel(nn.Module):
         """Words (N, L, H), regions (N, R, H), mask (N, L): true at words."""
         drop = self.dropout
         affinity = torch.bmm(words, self.affinity(regions).transpose(1, 2)).tanh()
-        # A question's padding is no word that a region could be akin to.
-        affinity = affinity * mask[:, :, None]
+        if not self.filled:  # a question's padding is no word that a region could be akin to
+            affinity = affinity * mask[:, :, None]
         image, question = self.image(regions), self.question(words)
         about_image = (image + torch.bmm(affinity.transpose(1, 2), question)).tanh()
         about_words = (question + torch.bmm(affinity, image)).tanh()
@@ -131,7 +149,27 @@ def _mean(values: Tensor, shares: Tensor) -> Tensor:
     return torch.bmm(shares[:, None], values).squeeze(1)
 
 
-class CoAttention(nn.Module):
+def _attention(config: Config) -> nn.Module:
+    if config.attention == "alternating":
+        return Alternating(config.hidden, config.dropout)
+    return Parallel(config.hidden, config.dropout, config.filled)
+
+
+class Levels(nn.Module):
+    """A model that looks at an image's regions at several levels of the question.
+
+    Attributes:
+        encoder: with ``regions``, its last layer.
+    """
+
+    encoder: Any
+
+    def look(self, feature: Tensor, tokens: Tensor) -> dict[str, Attended]:
+        """What each level attends to, of image features (N, F) and encoded questions (N, L)."""
+        raise NotImplementedError
+
+
+class CoAttention(Levels):
     """The model. H is ``hidden``, R the number of regions, V the vocabulary's size."""
 
     encoder: Any  # a RegionEncoder, or whatever has its layer, split, regions and feature_size
@@ -149,8 +187,7 @@ class CoAttention(nn.Module):
         self.trigram = nn.Conv1d(size, size, 3, padding=1)
         inner = dropout if config.layers > 1 else 0.0
         self.rnn = nn.LSTM(size, size, config.layers, batch_first=True, dropout=inner)
-        kind = Alternating if config.attention == "alternating" else Parallel
-        self.attend = nn.ModuleDict({level: kind(size, dropout) for level in LEVELS})
+        self.attend = nn.ModuleDict({level: _attention(config) for level in LEVELS})
         self.fuse = nn.ModuleDict(
             {
                 "word": nn.Linear(size, size),
@@ -167,16 +204,22 @@ class CoAttention(nn.Module):
     def encode_question(self, questions: Sequence[Sequence[int]]) -> Tensor:
         """Tokens (N, L) of N questions, each of at least one word, filled up with 0: what the
         question is encoded as depends on the image too."""
-        return padded(questions, self.embed_word.weight.device)[0]
+        tokens = padded(questions, self.embed_word.weight.device)[0]
+        if not self.config.filled:
+            return tokens
+        return functional.pad(tokens, (0, self.config.max_words - tokens.shape[1]))
 
     def read_question(self, tokens: Tensor) -> dict[str, Tensor]:
-        """Tokens (N, L) to their features at each level, (N, L, H); 0 behind a question's end."""
+        """Tokens (N, L) to their features at each level, (N, L, H); 0 behind a question's end (but
+        for phrases where questions are ``filled``)."""
         mask = (tokens != 0)[:, :, None]
         word = self.dropout(self.embed_word(tokens).tanh()) * mask
         across, length = word.transpose(1, 2), tokens.shape[1]
         grams = (self.unigram(across), self.bigram(across)[:, :, :length], self.trigram(across))
         phrase = torch.stack(grams).amax(0).tanh().transpose(1, 2)
-        phrase = self.dropout(phrase) * mask
+        phrase = self.dropout(phrase)
+        if not self.config.filled:
+            phrase = phrase * mask
         lengths = mask.sum((1, 2)).cpu()
         packed = pack_padded_sequence(phrase, lengths, batch_first=True, enforce_sorted=False)
         whole, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=length)
@@ -218,6 +261,24 @@ def load(path: Path) -> CoAttention:
 
     Raises ValueError naming the file that is missing, truncated, or of another architecture.
     """
-    return checkpoint.load(
-        path, lambda data, _: CoAttention(Config.from_json(data)), f"{ARCHITECTURE} VQA model"
-    )
+    return checkpoint.load(path, _build, f"{ARCHITECTURE} VQA model")
+
+
+def _build(data: Any, state: dict[str, Tensor]) -> CoAttention:
+    config = Config.from_json(data)
+    own = {k.removeprefix(OWN): v for k, v in state.items() if k.startswith(OWN)}
+    if config.cnn == CAFFE:
+        return CoAttention(config, vgg_trunk(own, config.preprocess.size))
+    if config.cnn == NO_CNN:
+        weight = state.get("image.weight")
+        if weight is None or weight.ndim != 2:
+            raise ValueError("no matrix image.weight")
+        missing = "it was trained on features, and its checkpoint came without the CNN"
+        return CoAttention(config, given_maps(config, weight.shape[1], missing))
+    return CoAttention(config)
+
+
+def given_maps(config: Config, channels: int, missing: str) -> GivenMaps:
+    """The place of the CNN of a model whose checkpoint has none; ``missing`` says what is."""
+    rows, columns = (side // STRIDE for side in config.preprocess.size)
+    return GivenMaps(Layer(config.regions or "features", (channels, rows, columns)), missing)

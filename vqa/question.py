@@ -81,6 +81,10 @@ class QuestionConfig:
         # Without a model of sentences, which nltk would have to download.
         return list(word_tokenize(question.lower(), preserve_line=True))
 
+    def missing(self, words: Sequence[str]) -> list[str]:
+        """Those words, in order and without repetition, that the vocabulary lacks."""
+        return self.vocabulary.missing(words)
+
     def tokens(self, question: str) -> list[int]:
         """The question's tokens, at most ``max_words``."""
         return self.vocabulary.tokens(self.words(question)[: self.max_words])

@@ -1,0 +1,123 @@
+"""CNNs that are a chain of layers from pixels to feature maps, for models that attend to regions.
+
+The chain comes from elsewhere (:mod:`vlcam.caffe_vgg`, :mod:`vlcam.resnet`); here it gets what an
+encoder needs (see :class:`vlcam.cnn.RegionEncoder`). :class:`GivenMaps` stands in for a CNN that a
+checkpoint lacks: features that were computed elsewhere can be asked about, photos can not.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from vlcam.cnn import Layer
+from vlcam.messages import one_line
+
+
+class Trunk(nn.Module):
+    """A chain of layers whose last feature maps (B, K, u, v) are an image's regions.
+
+    Args:
+        net: the chain; its children's names are the layers'.
+        size: (height, width) of the input, from which the shapes of feature maps follow.
+        default_layer: to explain; None: the last.
+
+    Attributes:
+        layers: in order.
+        regions: the last of them.
+        feature_size: of the flattened regions (B, K u v), which are the image feature.
+    """
+
+    def __init__(
+        self, net: nn.Sequential, size: tuple[int, int], default_layer: str | None = None
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.layers = layers_of(net, size)
+        self.regions = self.layers[-1]
+        self.default_layer = default_layer or self.regions.name
+        self.feature_size = math.prod(self.regions.shape)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Image features (B, K u v) of pixels (B, 3, H, W)."""
+        maps: Tensor = self.net(pixels)
+        return maps.flatten(1)
+
+    def layer(self, name: str | None = None) -> Layer:
+        """The layer of that name (default: ``default_layer``); ValueError names near ones."""
+        return find_layer(self.layers, name or self.default_layer)
+
+    def split(self, layer: str | None = None) -> tuple[nn.Sequential, nn.Sequential]:
+        """Cut behind a layer: pixels to its maps, maps to the feature; the weights are shared."""
+        names = [name for name, _ in self.net.named_children()]
+        at = names.index(self.layer(layer).name) + 1
+        return self.net[:at], nn.Sequential(self.net[at:], nn.Flatten())
+
+
+class GivenMaps(nn.Module):
+    """The place of a CNN that is not there: its feature maps must be given.
+
+    Args:
+        regions: name and shape of the maps.
+        missing: what a photo would need, for errors: "the weights of VGG-19 are missing".
+    """
+
+    def __init__(self, regions: Layer, missing: str) -> None:
+        super().__init__()
+        self.regions, self.layers = regions, [regions]
+        self.default_layer = regions.name
+        self.feature_size = math.prod(regions.shape)
+        self._missing = missing
+
+    def layer(self, name: str | None = None) -> Layer:
+        """The given maps; ValueError for any other layer."""
+        if name not in (None, self.regions.name):
+            raise ValueError(f"layer {name!r}: {self._missing}; without, only {self.regions.name}")
+        return self.regions
+
+    def split(self, layer: str | None = None) -> tuple[nn.Module, nn.Module]:
+        """What refuses pixels, and maps to the feature."""
+        return _Blind(self._missing), nn.Flatten()
+
+
+class _Blind(nn.Module):
+    def __init__(self, missing: str) -> None:
+        super().__init__()
+        self._missing = missing
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        raise ValueError(f"no CNN to see photos with: {self._missing}")
+
+
+def find_layer(layers: Sequence[Layer], name: str) -> Layer:
+    """The layer of that name; ValueError names near ones."""
+    for layer in layers:
+        if layer.name == name:
+            return layer
+    names = [layer.name for layer in layers]
+    near = difflib.get_close_matches(str(name), names, n=5, cutoff=0.3) or names[-5:]
+    raise ValueError(f"layer {name!r} of this CNN: unknown; near: {', '.join(near)}")
+
+
+def layers_of(net: nn.Sequential, size: tuple[int, int]) -> list[Layer]:
+    """Names and shapes of a chain's feature maps, of an input of (height, width).
+
+    Computed on the meta device, so no work. Raises ValueError where the layers do not fit.
+    """
+    maps, layers = torch.empty(1, 3, *size, device="meta"), []
+    was_training = net.training
+    net.eval()
+    for name, module in net.named_children():
+        state = {key: value.to("meta") for key, value in module.state_dict().items()}
+        try:
+            maps = functional_call(module, state, (maps,))
+        except RuntimeError as error:
+            raise ValueError(f"layer {name} does not fit: {one_line(error)}") from error
+        layers.append(Layer(name, (maps.shape[1], maps.shape[2], maps.shape[3])))
+    net.train(was_training)
+    return layers
