@@ -165,9 +165,9 @@ def _read(path: Path) -> BasicVqa:
     file = the_checkpoint(path, _NAMES)
     folder, what = file.parent, f"{file}: not a basic_vqa model"
     state = read_checkpoint(file)
-    config = Config(_lines(folder, QUESTIONS, True), _lines(folder, ANSWERS, False))
+    words, answers = _lines(folder, QUESTIONS, True), _lines(folder, ANSWERS, False)
     try:
-        model = BasicVqa(config, state)
+        model = BasicVqa(Config(words, answers), state)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
     load_exactly(model, state, what)

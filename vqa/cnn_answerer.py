@@ -70,7 +70,7 @@ class CnnAnswerer(CnnAdapter, Answerer):
         before, _ = self.module.encoder.split(regions.name)
         kind = next(self.module.parameters()).dtype
         grid = derive(before, torch.empty(1, 3, *input_size, dtype=kind))
-        return OwnAttention(tuple(seen), maps.unflatten(1, regions.shape[1:]), grid)
+        return OwnAttention(tuple(seen), maps.unflatten(1, grid.size), grid)
 
 
 def load_lstm_cnn(path: Path, layer: str | None = None) -> CnnAnswerer:

@@ -205,7 +205,6 @@ def _read(path: Path) -> CoAttentionPyTorch:
     folder, what = path.parent, f"{path}: not a co-attention model"
     state = read_checkpoint(path)
     words, answers = _words(folder / _QUESTIONS), _answers(folder)
-    config = Config(words, answers)
     cnns = [
         file
         for file in sorted(folder.iterdir())
@@ -220,6 +219,7 @@ def _read(path: Path) -> CoAttentionPyTorch:
         if name in state and len(state[name]) > len(answers):
             state[name] = state[name][: len(answers)]
     try:
+        config = Config(words, answers)
         model = CoAttentionPyTorch(
             config, state, _encoder(net, state, config, f"{folder}: {_MISSING}")
         )
