@@ -154,7 +154,7 @@ def test_models_of_the_other_kind(model: CnnAnswerer, capsys: Any) -> None:
     captioner = Path(str(captioning.__file__)).parent / "bundled" / "scenes"
     asked = ["explain", "photo.png", "--model", str(captioner), "--question", "what?"]
     assert main(asked) == 1
-    assert "not a model vlcam recognises" in capsys.readouterr().err
+    assert "neuraltalk is a captioner, which answers no questions" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,23 @@ from tiny import photo
 DOCS = Path(__file__).parent.parent / "docs"
 
 
+def test_own_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("own_model.md", 4, tmp_path, monkeypatch)
+    assert {p.name for p in tmp_path.iterdir()} == {"photo.jpg", "vqa", "detector", "clip"}
+
+
 def test_own_captioner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (DOCS / "own_captioner.md").read_text("utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 3
-    monkeypatch.chdir(tmp_path)
+    run("own_captioner.md", 3, tmp_path, monkeypatch)
+    assert {p.name for p in Path("explained").iterdir()} == {"explanation.json", "maps.npz"}
+    assert Path("figure.png").stat().st_size > 10_000
+
+
+def run(page: str, count: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the blocks of a page one behind the other, beside a photo.jpg."""
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL)
+    assert len(blocks) == count
+    monkeypatch.chdir(folder)
     photo(300, 200).save("photo.jpg")
     names: dict[str, object] = {}
     for block in blocks:
-        exec(compile(block, str(DOCS / "own_captioner.md"), "exec"), names)
-    assert {p.name for p in Path("explained").iterdir()} == {"explanation.json", "maps.npz"}
-    assert Path("figure.png").stat().st_size > 10_000
+        exec(compile(block, str(DOCS / page), "exec"), names)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vlcam.models import load
     from vlcam.module_adapter import ModuleAdapter
     from vlcam.preprocess import Preprocess
+    from vlcam.wrapping import wrap
 
 _WHERE = {
     "Adapter": "vlcam.adapter",
@@ -27,6 +28,7 @@ _WHERE = {
     "explain": "vlcam.explaining",
     "load": "vlcam.models",
     "look": "vlcam.explaining",
+    "wrap": "vlcam.wrapping",
 }
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "explain",
     "load",
     "look",
+    "wrap",
 ]
 
 

@@ -6,6 +6,7 @@ write their answers, word by word, have the log-probability of any text (:class:
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import Protocol, cast, runtime_checkable
 
@@ -99,6 +100,28 @@ class AskWriter:
         self.readings: list[Reading] | None = None
         if chosen is not None:
             self.readings = [model.read_answer(self.question, answer) for answer in chosen]
+
+
+def listed(name: str, known: Sequence[str], chosen: Sequence[str] | None) -> tuple[Unit, ...]:
+    """Answers as columns of a model's scores.
+
+    Args:
+        name: of the model, for errors.
+        known: what it can answer, in the order of its scores.
+        chosen: of these; None: all.
+
+    Raises:
+        ValueError: the model has no such answer; the nearest it has are named.
+    """
+    columns = {answer: i for i, answer in enumerate(known)}
+    units = []
+    for answer in known if chosen is None else chosen:
+        if answer not in columns:
+            near = difflib.get_close_matches(answer, known, n=5, cutoff=0.5)
+            said = f"near: {', '.join(near)}" if near else f"such as {known[0]}"
+            raise ValueError(f"{answer!r} is no answer of {name}; {said}")
+        units.append(Unit(answer, (columns[answer],)))
+    return tuple(units)
 
 
 def check_question(

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vlcam import methods, targets
-from vlcam.adapter import Adapter, FeatureMaps, Prompt, Question, Reading
+from vlcam.adapter import Adapter, FeatureMaps, Prompt, Question, Reading, Unit
 from vlcam.asking import Ask, AskWriter, WritesAnswers, check_question
 from vlcam.engine import (
     DEFAULT_MEMORY,
@@ -23,7 +23,7 @@ from vlcam.engine import (
     only_prompt,
 )
 from vlcam.explanation import Answer, Explanation, Look, Looked, explained_words, peaks
-from vlcam.geometry import Grid, Placement
+from vlcam.geometry import Cells, Grid, Placement
 from vlcam.incremental import incremental
 from vlcam.models import load
 from vlcam.occlusion import Patch, occlusion_maps
@@ -77,9 +77,12 @@ def look(model: Adapter, photo: str | Path | Image.Image) -> Encoded:
     Raises:
         ValueError: the photo cannot be read.
     """
-    image = upright(photo) if isinstance(photo, Image.Image) else load_photo(photo)
-    name = "photo" if isinstance(photo, Image.Image) else str(photo)
-    return look_at(model, [prepare(model, name, image)])[0]
+    if isinstance(photo, Image.Image):
+        image = upright(photo)
+        ready = Prepared("photo", image, *model.prepare(image))
+    else:
+        ready = prepare(model, str(photo), load_photo(photo))
+    return look_at(model, [ready])[0]
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,9 @@ class Prepared:
     placement: Placement
 
 
-def prepare(model: Adapter, name: str, image: Image.Image) -> Prepared:
-    return Prepared(name, image, *model.prepare(image))
+def prepare(model: Adapter, path: str, image: Image.Image) -> Prepared:
+    """The photo that was read from a file."""
+    return Prepared(path, image, *model.prepare_file(image, path))
 
 
 def look_at(model: Adapter, photos: Sequence[Prepared]) -> list[Encoded]:
@@ -146,7 +150,8 @@ def explain(
         model: an adapter, or what :func:`vlcam.load` takes.
         photo: a path, a PIL image, or a photo already looked at (:func:`look`).
         caption: the caption to explain by teacher forcing; None: the model's own.
-        question: to ask a VQA model.
+        question: to ask a VQA model; None: none, or what the model is always asked
+            (:func:`vlcam.wrap`).
         answers: to explain, likely or not; None: the ``top`` answers the model finds likeliest, or
             the words of the answer that the model writes, if it is one that writes.
         contrast: (A, B): explain only why A rather than B, the difference of their logits (of
@@ -168,6 +173,8 @@ def explain(
     how = methods.get(method)
     if patch is not None and how.at != "patches":
         raise ValueError(f"a patch goes with method occlusion, not with {method}")
+    if question is None and caption is None:
+        question = getattr(model, "question", None)
     if question is not None:
         if caption is not None:
             raise ValueError("a caption and a question: give one of them")
@@ -221,6 +228,7 @@ def _explain_text(
         words=explained_words(texts, found.scores, found.maps, found.grid, encoded.placement),
         unknown=(*(question.unknown if question else ()), *_unknown(reading)),
         question=question.text if question else None,
+        attention=_attention(model, encoded, reading.prompt, reading.units),
     )
 
 
@@ -302,15 +310,22 @@ def _answers(
     return tuple(Answer(text, score, p, point, flat) for text, score, p, (point, flat) in rows)
 
 
-def _attention(model: Adapter, encoded: Encoded, prompt: Prompt) -> Looked | None:
-    """The model's own attention, where it has one."""
+def _attention(
+    model: Adapter, encoded: Encoded, prompt: Prompt, words: Sequence[Unit] = ()
+) -> Looked | None:
+    """The model's own attention, where it has one; of the words of a text that it writes, those it
+    knows: the mean over a word's tokens."""
     size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
     with untouched(model.module), torch.no_grad():
         own = model.attention(encoded.seen(model, prompt), prompt, size)
     if own is None:
         return None
-    maps = own.maps.detach().float().cpu()
-    told = zip(own.names, peaks(maps, own.grid, encoded.placement), strict=True)
+    names, maps = own.names, own.maps.detach().float().cpu()
+    if words:
+        known = [word for word in words if not word.unknown]
+        names = tuple(word.text for word in known)
+        maps = torch.stack([maps[list(word.scores)].mean(0) for word in known])
+    told = zip(names, peaks(maps, own.grid, encoded.placement), strict=True)
     return Looked(tuple(Look(name, *found) for name, found in told), maps, own.grid)
 
 
@@ -351,7 +366,7 @@ class TargetMaps:
 
     scores: Tensor
     maps: Tensor
-    grid: Grid
+    grid: Cells
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -403,7 +418,7 @@ def _explain_by_gradients(
     size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
     at_layer = by[0].at == "layer"
     if not asked:
-        grid = model.grid(size) if at_layer else Grid.pixels(size)
+        grid = _cells(model, encoded) if at_layer else Grid.pixels(size)
         return [TargetMaps(torch.zeros(0), torch.zeros(0, *grid.size), grid)] * len(by)
     groups = _by_prompt(asked) if model.encode_reads_prompt else []
     if len(groups) > 1:
@@ -415,12 +430,16 @@ def _explain_by_gradients(
         return [_in_order(some, order) for some in zip(*parts, strict=True)]
     if at_layer:
         prompt = only_prompt(asked) if model.encode_reads_prompt else None
-        features, grid = encoded.seen(model, prompt), model.grid(size)
+        features, grid = encoded.seen(model, prompt), _cells(model, encoded)
         scores, maps = explain_all_at_layer(model, features, asked, by, memory=memory)
     else:
         scores, maps = explain_all_at_pixels(model, encoded.pixels, asked, by, memory)
         grid = Grid.pixels(size)
     return [TargetMaps(scores, own.float(), grid) for own in maps]
+
+
+def _cells(model: Adapter, encoded: Encoded) -> Cells:
+    return model.cells(encoded.pixels, encoded.placement)
 
 
 def _in_order(some: Sequence[TargetMaps], order: Tensor) -> TargetMaps:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
 
-from vlcam.adapter import Adapter, Question, Reading, Unit
+from vlcam.adapter import Adapter, Question, Reading
+from vlcam.asking import listed
 from vlcam.explaining import Encoded
 from vlcam.targets import Target, unit
 from vlcam.untouched import untouched
@@ -39,16 +39,8 @@ class Answerer(Adapter):
         Raises:
             ValueError: the model has no such answer; the nearest it has are named.
         """
-        chosen = self.answers if answers is None else answers
-        columns = {answer: i for i, answer in enumerate(self.answers)}
-        units = []
-        for answer in chosen:
-            if answer not in columns:
-                near = difflib.get_close_matches(answer, self.answers, n=5, cutoff=0.5)
-                said = f"near: {', '.join(near)}" if near else f"such as {self.answers[0]}"
-                raise ValueError(f"{answer!r} is no answer of {self.name}; {said}")
-            units.append(Unit(answer, (columns[answer],)))
-        return Reading(question.text, question.prompt, tuple(units))
+        units = listed(self.name, self.answers, answers)
+        return Reading(question.text, question.prompt, units)
 
 
 def likeliest(model: Answerer, photo: Encoded, question: str) -> Target:
