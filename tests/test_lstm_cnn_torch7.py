@@ -15,8 +15,9 @@ from torch7_files import save
 
 import vlcam
 from vlcam.engine import encode
+from vlcam.torch7 import load as load_torch7
 from vqa.cnn_answerer import CnnAnswerer
-from vqa.lstm_cnn_torch7 import load
+from vqa.lstm_cnn_torch7 import load, recognises
 
 WORDS = ["what", "is", "the", "dog", "red", "?", "UNK"]
 ANSWERS = ["yes", "no", "red and yellow"]
@@ -102,8 +103,6 @@ def by_hand(vectors: dict[str, np.ndarray], tokens: list[int], feature: np.ndarr
 
 
 def test_scores_are_the_lua_codes(checkpoint: Path) -> None:
-    from vlcam.torch7 import load as load_torch7
-
     model = load(checkpoint)
     assert model.layer == "relu5_2" and model.answers == tuple(ANSWERS)
     question = model.understand("Is the dog red?")
@@ -147,6 +146,33 @@ def test_photos_are_shrunk_by_exact_averages(checkpoint: Path) -> None:
 def test_it_is_found_by_its_folder_or_file(checkpoint: Path) -> None:
     for path in (checkpoint, checkpoint / "lstm.t7"):
         assert isinstance(vlcam.load(path), CnnAnswerer)
+
+
+def test_checkpoints_of_other_names_and_sizes(checkpoint: Path) -> None:
+    """As training saves them on its way; and as many numbers in a word's embedding as words."""
+    random = np.random.default_rng(0)
+    file = (checkpoint / "lstm.t7").rename(checkpoint / "lstm_save_iter150.t7")
+    assert isinstance(vlcam.load(checkpoint), CnnAnswerer) and recognises(file)
+    sizes = {"embedding_w_q": 9 * (len(WORDS) + 1), "encoder_w_q": 4 * 3 * (9 + 1 + 3 + 1) + 4}
+    sizes["multimodal_w"] = COMMON * (2 * 3 + 1 + FEATURES + 1) + len(ANSWERS) * (COMMON + 1)
+    vectors = {name: random.normal(0, 1, n).astype(np.float32) for name, n in sizes.items()}
+    save(file, vectors)
+    config = load(checkpoint).module.config
+    assert (config.embedding, config.hidden, config.layers, config.common) == (9, 3, 1, COMMON)
+    (checkpoint / "lstm_save_iter300.t7").write_bytes(file.read_bytes())
+    with pytest.raises(ValueError, match=r"found lstm_save_iter150.t7, lstm_save_iter300.t7"):
+        load(checkpoint)
+
+
+def test_saved_and_read_again_it_is_the_same(checkpoint: Path, tmp_path: Path) -> None:
+    model = load(checkpoint)
+    model.save(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved/config.json").read_text())["cnn"] == "vgg"
+    again = vlcam.load(tmp_path / "saved")
+    assert isinstance(again, CnnAnswerer) and again.layer == model.layer == "relu5_2"
+    assert again.module.config == model.module.config
+    pixels, prompt = torch.randn(1, 3, 224, 224), model.understand("is the dog red ?").prompt
+    assert torch.equal(*(m.decode(encode(m, pixels), [prompt]) for m in (model, again)))
 
 
 def test_torchvisions_names_are_understood(checkpoint: Path) -> None:
@@ -198,8 +224,6 @@ def _other_weights(folder: Path) -> None:
 
 
 def _cut_vector(folder: Path) -> None:
-    from vlcam.torch7 import load as load_torch7
-
     vectors = dict(load_torch7(folder / "lstm.t7"))
     vectors["encoder_w_q"] = vectors["encoder_w_q"][:-3]
     save(folder / "lstm.t7", vectors)

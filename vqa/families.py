@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vlcam.models import Family, later, of_architecture, of_transformers
+from vlcam.models import CHAT, Family, any_of, later, of_architecture, of_transformers
 
 lstm_cnn = Family(
     name="lstm-cnn",
@@ -44,10 +44,98 @@ lstm_cnn_torch7 = Family(
     load=later("vqa.lstm_cnn_torch7", "load"),
 )
 
+basic_vqa = Family(
+    name="basic-vqa",
+    kind="vqa",
+    reference="tbmoon's basic_vqa (VGG-19 and LSTM): model-epoch-*.ckpt and vocab_*.txt",
+    recognises=later("vqa.basic_vqa", "recognises"),
+    load=later("vqa.basic_vqa", "load"),
+)
+
+hiecoatt_torch7 = Family(
+    name="hiecoatt-torch7",
+    kind="vqa",
+    reference="HieCoAttenVQA (Lu et al., 2016): .t7, vqa_data_prepro.json and Caffe's VGG-19",
+    recognises=later("vqa.hiecoatt_torch7", "recognises"),
+    load=later("vqa.hiecoatt_torch7", "load"),
+)
+
+coattention_pytorch = Family(
+    name="coattention-pytorch",
+    kind="vqa",
+    reference="SkyOL5's VQA-CoAttention: .pth.tar, q2i.pkl, i2a.pkl and torchvision's resnet18.pth",
+    recognises=later("vqa.coattention_pytorch", "recognises"),
+    load=later("vqa.coattention_pytorch", "load"),
+)
+
 vilt = Family(
     name="vilt",
     kind="vqa",
     reference="ViLT question answering of transformers (Kim et al., 2021), a local folder",
     recognises=of_transformers("vilt", "ViltForQuestionAnswering"),
     load=later("vqa.vilt", "load"),
+)
+
+vqa_pytorch = Family(
+    name="vqa-pytorch",
+    kind="vqa",
+    reference="MLB and MUTAN of Cadene's vqa.pytorch: best_model.pth.tar, pickles of words, answers",
+    recognises=later("vqa.vqa_pytorch", "recognises"),
+    load=later("vqa.vqa_pytorch", "load"),
+)
+
+lxmert = Family(
+    name="lxmert",
+    kind="vqa",
+    reference="LXMERT question answering of transformers (Tan and Bansal, 2019), a local folder;"
+    " PHOTO.regions.npz beside each photo",
+    recognises=of_transformers("lxmert", "LxmertForQuestionAnswering"),
+    load=later("vqa.lxmert", "load"),
+)
+
+llava = Family(
+    name="llava",
+    kind="chat",
+    reference="LLaVA of transformers (Liu et al., 2023), a local folder",
+    recognises=of_transformers("llava", "LlavaForConditionalGeneration"),
+    load=later("vqa.llava", "load"),
+)
+
+qwen_vl = Family(
+    name="qwen-vl",
+    kind="chat",
+    reference="Qwen2-VL, Qwen2.5-VL and Qwen3-VL of transformers, a local folder",
+    recognises=any_of(
+        of_transformers("qwen2_vl", "Qwen2VLForConditionalGeneration"),
+        of_transformers("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration"),
+        of_transformers("qwen3_vl", "Qwen3VLForConditionalGeneration"),
+    ),
+    load=later("vqa.qwen_vl", "load"),
+)
+
+smolvlm = Family(
+    name="smolvlm",
+    kind="chat",
+    reference="SmolVLM and Idefics3 of transformers, a local folder",
+    recognises=any_of(
+        of_transformers("smolvlm", "SmolVLMForConditionalGeneration"),
+        of_transformers("idefics3", "Idefics3ForConditionalGeneration"),
+    ),
+    load=later("vqa.smolvlm", "load"),
+)
+
+blip_vqa = Family(
+    name="blip-vqa",
+    kind="vqa",
+    reference="BLIP question answering of transformers (Li et al., 2022), a local folder",
+    recognises=of_transformers("blip", "BlipForQuestionAnswering"),
+    load=later("vqa.blip", "load"),
+)
+
+git = Family(
+    name="git",
+    kind=CHAT,
+    reference="GIT of transformers (Wang et al., 2022), a local folder",
+    recognises=of_transformers("git", "GitForCausalLM"),
+    load=later("vqa.git", "load"),
 )

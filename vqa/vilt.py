@@ -22,6 +22,7 @@ from vlcam.adapter import FeatureMaps, Prompt, Question
 from vlcam.geometry import Grid, Placement
 from vlcam.pretrained import image_settings, load_pretrained, preprocess
 from vqa.answerer import Answerer
+from vqa.tokenized import understand
 
 _MEAN = _STD = (0.5, 0.5, 0.5)  # of ViLT's own preprocessing
 _SHORTER = 384
@@ -93,29 +94,9 @@ class ViltAnswerer(Answerer):
         return height, width
 
     def understand(self, question: str) -> Question:
-        """The question's sub-words; unknown are words of which the tokenizer has no part.
-
-        Raises:
-            ValueError: it has no word, none that is known, or more tokens than the model reads.
-        """
-        words = self._tokenizer.tokenize(question)
-        if not words:
-            raise ValueError(f"the question {question!r} has no word")
-        ids = self._tokenizer(question)["input_ids"]
+        """As :func:`vqa.tokenized.understand`."""
         most = self.module.config.max_position_embeddings
-        if len(ids) > most:
-            raise ValueError(
-                f"the question has {len(ids)} tokens; {self.name} reads at most {most}"
-            )
-        read = self._tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)
-        unknown = [
-            question[start:stop]
-            for token, (start, stop) in zip(read["input_ids"], read["offset_mapping"], strict=True)
-            if token == self._tokenizer.unk_token_id
-        ]
-        if len(unknown) == len(words):
-            raise ValueError(f"{self.name} knows no word of the question: {', '.join(unknown)}")
-        return Question(question, tuple(ids), tuple(unknown))
+        return understand(self._tokenizer, question, most, self.name)
 
     def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
         assert prompts is not None
