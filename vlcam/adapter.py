@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vlcam.geometry import Grid, Placement
+from vlcam.geometry import Cells, Grid, Placement
 
 Prompt = Hashable
 """What a model is asked under: a caption's token ids, say. Made and read by its adapter."""
@@ -101,10 +101,10 @@ class Question:
 
 @dataclass(frozen=True)
 class OwnAttention:
-    """Where a model itself says it looked, whatever its answer.
+    """Where a model itself says it looked, whatever its answer, or token by token of its text.
 
     Attributes:
-        names: of L maps: levels, layers, heads.
+        names: of L maps: levels, layers, heads; the tokens.
         maps: (L, u, v), raw.
         grid: where their cells lie in the input.
     """
@@ -124,16 +124,36 @@ class Adapter(ABC):
             as it was.
         encode_reads_prompt: whether the feature maps depend on the prompt (single-stream
             transformers). Then ``encode`` runs once a prompt instead of once an image.
+        sees_pixels: whether it looks at pixels. False: at something that was made of the photo
+            beforehand (regions' features); then that is what :meth:`prepare_file` gives in their
+            place, and methods at the pixels are refused.
     """
 
     name: str
     layer: str
     module: nn.Module
     encode_reads_prompt: bool = False
+    sees_pixels: bool = True
 
     @abstractmethod
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         """Input pixels (3, H, W) of an RGB photo, and where the photo lies in them."""
+
+    def prepare_file(self, photo: Image.Image, path: str) -> tuple[Tensor, Placement]:
+        """As :meth:`prepare`, of the photo in a file; for models that need what lies beside it.
+
+        Raises:
+            ValueError: it is missing or damaged; names the file expected.
+        """
+        return self.prepare(photo)
+
+    def check_sees_pixels(self) -> None:
+        """Raises ValueError where it does not."""
+        if not self.sees_pixels:
+            raise ValueError(
+                f"{self.name} is not fed pixels, so it has no maps at them; choose a method at the"
+                " layer: grad-cam, hirescam"
+            )
 
     def resize(self, size: tuple[int, int]) -> None:
         """From now on prepare photos to inputs of (height, width), for models that take any.
@@ -181,11 +201,17 @@ class Adapter(ABC):
                 work (and be anything finite). None means all.
         """
 
+    def kept_bytes(self, features: FeatureMaps) -> int | None:
+        """About how many bytes autograd keeps for one row of :meth:`decode` of such features, where
+        that has little to do with their size: the first rows are as many as seem to fit, all
+        others as many as were measured to. None: the engine guesses."""
+        return None
+
     def attention(
         self, features: FeatureMaps, prompt: Prompt, input_size: tuple[int, int]
     ) -> OwnAttention | None:
         """The model's own attention to one image (features of one row) under a prompt, if it has
-        any.
+        any. Of a model that writes: a map for each token of the prompt's text, while it wrote it.
 
         Args:
             input_size: (height, width).
@@ -195,6 +221,11 @@ class Adapter(ABC):
     @abstractmethod
     def grid(self, input_size: tuple[int, int]) -> Grid:
         """Where the layer's cells lie in an input of (height, width)."""
+
+    def cells(self, pixels: Tensor, placement: Placement) -> Cells:
+        """Where the layer's cells lie in one photo's input (1, 3, H, W): for models of which each
+        photo says so itself, as regions do."""
+        return self.grid((pixels.shape[2], pixels.shape[3]))
 
     def save(self, folder: Path) -> None:
         """Write the model as safetensors and JSON, so that :func:`vlcam.load` gives it again from

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from vlcam.geometry import Grid
+from vlcam.geometry import Grid, line_through, pooled_cells
 
 Run = Callable[[Tensor], Tensor]
 
@@ -42,7 +42,8 @@ def derive(run: Run, pixels: Tensor) -> Grid:
     the cells lie at the branches' mean. What is one value for a whole axis (the factors of squeeze
     and excitation) moves nothing. Resizing by a ratio that is not whole (adaptive pooling of 8
     cells to 7, nearest interpolation) leaves cells unevenly spaced: the straight line through them
-    is taken, off by less than one cell of what was resized.
+    is taken, off by less than one cell of what was resized (:meth:`vlcam.geometry.Grid.pooled` is
+    exact).
 
     Args:
         run: from input pixels (N, C, H, W) to the explained layer's feature maps (N, K, u, v).
@@ -453,9 +454,8 @@ def _adaptive_pool2d(output: Tensor, input: Tensor, *_: Any, **__: Any) -> _Move
     moves: _Moves = {}
     for dim in (-2, -1):
         cells, out = input.size(dim), output.size(dim)
-        # Cell k pools from floor(k cells / out) up to, but not with, ceil((k + 1) cells / out).
-        centres = [(k * cells // out - (-(k + 1) * cells // out) - 1) / 2 for k in range(out)]
-        moves[dim] = _line(centres, cells / out) if out > 1 or cells == 1 else None
+        line = line_through(pooled_cells(cells, out), cells / out)
+        moves[dim] = line if out > 1 or cells == 1 else None
     return moves
 
 
@@ -479,7 +479,7 @@ def _interpolate(
         if mode.startswith("nearest"):
             shift = 0.5 if mode == "nearest-exact" else 0.0
             taken = [min(int((k + shift) * step), cells - 1) for k in range(out)]
-            moves[dim] = _line(taken, step)
+            moves[dim] = line_through(taken, step)
         elif align_corners:
             moves[dim] = (0.0, (cells - 1) / max(out - 1, 1))
         else:
@@ -495,11 +495,6 @@ def _shuffled(output: Tensor, input: Tensor, *_: Any, **__: Any) -> _Moves:
 def _rescaled(step: float) -> tuple[float, float]:
     """Cells resized between their edges: k + 1/2 of the output lies on step * (k + 1/2)."""
     return step / 2 - 0.5, step
-
-
-def _line(centres: Sequence[float], step: float) -> tuple[float, float]:
-    """The line of the given step through the middle of unevenly spaced centres."""
-    return sum(centres) / len(centres) - step * (len(centres) - 1) / 2, step
 
 
 def _pad(output: Tensor, input: Tensor, pad: Sequence[int], *_: Any, **__: Any) -> _Moves:

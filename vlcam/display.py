@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from vlcam.explanation import Answer, Explanation, Look, Word
-from vlcam.geometry import Placement, place
+from vlcam.geometry import Cells, Grid, Placement, place
 
 OPACITY = 0.75
 """Of a map over the photo, unless the viewer says otherwise."""
@@ -97,7 +97,12 @@ def shown_levels(explanation: Explanation, index: int, size: tuple[int, int]) ->
 
 def at_pixels(explanation: Explanation) -> bool:
     """Whether the maps were made at the input's pixels, not at a layer's cells."""
-    return explanation.grid.stride == (1.0, 1.0)
+    return is_at_pixels(explanation.grid)
+
+
+def is_at_pixels(grid: Cells) -> bool:
+    """Whether the cells are the input's pixels."""
+    return isinstance(grid, Grid) and grid.stride == (1.0, 1.0)
 
 
 def scaling(explanation: Explanation) -> str:

@@ -78,7 +78,7 @@ def score(
     """
     rows = _rows(targets, [0] * len(targets) if images is None else images)
     values = None
-    size = _first_chunk(features, memory)
+    size = _first_chunk(adapter, features, memory)
     with untouched(adapter.module), torch.no_grad():
         for start in range(0, len(rows), size):
             chunk = rows[start : start + size]
@@ -125,7 +125,7 @@ def seam_gradients(
     images = [0] * len(targets) if images is None else images
     if len(images) != len(targets):
         raise ValueError(f"{len(targets)} targets but {len(images)} image rows")
-    start, size = 0, _first_chunk(features, memory)
+    start, size = 0, _first_chunk(adapter, features, memory)
     while start < len(targets):
         chunk = _chunk(targets, start, size)
         rows = _rows([targets[i] for i in chunk], [images[i] for i in chunk])
@@ -212,6 +212,7 @@ def explain_all_at_pixels(
 ) -> tuple[Tensor, list[Tensor]]:
     """As :func:`explain_at_pixels`, by several methods of one backward rule, from the same
     gradients."""
+    adapter.check_sees_pixels()
     (name,) = {method.rule for method in methods}
     rule = BackwardRule(name) if name else None
     reducers = [method.reduce for method in methods]
@@ -234,7 +235,7 @@ def explain_all_at_pixels(
             features.maps.detach(), {name: features.rest[name].detach() for name in names}
         )
         scores, maps, coarse = [], list[Tensor](), [list[Tensor]() for _ in factors]
-        size = _first_chunk(constant, memory)
+        size = _first_chunk(adapter, constant, memory)
         while len(maps) < len(targets):
             chunk = _chunk(targets, len(maps), size)
             rows = _rows([targets[i] for i in chunk], [0] * len(chunk))
@@ -384,11 +385,12 @@ def _read(adapter: Adapter, features: FeatureMaps, rows: Sequence[_Row]) -> Tens
     return (scores[:, :width].where(weights != 0, 0) * weights).sum(1)
 
 
-def _first_chunk(features: FeatureMaps, memory: int) -> int:
-    row = sum(
-        t[0].numel() * t.element_size() for t in (features.maps, *features.rest.values()) if len(t)
-    )
-    return max(1, memory // max(1, row * _FIRST_GUESS))
+def _first_chunk(adapter: Adapter, features: FeatureMaps, memory: int) -> int:
+    kept = adapter.kept_bytes(features)
+    if kept is None:
+        every = (features.maps, *features.rest.values())
+        kept = _FIRST_GUESS * sum(t[0].numel() * t.element_size() for t in every if len(t))
+    return max(1, memory // max(1, kept))
 
 
 def _chunk(targets: Sequence[Target], start: int, size: int) -> range:

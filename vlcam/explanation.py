@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlcam.geometry import Grid, Placement, degenerate, peak, place
+from vlcam.geometry import Boxes, Cells, Grid, Placement, degenerate, peak, place
 from vlcam.methods import METHODS
 from vlcam.writing import written
 
@@ -65,10 +65,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Look:
-    """One map of the model's own attention, which is the same for every answer.
+    """One map of the model's own attention: under a question the same for every answer; of a text
+    that a model writes, a word's.
 
     Attributes:
-        text: what it is of: a level of the model, a layer.
+        text: what it is of: a level of the model, a layer; the word.
         peak, degenerate: as of a :class:`Word`.
     """
 
@@ -84,7 +85,7 @@ class Looked:
 
     looks: tuple[Look, ...]
     maps: Tensor
-    grid: Grid
+    grid: Cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +106,8 @@ class Explanation:
         details: versions, and what else the model had to say of itself.
         question: that was asked; None where a caption is explained.
         answers: the explained answers, in order, one a map.
-        attention: of a VQA model that has an attention of its own.
+        attention: of a model that has an attention of its own: a look a word, or whatever the
+            answer.
     """
 
     photo: str
@@ -118,7 +120,7 @@ class Explanation:
     words: tuple[Word, ...]
     unknown: tuple[str, ...]
     maps: Tensor
-    grid: Grid
+    grid: Cells
     placement: Placement
     details: dict[str, Any] = field(default_factory=dict)
     question: str | None = None
@@ -147,7 +149,7 @@ class Explanation:
         method = METHODS.get(self.method)
         return method.caveat if method else None
 
-    def map(self, index: int) -> tuple[Tensor, Grid]:
+    def map(self, index: int) -> tuple[Tensor, Cells]:
         """The raw map (u, v) of item ``index``, and where its cells lie in the input."""
         if index < len(self.maps):
             return self.maps[index], self.grid
@@ -170,7 +172,7 @@ class Explanation:
         else:
             said["answers"] = _as_json(self.answers)
         if self.attention is not None:
-            looks, grid = _as_json(self.attention.looks), asdict(self.attention.grid)
+            looks, grid = _as_json(self.attention.looks), _grid_as_json(self.attention.grid)
             said["attention"] = {"looks": looks, "grid": grid}
         return {
             "format": FORMAT,
@@ -181,7 +183,7 @@ class Explanation:
             "target": self.target,
             **said,
             "unknown": list(self.unknown),
-            "grid": asdict(self.grid),
+            "grid": _grid_as_json(self.grid),
             "placement": asdict(self.placement),
             "details": self.details,
         }
@@ -292,16 +294,41 @@ def _as_json(items: Sequence[Word | Answer | Look]) -> list[dict[str, Any]]:
     return [asdict(item) | {"peak": list(item.peak)} for item in items]
 
 
-def _grid(data: Any) -> Grid:
-    return Grid(**{name: _pair(name, pair) for name, pair in data.items()})
+def _grid_as_json(grid: Cells) -> dict[str, Any]:
+    return {name: value for name, value in asdict(grid).items() if value is not None}
 
 
-def _attention(placement: Placement, data: Any) -> tuple[tuple[Any, ...], Grid] | None:
+def _grid(data: Any) -> Cells:
+    if set(data) == {"boxes"}:
+        return Boxes(tuple(_box(edges) for edges in data["boxes"]))
+    values = {name: _pair(name, pair) for name, pair in data.items() if name != "centres"}
+    if "centres" not in data:
+        return Grid(**values)
+    rows, columns = (_ascending(axis) for axis in data["centres"])
+    if (len(rows), len(columns)) != values["size"]:
+        raise ValueError(f"{len(rows)} x {len(columns)} centres of {values['size']} cells")
+    return Grid(**values, centres=(rows, columns))
+
+
+def _attention(placement: Placement, data: Any) -> tuple[tuple[Any, ...], Cells] | None:
     """The looks, and their maps' grid."""
     if data is None:
         return None
     looks = tuple(_item(Look, placement.photo_size, item) for item in data["looks"])
     return looks, _grid(data["grid"])
+
+
+def _ascending(centres: Any) -> tuple[float, ...]:
+    numbers = all(type(value) in (int, float) and math.isfinite(value) for value in centres)
+    if not numbers or sorted(centres) != list(centres):
+        raise ValueError("centres of cells that do not ascend")
+    return tuple(centres)
+
+
+def _box(edges: Any) -> tuple[Any, ...]:
+    if len(edges) != 4 or not all(type(v) in (int, float) and math.isfinite(v) for v in edges):
+        raise ValueError(f"a box is {edges!r}")
+    return tuple(edges)
 
 
 def _pair(name: str, pair: Any) -> tuple[Any, ...]:
@@ -365,7 +392,7 @@ def _check_arrays(arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None
 
 
 def explained_words(
-    texts: list[str], scores: Tensor, maps: Tensor, grid: Grid, placement: Placement
+    texts: list[str], scores: Tensor, maps: Tensor, grid: Cells, placement: Placement
 ) -> tuple[Word, ...]:
     """Words from their log-probabilities (T,) and raw maps (T, u, v)."""
     values = scores.tolist()
@@ -377,7 +404,9 @@ def explained_words(
     )
 
 
-def peaks(maps: Tensor, grid: Grid, placement: Placement) -> Iterator[tuple[tuple[int, int], bool]]:
+def peaks(
+    maps: Tensor, grid: Cells, placement: Placement
+) -> Iterator[tuple[tuple[int, int], bool]]:
     """Of each raw map (T, u, v): its peak (x, y) in photo pixels, and whether it is degenerate."""
     # A map is zero where the photo was cropped away, which may be more than it is anywhere else.
     unseen = place(torch.ones(1, *maps.shape[1:]), grid, placement) == 0

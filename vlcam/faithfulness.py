@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from vlcam.adapter import Adapter
 from vlcam.engine import encode, score
-from vlcam.geometry import Grid, Placement, place
+from vlcam.geometry import Cells, Placement, place
 from vlcam.occlusion import Patch
 from vlcam.targets import Target
 from vlcam.untouched import untouched
@@ -49,7 +49,7 @@ def rank_correlation(one: ArrayLike, other: ArrayLike) -> float | None:
     return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
 
-def on_patches(maps: Tensor, grid: Grid, patch: Patch, input_size: tuple[int, int]) -> Tensor:
+def on_patches(maps: Tensor, grid: Cells, patch: Patch, input_size: tuple[int, int]) -> Tensor:
     """Maps (T, u, v) on the places of an occluding patch, (T, rows, columns): the mean of each map,
     drawn at input size, over what the patch would cover. So a map and an occlusion map are
     compared on the occlusion map's own grid."""

@@ -8,15 +8,19 @@ Three coordinate systems meet here, all in (y, x) order, all with pixel *centres
 * **photo** pixels, what the user gave: :class:`Placement` is how preprocessing laid the photo in
   the input.
 
-Both steps are linear in each axis by itself, so a map is drawn at photo size by one bilinear
-interpolation whose weights are two small matrices, one an axis (:func:`place`).
+Both steps are made in each axis by itself, so a map is drawn at photo size by one bilinear
+interpolation whose weights are two small matrices, one an axis (:func:`place`). Some models look
+at regions found beforehand: their cells are boxes (:class:`Boxes`), and are painted as such.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,12 +29,14 @@ from torch import Tensor
 class Grid:
     """Centres of a map's cells in input pixels, (y, x): cell (i, j) at ``offset + stride * cell``.
 
-    ``size`` is (rows u, columns v).
+    ``size`` is (rows u, columns v). Where cells are unevenly spaced, ``centres`` are those of the
+    rows and of the columns, ascending, and ``offset`` and ``stride`` a line through them.
     """
 
     size: tuple[int, int]
     offset: tuple[float, float]
     stride: tuple[float, float]
+    centres: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     @classmethod
     def pixels(cls, size: tuple[int, int]) -> Grid:
@@ -53,12 +59,90 @@ class Grid:
         stride = (input_size[0] / size[0], input_size[1] / size[1])
         return cls(size, (stride[0] / 2 - 0.5, stride[1] / 2 - 0.5), stride)
 
+    def pooled(self, size: tuple[int, int]) -> Grid:
+        """The grid of the (u, v) cells that adaptive average pooling makes of this one's; exact,
+        also where they are unevenly spaced."""
+        lines, centres = [], []
+        for axis in (0, 1):
+            first, step = self.offset[axis], self.stride[axis]
+            middles = pooled_cells(self.size[axis], size[axis])
+            start, steps = line_through(middles, self.size[axis] / size[axis])
+            lines.append((first + step * start, step * steps))
+            centres.append(tuple(first + step * middle for middle in middles))
+        (y, down), (x, across) = lines
+        grid = Grid(size, (y, x), (down, across))
+        even = (tuple(grid.center(i, i)[a] for i in range(size[a])) for a in (0, 1))
+        if tuple(even) == tuple(centres):
+            return grid
+        return Grid(size, (y, x), (down, across), (centres[0], centres[1]))
+
     def center(self, row: float, column: float) -> tuple[float, float]:
         """Input pixel (y, x) at the centre of a cell."""
+        if self.centres is not None:
+            y, x = (
+                float(np.interp(cell, range(len(centres)), centres))
+                for cell, centres in zip((row, column), self.centres, strict=True)
+            )
+            return y, x
         return (
             self.offset[0] + self.stride[0] * row,
             self.offset[1] + self.stride[1] * column,
         )
+
+    def cells_at(self, axis: int, at: Tensor) -> Tensor:
+        """The cells (with fractions) of an axis at input pixels, float64; at most those there
+        are."""
+        last = self.size[axis] - 1
+        if self.centres is None or last == 0:
+            return ((at - self.offset[axis]) / self.stride[axis]).clamp(0, last)
+        centres = torch.tensor(self.centres[axis], dtype=torch.float64)
+        high = torch.searchsorted(centres, at, right=True).clamp(1, last)
+        low = high - 1
+        # Cells of one centre are means of the same cells, so that either will do.
+        gap = (centres[high] - centres[low]).clamp(min=torch.finfo(torch.float64).tiny)
+        return (low + (at - centres[low]) / gap).clamp(0, last)
+
+
+def pooled_cells(cells: int, out: int) -> list[float]:
+    """Centres of what adaptive average pooling makes of an axis of cells, in their numbers: cell k
+    pools those from floor(k cells / out) up to, but not with, ceil((k + 1) cells / out)."""
+    return [(k * cells // out - (-(k + 1) * cells // out) - 1) / 2 for k in range(out)]
+
+
+def line_through(centres: Sequence[float], step: float) -> tuple[float, float]:
+    """Start and step of the line of the given step through the middle of uneven centres."""
+    return sum(centres) / len(centres) - step * (len(centres) - 1) / 2, step
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Cells that are boxes anywhere in the input, as of models that are given regions.
+
+    Maps over them have one row, a cell a box. They are drawn by painting each box with its value;
+    where boxes overlap the largest value is seen, and where there is none, 0.
+
+    Attributes:
+        boxes: edges (top, left, bottom, right) in input pixels, the first of which spans
+            -0.5 ... 0.5.
+    """
+
+    boxes: tuple[tuple[float, float, float, float], ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(rows, columns) of a map: one row of all boxes."""
+        return 1, len(self.boxes)
+
+    @classmethod
+    def of_corners(cls, corners: Tensor) -> Boxes:
+        """Boxes (R, 4) given as x1, y1, x2, y2 with the input's top left corner at (0, 0)."""
+        x1, y1, x2, y2 = (corners.double() - 0.5).unbind(1)
+        edges = torch.stack([y1, x1, y2, x2], 1).tolist()
+        return cls(tuple((top, left, bottom, right) for top, left, bottom, right in edges))
+
+
+Cells = Grid | Boxes
+"""Where a map's cells lie in the input."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +165,17 @@ class Placement:
         resized_size: tuple[int, int],
         input_size: tuple[int, int] | None = None,
         corner: tuple[int, int] = (0, 0),
+        fixed: float = -0.5,
     ) -> Placement:
         """A photo resized to ``resized_size``, its top left pixel then put at -``corner``.
 
         ``corner`` (y, x) is the first pixel kept by a crop, or minus the padding of a letterbox.
-        Sizes are (height, width).
+        Sizes are (height, width). ``fixed`` is what stays where it is, on both axes, when the photo
+        is resized: its edge, as pixel k spans k - 0.5 ... k + 0.5; 0, the first pixel's centre,
+        where it is the pixels' numbers that are scaled.
         """
         scale = (resized_size[0] / photo_size[0], resized_size[1] / photo_size[1])
-        # Pixel k spans k - 0.5 ... k + 0.5, and it is the edges that are scaled.
-        shift = ((scale[0] - 1) / 2 - corner[0], (scale[1] - 1) / 2 - corner[1])
+        shift = (fixed * (1 - scale[0]) - corner[0], fixed * (1 - scale[1]) - corner[1])
         return cls(photo_size, input_size or resized_size, scale, shift)
 
     @classmethod
@@ -106,7 +192,7 @@ class Placement:
         return (y - self.shift[0]) / self.scale[0], (x - self.shift[1]) / self.scale[1]
 
 
-def place(maps: Tensor, grid: Grid, placement: Placement) -> Tensor:
+def place(maps: Tensor, grid: Cells, placement: Placement) -> Tensor:
     """Draw maps at photo size, every cell at its true centre.
 
     Args:
@@ -117,7 +203,7 @@ def place(maps: Tensor, grid: Grid, placement: Placement) -> Tensor:
     Returns:
         (..., H, W) float32 (float64 stays) on the maps' device, (H, W) the photo's size;
         bilinear between cell centres, the nearest cells' value beyond the outermost centres, and
-        0 where the photo was cropped away.
+        0 where the photo was cropped away. Over :class:`Boxes`: as is said there.
 
     Raises:
         ValueError: the maps' last two sizes are not the grid's.
@@ -125,6 +211,8 @@ def place(maps: Tensor, grid: Grid, placement: Placement) -> Tensor:
     if tuple(maps.shape[-2:]) != tuple(grid.size):
         raise ValueError(f"maps of {tuple(maps.shape[-2:])} cells do not fit a grid of {grid.size}")
     maps = maps if maps.dtype == torch.float64 else maps.float()
+    if isinstance(grid, Boxes):
+        return _paint(maps, grid, placement)
     rows = _weights(0, grid, placement).to(maps)
     columns = _weights(1, grid, placement).to(maps)
     with torch.autocast(maps.device.type, enabled=False):
@@ -138,7 +226,7 @@ def _weights(axis: int, grid: Grid, placement: Placement) -> Tensor:
     pixels = torch.arange(photo, dtype=torch.float64)
     at_input = placement.scale[axis] * pixels + placement.shift[axis]
     seen = (at_input > -0.5 - 1e-9) & (at_input < placement.input_size[axis] - 0.5 + 1e-9)
-    at_cell = ((at_input - grid.offset[axis]) / grid.stride[axis]).clamp(0, cells - 1)
+    at_cell = grid.cells_at(axis, at_input)
     low = at_cell.floor().long().clamp(max=max(cells - 2, 0))
     high = (low + 1).clamp(max=cells - 1)
     fraction = at_cell - low
@@ -148,6 +236,26 @@ def _weights(axis: int, grid: Grid, placement: Placement) -> Tensor:
     weights[every, high] += fraction
     weights[~seen] = 0
     return weights
+
+
+def _paint(maps: Tensor, grid: Boxes, placement: Placement) -> Tensor:
+    """Maps (..., 1, R) over boxes at photo size (..., H, W)."""
+    nothing = -torch.inf
+    drawn = maps.new_full((*maps.shape[:-2], *placement.photo_size), nothing)
+    values = maps[..., 0, :].unbind(-1)
+    for value, (top, left, bottom, right) in zip(values, grid.boxes, strict=True):
+        rows, columns = _touched(0, top, bottom, placement), _touched(1, left, right, placement)
+        inside = drawn[..., rows, columns]
+        inside.copy_(torch.maximum(inside, value[..., None, None]))
+    return drawn.masked_fill(drawn == nothing, 0)
+
+
+def _touched(axis: int, low: float, high: float, placement: Placement) -> slice:
+    """The photo pixels of an axis that lie between two places in the input, also in part."""
+    first, last = (
+        (edge - placement.shift[axis]) / placement.scale[axis] + 0.5 for edge in (low, high)
+    )
+    return slice(max(0, math.floor(first + 1e-6)), max(0, math.ceil(last - 1e-6)))
 
 
 def peak(maps: Tensor) -> tuple[list[tuple[int, int]], list[bool]]:

@@ -89,6 +89,7 @@ def occlusion_maps(
     Raises:
         ValueError: the patch does not fit.
     """
+    adapter.check_sees_pixels()
     size = (pixels.shape[2], pixels.shape[3])
     grid = patch.grid(size)
     with untouched(adapter.module), torch.no_grad():

@@ -26,10 +26,9 @@ def summed_activation(
 ) -> torch.Tensor:
     """The explained layer's channels, added up, at photo size (1, H, W): what is conspicuous to the
     CNN, whatever it is asked. ``prompt``: for models whose feature maps depend on it."""
-    size = photo.placement.input_size
     with torch.no_grad():
         summed = photo.seen(model, prompt).maps.float().sum(1)
-    return place(summed, model.grid(size), placement)
+    return place(summed, model.cells(photo.pixels, photo.placement), placement)
 
 
 def maps_at_input(

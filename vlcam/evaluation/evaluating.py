@@ -107,7 +107,7 @@ def manifest(
         "settings": experiment.settings(),
         "model": model.name,
         "layer": model.layer,
-        "input": list(model.prepare(Image.new("RGB", (8, 8)))[0].shape[1:]),
+        "input": _input_size(model),
         "weights": digest(model.module),
         "methods": list(names),
         "photos": len(experiment.items),
@@ -118,6 +118,13 @@ def manifest(
             **{name: version(name) for name in _VERSIONS},
         },
     }
+
+
+def _input_size(model: Adapter) -> list[int] | None:
+    """(height, width); None where the model is not fed pixels."""
+    if not model.sees_pixels:
+        return None
+    return list(model.prepare(Image.new("RGB", (8, 8)))[0].shape[1:])
 
 
 def digest(module: nn.Module) -> str:

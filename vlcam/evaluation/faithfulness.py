@@ -20,7 +20,7 @@ from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
 from vlcam.explaining import Encoded, TargetMaps, explain_targets
 from vlcam.faithfulness import curves, on_patches, rank_correlation
-from vlcam.geometry import Grid, Placement, place
+from vlcam.geometry import Cells, Grid, Placement, place
 from vlcam.metrics import mean
 from vlcam.occlusion import Patch
 from vlcam.targets import Target
@@ -98,7 +98,7 @@ class Faithfulness(Experiment):
         asked: Asked,
         name: str,
         maps: Tensor,
-        grid: Grid,
+        grid: Cells,
     ) -> Iterator[Record]:
         size = (photo.pixels.shape[2], photo.pixels.shape[3])
         coarse = on_patches(maps, grid, self.patch, size)

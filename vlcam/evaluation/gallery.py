@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from vlcam.adapter import Adapter
-from vlcam.display import blend, fitted, levels, palette
+from vlcam.display import blend, fitted, is_at_pixels, levels, palette
 from vlcam.evaluation.experiment import Experiment
 from vlcam.evaluation.records import Columns, Record
 from vlcam.explaining import Encoded, TargetMaps, explain_targets, look
@@ -78,7 +78,7 @@ def _drawn(photo: Encoded, found: TargetMaps, mask: Mask | None) -> np.ndarray:
     """The one map over the photo, with what it should have been on outlined."""
     placed = place(found.maps, found.grid, photo.placement)[0].cpu().numpy()
     signed = bool((placed < 0).any())
-    speckled = found.grid.stride == (1.0, 1.0)
+    speckled = is_at_pixels(found.grid)
     picture = np.asarray(photo.image)
     if placed.min() != placed.max():
         picture = blend(picture, levels(placed, signed, speckled), palette(signed))

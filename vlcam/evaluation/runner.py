@@ -221,10 +221,10 @@ def _together(
     model: Adapter, photos: Sequence[tuple[Encoded, Asked]], group: Sequence[methods.Method]
 ) -> list[list[TargetMaps]]:
     """By each method of a group the photos' maps."""
-    grid = model.grid((photos[0][0].pixels.shape[2], photos[0][0].pixels.shape[3]))
+    cells = [model.cells(photo.pixels, photo.placement) for photo, _ in photos]
     targets = [target for _, one in photos for target in one.targets]
     rows = [row for row, (_, one) in enumerate(photos) for _ in one.targets]
-    scores, maps = torch.zeros(0), [torch.zeros(0, *grid.size)] * len(group)
+    scores, maps = torch.zeros(0), [torch.zeros(0, *cells[0].size)] * len(group)
     if targets:
         features = FeatureMaps.of([photo.seen(model) for photo, _ in photos])
         scores, maps = explain_all_at_layer(model, features, targets, group, rows)
@@ -232,7 +232,9 @@ def _together(
     return [
         [
             TargetMaps(some, of_them.float(), grid)
-            for some, of_them in zip(scores.split(counts), own.split(counts), strict=True)
+            for some, of_them, grid in zip(
+                scores.split(counts), own.split(counts), cells, strict=True
+            )
         ]
         for own in maps
     ]
