@@ -28,6 +28,14 @@ neuraltalk2_pytorch = Family(
     load=later("captioning.neuraltalk2_pytorch", "load"),
 )
 
+neuraltalk2_torch7 = Family(
+    name="neuraltalk2-torch7",
+    kind="captioner",
+    reference="Karpathy's NeuralTalk2, a checkpoint of Torch7 (.t7)",
+    recognises=later("captioning.neuraltalk2_torch7", "recognises"),
+    load=later("captioning.neuraltalk2_torch7", "load"),
+)
+
 blip = Family(
     name="blip",
     kind="captioner",

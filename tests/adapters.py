@@ -9,14 +9,17 @@ from pathlib import Path
 import test_blip
 import test_lstm_cnn_torch7
 import test_neuraltalk2_pytorch
+import test_neuraltalk2_torch7
 import test_vilt
 import torch
 from tiny import WORDS, TinyCaptioner
 from torch import Tensor, nn
 
 from captioning import blip, neuraltalk2_pytorch
+from captioning import neuraltalk2_torch7 as neuraltalk2_torch7_
 from captioning.captioner import Captioner, padded
 from captioning.neuraltalk import Config, NeuralTalk
+from captioning.neuraltalk2 import NeuralTalk2Captioner
 from captioning.neuraltalk_captioner import NeuralTalkCaptioner
 from vlcam import Adapter, ModuleAdapter, Preprocess, targets
 from vlcam.adapter import Prompt, Reading
@@ -95,6 +98,22 @@ def fc(folder: Path) -> Case:
     adapter = neuraltalk2_pytorch.load(checkpoint, "5")
     adapter.module.double()
     return _case(adapter, "a dog on red grass", "red dog", size=64)
+
+
+def neuraltalk2_torch7(folder: Path) -> Case:
+    """NeuralTalk2 as Torch7 wrote it, with a block of VGG behind the layer; of smaller photos."""
+    widths = ((8,), (8,), (12,), (12, 12), (16, 16))
+    checkpoint = test_neuraltalk2_torch7.write_checkpoint(folder / "nt2", widths)
+    model = neuraltalk2_torch7_.load(checkpoint).module
+    weight = model.encoder.fc6.weight.unflatten(1, (-1, 7, 7))
+    model.encoder.fc6 = nn.Linear(
+        weight.shape[1], len(weight)
+    )  # one cell is left of 32 x 32 pixels
+    with torch.no_grad():
+        model.encoder.fc6.weight.copy_(weight.sum((2, 3)))
+    adapter = NeuralTalk2Captioner(model.double(), "neuraltalk2", "relu4_1")
+    long, short = adapter.read("a dog on red grass"), adapter.read("red dog")
+    return Case(adapter, 60 * noise(32), long, short)
 
 
 def tiny_blip(folder: Path) -> Case:
@@ -201,6 +220,7 @@ ADAPTERS: dict[str, Callable[[Path], Case]] = {
     "module": module,
     "neuraltalk": neuraltalk,
     "neuraltalk2-pytorch": fc,
+    "neuraltalk2-torch7": neuraltalk2_torch7,
     "blip": tiny_blip,
     "lstm-cnn": lstm_cnn,
     "lstm-cnn-torch7": lstm_cnn_torch7,

@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from vlcam.torch7 import LuaObject
+
 KINDS = {"f4": "Float", "f8": "Double", "i8": "Long", "u1": "Byte"}
 
 
 class Writer:
-    def __init__(self) -> None:
+    def __init__(self, float_: str = "Float") -> None:
+        """``float_``: what 32-bit tensors are called; ``Cuda`` those of a GPU."""
+        self.float = float_
         self.data = bytearray()
         self.count = 0
 
@@ -31,12 +35,15 @@ class Writer:
             self.ints(3, self.number(), len(value))
             for key, one in value.items():
                 self.value(key).value(one)
+        elif isinstance(value, LuaObject):
+            self.begin(value.kind)
+            self.value(value.fields)
         else:
             self.tensor(value)
         return self
 
     def tensor(self, array: np.ndarray) -> None:
-        kind = KINDS[array.dtype.str[1:]]
+        kind = self.float if array.dtype == np.float32 else KINDS[array.dtype.str[1:]]
         self.begin(f"torch.{kind}Tensor")
         self.ints(array.ndim)
         strides = [s // array.itemsize for s in array.strides]
@@ -63,5 +70,5 @@ class Writer:
         self.data += text.encode()
 
 
-def save(path: Path, value: Any) -> None:
-    path.write_bytes(Writer().value(value).data)
+def save(path: Path, value: Any, float_: str = "Float") -> None:
+    path.write_bytes(Writer(float_).value(value).data)

@@ -65,7 +65,7 @@ class Photos:
 
     def _picture(self, path: Path) -> np.ndarray:
         pixels, _ = self.preprocess(load(path))
-        levels = ((pixels * self._std + self._mean) * 255).round().clamp(0, 255)
+        levels = ((pixels * self._std + self._mean) * self.preprocess.levels).round().clamp(0, 255)
         return levels.to(torch.uint8).permute(1, 2, 0).numpy()
 
     def pixels(
@@ -86,7 +86,7 @@ class Photos:
         levels = torch.from_numpy(np.stack([self.bytes[i] for i in rows])).permute(0, 3, 1, 2)
         if size and size != self.preprocess.size:
             levels = functional.interpolate(levels, size, mode="bilinear", antialias=True)
-        pixels = levels.float().div_(255).sub_(self._mean).div_(self._std)
+        pixels = levels.float().div_(self.preprocess.levels).sub_(self._mean).div_(self._std)
         if view > 1:
             height, width = levels.shape[2:]
             h, w = (rng.uniform(0.75**0.5, 1, 2) * (height, width)).astype(int)

@@ -2,12 +2,16 @@
 
 A file is one value: nil, number, string, boolean, table or object. Of objects only tensors and
 storages are understood; any other (a network of nn, say) becomes a :class:`LuaObject` with the
-name of its class and whatever table it holds. Functions are refused.
+name of its class and whatever table it holds. Functions, which networks' graphs may hold, are read
+past: a :class:`LuaObject` of class ``function`` stands for each.
 """
 
 from __future__ import annotations
 
+import math
+import mmap
 import struct
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +19,20 @@ from typing import Any
 import numpy as np
 
 _NIL, _NUMBER, _STRING, _TABLE, _OBJECT, _BOOLEAN = range(6)
+_FUNCTION, _OLD_REFERENCED_FUNCTION, _REFERENCED_FUNCTION = 6, 7, 8
 _KINDS = {
     "Byte": "u1",
     "Char": "i1",
     "Short": "<i2",
     "Int": "<i4",
     "Long": "<i8",
+    "Half": "<f2",
     "Float": "<f4",
     "Double": "<f8",
-    "Cuda": "<f4",
 }
-_DEEPEST = 200  # tables within tables
+_KINDS |= {f"Cuda{name}": kind for name, kind in _KINDS.items()} | {"Cuda": "<f4"}
+_DEEPEST = 10_000  # values within values: a network's graph is one long chain
+_MOST = 2**22  # values, tensors' numbers not counted
 
 
 @dataclass(eq=False)  # by identity, as Lua's own: nngraph keeps tables by object
@@ -49,26 +56,94 @@ def load(path: Path) -> Any:
     """The value in a Torch7 file.
 
     Tensors are numpy arrays; tables are :class:`LuaTable`, keys as in Lua (the first element's is
-    1).
+    1). Tensors that share numbers in the file share them here. One of more numbers than are stored
+    for it (a row that is repeated) is left a :class:`LuaObject`.
 
     Raises:
         ValueError: no such file, truncated, or not such a file; it is named.
     """
+    return _read(path, numbers=True)
+
+
+def outline(path: Path) -> Any:
+    """As :func:`load`, but every tensor is left a :class:`LuaObject`: to see what a file holds.
+    Little of it is read, however large it is."""
+    return _read(path, numbers=False)
+
+
+def get(value: Any, *names: Any) -> Any:
+    """What lies under these names in tables and objects within each other; None: nothing does."""
+    for name in names:
+        table = value.fields if isinstance(value, LuaObject) else value
+        value = table.get(name) if isinstance(table, LuaTable) else None
+    return value
+
+
+def items(table: Any) -> list[Any]:
+    """What a table (else: nothing) has under 1, 2, 3, ..."""
+    found: list[Any] = []
+    while isinstance(table, LuaTable) and len(found) + 1 in table:
+        found.append(table[len(found) + 1])
+    return found
+
+
+def mentions(path: Path, *names: str) -> bool:
+    """Whether a file that begins as Torch7's tables do holds all these texts anywhere."""
+    with path.open("rb") as file:
+        if file.read(4) != struct.pack("<i", _TABLE):
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return all(data.find(name.encode()) >= 0 for name in names)
+
+
+def _read(path: Path, numbers: bool) -> Any:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    reader = _Reader(path.read_bytes())
     try:
-        return reader.value()
-    except (struct.error, ValueError, UnicodeDecodeError, IndexError, OverflowError) as error:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            return _Reader(data, numbers).read()
+    except (struct.error, ValueError, IndexError, OverflowError) as error:
         raise ValueError(f"{path}: not a readable Torch7 file ({error})") from error
 
 
-class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self._data, self._at, self._depth = memoryview(data), 0, 0
-        self._known: dict[int, Any] = {}
+_Reading = Generator[Any, Any, Any]
+"""The reading of a value: yields those of the values within it, is sent what they gave."""
 
-    def value(self) -> Any:
+
+class _Reader:
+    def __init__(self, data: mmap.mmap, numbers: bool) -> None:
+        self._data, self._at, self._count = data, 0, 0
+        self._numbers = numbers
+        self._known: dict[int, Any] = {}
+        self._readers = {
+            _TABLE: self._table,
+            _OBJECT: self._object,
+            _REFERENCED_FUNCTION: self._function,
+            _OLD_REFERENCED_FUNCTION: self._function,
+        }
+
+    def read(self) -> Any:
+        """The value, by a stack of our own: graphs nest deeper than Python's functions may."""
+        stack: list[_Reading] = [self._value()]
+        given: Any = None
+        while stack:
+            try:
+                stack.append(stack[-1].send(given))
+                given = None
+            except StopIteration as end:
+                stack.pop()
+                given = end.value
+            if len(stack) > _DEEPEST:
+                raise ValueError("nested too deep")
+        return given
+
+    def _value(self) -> _Reading:
+        self._count += 1
+        if self._count > _MOST:
+            raise ValueError(f"it holds more than {_MOST} values")
         kind = self._int()
         if kind == _NIL:
             return None
@@ -79,72 +154,85 @@ class _Reader:
             return self._string()
         if kind == _BOOLEAN:
             return bool(self._int())
-        if kind == _TABLE:
-            return self._once(self._table)
-        if kind == _OBJECT:
-            return self._once(self._object)
-        raise ValueError(f"a value of kind {kind} at byte {self._at - 4}")
-
-    def _once(self, read: Any) -> Any:
-        """What is shared is written once, and referred to by its number."""
+        if kind == _FUNCTION:
+            return (yield self._function(None))
+        if kind not in self._readers:
+            raise ValueError(f"a value of kind {kind} at byte {self._at - 4}")
+        # What is shared is written once, and referred to by its number.
         number = self._int()
         if number not in self._known:
-            self._depth += 1
-            if self._depth > _DEEPEST:
-                raise ValueError("nested too deep")
-            self._known[number] = None  # of a table within itself
-            read(number)
-            self._depth -= 1
+            self._known[number] = None  # of a tensor within itself
+            yield self._readers[kind](number)
         return self._known[number]
 
-    def _table(self, number: int) -> None:
+    def _table(self, number: int) -> _Reading:
         table = LuaTable()
         self._known[number] = table
         for _ in range(self._int()):
-            key = self.value()
+            key = yield self._value()
             if isinstance(key, np.ndarray):
                 raise ValueError("a table whose key is a tensor")
-            table[key] = self.value()
+            table[key] = yield self._value()
 
-    def _object(self, number: int) -> None:
+    def _object(self, number: int) -> _Reading:
         version = self._string()
         kind = self._string() if version.startswith("V ") else version
         name = kind.removeprefix("torch.").removesuffix("Tensor").removesuffix("Storage")
         if kind == f"torch.{name}Tensor" and name in _KINDS:
-            self._known[number] = self._tensor(name)
+            self._known[number] = yield self._tensor(name)
         elif kind == f"torch.{name}Storage" and name in _KINDS:
             self._known[number] = self._storage(name)
         else:
             made = LuaObject(kind, None)
             self._known[number] = made
-            made.fields = self.value()
+            made.fields = yield self._value()
 
-    def _tensor(self, name: str) -> np.ndarray:
+    def _function(self, number: int | None) -> _Reading:
+        """Its code is not looked at. Its variables are: what they share is referred to later."""
+        made = LuaObject("function", None)
+        if number is not None:
+            self._known[number] = made
+        self._skip(self._int())
+        yield self._value()
+        return made
+
+    def _tensor(self, name: str) -> _Reading:
         dimensions = self._int()
         if not 0 <= dimensions <= 8:
             raise ValueError(f"a tensor of {dimensions} dimensions")
         sizes = [self._long() for _ in range(dimensions)]
         strides = [self._long() for _ in range(dimensions)]
         offset = self._long() - 1
-        storage = self.value()
+        storage = yield self._value()
+        unread = LuaObject(f"torch.{name}Tensor", None)
+        if not self._numbers:
+            return unread
         kind = np.dtype(_KINDS[name])
         if storage is None or not dimensions:
             return np.empty(0, kind)
+        if not isinstance(storage, np.ndarray) or storage.dtype != kind:
+            raise ValueError(f"a tensor of {sizes} without a storage of its kind")
         last = offset + sum((n - 1) * s for n, s in zip(sizes, strides, strict=True))
-        inside = offset >= 0 and last < len(storage) and min(*sizes, *strides) >= 0
-        if not isinstance(storage, np.ndarray) or storage.dtype != kind or not inside:
+        if offset < 0 or last >= len(storage) or min(*sizes, *strides) < 0:
             raise ValueError(f"a tensor of {sizes} that its storage does not hold")
+        if math.prod(sizes) > len(storage):
+            return unread
         steps = [s * kind.itemsize for s in strides]
-        view = np.lib.stride_tricks.as_strided(storage[offset:], sizes, steps, writeable=False)
-        return view.copy()
+        return np.lib.stride_tricks.as_strided(storage[offset:], sizes, steps)
 
-    def _storage(self, name: str) -> np.ndarray:
+    def _storage(self, name: str) -> np.ndarray | None:
         kind = np.dtype(_KINDS[name])
-        data = self._bytes(self._long() * kind.itemsize)
-        return np.frombuffer(data, kind)
+        count = self._long()
+        at = self._skip(count * kind.itemsize)
+        if not self._numbers:
+            return None
+        # A copy, as what lies in a file lies at any byte.
+        return np.frombuffer(self._data, kind, count, at).copy() if count else np.empty(0, kind)
 
     def _string(self) -> str:
-        return bytes(self._bytes(self._int())).decode("utf-8")
+        count = self._int()
+        at = self._skip(count)
+        return self._data[at : at + count].decode("utf-8", "backslashreplace")
 
     def _int(self) -> int:
         return int(self._unpack("<i"))
@@ -153,10 +241,11 @@ class _Reader:
         return int(self._unpack("<q"))
 
     def _unpack(self, form: str) -> Any:
-        return struct.unpack(form, self._bytes(struct.calcsize(form)))[0]
+        return struct.unpack_from(form, self._data, self._skip(struct.calcsize(form)))[0]
 
-    def _bytes(self, count: int) -> memoryview:
+    def _skip(self, count: int) -> int:
+        """Go on by so many bytes; where they begin."""
         if not 0 <= count <= len(self._data) - self._at:
             raise ValueError(f"it ends early, or is damaged at byte {self._at}")
         self._at += count
-        return self._data[self._at - count : self._at]
+        return self._at - count
