@@ -59,6 +59,21 @@ def test_crop_is_the_centre_of_the_resized_photo(interpolation: Interpolation) -
     torch.testing.assert_close(pixels, expected, atol=1.01 / 255, rtol=0)
 
 
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize(
+    "photo_size", [(131, 97), (97, 131), (640, 427), (333, 500), (64, 64), (1, 9)]
+)
+def test_torchvisions_crop_to_the_last_bit(
+    photo_size: tuple[int, int], interpolation: Interpolation
+) -> None:
+    image = photo(*photo_size)
+    for size, resize_to in ((64, None), (61, 64)):
+        edge = (resize_to, resize_to) if resize_to else None
+        how = Preprocess((size, size), "torchvision", edge, interpolation=interpolation)
+        expected = torchvisions(resize_to or size, (size, size), interpolation)(image)  # type: ignore[arg-type]
+        assert torch.equal(how(image)[0], expected)
+
+
 def test_mean_and_std_by_hand() -> None:
     image = Image.new("RGB", (5, 4), (255, 51, 0))
     pixels, _ = Preprocess((2, 3), mean=(0.5, 0.1, 0.25), std=(0.25, 0.2, 0.5))(image)
@@ -158,10 +173,11 @@ def test_a_photo_of_4000_by_3_pixels(tall: bool) -> None:
         return pixels.mT if tall else pixels
 
     red, green = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
-    stretched, cropped, boxed = (seen(resize) for resize in RESIZES)
+    stretched, cropped, boxed, torchvisions_ = (seen(resize) for resize in RESIZES)
     assert stretched[:, :, 112].eq(green[:, None]).all()
     assert stretched[:, :, [0, 100, 123, 223]].eq(red[:, None, None]).all()
     assert cropped.eq(green[:, None, None]).all()  # three of the middle columns
+    assert torchvisions_.eq(cropped).all()  # the whole enlarged photo would have 67 million pixels
     # One row is left, in the middle.
     assert boxed[:, 112, 112].equal(green) and boxed[:, 112, 0].equal(red)
     assert boxed[:, :112].eq(0).all() and boxed[:, 113:].eq(0).all()

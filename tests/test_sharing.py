@@ -144,6 +144,21 @@ def test_twice_in_one_decode() -> None:
         torch.testing.assert_close(found, expected)
 
 
+def test_a_gradient_may_lie_in_memory_in_any_order() -> None:
+    """Channels last, as behind attention over the cells."""
+    norm = nn.BatchNorm2d(4).double().eval().requires_grad_(False)
+    norm.running_var = torch.tensor([0.5, 1.0, 2.0, 4.0], dtype=torch.float64)
+    found = []
+    for image in (ROWS, None):
+        some = features().rows(ROWS)
+        leaf = some.maps.detach().requires_grad_()
+        result = once_an_image(lambda f: norm(f.maps), FeatureMaps(leaf.clone(), {}, image))
+        cells = result.flatten(2).transpose(1, 2).contiguous()
+        (gradient,) = torch.autograd.grad(cells.square().sum(), leaf)
+        found.append(gradient)
+    torch.testing.assert_close(*found)
+
+
 def test_a_function_that_cuts_the_gradient_does_not_hide_it() -> None:
     """So that the engine can say that the score does not depend on the layer."""
     rows = features().rows(ROWS)

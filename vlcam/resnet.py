@@ -29,23 +29,29 @@ class Residual(nn.Module):
         stride: of the block.
         strided: the convolution, from 1, that has it.
         shortcut: whether it has a convolution of its own.
+        bias: whether the convolutions have biases (those ported from Torch7 do).
     """
 
     def __init__(
-        self, kernels: Sequence[Sequence[int]], stride: int, strided: int, shortcut: bool
+        self,
+        kernels: Sequence[Sequence[int]],
+        stride: int,
+        strided: int,
+        shortcut: bool,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         self.depth = len(kernels)
         for i, (out, inputs, size, _) in enumerate(kernels, 1):
             step = stride if i == strided else 1
-            conv = nn.Conv2d(inputs, out, size, step, size // 2, bias=False)
+            conv = nn.Conv2d(inputs, out, size, step, size // 2, bias=bias)
             self.add_module(f"conv{i}", conv)
             self.add_module(f"bn{i}", nn.BatchNorm2d(out))
         self.downsample: nn.Sequential | None = None
         if shortcut:
             inputs, out = kernels[0][1], kernels[-1][0]
             self.downsample = nn.Sequential(
-                nn.Conv2d(inputs, out, 1, stride, bias=False), nn.BatchNorm2d(out)
+                nn.Conv2d(inputs, out, 1, stride, bias=bias), nn.BatchNorm2d(out)
             )
         self.relu = nn.ReLU()
 
@@ -75,7 +81,8 @@ def resnet(state: Mapping[str, Tensor], style: Style, what: str) -> tuple[nn.Seq
     stages ``4`` to ``7``.
 
     Args:
-        state: its weights, with these names or torchvision's; a classifier ``fc`` is left out.
+        state: its weights, with these names or torchvision's; a classifier (``fc``, or
+            ``last_linear`` in pretrained-models.pytorch) is left out.
         what: it is not where it does not fit, for errors.
 
     Raises:
@@ -84,14 +91,15 @@ def resnet(state: Mapping[str, Tensor], style: Style, what: str) -> tuple[nn.Seq
     named = {}
     for key, tensor in state.items():
         first, _, rest = key.partition(".")
-        if first != "fc":
+        if first not in ("fc", "last_linear"):
             named[f"{_OF_TORCHVISION.get(first, first)}.{rest}"] = tensor
     shapes = {key: tuple(tensor.shape) for key, tensor in named.items()}
     stem = shapes.get("0.weight", ())
     if len(stem) != 4:
         raise ValueError(f"{what}: no first convolution (0.weight or conv1.weight)")
+    bias = "0.bias" in shapes
     net = nn.Sequential(
-        nn.Conv2d(stem[1], stem[0], stem[2], 2, stem[2] // 2, bias=False),
+        nn.Conv2d(stem[1], stem[0], stem[2], 2, stem[2] // 2, bias=bias),
         nn.BatchNorm2d(stem[0]),
         nn.ReLU(),
         nn.MaxPool2d(3, 2, ceil_mode=True) if style == "caffe" else nn.MaxPool2d(3, 2, padding=1),
@@ -103,7 +111,7 @@ def resnet(state: Mapping[str, Tensor], style: Style, what: str) -> tuple[nn.Seq
             stride = 2 if stage != _STAGES[0] and not blocks else 1
             strided = 2 if style == "torchvision" and len(kernels) == 3 else 1
             shortcut = f"{stage}.{len(blocks)}.downsample.0.weight" in shapes
-            blocks.append(Residual(kernels, stride, strided, shortcut))
+            blocks.append(Residual(kernels, stride, strided, shortcut, bias))
             channels = kernels[-1][0]
         if not blocks:
             raise ValueError(f"{what}: no block {stage}.0 (layer{int(stage) - 3}.0)")

@@ -72,7 +72,9 @@ class _OnceAnImage(torch.autograd.Function):
             of_leaves = torch.autograd.grad(
                 value,
                 [leaves[i] for i in followed],
-                gradient[rows][:, None],
+                # In this order in memory: of a permuted one, as behind attention over the cells,
+                # a frozen batch normalisation of PyTorch takes wrong numbers (2.14).
+                gradient[rows][:, None].contiguous(),
                 is_grads_batched=True,
                 allow_unused=True,
                 retain_graph=True,  # as long as the rows' own graph, which holds this one
