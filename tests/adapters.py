@@ -11,6 +11,7 @@ import test_lstm_cnn_torch7
 import test_neuraltalk2_pytorch
 import test_neuraltalk2_torch7
 import test_vilt
+import test_vqa_pytorch
 import torch
 from tiny import WORDS, TinyCaptioner
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from vlcam.targets import Target
 from vlcam.vocabulary import Vocabulary
 from vqa import lstm_cnn_torch7 as lstm_cnn_torch7_
 from vqa import vilt
+from vqa import vqa_pytorch as vqa_pytorch_
 from vqa.cnn_answerer import CnnAnswerer
 from vqa.coattention import CoAttention
 from vqa.coattention import Config as CoAttentionConfig
@@ -215,7 +217,17 @@ def tiny_vilt(folder: Path) -> Case:
     return Case(adapter, noise(32), adapter.read(question), adapter.read(question, answers))
 
 
+def vqa_pytorch(folder: Path) -> Case:
+    """MUTAN with attention of vqa.pytorch, with two stages of its CNN behind the layer."""
+    checkpoint = test_vqa_pytorch.write_checkpoint(folder / "mutan", "MutanAtt")
+    adapter = vqa_pytorch_.load(checkpoint, "layer2")
+    adapter.module.double()
+    long, short = (adapter.understand(text) for text in ("what is the red dog on", "dog"))
+    return Case(adapter, noise(64), adapter.read(long), adapter.read(short))
+
+
 ADAPTERS: dict[str, Callable[[Path], Case]] = {
+    "vqa-pytorch": vqa_pytorch,
     "tiny": tiny,
     "module": module,
     "neuraltalk": neuraltalk,
@@ -232,6 +244,7 @@ ADAPTERS: dict[str, Callable[[Path], Case]] = {
 """By name; the families registered under ``vlcam.models`` by theirs."""
 
 ASKED = {
+    "vqa-pytorch",
     "lstm-cnn",
     "lstm-cnn-torch7",
     "coattention",
