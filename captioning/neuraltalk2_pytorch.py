@@ -16,28 +16,38 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from captioning.captioner import Captioner, CaptionWord
+from captioning.fc_model import (
+    ARCHITECTURE,
+    KINDS,
+    Config,
+    FcModel,
+    LanguageModel,
+    State,
+    read_saved,
+)
+from captioning.word_list import WordList
+from vlcam import checkpoint
 from vlcam.adapter import FeatureMaps, Prompt
 from vlcam.cells import derive
 from vlcam.cnn import load_exactly, read_state_dict
 from vlcam.geometry import Grid, Placement
+from vlcam.models import configuration
 from vlcam.preprocess import Preprocess
-from vlcam.resnet import read_resnet
+from vlcam.resnet import resnet
 from vlcam.restricted_pickle import read_pickle
+from vlcam.sharing import once_an_image
+from vlcam.vocabulary import UNKNOWN
 
 LAYERS = ("4", "5", "6", "7")
 """Layers that can be explained: the four stages of the ResNet; the last is the default."""
-
-KINDS = ("fc", "newfc", "show_tell")
-"""Values of ``opt.caption_model`` that can be read."""
 
 _END = 0  # also the start token
 _UNKNOWN_PENALTY = 1000.0
@@ -45,9 +55,6 @@ _DONE = -1000.0
 _LARGEST_INFOS = 2**26  # bytes; larger files are not searched for what they are
 _LARGEST_SIDE = 640  # of a photo in its own size: that of the COCO photos trained on
 _SMALLEST_SIDE = 32
-
-State = Any
-"""What a recurrent network carries on: a tensor (layers, N, R), or a tuple of them."""
 
 
 class NeuralTalk2PyTorch(Captioner):
@@ -58,18 +65,19 @@ class NeuralTalk2PyTorch(Captioner):
     CNN, and works where the checkpoint has none.
     """
 
-    def __init__(self, checkpoint: Checkpoint, layer: str | None = None) -> None:
+    module: FcModel
+
+    def __init__(self, model: FcModel, folder: Path, layer: str | None = None) -> None:
+        self.name, self.module = model.config.name, model
         self.layer = layer or LAYERS[-1]
         if self.layer not in LAYERS:
             raise ValueError(
-                f"{checkpoint.name}: no layer {layer!r};"
+                f"{self.name}: no layer {layer!r};"
                 f" known: {', '.join(LAYERS)} (the stages of the CNN)"
             )
-        self.name = checkpoint.name
-        self.checkpoint = checkpoint
-        self.module = checkpoint.net
-        self.language = cast(LanguageModel, checkpoint.net["language"])
-        self._ids = {word: i for i, word in checkpoint.words.items()}
+        self.language = model.language
+        self._folder = folder
+        self._words = WordList(model.config.words)
         if self.layer != LAYERS[-1]:
             self._cnn()
 
@@ -77,7 +85,7 @@ class NeuralTalk2PyTorch(Captioner):
         """Fine-tuned: stretched to 256 x 256, of that the centre 224 x 224. Else in its own size,
         larger photos made as large as those of COCO."""
         self._cnn()
-        if self.checkpoint.finetuned:
+        if self.module.config.finetuned:
             return Preprocess(size=(224, 224), resize_to=(256, 256))(photo)
         ratio = min(1.0, _LARGEST_SIDE / max(photo.size))
         height, width = (max(_SMALLEST_SIDE, round(ratio * n)) for n in (photo.height, photo.width))
@@ -92,7 +100,7 @@ class NeuralTalk2PyTorch(Captioner):
         )
 
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        image = self.language.img_embed(self._feature(features))
+        image = self.language.img_embed(once_an_image(self._feature, features))
         start = torch.full_like(tokens[:, :1], _END)
         words = self.language.embed(torch.cat([start, tokens[:, :-1]], 1))
         states, _ = self.language.core(torch.cat([image[:, None], words], 1).transpose(0, 1))
@@ -104,21 +112,24 @@ class NeuralTalk2PyTorch(Captioner):
     def words(self, text: str) -> list[CaptionWord]:
         """Words without punctuation, as the captions the models are trained on are prepared."""
         bare = text.translate(str.maketrans("", "", string.punctuation))
-        return [self._word(word) for word in bare.split()]
+        return [self._words.find(word, word.lower()) for word in bare.split()]
 
     def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
         tokens = self.greedy(features) if beam == 1 else self.beam_search(features, beam)
-        return [CaptionWord(self.checkpoint.words[token], (token,)) for token in tokens]
+        return self._words.written(tokens)
 
     def describe(self) -> dict[str, Any]:
-        return {"family": "neuraltalk2-pytorch", "caption_model": self.checkpoint.kind}
+        return {"family": "neuraltalk2-pytorch", "caption_model": self.module.config.kind}
+
+    def save(self, folder: Path) -> None:
+        checkpoint.save(self.module, self.module.config.to_json(), folder)
 
     @torch.no_grad()
     def greedy(self, features: FeatureMaps) -> list[int]:
         """The likeliest word at each step, until the end token or the longest caption."""
         tokens: list[int] = []
         log_probabilities, state = self._begin(features)
-        while len(tokens) < self.checkpoint.longest:
+        while len(tokens) < self.module.config.longest:
             token = int(log_probabilities[0].argmax())
             if token == _END:
                 break
@@ -135,8 +146,8 @@ class NeuralTalk2PyTorch(Captioner):
         sums = torch.zeros(1)
         captions: list[list[int]] = [[]]
         done: list[tuple[float, list[int]]] = []
-        for step in range(self.checkpoint.longest):
-            if self.checkpoint.unknown_last:
+        for step in range(self.module.config.longest):
+            if self.module.config.unknown_last:
                 log_probabilities[:, -1] -= _UNKNOWN_PENALTY
             values, words = log_probabilities.cpu().sort(1, descending=True)
             # Ranks first, then beams: the order in which equal candidates are preferred.
@@ -149,12 +160,12 @@ class NeuralTalk2PyTorch(Captioner):
                 [*captions[p], w] for p, w in zip(parents.tolist(), chosen.tolist(), strict=True)
             ]
             for i, caption in enumerate(captions):
-                if caption[-1] == _END or step == self.checkpoint.longest - 1:
+                if caption[-1] == _END or step == self.module.config.longest - 1:
                     done.append((float(sums[i]), caption))
                     sums[i] = _DONE  # carried on nevertheless, but out of the running
             # The older models keep a view of each finished caption's sum, which the line above
             # overwrites (with any PyTorch since 0.4): all sums are equal, and the first one wins.
-            if done and self.checkpoint.kind != "newfc":
+            if done and self.module.config.kind != "newfc":
                 break
             log_probabilities, state = self._next(chosen.tolist(), _rows(state, parents))
         _, tokens = max(done, key=lambda finished: finished[0])
@@ -184,92 +195,27 @@ class NeuralTalk2PyTorch(Captioner):
         return maps
 
     def _cnn(self) -> nn.Sequential:
-        net = self.checkpoint.net
-        if "cnn" not in net:
+        if self.module.cnn is None:
             raise ValueError(
-                f"{self.checkpoint.folder}: no CNN to see photos with; model-cnn.pth is missing"
+                f"{self._folder}: no CNN to see photos with; model-cnn.pth is missing"
                 " (or, for a model trained on features, the resnet101.pth they were computed with)"
             )
-        return cast(nn.Sequential, net["cnn"])
-
-    def _word(self, word: str) -> CaptionWord:
-        token = self._ids.get(word, self._ids.get(word.lower()))
-        if token is not None:
-            return CaptionWord(word, (token,))
-        stand_in = self._ids.get("UNK")
-        return CaptionWord(word, () if stand_in is None else (stand_in,), unknown=True)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What the files of one trained model hold.
-
-    Attributes:
-        name: of the model.
-        kind: one of :data:`KINDS`.
-        folder: they lie in.
-        words: vocabulary, ids 1 ... V to words; 0 is start and end.
-        longest: most words of a caption that the model writes.
-        unknown_last: whether beam search forbids the last word of the vocabulary.
-        net: ``language`` (a :class:`LanguageModel`) and, where there is one, ``cnn``.
-        finetuned: whether the CNN is the checkpoint's own, fed with 224 x 224 pixels.
-    """
-
-    name: str
-    kind: str
-    folder: Path
-    words: dict[int, str]
-    longest: int
-    unknown_last: bool
-    net: nn.ModuleDict
-    finetuned: bool
-
-
-class LanguageModel(nn.Module):
-    """Image feature and words to log-probabilities; names of the weights as in the files."""
-
-    def __init__(self, feature: int, width: int, words: int, core: nn.Module, hidden: int) -> None:
-        super().__init__()
-        self.img_embed = nn.Linear(feature, width)
-        self.core = core
-        self.embed = nn.Embedding(words, width)
-        self.logit = nn.Linear(hidden, words)
-
-
-class MaxoutLSTM(nn.Module):
-    """An LSTM whose candidate is the larger of two linear maps, without tanh. Called as nn.LSTM."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.i2h = nn.Linear(width, 5 * hidden)
-        self.h2h = nn.Linear(hidden, 5 * hidden)
-
-    def forward(self, inputs: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """Inputs (L, N, E) and (h, c), each (1, N, R), to outputs (L, N, R) and the new (h, c)."""
-        of_inputs = self.i2h(inputs)
-        if state is None:
-            zero = of_inputs.new_zeros(inputs.shape[1], self.h2h.in_features)
-            state = (zero[None], zero[None])
-        h, c = state[0][0], state[1][0]
-        outputs = []
-        for of_input in of_inputs:
-            *gates, one, other = (of_input + self.h2h(h)).chunk(5, 1)
-            write, forget, show = (gate.sigmoid() for gate in gates)
-            c = forget * c + write * torch.maximum(one, other)
-            h = show * c.tanh()
-            outputs.append(h)
-        return torch.stack(outputs), (h[None], c[None])
+        return self.module.cnn
 
 
 def recognises(path: Path) -> bool:
-    """Whether a file belongs to, or a folder holds, a checkpoint of this project."""
+    """Whether a file belongs to, or a folder holds, a checkpoint of this project, or a model of it
+    saved by us."""
+    if configuration(path).get("architecture") == ARCHITECTURE:
+        return True
     if path.is_file() and path.suffix != ".pth":
         return _is_infos(path)
     return bool(_infos(_folder(path)))
 
 
 def load(path: Path, layer: str | None = None) -> NeuralTalk2PyTorch:
-    """A captioner from a checkpoint's folder, its ``infos`` file or its ``model`` file.
+    """A captioner from a checkpoint's folder, its ``infos`` file or its ``model`` file, or from the
+    folder of a model saved by us.
 
     Where a folder holds both the last and the best model, the best (``-best``) is taken.
 
@@ -280,39 +226,53 @@ def load(path: Path, layer: str | None = None) -> NeuralTalk2PyTorch:
         ValueError: a file is missing, damaged, hostile, of another architecture, or does not fit
             the others; one line says which and why.
     """
-    return NeuralTalk2PyTorch(read_checkpoint(path), layer)
+    if configuration(path).get("architecture") == ARCHITECTURE:
+        model = read_saved(path)
+    else:
+        model = read_checkpoint(path)
+    return NeuralTalk2PyTorch(model.eval().requires_grad_(False), _folder(path), layer)
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """The files of one trained model; arguments and errors as for :func:`load`."""
+def read_checkpoint(path: Path) -> FcModel:
+    """The files of one trained model; errors as for :func:`load`."""
     infos_path, model_path, cnn_path = _files(path)
     options, words = _read_infos(infos_path)
     kind = options["caption_model"]
-    language = _read_language_model(kind, options, model_path)
-    if language.embed.num_embeddings != len(words) + 1:
-        raise ValueError(
-            f"{model_path} has {language.embed.num_embeddings - 1} words,"
-            f" the vocabulary of {infos_path} {len(words)}"
-        )
-    net = nn.ModuleDict({"language": language})
-    if cnn_path is not None:
-        net["cnn"], channels = read_resnet(cnn_path, "caffe")
-        if channels != language.img_embed.in_features:
-            raise ValueError(
-                f"{cnn_path} makes features of {channels} numbers,"
-                f" {model_path} takes {language.img_embed.in_features}"
-            )
-    net.eval().requires_grad_(False)
-    return Checkpoint(
+    config = Config(
         name=f"{kind} {options.get('id') or infos_path.stem}",
         kind=kind,
-        folder=infos_path.parent,
         words=words,
         longest=_longest(kind, options),
-        unknown_last=kind != "newfc" or words[len(words)] == "UNK",
-        net=net,
+        unknown_last=kind != "newfc" or words[-1] == UNKNOWN,
         finetuned=cnn_path is not None and cnn_path.name.startswith("model-cnn"),
+        cell=str(options.get("rnn_type", "lstm")).lower(),
     )
+    what = f"{model_path}: not the weights of a {kind} model"
+    # newfc has two names of its own for the same parts.
+    state = {
+        key.replace("fc_embed.", "img_embed.").removeprefix("_"): tensor
+        for key, tensor in _read_state(model_path).items()
+    }
+    try:
+        language = LanguageModel(config, state)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+    load_exactly(language, state, what)
+    if cnn_path is None:
+        return FcModel(config, language)
+    what = f"{cnn_path}: not the weights of a ResNet"
+    cnn, channels = resnet(_read_state(cnn_path), "caffe", what)
+    if channels != language.img_embed.in_features:
+        raise ValueError(
+            f"{cnn_path} makes features of {channels} numbers,"
+            f" {model_path} takes {language.img_embed.in_features}"
+        )
+    return FcModel(config, language, cnn)
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """A state dict, also of a model that was saved within ``DataParallel``."""
+    return {key.removeprefix("module."): value for key, value in read_state_dict(path).items()}
 
 
 def _longest(kind: str, options: dict[str, Any]) -> int:
@@ -357,8 +317,8 @@ def _files(path: Path) -> tuple[Path, Path, Path | None]:
     return infos, model, cnn
 
 
-def _read_infos(path: Path) -> tuple[dict[str, Any], dict[int, str]]:
-    """Options, and the vocabulary as ids to words."""
+def _read_infos(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Options, and the words by their ids from 1."""
     infos = read_pickle(path)
     try:
         options, vocabulary = vars(infos["opt"]), infos["vocab"]
@@ -370,34 +330,7 @@ def _read_infos(path: Path) -> tuple[dict[str, Any], dict[int, str]]:
         raise ValueError(f"{path}: caption_model is {kind!r}; known: {', '.join(KINDS)}")
     if not words or set(words) != set(range(1, len(words) + 1)):
         raise ValueError(f"{path}: the vocabulary's ids are not 1, 2, 3, ...")
-    return options, words
-
-
-def _read_language_model(kind: str, options: dict[str, Any], path: Path) -> LanguageModel:
-    what = f"{path}: not the weights of a {kind} model"
-    state = {}
-    for key, tensor in read_state_dict(path).items():
-        # newfc has two names of its own for the same parts.
-        key = key.replace("fc_embed.", "img_embed.").removeprefix("_")
-        state[key] = tensor
-    sizes = []
-    for key in ("img_embed.weight", "embed.weight", "logit.weight"):
-        if key not in state or state[key].ndim != 2:
-            raise ValueError(f"{what}: no matrix {key}")
-        sizes.append(tuple(state[key].shape))
-    (_, feature), (words, width), (_, hidden) = sizes
-    core: nn.Module
-    if kind == "show_tell":
-        cell = str(options.get("rnn_type", "lstm")).upper()
-        if cell not in ("LSTM", "GRU"):
-            raise ValueError(f"{path}: rnn_type {cell} is neither LSTM nor GRU")
-        layers = sum(key.startswith("core.weight_ih_l") for key in state)
-        core = getattr(nn, cell)(width, hidden, max(1, layers), bias=False)
-    else:
-        core = MaxoutLSTM(width, hidden)
-    model = LanguageModel(feature, width, words, core, hidden)
-    load_exactly(model, state, what)
-    return model
+    return options, tuple(words[i] for i in range(1, len(words) + 1))
 
 
 def _rows(state: State, index: Tensor) -> State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -268,7 +269,8 @@ def test_a_photo_is_explained_with_one_look_and_no_trace(tmp_path: Path) -> None
     model = vlcam.load(folder / "infos_tiny.pkl")
     before = {k: v.clone() for k, v in model.module.state_dict().items()}
     calls = []
-    handle = model.module["cnn"][0].register_forward_hook(  # type: ignore[index]
+    assert isinstance(model, NeuralTalk2PyTorch) and model.module.cnn is not None
+    handle = model.module.cnn[0].register_forward_hook(
         lambda _, inputs, __: calls.append(inputs[0].device.type)
     )
     explanation = vlcam.explain(model, photo(), "a dog on zebra grass")
@@ -369,7 +371,9 @@ def _edit(file: str, change: Any) -> Any:
 
 PROBLEMS = {
     "topdown": _edit("infos_tiny.pkl", lambda d: setattr(d["opt"], "caption_model", "topdown")),
-    "model.pth has 6 words": _edit("infos_tiny.pkl", lambda d: d["vocab"].update({"7": "cat"})),
+    "it has 6 words, the vocabulary 7": _edit(
+        "infos_tiny.pkl", lambda d: d["vocab"].update({"7": "cat"})
+    ),
     "ids are not 1, 2, 3": _edit("infos_tiny.pkl", lambda d: d["vocab"].pop("2")),
     "lacks an option or the vocabulary": _edit("infos_tiny.pkl", lambda d: d.pop("vocab")),
     "missing core.h2h.bias": _edit("model.pth", lambda s: s.pop("core.h2h.bias")),
@@ -414,3 +418,91 @@ def test_unknown_layers_and_foreign_folders_are_refused(tmp_path: Path) -> None:
     (other / "vocab.pkl").write_bytes(pickle.dumps({"a": 1}))
     assert not neuraltalk2_pytorch.recognises(other)
     assert neuraltalk2_pytorch.recognises(folder / "model.pth")
+
+
+@pytest.mark.parametrize("cnn", [None, "model-cnn.pth", "resnet101.pth"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_saved_is_the_same_model(tmp_path: Path, kind: str, cnn: str | None) -> None:
+    model = vlcam.load(write_checkpoint(tmp_path / "published", kind, cnn))
+    model.save(tmp_path / "saved")
+    again = vlcam.load(tmp_path / "saved", "5" if cnn else None)
+    assert isinstance(model, NeuralTalk2PyTorch) and isinstance(again, NeuralTalk2PyTorch)
+    assert again.name == model.name and again.module.config == model.module.config
+    expected, found = model.module.state_dict(), again.module.state_dict()
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    if cnn is None:
+        maps = FeatureMaps(features().float()[None, :, None, None])
+        with pytest.raises(ValueError, match=r"saved: no CNN to see photos with"):
+            again.prepare(photo())
+    else:
+        pixels, _ = model.prepare(photo())
+        assert torch.equal(again.prepare(photo())[0], pixels)
+        maps = encode(again, pixels[None])
+        assert maps.maps.shape[1] == 12
+    assert neuraltalk2_pytorch.recognises(tmp_path / "saved" / "config.json")
+    seventh = vlcam.load(tmp_path / "saved")
+    maps = encode(seventh, pixels[None]) if cnn else maps
+    assert isinstance(seventh, NeuralTalk2PyTorch)
+    for beam in (1, 3):
+        assert seventh.generate(maps, beam) == model.generate(maps, beam)
+
+
+def test_cells_of_other_kinds_and_depths(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "gru", "show_tell")
+    state = torch.load(folder / "model.pth", weights_only=True)
+    generator = torch.Generator().manual_seed(7)
+    for layer, size in ((0, EMBED), (1, HIDDEN)):
+        for name, inputs in (("ih", size), ("hh", HIDDEN)):
+            matrix = torch.randn(3 * HIDDEN, inputs, generator=generator)
+            state[f"core.weight_{name}_l{layer}"] = matrix
+    torch.save(state, folder / "model.pth")
+    _edit("infos_tiny.pkl", lambda d: setattr(d["opt"], "rnn_type", "GRU"))(folder)
+    model = loaded(folder)
+    cell = torch.nn.GRU(EMBED, HIDDEN, 2, bias=False)
+    cell.load_state_dict({k[5:]: v for k, v in state.items() if k.startswith("core.")})
+    words = [0, 2, 3]
+    image = features().float() @ state["img_embed.weight"].T + state["img_embed.bias"]
+    outputs, _ = cell(torch.stack([image, *(state["embed.weight"][w] for w in words)])[:, None])
+    logits = outputs[1:, 0] @ state["logit.weight"].T + state["logit.bias"]
+    expected = logits.log_softmax(1)[[0, 1, 2], [2, 3, 1]].double().detach()
+    model.save(tmp_path / "saved")
+    for one in (model, loaded(tmp_path / "saved")):
+        scores = one.decode(FeatureMaps(features()[None, :, None, None]), [(2, 3, 1)])[0]
+        torch.testing.assert_close(scores, expected, rtol=0, atol=1e-5)
+
+
+def test_models_saved_within_data_parallel_and_of_layers_in_name_alone(tmp_path: Path) -> None:
+    """``fc`` and ``newfc`` have one layer, whatever their options say."""
+    folder = write_checkpoint(tmp_path / "fc", "fc", "model-cnn.pth")
+    expected = vlcam.load(folder).module.state_dict()
+    _edit("infos_tiny.pkl", lambda d: setattr(d["opt"], "num_layers", 2))(folder)
+    for file in ("model.pth", "model-cnn.pth"):
+        state = torch.load(folder / file, weights_only=True)
+        torch.save({f"module.{key}": value for key, value in state.items()}, folder / file)
+    found = vlcam.load(folder).module.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "topdown"}, "kind is 'topdown'"),
+        ({"longest": 0}, "longest is 0"),
+        ({"words": ["a", 2]}, "words must be a list of texts"),
+        ({"words": ["a"]}, "it has 6 words, the vocabulary 1"),
+        ({"cell": "rnn", "kind": "show_tell"}, "rnn_type rnn is neither LSTM nor GRU"),
+        ({"kind": "show_tell"}, "missing language.core.weight_"),
+        ({"more": 1}, "not a captioner's configuration"),
+    ],
+)
+def test_a_saved_folder_that_was_spoilt(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    vlcam.load(write_checkpoint(tmp_path / "published", "fc")).save(tmp_path / "saved")
+    config = json.loads((tmp_path / "saved" / "config.json").read_text())
+    (tmp_path / "saved" / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ValueError) as error:
+        vlcam.load(tmp_path / "saved")
+    assert message in str(error.value) and str(error.value).startswith(str(tmp_path / "saved"))
+    assert "\n" not in str(error.value)
