@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import chat_models
+import test_basic_vqa
 import test_blip
+import test_coattention_pytorch
+import test_hiecoatt_torch7
+import test_im2txt
 import test_lstm_cnn_torch7
+import test_lxmert
 import test_neuraltalk2_pytorch
 import test_neuraltalk2_torch7
+import test_show_attend_tell
+import test_tutorial_captioner
 import test_vilt
 import test_vqa_pytorch
 import torch
 from tiny import WORDS, TinyCaptioner
 from torch import Tensor, nn
 
-from captioning import blip, neuraltalk2_pytorch
+from captioning import blip, im2txt, neuraltalk2_pytorch
 from captioning import neuraltalk2_torch7 as neuraltalk2_torch7_
+from captioning import show_attend_tell as show_attend_tell_
+from captioning import tutorial_captioner as tutorial_captioner_
 from captioning.captioner import Captioner, padded
 from captioning.neuraltalk import Config, NeuralTalk
 from captioning.neuraltalk2 import NeuralTalk2Captioner
@@ -26,9 +36,13 @@ from vlcam import Adapter, ModuleAdapter, Preprocess, targets
 from vlcam.adapter import Prompt, Reading
 from vlcam.targets import Target
 from vlcam.vocabulary import Vocabulary
+from vqa import basic_vqa as basic_vqa_
+from vqa import coattention_pytorch as coattention_pytorch_
+from vqa import hiecoatt_torch7 as hiecoatt_torch7_
+from vqa import llava, lxmert, qwen_vl, smolvlm, vilt
 from vqa import lstm_cnn_torch7 as lstm_cnn_torch7_
-from vqa import vilt
 from vqa import vqa_pytorch as vqa_pytorch_
+from vqa.chat import ChatModel
 from vqa.cnn_answerer import CnnAnswerer
 from vqa.coattention import CoAttention
 from vqa.coattention import Config as CoAttentionConfig
@@ -40,12 +54,18 @@ from vqa.lstm_cnn import LstmCnn
 
 @dataclass(frozen=True)
 class Case:
-    """A model, pixels (1, 3, H, W) for it, and captions as it reads them (the second: shorter)."""
+    """A model, pixels (1, 3, H, W) for it, and captions as it reads them (the second: shorter).
+
+    ``eye``: its module that sees the pixels first; None: the first convolution. ``eye_rows``: rows
+    of what that is given that one image has.
+    """
 
     adapter: Adapter
     pixels: Tensor
     long: Reading
     short: Reading
+    eye: nn.Module | None = None
+    eye_rows: int = 1
 
     @property
     def prompts(self) -> list[Prompt] | None:
@@ -118,6 +138,22 @@ def neuraltalk2_torch7(folder: Path) -> Case:
     return Case(adapter, 60 * noise(32), long, short)
 
 
+def tutorial_captioner(folder: Path) -> Case:
+    """yunjey's captioner with an LSTM of two layers, at a block within the CNN."""
+    checkpoint = test_tutorial_captioner.write_checkpoint(folder / "tutorial", layers=2, seed=4)
+    adapter = tutorial_captioner_.load(checkpoint, "resnet.5.0")
+    adapter.module.double()
+    return _case(adapter, "a dog on red grass", "red dog", size=48)
+
+
+def show_attend_tell(folder: Path) -> Case:
+    """Show, Attend and Tell, with a stage of the CNN and the pooling behind the layer."""
+    checkpoint = test_show_attend_tell.write_checkpoint(folder / "attend", cells=3, seed=4)
+    adapter = show_attend_tell_.load(checkpoint, "resnet.6")
+    adapter.module.double()
+    return _case(adapter, "a dog on red grass", "red dog", size=48)
+
+
 def tiny_blip(folder: Path) -> Case:
     """BLIP of two words in sub-words; its vision model with ReLUs, so that rules have some."""
     adapter = blip.load(test_blip.save(folder / "blip"), "vision_model.encoder.layers.0")
@@ -125,6 +161,14 @@ def tiny_blip(folder: Path) -> Case:
         layer.mlp.activation_fn = nn.ReLU()
     adapter.module.double()
     return _case(adapter, "a photographers dogs running", "a photo of grass")
+
+
+def tiny_im2txt(folder: Path) -> Case:
+    """im2txt's Inception v3, with blocks of it behind the layer."""
+    checkpoint = test_im2txt.write_checkpoint(folder / "im2txt")
+    adapter = im2txt.load(checkpoint, "Mixed_6d")
+    adapter.module.double()
+    return _case(adapter, "a dog on red grass", "a red dog", size=75)
 
 
 def lstm_cnn(_: Path) -> Case:
@@ -206,6 +250,33 @@ def lstm_cnn_torch7(folder: Path) -> Case:
     return Case(adapter, 60 * noise(224), adapter.read(long), adapter.read(short))
 
 
+def basic_vqa(folder: Path) -> Case:
+    """tbmoon's basic_vqa, with three ReLUs behind the layer; of smaller photos."""
+    checkpoint = test_basic_vqa.write_checkpoint(folder / "basic")
+    adapter = basic_vqa_.load(checkpoint, "features.9")
+    return _asked(adapter, 32, "is the dog red ?", "dog", 1)
+
+
+def hiecoatt_torch7(folder: Path) -> Case:
+    """HieCoAtt as Torch7 wrote it, with two blocks of VGG behind the layer; of smaller photos."""
+    checkpoint = test_hiecoatt_torch7.write_checkpoint(folder / "hiecoatt", "Parallel")
+    return _asked(hiecoatt_torch7_.load(checkpoint, "conv4_1"), 64, "is the dog red ?", "dog", 60)
+
+
+def coattention_pytorch(folder: Path) -> Case:
+    """SkyOL5's co-attention, with a stage of ResNet behind the layer; of smaller photos."""
+    checkpoint = test_coattention_pytorch.write_checkpoint(folder / "coattention")
+    adapter = coattention_pytorch_.load(checkpoint, "6")
+    return _asked(adapter, 64, "is the dog red?", "dog?", 1)
+
+
+def _asked(adapter: CnnAnswerer, size: int, long: str, short: str, scale: float) -> Case:
+    """Answers to two questions of unlike length."""
+    adapter.module.double()
+    questions = (adapter.understand(text) for text in (long, short))
+    return Case(adapter, scale * noise(size), *map(adapter.read, questions))
+
+
 def tiny_vilt(folder: Path) -> Case:
     """ViLT, whose feature maps depend on the question: two sets of answers to one question."""
     adapter = vilt.load(test_vilt.save(folder / "vilt"), "vilt.encoder.layer.0")
@@ -217,6 +288,19 @@ def tiny_vilt(folder: Path) -> Case:
     return Case(adapter, noise(32), adapter.read(question), adapter.read(question, answers))
 
 
+def tiny_lxmert(folder: Path) -> Case:
+    """LXMERT, which sees no pixels: six regions' features and boxes stand in their place."""
+    adapter = lxmert.load(test_lxmert.save(folder / "lxmert"), "lxmert.encoder.r_layers.0")
+    encoder = adapter.module.lxmert.encoder
+    for layer in encoder.r_layers:
+        layer.intermediate.intermediate_act_fn = nn.ReLU()
+    adapter.module.double()
+    pixels = adapter.prepare_regions(test_blip.photo(), test_lxmert.regions())[0]
+    question = adapter.understand("a photographers dogs")
+    long, short = adapter.read(question), adapter.read(question, adapter.answers[:2])
+    return Case(adapter, pixels[None].double(), long, short, encoder.visn_fc.visn_fc)
+
+
 def vqa_pytorch(folder: Path) -> Case:
     """MUTAN with attention of vqa.pytorch, with two stages of its CNN behind the layer."""
     checkpoint = test_vqa_pytorch.write_checkpoint(folder / "mutan", "MutanAtt")
@@ -226,6 +310,43 @@ def vqa_pytorch(folder: Path) -> Case:
     return Case(adapter, noise(64), adapter.read(long), adapter.read(short))
 
 
+def tiny_llava(folder: Path) -> Case:
+    """LLaVA with blocks of its tower behind the layer: two answers to two questions."""
+    path = chat_models.save(folder / "llava", "llava", std=0.3)
+    adapter = llava.load(path, "model.vision_tower.encoder.layers.0")
+    for layer in adapter.module.model.vision_tower.encoder.layers:
+        layer.mlp.activation_fn = nn.ReLU()
+    return _answered(adapter)
+
+
+def tiny_qwen_vl(folder: Path) -> Case:
+    """Qwen2.5-VL, at its last block: the others are in float32 in parts; without the normalisation
+    behind it, which makes HiResCAM's maps zero."""
+    adapter = qwen_vl.load(chat_models.save(folder / "qwen", "qwen2_5_vl", std=0.3))
+    visual = adapter.module.model.visual
+    visual.merger.mlp[1], visual.merger.ln_q = nn.ReLU(), nn.Identity()
+    return replace(_answered(adapter), eye=visual.patch_embed, eye_rows=64)
+
+
+def tiny_smolvlm(folder: Path) -> Case:
+    """SmolVLM of 2 x 2 tiles and an overview, with blocks behind the layer."""
+    path = chat_models.save(folder / "smolvlm", "smolvlm", std=0.3)
+    adapter = smolvlm.load(path, "model.vision_model.encoder.layers.0")
+    for layer in adapter.module.model.vision_model.encoder.layers:
+        layer.mlp.activation_fn = nn.ReLU()
+    return replace(_answered(adapter), eye_rows=5)
+
+
+def _answered(adapter: ChatModel) -> Case:
+    chat_models.make_exact(adapter.module.double())
+    questions = (adapter.understand(text) for text in ("is the dog red?", "a?"))
+    long, short = (
+        adapter.read_answer(question, answer)
+        for question, answer in zip(questions, ("a red dog, is it", "red dog"), strict=True)
+    )
+    return Case(adapter, noise(32), long, short)
+
+
 ADAPTERS: dict[str, Callable[[Path], Case]] = {
     "vqa-pytorch": vqa_pytorch,
     "tiny": tiny,
@@ -233,13 +354,23 @@ ADAPTERS: dict[str, Callable[[Path], Case]] = {
     "neuraltalk": neuraltalk,
     "neuraltalk2-pytorch": fc,
     "neuraltalk2-torch7": neuraltalk2_torch7,
+    "tutorial-captioner": tutorial_captioner,
+    "show-attend-tell": show_attend_tell,
     "blip": tiny_blip,
+    "im2txt": tiny_im2txt,
     "lstm-cnn": lstm_cnn,
     "lstm-cnn-torch7": lstm_cnn_torch7,
     "coattention": coattention("alternating"),
     "coattention-parallel": coattention("parallel"),
     "glimpses": glimpses_at_cnn,
+    "basic-vqa": basic_vqa,
+    "hiecoatt-torch7": hiecoatt_torch7,
+    "coattention-pytorch": coattention_pytorch,
     "vilt": tiny_vilt,
+    "lxmert": tiny_lxmert,
+    "llava": tiny_llava,
+    "qwen-vl": tiny_qwen_vl,
+    "smolvlm": tiny_smolvlm,
 }
 """By name; the families registered under ``vlcam.models`` by theirs."""
 
@@ -250,7 +381,14 @@ ASKED = {
     "coattention",
     "coattention-parallel",
     "glimpses",
+    "basic-vqa",
+    "hiecoatt-torch7",
+    "coattention-pytorch",
     "vilt",
+    "lxmert",
+    "llava",
+    "qwen-vl",
+    "smolvlm",
 }
 """Those whose prompts are questions."""
 

@@ -74,6 +74,7 @@ vilt = Family(
     reference="ViLT question answering of transformers (Kim et al., 2021), a local folder",
     recognises=of_transformers("vilt", "ViltForQuestionAnswering"),
     load=later("vqa.vilt", "load"),
+    attends=True,
 )
 
 vqa_pytorch = Family(
@@ -91,6 +92,7 @@ lxmert = Family(
     " PHOTO.regions.npz beside each photo",
     recognises=of_transformers("lxmert", "LxmertForQuestionAnswering"),
     load=later("vqa.lxmert", "load"),
+    attends=True,
 )
 
 llava = Family(
@@ -130,6 +132,7 @@ blip_vqa = Family(
     reference="BLIP question answering of transformers (Li et al., 2022), a local folder",
     recognises=of_transformers("blip", "BlipForQuestionAnswering"),
     load=later("vqa.blip", "load"),
+    attends=True,
 )
 
 git = Family(
