@@ -127,7 +127,7 @@ def test_every_registered_family_is_tested() -> None:
     assert {family.name for family in families()} <= set(ADAPTERS)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.at != "attention"])
 def test_batched_equals_slow(case: Case, name: str) -> None:
     if refuses(case, name):
         return
@@ -177,7 +177,8 @@ def test_one_pass_of_the_cnn_whatever_is_asked(case: Case, name: str) -> None:
     explained(case, method)
     handle.remove()
     rows = sum(len(target.terms) for target in case.asked())
-    assert sum(passed) == 1 + (rows if type(adapter).__name__ == "ModuleAdapter" else 0)
+    passes = 1 + (rows if type(adapter).__name__ == "ModuleAdapter" else 0)
+    assert sum(passed) == passes * case.eye_rows
 
 
 class _Breaks(torch.autograd.Function):

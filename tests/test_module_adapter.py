@@ -30,7 +30,7 @@ def classes(count: int) -> list[Target]:
     return [Target(f"class {c}", (Term(1.0, None, (c,)),)) for c in range(count)]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.at != "attention"])
 def test_same_as_with_a_seam(name: str) -> None:
     seam = TinyCaptioner()
     general = ModuleAdapter(seam.module, "before.3", caption_scores, example=(1,))

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vlcam.geometry import Cells, Grid, Placement
+from vlcam.relevance import Flow
 
 Prompt = Hashable
 """What a model is asked under: a caption's token ids, say. Made and read by its adapter."""
@@ -216,6 +217,11 @@ class Adapter(ABC):
         Args:
             input_size: (height, width).
         """
+        return None
+
+    def attention_flow(self, prompt: Prompt) -> Flow | None:
+        """How attention flows from the photo's patches (which are the layer's cells) to the scores
+        under a prompt, for methods that follow it. None: there is none that they can follow."""
         return None
 
     @abstractmethod

@@ -28,7 +28,7 @@ DEFAULT_MEMORY = 512 * 2**20
 """Bytes that the autograd graph of one chunk of rows may keep."""
 
 _FIRST_GUESS = 16  # bytes kept behind the layer for each byte of A, until measured
-_HALF_PRECISION_SCALE = 1024.0  # log-probability gradients underflow float16
+HALF_PRECISION_SCALE = 1024.0  # log-probability gradients underflow float16
 
 
 def encode(
@@ -337,7 +337,7 @@ def _differentiate(
             before = rule.seen if rule else 0
             scores = _read(adapter, copies, rows)
         ruled = rule is not None and rule.seen > before
-        factor = _HALF_PRECISION_SCALE if _is_half(leaf) else 1.0
+        factor = HALF_PRECISION_SCALE if is_half(leaf) else 1.0
         wanted = [leaf, *(rest[name] for name in followed)]
         if not scores.requires_grad:
             raise ValueError(_disconnected(adapter))
@@ -403,7 +403,7 @@ def _chunk(targets: Sequence[Target], start: int, size: int) -> range:
     return range(start, len(targets))
 
 
-def _is_half(tensor: Tensor) -> bool:
+def is_half(tensor: Tensor) -> bool:
     """Whether it is, or what is computed of it may be, in float16."""
     kind = tensor.device.type
     return tensor.dtype == torch.float16 or (

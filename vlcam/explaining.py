@@ -15,6 +15,7 @@ from torch import Tensor
 from vlcam import methods, targets
 from vlcam.adapter import Adapter, FeatureMaps, Prompt, Question, Reading, Unit
 from vlcam.asking import Ask, AskWriter, WritesAnswers, check_question
+from vlcam.attention import explain_by_attention
 from vlcam.engine import (
     DEFAULT_MEMORY,
     encode,
@@ -337,7 +338,7 @@ def _about(
         "photo": encoded.photo,
         "image": np.asarray(encoded.image),
         "model": model.name,
-        "layer": model.layer,
+        "layer": "all layers of attention" if method.at == "attention" else model.layer,
         "method": method.name,
         "placement": encoded.placement,
         "maps": found.maps,
@@ -381,6 +382,8 @@ def explain_targets(
     """Maps of any targets of one photo; prompt by prompt where the feature maps depend on it."""
     if method.at == "patches":
         return _occlude(model, encoded.pixels, asked, patch or Patch())
+    if method.at == "attention":
+        return _explain_by_attention(model, encoded, asked, [method])[0]
     return _explain_by_gradients(model, encoded, asked, [method], memory)[0]
 
 
@@ -393,6 +396,8 @@ def explain_targets_by(
     for group in alike(by):
         if group[0].at == "patches":
             maps = [explain_targets(model, encoded, asked, method) for method in group]
+        elif group[0].at == "attention":
+            maps = _explain_by_attention(model, encoded, asked, group)
         else:
             maps = _explain_by_gradients(model, encoded, asked, group)
         found |= {method.name: own for method, own in zip(group, maps, strict=True)}
@@ -440,6 +445,16 @@ def _explain_by_gradients(
 
 def _cells(model: Adapter, encoded: Encoded) -> Cells:
     return model.cells(encoded.pixels, encoded.placement)
+
+
+def _explain_by_attention(
+    model: Adapter, encoded: Encoded, asked: list[Target], by: Sequence[methods.Method]
+) -> list[TargetMaps]:
+    cells = _cells(model, encoded)
+    if not asked:
+        return [TargetMaps(torch.zeros(0), torch.zeros(0, *cells.size), cells)] * len(by)
+    scores, maps = explain_by_attention(model, encoded.pixels, asked, by, cells.size)
+    return [TargetMaps(scores, own.float(), cells) for own in maps]
 
 
 def _in_order(some: Sequence[TargetMaps], order: Tensor) -> TargetMaps:

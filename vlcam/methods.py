@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-from vlcam import reducers
+from vlcam import reducers, relevance
 from vlcam.reducers import Reducer
+from vlcam.relevance import Follow
 from vlcam.rules import Rule
 
 
@@ -20,20 +21,24 @@ class Method:
         reference: the paper's section or equation, or the method's own paper.
         at: where the map lives. ``layer``: on the feature maps' cells; ``pixels``: on the input's
             pixels, the greatest absolute value over the three colours; ``patches``: on the places
-            of a patch that covers the input, without gradients (:mod:`vlcam.occlusion`).
+            of a patch that covers the input, without gradients (:mod:`vlcam.occlusion`);
+            ``attention``: on the patches of a transformer, whose attention is followed through all
+            its layers (:mod:`vlcam.attention`).
         reduce: makes the layer's map; for a pixel method the factor that the pixels' gradient is
             multiplied by (section 3.2), or None for the gradient alone.
         rule: backward rule of the ReLUs inside the CNN; for a layer method it acts on the gradients
             that become the weights.
         caveat: what whoever looks at such a map should know.
+        follow: of a method at the attention, how it is followed.
     """
 
     name: str
     reference: str
-    at: Literal["layer", "pixels", "patches"]
+    at: Literal["layer", "pixels", "patches", "attention"]
     reduce: Reducer | None = None
     rule: Rule | None = None
     caveat: str | None = None
+    follow: Follow | None = None
 
 
 _FAILS = (
@@ -96,6 +101,20 @@ METHODS: dict[str, Method] = {
         ),
         Method("layercam", "LayerCAM (Jiang et al. 2021)", "layer", reducers.layer_cam),
         Method("xgrad-cam", "XGrad-CAM (Fu et al. 2020)", "layer", reducers.xgrad_cam),
+        Method(
+            "attention-rollout",
+            "attention rollout (Abnar and Zuidema 2020), of transformers; the same for every word",
+            "attention",
+            caveat="Attention rollout knows of no target: its map is the same for every word or"
+            " answer.",
+            follow=relevance.rollout,
+        ),
+        Method(
+            "attention-relevance",
+            "attention weighted by its gradients (Chefer et al. 2021), of transformers",
+            "attention",
+            follow=relevance.weighted,
+        ),
     )
 }
 

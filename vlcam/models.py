@@ -38,6 +38,7 @@ class Family:
         recognises: whether a path (file or folder) holds such a model, by its content; cheap.
         load: an adapter from a path and the name of a layer (None: the family's default).
         bundled: models that come with the package: name to (path, one line about it).
+        attends: whether methods that follow attention (:mod:`vlcam.attention`) can explain them.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Family:
     recognises: Callable[[Path], bool]
     load: Callable[[Path, str | None], Adapter]
     bundled: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
+    attends: bool = False
 
     def is_a(self, kind: str | None) -> bool:
         """Whether its models can be taken for that kind (None: any)."""
@@ -76,6 +78,11 @@ def of_transformers(model_type: str, architecture: str) -> Callable[[Path], bool
         return fits and config.get("model_type") == model_type
 
     return recognises
+
+
+def any_of(*recognisers: Callable[[Path], bool]) -> Callable[[Path], bool]:
+    """Recognises what one of them does."""
+    return lambda path: any(recognises(path) for recognises in recognisers)
 
 
 def families() -> list[Family]:
@@ -115,7 +122,7 @@ def find(model: str | Path, kind: str | None = None) -> tuple[Family, Path]:
     for family in known:
         if str(model) in family.bundled and family.is_a(kind):
             return family, family.bundled[str(model)][0]
-    path = Path(model)
+    path = _file(Path(model))
     if not path.exists():
         from vlcam.hub import downloaded, is_hub_name
 
@@ -128,6 +135,12 @@ def find(model: str | Path, kind: str | None = None) -> tuple[Family, Path]:
     if not family.is_a(kind):
         raise ValueError(f"{model}: {family.name} is {_DOES[family.kind]}")
     return family, path
+
+
+def _file(path: Path) -> Path:
+    """A TensorFlow checkpoint is called by what its files' names begin with: one of these files."""
+    index = path.with_name(f"{path.name}.index") if path.name else path
+    return index if index.is_file() and not path.exists() else path
 
 
 def recognise(path: Path, known: Sequence[Family] | None = None) -> Family:

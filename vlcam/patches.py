@@ -7,6 +7,7 @@ feature maps; the others pass beside them.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from vlcam.adapter import FeatureMaps
 from vlcam.geometry import Grid
+from vlcam.relevance import PHOTO, Flow, Look
 from vlcam.sharing import once_an_image
 
 _OTHERS = "other tokens"
@@ -61,11 +63,18 @@ def blocks(name: str, modules: Iterable[Any]) -> list[Step]:
 
 
 def _plain(module: Any) -> Callable[[Tensor, tuple[int, int]], Tensor]:
+    # Where a mask can be given it must be, for some: none, as all patches see each other.
+    masks = {"attention_mask": None} if _takes_mask(module) else {}
+
     def run(tokens: Tensor, _: tuple[int, int]) -> Tensor:
-        found = module(tokens)
+        found = module(tokens, **masks)
         return found[0] if isinstance(found, tuple) else found
 
     return run
+
+
+def _takes_mask(module: Any) -> bool:
+    return "attention_mask" in inspect.signature(module.forward).parameters
 
 
 class VisionTransformer:
@@ -78,7 +87,8 @@ class VisionTransformer:
         finish: tokens behind the last of them to what the rest of the model reads.
         patch: (height, width) in pixels of a patch as ``embed`` cuts it.
         others: how many tokens come before the patches'.
-        layer: name of the step that is explained; None: the last.
+        layer: name of the step that is explained, or of what holds several, for the last in it;
+            None: the last.
 
     Raises:
         ValueError: there is no such step.
@@ -96,9 +106,10 @@ class VisionTransformer:
     ) -> None:
         names = [step.name for step in steps]
         self.layer = layer or names[-1]
-        if self.layer not in names:
+        within = [name == self.layer or name.startswith(f"{self.layer}.") for name in names]
+        if not any(within):
             raise ValueError(f"{owner}: no layer {layer!r}; known: {names[0]} ... {names[-1]}")
-        before = names.index(self.layer) + 1
+        before = len(names) - within[::-1].index(True)
         self.layers = names
         self._embed, self._finish = embed, finish
         self._before, self._behind = steps[:before], steps[before:]
@@ -111,6 +122,13 @@ class VisionTransformer:
         size = (pixels.shape[2] // patch[0], pixels.shape[3] // patch[1])
         tokens, size = _walk(self._before, self._embed(pixels), size)
         return laid_out(tokens, size, self._others)
+
+    def flow(self, behind: Sequence[tuple[Look, ...]], reads: str) -> Flow:
+        """How attention flows through all its blocks, one layer each, and the steps ``behind``
+        them, of a model whose scores are read from the stream ``reads``."""
+        blocks = [((PHOTO, PHOTO),)] * len(self.layers)
+        summary = 0 if self._others else None
+        return Flow((*blocks, *behind), reads, first=self._others, summary=summary)
 
     def finish(self, features: FeatureMaps) -> Tensor:
         """What the rest of the model reads (N, tokens, K), once an image the rows repeat."""

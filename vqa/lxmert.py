@@ -23,6 +23,7 @@ from transformers import LxmertForQuestionAnswering
 from vlcam.adapter import FeatureMaps, Prompt, Question
 from vlcam.geometry import Boxes, Cells, Grid, Placement
 from vlcam.pretrained import load_pretrained
+from vlcam.relevance import PHOTO, Flow
 from vlcam.rules import outside_cnn
 from vlcam.sharing import once_an_image
 from vqa import region_features
@@ -141,8 +142,8 @@ class LxmertAnswerer(Answerer):
             words, mask = features.rest["words"], features.rest["mask"]
             regions = _regions(features)
         else:
-            words, mask = self._read(prompts, features.maps)
             regions = once_an_image(self._look_behind, features)
+            words, mask = self._read(prompts, features.maps)
         for layer in lxmert.encoder.x_layers[self._crossed :]:
             words, regions = layer(words, mask, regions, None)
         logits: Tensor = self.module.answer_head(lxmert.pooler(words))
@@ -183,6 +184,18 @@ class LxmertAnswerer(Answerer):
                 words = layer(words, added)[0]
         rows = torch.tensor([once.index(prompt) for prompt in prompts], device=like.device)
         return words.index_select(0, rows), added.index_select(0, rows)
+
+    def attention_flow(self, prompt: Prompt) -> Flow:
+        """Regions and question by themselves, then at each other at once, then by themselves."""
+        encoder, question = self.module.lxmert.encoder, "question"
+        regions, words = (((stream, stream),) for stream in (PHOTO, question))
+        both = (((question, PHOTO), (PHOTO, question)), words, regions)
+        steps = (
+            *(regions,) * len(encoder.r_layers),
+            *(words,) * len(encoder.layer),
+            *both * len(encoder.x_layers),
+        )
+        return Flow(steps, question, row=lambda _: 0, first=0, summary=None)
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
         raise ValueError(f"{self.name}: each photo's own regions are the cells")

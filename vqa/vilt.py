@@ -21,6 +21,7 @@ from transformers import ViltForQuestionAnswering
 from vlcam.adapter import FeatureMaps, Prompt, Question
 from vlcam.geometry import Grid, Placement
 from vlcam.pretrained import image_settings, load_pretrained, preprocess
+from vlcam.relevance import PHOTO, Flow
 from vqa.answerer import Answerer
 from vqa.tokenized import understand
 
@@ -144,6 +145,12 @@ class ViltAnswerer(Answerer):
             tokens = layer(tokens, _attention(features.rest["mask"], tokens))[0]
         logits: Tensor = self.module.classifier(vilt.pooler(vilt.layernorm(tokens)))
         return logits
+
+    def attention_flow(self, prompt: Prompt) -> Flow:
+        """One stream: the question's tokens, a class token, the patches. The answer is read off the
+        first token."""
+        layers = (((PHOTO, PHOTO),),) * len(self.module.vilt.encoder.layer)
+        return Flow(layers, row=lambda _: 0, first=len(prompt) + 1)  # type: ignore[arg-type]
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
         return Grid.patches(input_size, self._patch)
