@@ -109,9 +109,9 @@ class Preprocess:
         elif self.interpolation == "torch7-bytes":
             picture = scale(np.asarray(photo), resized, rounded=True)[top:bottom, left:right]
         elif self.interpolation == "tensorflow1":
-            rows = _steps(photo.height, resized[0])[top:bottom]
-            columns = _steps(photo.width, resized[1])[left:right]
-            picture = _tensorflow1(np.asarray(photo), rows, columns)
+            y = _steps(photo.height, resized[0])[top:bottom]
+            x = _steps(photo.width, resized[1])[left:right]
+            picture = _tensorflow1(np.asarray(photo), y, x)
         elif self.resize == "torchvision" and resized[0] * resized[1] <= _WHOLE:
             # PIL takes a box in single precision, so what is cut out differs by a level at times.
             whole = photo.resize(resized[::-1], Image.Resampling[self.interpolation.upper()])
