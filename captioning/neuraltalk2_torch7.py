@@ -130,7 +130,7 @@ def _cnn(cnn: Any) -> dict[str, Tensor]:
     kinds = [_class(module).rpartition(".")[2] for module in modules]
     unknown = [kind for kind in kinds if kind not in _LETTERS]
     if unknown:
-        raise ValueError(f"its CNN has a layer of class {unknown[0]}")
+        raise ValueError(f"its CNN has a layer of class {unknown[0][:60]!r}")
     letters = [_LETTERS[kind] for kind in kinds]
     if not _VGG.fullmatch("".join(letters)):
         raise ValueError("its CNN is no VGG with one embedding behind it")

@@ -467,6 +467,8 @@ PROBLEMS: dict[str, Callable[[Any], Any]] = {
     "the vocabulary has 5 words, embed_word 6": lambda t: t["vocab"].pop("6"),
     "words must be a list of texts": lambda t: t["vocab"].update({"2": 7}),
     "longest is None": lambda t: _lm(t).pop("seq_length"),
+    "longest is <table of 1>": lambda t: _lm(t).update(seq_length={1: {1: {1: "a"}}}),
+    "vocab has 7 words, but no word '7'": lambda t: t["vocab"].update({2.5: "half"}),
     "it has 1 layers of LSTM, num_layers is 2": lambda t: _lm(t).update(num_layers=2),
     "no protos.lm of class nn.LanguageModel": lambda t: t["protos"].pop("lm"),
     "no tensor weight of lookup_table": lambda t: _lm(t).pop("lookup_table"),
@@ -482,7 +484,7 @@ PROBLEMS: dict[str, Callable[[Any], Any]] = {
         bias=np.full(32, np.nan)
     ),
     "its CNN is no VGG": lambda t: _replaced(t, 2, "nn.Dropout"),
-    "its CNN has a layer of class SpatialAveragePooling": lambda t: _replaced(
+    "its CNN has a layer of class 'SpatialAveragePooling'": lambda t: _replaced(
         t, 3, "nn.SpatialAveragePooling"
     ),
     "layer 1 of its CNN has dW 2, expected 1": lambda t: _layer(t, 1).update(dW=2),

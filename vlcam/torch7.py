@@ -35,12 +35,15 @@ _DEEPEST = 10_000  # values within values: a network's graph is one long chain
 _MOST = 2**22  # values, tensors' numbers not counted
 
 
-@dataclass(eq=False)  # by identity, as Lua's own: nngraph keeps tables by object
+@dataclass(eq=False, repr=False)  # by identity, as Lua's own: nngraph keeps tables by object
 class LuaObject:
     """An object of a class that is not read: its name and its fields."""
 
     kind: str
     fields: Any
+
+    def __repr__(self) -> str:
+        return f"<{self.kind[:60]!r}>"  # no more: it may be a graph
 
 
 class LuaTable(dict[Any, Any]):
@@ -50,6 +53,9 @@ class LuaTable(dict[Any, Any]):
 
     def __eq__(self, other: object) -> bool:
         return self is other
+
+    def __repr__(self) -> str:
+        return f"<table of {len(self)}>"
 
 
 def load(path: Path) -> Any:
