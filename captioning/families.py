@@ -42,4 +42,46 @@ blip = Family(
     reference="BLIP captioning of transformers (Li et al., 2022), a local folder",
     recognises=of_transformers("blip", "BlipForConditionalGeneration"),
     load=later("captioning.blip", "load"),
+    attends=True,
+)
+
+im2txt = Family(
+    name="im2txt",
+    kind="captioner",
+    reference="Show and Tell of Google's im2txt, a TensorFlow checkpoint and word_counts.txt",
+    recognises=later("captioning.im2txt", "recognises"),
+    load=later("captioning.im2txt", "load"),
+)
+
+tutorial_captioner = Family(
+    name="tutorial-captioner",
+    kind="captioner",
+    reference="yunjey's PyTorch tutorial, encoder-*.ckpt, decoder-*.ckpt and vocab.pkl",
+    recognises=later("captioning.tutorial_captioner", "recognises"),
+    load=later("captioning.tutorial_captioner", "load"),
+)
+
+show_attend_tell = Family(
+    name="show-attend-tell",
+    kind="captioner",
+    reference="sgrvinod's Show, Attend and Tell, a checkpoint .pth.tar and WORDMAP_*.json",
+    recognises=later("captioning.show_attend_tell", "recognises"),
+    load=later("captioning.show_attend_tell", "load"),
+)
+
+vision_encoder_decoder = Family(
+    name="vision-encoder-decoder",
+    kind="captioner",
+    reference="vision encoders and text decoders of transformers (ViT + GPT-2), a local folder",
+    recognises=of_transformers("vision-encoder-decoder", "VisionEncoderDecoderModel"),
+    load=later("captioning.vision_encoder_decoder", "load"),
+    attends=True,
+)
+
+pix2struct = Family(
+    name="pix2struct",
+    kind="captioner",
+    reference="Pix2Struct captioning of transformers (Lee et al., 2023), a local folder",
+    recognises=of_transformers("pix2struct", "Pix2StructForConditionalGeneration"),
+    load=later("captioning.pix2struct", "load"),
 )

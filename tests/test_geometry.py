@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -194,3 +196,24 @@ def test_preprocessing_is_saved_and_refuses_what_it_does_not_know() -> None:
         Preprocess.from_json({"sizes": [1, 2]})
     with pytest.raises(ValueError, match="at least 1 x 1"):
         Preprocess((0, 4))
+
+
+@pytest.mark.parametrize("cells", [(14, 14), (3, 20), (1, 5), (8, 4)])
+def test_pooled_cells_are_drawn_at_their_centres(cells: tuple[int, int]) -> None:
+    """Unevenly spaced where neither number of cells divides the other."""
+    grid = Grid((8, 8), (4.0, 0.0), (16.0, 32.0))
+    pooled = grid.pooled(cells)
+    y = (4.0 + 16 * torch.arange(8.0))[:, None].expand(8, 8)
+    x = (32.0 * torch.arange(8.0)).expand(8, 8)
+    rows, columns = torch.nn.AdaptiveAvgPool2d(cells)(torch.stack([y, x])[None])[0]
+    maps = torch.rand(1, 1, 8, 8, dtype=torch.float64)
+    values = torch.nn.AdaptiveAvgPool2d(cells)(maps)[0]
+    (drawn,) = place(values, pooled, Placement.identity((256, 256)))
+    for i, j in product(range(cells[0]), range(cells[1])):
+        centre = (float(rows[i, j]), float(columns[i, j]))
+        assert pooled.center(i, j) == pytest.approx(centre)
+        if all(part == int(part) for part in centre):
+            pixel = drawn[int(centre[0]), int(centre[1])]
+            assert pixel.item() == pytest.approx(values[0, i, j].item())
+    assert (pooled.centres is None) == (cells == (8, 4))
+    assert drawn.isfinite().all() and drawn.min() >= values.min() and drawn.max() <= values.max()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from foreign import module_of
 
 from vlcam.restricted_pickle import read_pickle
 
@@ -95,3 +96,21 @@ def test_damage_is_named_in_one_line(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(ValueError, match=r"infos_x\.pkl: ") as error:
         read_pickle(written(tmp_path, data))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("module", ["build_vocab", "__main__"])
+def test_objects_of_named_classes_are_their_attributes(
+    tmp_path: Path, protocol: int, module: str
+) -> None:
+    class Vocabulary:
+        def __init__(self) -> None:
+            self.word2idx = {"<pad>": 0, "dog": 1}
+
+    with module_of(module, Vocabulary):
+        path = written(tmp_path, pickle.dumps({"v": Vocabulary()}, protocol))
+    read = read_pickle(path, classes=("Vocabulary",))["v"]
+    assert isinstance(read, argparse.Namespace)
+    assert vars(read) == {"word2idx": {"<pad>": 0, "dog": 1}}
+    with pytest.raises(ValueError, match=rf"it asks for {module}\.Vocabulary; only plain"):
+        read_pickle(path)

@@ -14,6 +14,7 @@ import difflib
 import math
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -300,6 +301,14 @@ def load_exactly(module: nn.Module, state: dict[str, Tensor], what: str) -> None
         module.load_state_dict(state, strict=False)
     except RuntimeError as error:  # sparse tensors, and the like
         raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
+
+
+def matrix(state: Mapping[str, Tensor], name: str, what: str) -> tuple[int, int]:
+    """Rows and columns of a matrix of a state dict; ValueError that begins with ``what``."""
+    if name not in state or state[name].ndim != 2:
+        raise ValueError(f"{what}: no matrix {name}")
+    rows, columns = state[name].shape
+    return rows, columns
 
 
 def _build(name: str) -> tuple[nn.Module, str]:

@@ -140,10 +140,11 @@ def _map_tile(explanation: Explanation, index: int) -> str:
     if not item.degenerate:
         levels = shown_levels(explanation, index, size)
         picture = blend(picture, levels, palette(is_signed(explanation)))
+    told = _says(item, explanation.by_word)
     return (
         f'<li class="card"><img src="{_jpeg(picture, 360, 60_000)}"'
         f' alt="the photo under the map of “{escape(item.text)}”">'
-        f'<p dir="auto">{escape(item.text)}</p><small>{escape(_says(item))}</small></li>'
+        f'<p dir="auto">{escape(item.text)}</p><small>{escape(told)}</small></li>'
     )
 
 
@@ -179,17 +180,21 @@ def _behind(caption: str, way: _Way, word: tuple[str, int | None]) -> _Way:
 
 def _heading(explanation: Explanation) -> str:
     """The caption's words, or the question over its answers or its answer's words, as buttons."""
+    looks = explanation.items[len(explanation.maps) :] if explanation.by_word else ()
+    attention = _answers(looks, by_word=True) if looks else ""
     if explanation.question is None:
         words = "\n".join(_words(explanation))
-        return f'<h1 class="caption" dir="auto">\n{words}\n</h1>'
-    if explanation.by_word:
-        answers = "\n".join(_words(explanation))
-    else:
-        answers = "\n".join(_button(item) for item in explanation.items)
-    return (
-        f'<h1 class="question" dir="auto">{escape(explanation.question)}</h1>\n'
-        f'<div class="caption answers" dir="auto">\n{answers}\n</div>'
-    )
+        return f'<h1 class="caption" dir="auto">\n{words}\n</h1>{attention}'
+    question = f'<h1 class="question" dir="auto">{escape(explanation.question)}</h1>'
+    if not explanation.by_word:
+        return f"{question}{_answers(explanation.items)}"
+    words = "\n".join(_words(explanation))
+    return f'{question}\n<div class="caption answers" dir="auto">\n{words}\n</div>{attention}'
+
+
+def _answers(items: Sequence[Item], by_word: bool = False) -> str:
+    buttons = "\n".join(_button(item, by_word) for item in items)
+    return f'\n<div class="caption answers" dir="auto">\n{buttons}\n</div>'
 
 
 def _words(explanation: Explanation) -> Iterable[str]:
@@ -204,11 +209,11 @@ def _words(explanation: Explanation) -> Iterable[str]:
             yield _button(explanation.words[which])
 
 
-def _button(item: Item) -> str:
+def _button(item: Item, by_word: bool = False) -> str:
     kind = "word degenerate" if item.degenerate else "word"
     return (
         f'<button type="button" class="{kind}" aria-pressed="false"'
-        f' data-says="{escape(_says(item))}"><span class="text">{escape(item.text)}</span>'
+        f' data-says="{escape(_says(item, by_word))}"><span class="text">{escape(item.text)}</span>'
         f"{_bar(0 if isinstance(item, Look) else item.probability)}"
         f'<span class="percent">{escape(_below(item))}</span></button>'
     )
@@ -218,9 +223,9 @@ def _below(item: Item) -> str:
     return chance(item) + (" · no map" if item.degenerate else "")
 
 
-def _says(word: Item) -> str:
+def _says(word: Item, by_word: bool) -> str:
     if isinstance(word, Look):
-        told = "the model's own attention, whatever the answer"
+        told = "the model's own attention" + ("" if by_word else ", whatever the answer")
     else:
         told = f"probability {percent(word.probability)}"
     if isinstance(word, Answer):
@@ -283,7 +288,8 @@ def _card(explanation: Explanation, path: str) -> str:
     small_print = f"{explanation.model} · {explanation.method}"
     # The last word that has a map, as most captions end with something that can be seen; of
     # answers the first.
-    mapped = [i for i, item in enumerate(explanation.items) if not item.degenerate]
+    explained = explanation.words if explanation.by_word else explanation.items
+    mapped = [i for i, item in enumerate(explained) if not item.degenerate]
     if mapped:
         told = mapped[-1 if explanation.by_word else 0]
         colours, levels = palette(is_signed(explanation)), shown_levels(explanation, told, size)

@@ -4,6 +4,9 @@ Training scripts of published captioners keep their options and vocabulary in pi
 pickle is a program: it may name any function and have it called. Here it may name only what such
 files need (containers, ``argparse.Namespace``, NumPy numbers and arrays), and those names stand for
 harmless stand-ins of ours. NumPy numbers come back as Python numbers, arrays as (nested) lists.
+
+Vocabularies are often objects of a class of the training script: where the reader names such a
+class, its objects come back as namespaces of their attributes.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import argparse
 import collections
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -21,42 +24,49 @@ import numpy as np
 _PLAIN_NUMBERS = re.compile(r"[|<>=]?[?biufcSU]\d*")
 
 
-def read_pickle(path: Path) -> Any:
+def read_pickle(path: Path, classes: Container[str] = ()) -> Any:
     """The data in a pickle file of any protocol, also one written by Python 2.
+
+    Args:
+        classes: names of classes, of whatever module, whose objects are read as namespaces of their
+            attributes (``argparse.Namespace``). The classes themselves are never looked for.
 
     Raises:
         ValueError: the file is damaged, or names anything but plain data; nothing of it is run.
     """
     try:
         with path.open("rb") as file:
-            return _Unpickler(file).load()
+            return _Unpickler(file, classes).load()
     except OSError:
         raise
-    except _Refused as refused:
+    except Refused as refused:
         raise ValueError(f"{path}: {refused}; only plain data is read from pickles") from None
     except Exception as error:  # whatever a broken pickle makes the unpickler stumble over
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(f"{path}: damaged, or not a pickle ({reason})") from error
 
 
-class _Refused(pickle.UnpicklingError):
-    pass
+class Refused(pickle.UnpicklingError):
+    """A pickle asks for what it may not have; the message says for what."""
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: Any, classes: Container[str]) -> None:
         super().__init__(file, encoding="latin1")  # as Python 2 wrote strings
-        self._allowed = _allowed()
+        self._plain = plain_names()
+        self._classes = classes
 
     def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self._allowed[module, name]
-        except KeyError:
-            raise _Refused(f"it asks for {module}.{name}") from None
+        if (module, name) in self._plain:
+            return self._plain[module, name]
+        if name in self._classes:
+            return self._plain["argparse", "Namespace"]
+        raise Refused(f"it asks for {module}.{name}")
 
 
-def _allowed() -> dict[tuple[str, str], Any]:
-    """What a pickle may name; made anew for each file, as a pickle may set attributes on it."""
+def plain_names() -> dict[tuple[str, str], Any]:
+    """What a pickle may name, by module and name; made anew for each file, as a pickle may set
+    attributes on it."""
 
     class Namespace(argparse.Namespace):
         pass
@@ -66,7 +76,7 @@ def _allowed() -> dict[tuple[str, str], Any]:
 
         def __init__(self, code: str, align: object = False, copy: object = False) -> None:
             if not isinstance(code, str) or not _PLAIN_NUMBERS.fullmatch(code):
-                raise _Refused(f"it asks for NumPy data of type {str(code)[:40]!r}")
+                raise Refused(f"it asks for NumPy data of type {str(code)[:40]!r}")
             self.dtype = np.dtype(code)
 
         def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -94,7 +104,7 @@ def _allowed() -> dict[tuple[str, str], Any]:
     def bare(kind: Callable[[], Any], *_: object) -> Any:
         """``copyreg._reconstructor``, by which old protocols write objects."""
         if kind is not Namespace:
-            raise _Refused("it rebuilds an object that is no argparse.Namespace")
+            raise Refused("it rebuilds an object that is no argparse.Namespace")
         return kind()
 
     names: dict[tuple[str, str], Any] = {

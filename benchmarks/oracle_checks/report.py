@@ -58,5 +58,5 @@ def check_maps(
 
 
 def relative(ours: torch.Tensor, original: np.ndarray) -> float:
-    """Largest difference, relative to the original's largest value."""
-    return float(np.abs(ours.numpy() - original).max() / np.abs(original).max())
+    """Largest difference, relative to the original's largest value (unless that is 0)."""
+    return float(np.abs(ours.numpy() - original).max() / (np.abs(original).max() or 1.0))
