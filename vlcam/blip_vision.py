@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlcam.patches import VisionTransformer, blocks
+from transformers import BlipImageProcessor
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # of BLIP's own preprocessing
-STD = (0.26862954, 0.26130258, 0.27577711)
+from vlcam.patches import VisionTransformer, blocks
 
 
 def blip_vision(owner: str, vision: Any, layer: str | None) -> VisionTransformer:
@@ -25,3 +24,15 @@ def blip_vision(owner: str, vision: Any, layer: str | None) -> VisionTransformer
         vision.embeddings.patch_size,
         layer=layer,
     )
+
+
+def only_size(vision: Any) -> tuple[int, int]:
+    """(height, width) of the photos it takes."""
+    side: int = vision.config.image_size
+    return side, side
+
+
+def default_processor(module: Any) -> Any:
+    """The image processor of a model, where its folder has none."""
+    height, width = only_size(module.vision_model)
+    return BlipImageProcessor(size={"height": height, "width": width})

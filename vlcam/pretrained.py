@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,29 @@ from transformers.utils import logging
 from vlcam.cnn import unreadable
 from vlcam.preprocess import Preprocess
 
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+
+_RECOMPUTED = re.compile(
+    r"(position_ids|att(n|ention)\.(bias|masked_bias)|relative_position_index|_float_tensor"
+    r"|inv_freq)$"
+)
+"""Buffers that older versions of transformers kept with the weights, and newer ones work out."""
 
 
-def load_pretrained(kind: Any, folder: Path) -> tuple[Any, Any]:
+def load_pretrained(kind: Any, folder: Path, unused: Sequence[str] = ()) -> tuple[Any, Any]:
     """A model of a class of transformers, in eval mode and frozen, and its tokenizer.
 
-    Never looks beyond the folder, never runs code of it.
+    In the precision it was saved in. Never looks beyond the folder, never runs code of it.
+
+    Args:
+        unused: parts of the model that are never run, so that their weights may be missing.
 
     Raises:
         ValueError: a file is missing or damaged, weights are missing or left over, or the
@@ -30,19 +47,46 @@ def load_pretrained(kind: Any, folder: Path) -> tuple[Any, Any]:
     """
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise ValueError(f"{folder}: no tokenizer; expected {' or '.join(_TOKENIZER_FILES)}")
+    module = load_module(kind, folder, unused)
     try:
-        with _quietly():
+        with quietly():
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:  # as below
+        raise ValueError(f"{folder}: cannot be loaded ({unreadable(error)})") from error
+    rows = module.config.get_text_config().vocab_size
+    added = tokenizer.get_added_vocab()  # often more than the model was ever given rows for
+    highest = max(i for token, i in tokenizer.get_vocab().items() if token not in added)
+    if highest >= rows:
+        raise ValueError(
+            f"{folder}: the tokenizer has token {highest}, the model only {rows} tokens"
+        )
+    return module, tokenizer
+
+
+def load_module(
+    kind: Any, folder: Path, unused: Sequence[str] = (), left_out: Sequence[str] = ()
+) -> Any:
+    """The model alone; as :func:`load_pretrained`.
+
+    Args:
+        left_out: what the names of weights begin with that the folder may hold beside the model's.
+    """
+    try:
+        with quietly():
             module, report = kind.from_pretrained(
                 folder,
                 local_files_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are reported, and refused below
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever a damaged file makes transformers stumble over
         raise ValueError(f"{folder}: cannot be loaded ({unreadable(error)})") from error
-    extra = {key for key in report["unexpected_keys"] if not key.endswith("position_ids")}
-    for problem, keys in (("missing", report["missing_keys"]), ("unexpected", extra)):
+    left_over = (key for key in report["unexpected_keys"] if not _RECOMPUTED.search(key))
+    extra = {key for key in left_over if not key.startswith(tuple(left_out))}
+    missing = {key for key in report["missing_keys"] if not key.startswith(tuple(unused))}
+    for problem, keys in (("missing", missing), ("unexpected", extra)):
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             names = ", ".join(sorted(keys)[:3])
@@ -52,13 +96,7 @@ def load_pretrained(kind: Any, folder: Path) -> tuple[Any, Any]:
             f"{folder}: not the weights of this model: {key} has shape {tuple(found)},"
             f" expected {tuple(expected)}"
         )
-    rows = module.config.get_text_config().vocab_size
-    highest = max(tokenizer.get_vocab().values())
-    if highest >= rows:
-        raise ValueError(
-            f"{folder}: the tokenizer has token {highest}, the model only {rows} tokens"
-        )
-    return module.eval().requires_grad_(False), tokenizer
+    return module.eval().requires_grad_(False)
 
 
 def image_settings(folder: Path) -> dict[str, Any]:
@@ -99,8 +137,15 @@ def preprocess(
     )
 
 
+def save_pretrained(folder: Path, module: Any, *parts: Any) -> None:
+    """Write a model of transformers, and its tokenizer and processors, as they write themselves."""
+    with quietly():
+        for part in (module, *parts):
+            part.save_pretrained(folder)
+
+
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Without reports, warnings and progress bars; what they would report is raised by us."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)

@@ -41,13 +41,22 @@ class Subwords:
         self._unknown = None if unknown in ends else unknown  # GPT-2's is its end, and never needed
         self._special = set(tokenizer.all_special_ids) - {self._unknown}
 
-    def read(self, text: str) -> list[Word]:
+    def read(self, text: str, before: str = "") -> list[Word]:
         """A text's words, written as in the text, with their tokens; special tokens are not added.
         Unknown are words with a token that stands for what the tokenizer lacks, and special tokens
-        that are written out."""
-        read = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids, spans = read["input_ids"], read["offset_mapping"]
-        begun = [_begins_word(text, start) for start, _ in spans]
+        that are written out.
+
+        Args:
+            before: what the text is the end of, as some tokenizers split a beginning in its light.
+                Where a token spans both, the text is read by itself.
+        """
+        skipped, _ = self._tokens(before)
+        ids, spans = self._tokens(before + text)
+        if ids[: len(skipped)] == skipped:
+            ids, spans, text = ids[len(skipped) :], spans[len(skipped) :], before + text
+        else:
+            ids, spans = self._tokens(text)
+        begun = _begun(text, spans)
         return [
             Word(
                 text[spans[group[0]][0] : spans[group[-1]][1]].strip(),
@@ -65,7 +74,7 @@ class Subwords:
             tokens = tuple(ids[place] for place in group)
             shown = [token for token in tokens if token not in self._special]
             text = self._tokenizer.decode(shown, skip_special_tokens=True) if shown else ""
-            words.append(Word(text.strip(), tokens))
+            words.append(Word(text.strip().removeprefix(self._continues or ""), tokens))
         return words
 
     def opening(self) -> list[Word]:
@@ -74,6 +83,11 @@ class Subwords:
         read = self._tokenizer("a", return_special_tokens_mask=True)
         marked = zip(read["input_ids"], read["special_tokens_mask"], strict=True)
         return [Word("", (token,)) for token, _ in takewhile(lambda pair: pair[1], marked)]
+
+    def _tokens(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids, and where each of them lies in the text."""
+        read = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return read["input_ids"], read["offset_mapping"]
 
     def groups(self, ids: Sequence[int], begun: Sequence[bool] = ()) -> list[list[int]]:
         """The places of the tokens of each word.
@@ -104,5 +118,14 @@ class Subwords:
         return self._tokenizer.convert_ids_to_tokens(token) or f"[{token}]"
 
 
-def _begins_word(text: str, place: int) -> bool:
-    return place == 0 or text[place - 1].isspace() or text[place : place + 1].isspace()
+def _begun(text: str, spans: Sequence[tuple[int, int]]) -> list[bool]:
+    """Whether a word begins at each token: behind a blank, unless that is a token by itself, with
+    which the word began."""
+    begun = []
+    last = (0, 0)
+    for start, stop in spans:
+        blank = text[max(0, start - 1) : start + 1]
+        alone = last[1] == start and not text[last[0] : last[1]].strip()
+        begun.append(start == 0 or (any(map(str.isspace, blank)) and not alone))
+        last = (start, stop)
+    return begun
