@@ -10,21 +10,25 @@ import chat_models
 import test_basic_vqa
 import test_blip
 import test_coattention_pytorch
+import test_git
 import test_hiecoatt_torch7
 import test_im2txt
 import test_lstm_cnn_torch7
 import test_lxmert
 import test_neuraltalk2_pytorch
 import test_neuraltalk2_torch7
+import test_pix2struct
 import test_show_attend_tell
 import test_tutorial_captioner
 import test_vilt
+import test_vision_encoder_decoder
 import test_vqa_pytorch
+import test_writing_answerer
 import torch
 from tiny import WORDS, TinyCaptioner
 from torch import Tensor, nn
 
-from captioning import blip, im2txt, neuraltalk2_pytorch
+from captioning import blip, im2txt, neuraltalk2_pytorch, vision_encoder_decoder
 from captioning import neuraltalk2_torch7 as neuraltalk2_torch7_
 from captioning import show_attend_tell as show_attend_tell_
 from captioning import tutorial_captioner as tutorial_captioner_
@@ -37,9 +41,10 @@ from vlcam.adapter import Prompt, Reading
 from vlcam.targets import Target
 from vlcam.vocabulary import Vocabulary
 from vqa import basic_vqa as basic_vqa_
+from vqa import blip as blip_vqa_
 from vqa import coattention_pytorch as coattention_pytorch_
+from vqa import git, llava, lxmert, qwen_vl, smolvlm, vilt
 from vqa import hiecoatt_torch7 as hiecoatt_torch7_
-from vqa import llava, lxmert, qwen_vl, smolvlm, vilt
 from vqa import lstm_cnn_torch7 as lstm_cnn_torch7_
 from vqa import vqa_pytorch as vqa_pytorch_
 from vqa.chat import ChatModel
@@ -50,6 +55,7 @@ from vqa.glimpses import Config as GlimpsesConfig
 from vqa.glimpses import Glimpses
 from vqa.lstm_cnn import Config as LstmCnnConfig
 from vqa.lstm_cnn import LstmCnn
+from vqa.writing_answerer import WritingAnswerer
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,21 @@ def tiny_blip(folder: Path) -> Case:
         layer.mlp.activation_fn = nn.ReLU()
     adapter.module.double()
     return _case(adapter, "a photographers dogs running", "a photo of grass")
+
+
+def tiny_vision_encoder_decoder(folder: Path) -> Case:
+    """ViT and GPT-2, with two blocks behind the layer."""
+    path = test_vision_encoder_decoder.save(folder / "vit-gpt2", hidden_act="relu")
+    adapter = vision_encoder_decoder.load(path, "encoder.layers.0")
+    adapter.module.double()
+    return _case(adapter, "a photos dogs running", "a red dog", test_vision_encoder_decoder.SIZE)
+
+
+def tiny_pix2struct(folder: Path) -> Case:
+    """Pix2Struct of a photo that is no square, with two blocks behind the layer."""
+    adapter = test_pix2struct.exact(test_pix2struct.save(folder / "p2s"), "encoder.encoder.layer.0")
+    made = _case(adapter, "a photographers dogs, running", "a dog", (12, 20))
+    return replace(made, eye=adapter.module.encoder.embeddings.patch_projection)
 
 
 def tiny_im2txt(folder: Path) -> Case:
@@ -310,6 +331,37 @@ def vqa_pytorch(folder: Path) -> Case:
     return Case(adapter, noise(64), adapter.read(long), adapter.read(short))
 
 
+def tiny_blip_vqa(folder: Path) -> Case:
+    """BLIP VQA, with two blocks behind the layer: two answers to questions of unlike length."""
+    path = test_writing_answerer.save(folder / "blip-vqa")
+    adapter = blip_vqa_.load(path, "vision_model.encoder.layers.0")
+    for layer in adapter.module.vision_model.encoder.layers:
+        layer.mlp.activation_fn = nn.ReLU()
+    adapter.module.double()
+    return _two_answers(adapter)
+
+
+def tiny_git(folder: Path) -> Case:
+    """GIT, with two blocks behind the layer: two answers to questions of unlike length. Its vision
+    model's attention is in float32 in parts, unless torch's own is asked for."""
+    vision = "git.image_encoder.vision_model.encoder.layers"
+    adapter = git.load(test_git.save(folder / "git"), f"{vision}.0")
+    adapter.module.config.vision_config._attn_implementation = "sdpa"
+    for layer in adapter.module.get_submodule(vision):
+        layer.mlp.activation_fn = nn.ReLU()
+    adapter.module.double()
+    return _two_answers(adapter)
+
+
+def _two_answers(adapter: WritingAnswerer) -> Case:
+    questions = (adapter.understand(text) for text in ("a photographers dogs?", "dog?"))
+    long, short = (
+        adapter.read_answer(question, answer)
+        for question, answer in zip(questions, ("a photographers dogs", "a photo"), strict=True)
+    )
+    return Case(adapter, noise(32), long, short)
+
+
 def tiny_llava(folder: Path) -> Case:
     """LLaVA with blocks of its tower behind the layer: two answers to two questions."""
     path = chat_models.save(folder / "llava", "llava", std=0.3)
@@ -357,6 +409,8 @@ ADAPTERS: dict[str, Callable[[Path], Case]] = {
     "tutorial-captioner": tutorial_captioner,
     "show-attend-tell": show_attend_tell,
     "blip": tiny_blip,
+    "vision-encoder-decoder": tiny_vision_encoder_decoder,
+    "pix2struct": tiny_pix2struct,
     "im2txt": tiny_im2txt,
     "lstm-cnn": lstm_cnn,
     "lstm-cnn-torch7": lstm_cnn_torch7,
@@ -368,6 +422,8 @@ ADAPTERS: dict[str, Callable[[Path], Case]] = {
     "coattention-pytorch": coattention_pytorch,
     "vilt": tiny_vilt,
     "lxmert": tiny_lxmert,
+    "blip-vqa": tiny_blip_vqa,
+    "git": tiny_git,
     "llava": tiny_llava,
     "qwen-vl": tiny_qwen_vl,
     "smolvlm": tiny_smolvlm,
@@ -386,6 +442,8 @@ ASKED = {
     "coattention-pytorch",
     "vilt",
     "lxmert",
+    "blip-vqa",
+    "git",
     "llava",
     "qwen-vl",
     "smolvlm",
@@ -396,10 +454,11 @@ CAPTIONED = sorted(set(ADAPTERS) - ASKED)
 """Those whose prompts are captions."""
 
 
-def noise(size: int) -> Tensor:
+def noise(size: int | tuple[int, int]) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(1, 3, size, size, generator=generator, dtype=torch.float64)
+    height, width = (size, size) if isinstance(size, int) else size
+    return torch.randn(1, 3, height, width, generator=generator, dtype=torch.float64)
 
 
-def _case(adapter: Captioner, long: str, short: str, size: int = 32) -> Case:
+def _case(adapter: Captioner, long: str, short: str, size: int | tuple[int, int] = 32) -> Case:
     return Case(adapter, noise(size), adapter.read(long), adapter.read(short))

@@ -16,12 +16,14 @@ from transformers import (
     Pix2StructForConditionalGeneration,
     Pix2StructImageProcessor,
 )
+from transformers.models.pix2struct.modeling_pix2struct import Pix2StructLayerNorm
 
 import vlcam
-from captioning.pix2struct import Pix2Struct, load
+from captioning.pix2struct import Pix2Struct, Pix2StructProcessor, load
 from vlcam import methods
 from vlcam.engine import encode, explain_at_layer
 from vlcam.geometry import Placement
+from vlcam.pretrained_adapter import Pretrained
 from vlcam.targets import units
 
 SIDE, PATCHES = 4, 24
@@ -52,6 +54,31 @@ def save(folder: Path, seed: int = 0, is_vqa: bool = False, **processor: Any) ->
     settings = {"patch_size": size, "max_patches": PATCHES, "is_vqa": is_vqa} | processor
     Pix2StructImageProcessor(**settings).save_pretrained(folder)
     return folder
+
+
+class Exact(torch.nn.Module):
+    """Its normalisation, which is in float32 in parts, in float64."""
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.weight, self.eps = norm.weight, norm.variance_epsilon
+
+    def forward(self, states: Tensor) -> Tensor:
+        size = (states.shape[-1],)
+        return torch.nn.functional.rms_norm(states, size, self.weight, self.eps)
+
+
+def exact(folder: Path, layer: str | None) -> Pix2Struct:
+    """The model of a folder in float64 throughout; with ReLUs, so that rules have some."""
+    module = Pix2StructForConditionalGeneration.from_pretrained(folder).double()
+    module.eval().requires_grad_(False)
+    for name, norm in list(module.named_modules()):
+        if type(norm) is Pix2StructLayerNorm:
+            module.set_submodule(name, Exact(norm))
+    for block in module.encoder.encoder.layer:
+        block.mlp.act = torch.nn.ReLU()
+    processor = Pix2StructProcessor(Pix2StructImageProcessor.from_pretrained(folder))
+    return Pix2Struct(Pretrained("exact", module, unigram(), processor), layer)
 
 
 @pytest.fixture(scope="module")

@@ -81,11 +81,12 @@ def save(
     start: int = 0,
     end: int = 0,
     dtype: torch.dtype = torch.float32,
+    hidden_act: str = "gelu",
     **generation: Any,
 ) -> Path:
     """A tiny random model; ViT and GPT-2 where nothing else is said."""
     config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(
-        AutoConfig.for_model(encoder, **ENCODERS[encoder][0]),
+        AutoConfig.for_model(encoder, **ENCODERS[encoder][0] | {"hidden_act": hidden_act}),
         decoder or gpt2(),
         decoder_start_token_id=start,
         pad_token_id=0,
