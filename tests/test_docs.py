@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tiny import photo
 
+from vlcam.models import table
+
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -20,6 +22,12 @@ def test_own_captioner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("own_captioner.md", 3, tmp_path, monkeypatch)
     assert {p.name for p in Path("explained").iterdir()} == {"explanation.json", "maps.npz"}
     assert Path("figure.png").stat().st_size > 10_000
+
+
+def test_the_table_of_families_in_the_readme() -> None:
+    readme = (DOCS.parent / "README.md").read_text("utf-8")
+    written = re.search(r"<!-- vlcam models --markdown -->\n(.*?)\n<!-- end -->", readme, re.DOTALL)
+    assert written is not None and written.group(1) == table()
 
 
 def run(page: str, count: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ coattention_pytorch = Family(
 vilt = Family(
     name="vilt",
     kind="vqa",
-    reference="ViLT question answering of transformers (Kim et al., 2021), a local folder",
+    reference="ViLT question answering of transformers (Kim et al., 2021), a folder or hub name",
     recognises=of_transformers("vilt", "ViltForQuestionAnswering"),
     load=later("vqa.vilt", "load"),
     attends=True,
@@ -80,7 +80,7 @@ vilt = Family(
 vqa_pytorch = Family(
     name="vqa-pytorch",
     kind="vqa",
-    reference="MLB and MUTAN of Cadene's vqa.pytorch: best_model.pth.tar, pickles of words, answers",
+    reference="MLB and MUTAN of Cadene's vqa.pytorch: best_model.pth.tar, pickles of words",
     recognises=later("vqa.vqa_pytorch", "recognises"),
     load=later("vqa.vqa_pytorch", "load"),
 )
@@ -88,7 +88,7 @@ vqa_pytorch = Family(
 lxmert = Family(
     name="lxmert",
     kind="vqa",
-    reference="LXMERT question answering of transformers (Tan and Bansal, 2019), a local folder;"
+    reference="LXMERT question answering of transformers (Tan and Bansal, 2019), a folder or hub name;"
     " PHOTO.regions.npz beside each photo",
     recognises=of_transformers("lxmert", "LxmertForQuestionAnswering"),
     load=later("vqa.lxmert", "load"),
@@ -98,7 +98,7 @@ lxmert = Family(
 llava = Family(
     name="llava",
     kind="chat",
-    reference="LLaVA of transformers (Liu et al., 2023), a local folder",
+    reference="LLaVA of transformers (Liu et al., 2023), a folder or hub name",
     recognises=of_transformers("llava", "LlavaForConditionalGeneration"),
     load=later("vqa.llava", "load"),
 )
@@ -106,7 +106,7 @@ llava = Family(
 qwen_vl = Family(
     name="qwen-vl",
     kind="chat",
-    reference="Qwen2-VL, Qwen2.5-VL and Qwen3-VL of transformers, a local folder",
+    reference="Qwen2-VL, Qwen2.5-VL and Qwen3-VL of transformers, a folder or hub name",
     recognises=any_of(
         of_transformers("qwen2_vl", "Qwen2VLForConditionalGeneration"),
         of_transformers("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration"),
@@ -118,7 +118,7 @@ qwen_vl = Family(
 smolvlm = Family(
     name="smolvlm",
     kind="chat",
-    reference="SmolVLM and Idefics3 of transformers, a local folder",
+    reference="SmolVLM and Idefics3 of transformers, a folder or hub name",
     recognises=any_of(
         of_transformers("smolvlm", "SmolVLMForConditionalGeneration"),
         of_transformers("idefics3", "Idefics3ForConditionalGeneration"),
@@ -129,7 +129,7 @@ smolvlm = Family(
 blip_vqa = Family(
     name="blip-vqa",
     kind="vqa",
-    reference="BLIP question answering of transformers (Li et al., 2022), a local folder",
+    reference="BLIP question answering of transformers (Li et al., 2022), a folder or hub name",
     recognises=of_transformers("blip", "BlipForQuestionAnswering"),
     load=later("vqa.blip", "load"),
     attends=True,
@@ -138,7 +138,7 @@ blip_vqa = Family(
 git = Family(
     name="git",
     kind=CHAT,
-    reference="GIT of transformers (Wang et al., 2022), a local folder",
+    reference="GIT of transformers (Wang et al., 2022), a folder or hub name",
     recognises=of_transformers("git", "GitForCausalLM"),
     load=later("vqa.git", "load"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,52 @@ MAP = 1e-4
 """Largest difference of maps, relative to their largest value."""
 
 
+@dataclass(frozen=True)
+class Compared:
+    """One comparison: of numbers (their difference, and the most it may be) or of anything else
+    (whether it is the same)."""
+
+    good: bool
+    difference: float | None = None
+    limit: float | None = None
+
+
 @dataclass
 class Report:
-    """Prints each comparison and remembers whether one failed."""
+    """Prints each comparison and remembers them."""
 
-    failed: bool = False
+    compared: list[Compared] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        return not all(one.good for one in self.compared)
 
     def number(self, model: str, what: str, difference: float, limit: float) -> None:
-        self._line(model, what, f"{difference:.1e} (at most {limit:.0e})", difference <= limit)
+        good = bool(difference <= limit)
+        self.compared.append(Compared(good, float(difference), limit))
+        self._print(model, what, f"{difference:.1e} (at most {limit:.0e})", good)
 
     def same(self, model: str, what: str, ours: Any, original: Any) -> None:
-        same = ours == original
-        self._line(model, what, "same" if same else f"{ours} instead of {original}", same)
+        same = bool(ours == original)
+        self.compared.append(Compared(same))
+        self._print(model, what, "same" if same else f"{ours} instead of {original}", same)
 
-    def _line(self, model: str, what: str, text: str, good: bool) -> None:
-        self.failed |= not good
+    def row(self) -> list[str]:
+        """How many comparisons, the largest differences (of log-probabilities, logits and the like;
+        of maps, relative), how many texts or tokens were the same, and whether all are good."""
+        worst = []
+        for relative_ones in (False, True):
+            found = [
+                one.difference
+                for one in self.compared
+                if one.difference is not None and (one.limit == MAP) == relative_ones
+            ]
+            worst.append(f"{max(found):.0e}" if found else "-")
+        texts = [one.good for one in self.compared if one.difference is None]
+        said = f"{sum(texts)} of {len(texts)}" if texts else "-"
+        return [str(len(self.compared)), *worst, said, "no" if self.failed else "yes"]
+
+    def _print(self, model: str, what: str, text: str, good: bool) -> None:
         print(f"{'ok  ' if good else 'FAIL'} {model:22} {what:34} {text}")
 
 
