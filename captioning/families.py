@@ -23,7 +23,7 @@ neuraltalk = Family(
 neuraltalk2_pytorch = Family(
     name="neuraltalk2-pytorch",
     kind="captioner",
-    reference="FC, new FC, Show-Tell of ruotianluo's ImageCaptioning.pytorch: infos_*.pkl, model*.pth",
+    reference="fc, newfc, show_tell of ruotianluo's ImageCaptioning.pytorch: infos_*.pkl, model.pth",
     recognises=later("captioning.neuraltalk2_pytorch", "recognises"),
     load=later("captioning.neuraltalk2_pytorch", "load"),
 )
@@ -72,7 +72,7 @@ show_attend_tell = Family(
 vision_encoder_decoder = Family(
     name="vision-encoder-decoder",
     kind="captioner",
-    reference="vision encoders and text decoders of transformers (ViT + GPT-2), a folder or hub name",
+    reference="vision encoder and text decoder of transformers (ViT + GPT-2), a folder or hub name",
     recognises=of_transformers("vision-encoder-decoder", "VisionEncoderDecoderModel"),
     load=later("captioning.vision_encoder_decoder", "load"),
     attends=True,

@@ -88,8 +88,8 @@ vqa_pytorch = Family(
 lxmert = Family(
     name="lxmert",
     kind="vqa",
-    reference="LXMERT question answering of transformers (Tan and Bansal, 2019), a folder or hub name;"
-    " PHOTO.regions.npz beside each photo",
+    reference="LXMERT question answering of transformers (Tan and Bansal, 2019), a folder or hub"
+    " name; PHOTO.regions.npz beside each photo",
     recognises=of_transformers("lxmert", "LxmertForQuestionAnswering"),
     load=later("vqa.lxmert", "load"),
     attends=True,
