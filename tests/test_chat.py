@@ -428,6 +428,9 @@ def test_llava_pads_and_stretches(tmp_path: Path) -> None:
     model = vlcam.load(folder)
     _, placement = model.prepare(photo(64, 32))
     assert placement.scale == (0.5, 0.5) and placement.shift == (7.75, -0.25)
+    # Of the processor as a whole, which says nothing of photos.
+    (folder / "processor_config.json").write_text(json.dumps({"patch_size": 8}))
+    assert vlcam.load(folder).prepare(photo(64, 32))[1] == placement
     stretched = settings | {"size": {"height": 32, "width": 32}, "do_center_crop": False}
     file.write_text(json.dumps(stretched))
     _, placement = vlcam.load(folder).prepare(photo(64, 32))
@@ -440,6 +443,15 @@ def test_where_the_folder_says_nothing_of_photos(tmp_path: Path) -> None:
         (folder / "preprocessor_config.json").unlink()
         pixels, _ = loaded(folder).prepare(photo())
         assert pixels.shape[0] == 3 and min(pixels.shape[1:]) >= 16
+
+
+def test_the_least_and_most_pixels_as_qwen2_says_them(tmp_path: Path) -> None:
+    folder = save(tmp_path / "qwen", "qwen2_vl")
+    file = folder / "preprocessor_config.json"
+    settings = json.loads(file.read_text())
+    del settings["size"]
+    file.write_text(json.dumps(settings | {"min_pixels": 64, "max_pixels": 64 * 9}))
+    assert vlcam.load(folder).prepare(photo(500, 500))[0].shape == (3, 24, 24)
 
 
 def test_templates_lie_in_several_places(tmp_path: Path) -> None:
@@ -472,6 +484,12 @@ def test_templates_lie_in_several_places(tmp_path: Path) -> None:
         ("llava", "config.json", {"image_token_index": 9999}, "no token 9999"),
         ("llava", "config.json", {"vision_feature_layer": 9}, "vision_feature_layer 9 of 4"),
         ("qwen2_vl", "preprocessor_config.json", {"merge_size": 4}, "merge_size is 4"),
+        (
+            "qwen3_vl",
+            "preprocessor_config.json",
+            {"image_processor_type": "CLIPImageProcessor"},
+            "CLIPImageProcessor without patch_size, not a Qwen2VL",
+        ),
         (
             "smolvlm",
             "preprocessor_config.json",

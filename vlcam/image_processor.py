@@ -20,12 +20,16 @@ from vlcam.pretrained import image_settings, quietly
 _DONE = ("resize", "center_crop", "rescale", "normalize", "convert_rgb", "reduce_labels")
 """What processors do of which we know where it leaves the photo."""
 
+_SIZES = {"size", "min_pixels", "max_pixels"}
+"""Settings that say how large a photo is made."""
+
 
 class ImageProcessor:
     """From a photo to its pixels, by an image processor of transformers.
 
     Args:
-        processor: that resizes, then cuts out the centre, or one of the two or none.
+        processor: that pads to a square, resizes, then cuts out the centre, or does some or none of
+            these.
 
     Raises:
         ValueError: it does more than that.
@@ -34,7 +38,9 @@ class ImageProcessor:
     def __init__(self, processor: Any) -> None:
         name = type(processor).__name__
         asked = [key[3:] for key, value in vars(processor).items() if key[:3] == "do_" and value]
-        odd = [step for step in asked if step not in _DONE]
+        self._squares = "pad" in asked and hasattr(processor, "pad_to_square")  # LLaVA's
+        known = [*_DONE, "pad"] if self._squares else _DONE
+        odd = [step for step in asked if step not in known]
         bases = (TorchvisionBackend, PilBackend)
         for step in ("resize", "center_crop"):
             if getattr(type(processor), step) not in [getattr(base, step) for base in bases]:
@@ -47,13 +53,17 @@ class ImageProcessor:
         """Input pixels (3, H, W) float32 of an RGB photo, and where the photo lies in them."""
         pixels: Tensor = self.processor(images=photo, return_tensors="pt").pixel_values[0].float()
         old = (photo.height, photo.width)
-        resized, size, corner = self._sizes(old)
+        whole = (max(old), max(old)) if self._squares else old
+        before = ((whole[0] - old[0]) // 2, (whole[1] - old[1]) // 2)
+        resized, size, corner = self._sizes(whole)
         if pixels.shape != (3, *size):
             raise ValueError(
                 f"{type(self.processor).__name__} made {tuple(pixels.shape)} of a photo of {old},"
                 f" expected (3, {size[0]}, {size[1]})"
             )
-        return pixels, Placement.resized(old, resized, size, corner)
+        placed = Placement.resized(whole, resized, size, corner)
+        y, x = placed.to_input(*before)  # where the photo's own first pixel lies
+        return pixels, Placement(old, size, placed.scale, (y, x))
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -110,6 +120,6 @@ def image_processor(folder: Path, default: Any) -> Any:
             processor = kind.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever odd settings make transformers stumble over
         raise ValueError(unreadable(error)) from error
-    if "size" not in settings and isinstance(processor, type(default)):
+    if not _SIZES & set(settings) and isinstance(processor, type(default)):
         processor.size = default.size
     return processor

@@ -10,12 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from vlcam.cnn import unreadable
-from vlcam.preprocess import Preprocess
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -55,6 +53,9 @@ def load_pretrained(kind: Any, folder: Path, unused: Sequence[str] = ()) -> tupl
             )
     except Exception as error:  # as below
         raise ValueError(f"{folder}: cannot be loaded ({unreadable(error)})") from error
+    if not getattr(tokenizer, "is_fast", False):
+        name = type(tokenizer).__name__
+        raise ValueError(f"{folder}: {name} is no fast tokenizer; expected tokenizer.json")
     rows = module.config.get_text_config().vocab_size
     added = tokenizer.get_added_vocab()  # often more than the model was ever given rows for
     highest = max(i for token, i in tokenizer.get_vocab().items() if token not in added)
@@ -106,6 +107,8 @@ def image_settings(folder: Path) -> dict[str, Any]:
         if (folder / name).is_file():
             try:
                 found = json.loads((folder / name).read_text("utf-8"))
+                if name == "processor_config.json" and "image_processor" not in found:
+                    continue  # of what is done beside it alone
                 settings = found.get("image_processor", found)
                 break
             except (ValueError, AttributeError) as error:
@@ -113,28 +116,6 @@ def image_settings(folder: Path) -> dict[str, Any]:
                     f"{folder / name}: not a processor's settings ({error})"
                 ) from error
     return settings
-
-
-def preprocess(
-    settings: dict[str, Any],
-    size: tuple[int, int],
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-) -> Preprocess:
-    """As those settings say, to an input of (height, width).
-
-    Args:
-        mean, std: where the settings have none; bicubic is the interpolation then.
-    """
-    resample = Image.Resampling(settings.get("resample", Image.Resampling.BICUBIC))
-    return Preprocess.from_json(
-        {
-            "size": size,
-            "mean": settings.get("image_mean", mean),
-            "std": settings.get("image_std", std),
-            "interpolation": resample.name.lower(),
-        }
-    )
 
 
 def save_pretrained(folder: Path, module: Any, *parts: Any) -> None:

@@ -23,13 +23,13 @@ import torch
 import transformers
 from PIL import Image
 from torch import Tensor
-from transformers import AutoImageProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vlcam.adapter import FeatureMaps, Prompt, Question, Reading
-from vlcam.cnn import unreadable
+from vlcam.image_processor import image_processor
 from vlcam.models import configuration
-from vlcam.pretrained import load_pretrained, quietly, save_pretrained
+from vlcam.pretrained import load_pretrained, save_pretrained
+from vlcam.pretrained_adapter import generate
 from vlcam.rules import outside_cnn
 from vlcam.sharing import once_an_image
 from vlcam.subwords import Subwords
@@ -181,20 +181,18 @@ class ChatModel(WritingAnswerer):
         ids = torch.tensor([asked], device=features.maps.device)
         settings = self.module.generation_config
         limited = settings.max_new_tokens or settings.max_length
-        written = self._writer().generate(
+        new = generate(
+            self._writer(),
+            beam,
+            len(asked),
+            settings.eos_token_id,
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             mm_encoder_outputs={"image": self._seen(self.image_tokens(features))},
-            num_beams=beam,
-            do_sample=False,
             **self._beside(ids, features),
             **({} if limited else {"max_new_tokens": self.longest}),
         )
-        new: list[int] = written[0, len(asked) :].tolist()
-        ends = settings.eos_token_id
-        ends = {ends} if isinstance(ends, int) else set(ends or ())
-        end = next((place for place, token in enumerate(new) if token in ends), len(new))
-        return self._subwords.written(new[:end])
+        return self._subwords.written(new)
 
     def kept_bytes(self, features: FeatureMaps) -> int:
         """Of the language model: it keeps far more of a row than the feature maps have."""
@@ -348,6 +346,7 @@ def load_parts(
     path: Path,
     default_processor: Callable[[Any], Any],
     default_template: Callable[[Any, Any], str] | None = None,
+    read: Sequence[str] = (),
 ) -> Parts:
     """A chat model from a folder that transformers' ``save_pretrained`` wrote (or a file in it).
 
@@ -357,6 +356,7 @@ def load_parts(
         kinds: classes of transformers by their ``model_type``.
         default_processor: the image processor for a module, where the folder says nothing of one.
         default_template: the chat template for a module and its tokenizer, where it has none.
+        read: settings that the image processor must have.
 
     Raises:
         ValueError: a file is missing or damaged, weights are missing or left over, or the
@@ -366,8 +366,17 @@ def load_parts(
     module, tokenizer = load_pretrained(kinds[configuration(folder)["model_type"]], folder)
     files = {name: text for name in (*_SETTINGS, *_TEMPLATES) if (text := _text(folder / name))}
     settings = {name: _json(folder / name, files) for name in (*_SETTINGS, _TEMPLATES[0])}
-    described = "image_processor" in settings[_SETTINGS[0]] or settings[_SETTINGS[1]]
-    processor = _processor(folder) if described else default_processor(module)
+    try:
+        processor = image_processor(folder, default := default_processor(module))
+    except ValueError as error:
+        raise ValueError(f"{folder}: the image processor cannot be loaded ({error})") from error
+    # Of another kind, for models that are shown photos in a way of their own.
+    for setting in read:
+        if not hasattr(type(processor), setting):
+            raise ValueError(
+                f"{folder}: the image processor is a {type(processor).__name__} without {setting},"
+                f" not a {type(default).__name__}"
+            )
     template = (
         settings[_SETTINGS[0]].get("chat_template")
         or settings[_TEMPLATES[0]].get("chat_template")
@@ -384,19 +393,6 @@ def load_parts(
             " tokenizer_config.json"
         )
     return Parts(folder.resolve().name, module, tokenizer, processor, template, files)
-
-
-def _processor(folder: Path) -> Any:
-    """The image processor that a folder describes."""
-    try:
-        with quietly():
-            return AutoImageProcessor.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-    except Exception as error:  # whatever damaged settings make transformers stumble over
-        raise ValueError(
-            f"{folder}: the image processor cannot be loaded ({unreadable(error)})"
-        ) from error
 
 
 def _text(file: Path) -> str:

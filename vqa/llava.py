@@ -19,6 +19,7 @@ from transformers import CLIPImageProcessor, LlavaForConditionalGeneration, Sigl
 
 from vlcam.adapter import FeatureMaps, Prompt
 from vlcam.geometry import Grid, Placement
+from vlcam.image_processor import ImageProcessor
 from vlcam.patches import in_line, laid_out
 from vqa.chat import DESCRIBE, LONGEST, ChatModel, Parts, load_parts
 
@@ -76,26 +77,22 @@ class Llava(ChatModel):
             )
         self._before = len(names) if self.layer == _PROJECTOR else names.index(self.layer) + 1
         self._patch: int = config.vision_config.patch_size
-        made, side = (
-            self.prepare(Image.new("RGB", (64, 48)))[0].shape,
-            config.vision_config.image_size,
-        )
-        if made != (3, side, side):
+        try:
+            self._processor = ImageProcessor(parts.processor)
+            made = self._processor.size
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
+        side = config.vision_config.image_size
+        if made != (side, side):
+            found = f"of {made[1]} x {made[0]} pixels" if made else "of many sizes"
             raise ValueError(
-                f"{self.name}: the processor makes photos of {made[2]} x {made[1]} pixels, the"
-                f" vision tower takes {side} x {side}"
+                f"{self.name}: the processor makes photos {found}, the vision tower takes {side} x"
+                f" {side}"
             )
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         """As the model's own image processor."""
-        pixels = self._processed(photo)["pixel_values"][0]
-        placement = placed(self._parts.processor, (photo.height, photo.width))
-        if pixels.shape[1:] != placement.input_size:
-            raise ValueError(
-                f"{self.name}: {type(self._parts.processor).__name__} makes pixels"
-                f" {tuple(pixels.shape)}, not those of one whole photo"
-            )
-        return pixels, placement
+        return self._processor(photo)
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
         return Grid.patches(input_size, self._patch)
@@ -152,36 +149,6 @@ def _selected(name: str, layers: int | Sequence[int], blocks: int) -> list[int]:
     if not chosen or any(not -blocks - 1 <= i <= blocks for i in chosen):
         raise ValueError(f"{name}: vision_feature_layer {layers} of {blocks} blocks")
     return [i % (blocks + 1) for i in chosen]
-
-
-def placed(processor: Any, photo_size: tuple[int, int]) -> Placement:
-    """Where an image processor of CLIP's kind lays a photo of (height, width): it may pad it to a
-    square, resize it and cut out the centre.
-
-    Raises:
-        ValueError: it resizes in another way.
-    """
-    size, padding = photo_size, (0, 0)
-    if getattr(processor, "do_pad", False) and hasattr(processor, "pad_to_square"):
-        side = max(size)
-        padding = ((side - size[0]) // 2, (side - size[1]) // 2)
-        size = (side, side)
-    resized, wanted = size, processor.size
-    if processor.do_resize and wanted.height and wanted.width:
-        resized = (wanted.height, wanted.width)
-    elif processor.do_resize and wanted.shortest_edge and not wanted.longest_edge:
-        shorter = wanted.shortest_edge
-        longer = int(shorter * max(size) / min(size))
-        resized = (shorter, longer) if size[0] <= size[1] else (longer, shorter)
-    elif processor.do_resize:
-        raise ValueError(f"{type(processor).__name__}: no way to place a photo of size {wanted}")
-    kept, corner = resized, (0, 0)
-    if processor.do_center_crop:
-        kept = (processor.crop_size.height, processor.crop_size.width)
-        corner = (int((resized[0] - kept[0]) / 2), int((resized[1] - kept[1]) / 2))
-    scale = (resized[0] / size[0], resized[1] / size[1])
-    y, x = (scale[a] * (padding[a] + 0.5) - 0.5 - corner[a] for a in (0, 1))
-    return Placement(photo_size, kept, scale, (y, x))
 
 
 def _default_processor(module: Any) -> Any:

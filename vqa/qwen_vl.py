@@ -15,7 +15,6 @@ it is run in two parts, on two modules that share the vision transformer's own.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDe
 from vlcam.adapter import FeatureMaps, Prompt
 from vlcam.geometry import Grid, Placement
 from vlcam.rules import outside_cnn
+from vlcam.stand_in import with_part
 from vqa.chat import DESCRIBE, LONGEST, ChatModel, Parts, load_parts
 
 _BLOCKS = "model.visual.blocks"
@@ -177,9 +177,7 @@ class QwenVL(ChatModel):
 
     def _writer(self) -> Any:
         # It notes the positions that come next, which nobody else is to read.
-        writer = _twin(self.module)
-        writer._modules["model"] = _twin(self.module.model)
-        return writer
+        return with_part(self.module, "model.visual", self.module.model.visual)
 
     def _patches(self, features: FeatureMaps) -> tuple[int, int]:
         """Rows and columns of patches."""
@@ -192,25 +190,24 @@ class QwenVL(ChatModel):
 
     def _up_to(self, block: int) -> Any:
         """The vision transformer up to a block, whose output it leaves in the mergers' order."""
-        visual = _twin(self.module.model.visual)
-        visual._modules["blocks"] = nn.ModuleList(list(visual.blocks)[: block + 1])
-        visual._modules["merger"] = _Together(self._merge**2)
-        _keep_deep(visual, [i for i in _deep(visual) if i < block], 0)
-        return visual
+        visual = self.module.model.visual
+        upper = nn.ModuleList(list(visual.blocks)[: block + 1])
+        visual = with_part(visual, "blocks", upper)
+        visual = with_part(visual, "merger", _Together(self._merge**2))
+        return _with_deep(visual, [i for i in _deep(visual) if i < block], 0)
 
     def _from(self, block: int) -> Any:
         """The vision transformer behind a block, of whose output it is given in that order."""
-        visual = _twin(self.module.model.visual)
-        visual._modules["patch_embed"] = nn.Identity()
-        if hasattr(visual, "pos_embed"):
-            visual._modules["pos_embed"] = _Nothing()
+        visual = self.module.model.visual
         # In place of the block one that does nothing: a merger may read its output.
-        behind = list(visual.blocks)[block + 1 :]
-        visual._modules["blocks"] = nn.ModuleList([_Same(), *behind])
+        lower = nn.ModuleList([_Same(), *list(visual.blocks)[block + 1 :]])
+        visual = with_part(visual, "blocks", lower)
+        visual = with_part(visual, "patch_embed", nn.Identity())
+        if hasattr(visual, "pos_embed"):
+            visual = with_part(visual, "pos_embed", _Nothing())
         if hasattr(visual, "fullatt_block_indexes"):
             visual.fullatt_block_indexes = [i - block for i in visual.fullatt_block_indexes]
-        _keep_deep(visual, [i for i in _deep(visual) if i >= block], block)
-        return visual
+        return _with_deep(visual, [i for i in _deep(visual) if i >= block], block)
 
 
 def _deep(visual: Any) -> list[int]:
@@ -218,21 +215,15 @@ def _deep(visual: Any) -> list[int]:
     return list(getattr(visual, "deepstack_visual_indexes", ()))
 
 
-def _keep_deep(visual: Any, kept: list[int], first: int) -> None:
-    """Leave a twin the mergers of these blocks alone, counted from the first."""
-    if kept == _deep(visual) == []:
-        return
+def _with_deep(visual: Any, kept: list[int], first: int) -> Any:
+    """The same with the mergers of these blocks alone, which are counted from the first."""
+    if not _deep(visual):
+        return visual
     mergers = dict(zip(_deep(visual), visual.deepstack_merger_list, strict=True))
-    visual._modules["deepstack_merger_list"] = nn.ModuleList(mergers[i] for i in kept)
+    left = nn.ModuleList(mergers[i] for i in kept)
+    visual = with_part(visual, "deepstack_merger_list", left)
     visual.deepstack_visual_indexes = [i - first for i in kept]
-
-
-def _twin(module: Any) -> Any:
-    """A module that shares all parts of another; it may be given other ones, as that one's are left
-    alone."""
-    twin = copy.copy(module)
-    twin._modules = dict(module._modules)
-    return twin
+    return visual
 
 
 class _Together(nn.Module):
@@ -272,7 +263,8 @@ def load(path: Path, layer: str | None = None) -> QwenVL:
     Raises:
         ValueError: see :func:`vqa.chat.load_parts` and :class:`QwenVL`.
     """
-    return QwenVL(load_parts(_KINDS, path, _default_processor), layer)
+    read = ("patch_size", "merge_size", "temporal_patch_size")
+    return QwenVL(load_parts(_KINDS, path, _default_processor, read=read), layer)
 
 
 _KINDS: dict[str, Any] = {

@@ -243,7 +243,7 @@ def load(path: Path, layer: str | None = None) -> SmolVLM:
     Raises:
         ValueError: see :func:`vqa.chat.load_parts` and :class:`SmolVLM`.
     """
-    return SmolVLM(load_parts(_KINDS, path, _default_processor), layer)
+    return SmolVLM(load_parts(_KINDS, path, _default_processor, read=("max_image_size",)), layer)
 
 
 _KINDS: dict[str, Any] = {
