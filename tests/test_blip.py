@@ -13,7 +13,12 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import BlipConfig, BlipForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import (
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipImageProcessor,
+    PreTrainedTokenizerFast,
+)
 
 import vlcam
 from captioning.blip import BlipCaptioner, load
@@ -304,6 +309,20 @@ def test_the_processors_settings_are_read(folder: Path, tmp_path: Path) -> None:
     assert not torch.allclose(default, expected)
 
 
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    folder = save(tmp_path / "kept")
+    size = {"height": 32, "width": 32}
+    BlipImageProcessor(size=size, image_mean=[0.1, 0.2, 0.3]).save_pretrained(folder)
+    model = load(folder)
+    model.save(tmp_path / "again")
+    again = load(tmp_path / "again")
+    a, b = (vlcam.explain(m, photo()) for m in (model, again))
+    assert a.words == b.words and torch.equal(a.maps, b.maps)
+    assert torch.equal(look(model), look(again))
+    own = BlipImageProcessor.from_pretrained(folder)(images=photo(), return_tensors="pt")
+    assert torch.equal(look(model), own.pixel_values)
+
+
 def _weights(change: Any) -> Any:
     def apply(folder: Path) -> None:
         from safetensors.torch import load_file, save_file
@@ -363,7 +382,7 @@ def test_other_layers_and_models_are_refused(folder: Path, tmp_path: Path) -> No
     config = json.loads((folder / "config.json").read_text())
     other = tmp_path / "vqa"
     other.mkdir()
-    config["architectures"] = ["BlipForQuestionAnswering"]
+    config["architectures"] = ["BlipForImageTextRetrieval"]
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="not a model vlcam recognises"):
         vlcam.load(other)

@@ -8,10 +8,16 @@ from typing import Any
 import pytest
 import torch
 from test_blip import VOCABULARY, photo, save_tokenizer
-from transformers import ViltConfig, ViltForQuestionAnswering
+from transformers import (
+    BlipImageProcessor,
+    ViltConfig,
+    ViltForQuestionAnswering,
+    ViltImageProcessor,
+)
 
 import vlcam
 from vlcam.engine import encode, explain_at_layer
+from vlcam.geometry import Placement
 from vlcam.methods import get
 from vlcam.targets import unit
 from vqa.vilt import ViltAnswerer, load
@@ -122,3 +128,32 @@ def test_questions_it_cannot_read(folder: Path) -> None:
     for text, said in (("", "no word"), ("zebra", "knows no word"), ("dog " * 40, "at most 24")):
         with pytest.raises(ValueError, match=said):
             model.understand(text)
+
+
+@pytest.mark.parametrize("settings", [{}, {"size": {"shortest_edge": 96}, "resample": 2}])
+def test_pixels_are_its_image_processors(settings: dict[str, Any], tmp_path: Path) -> None:
+    folder = save(tmp_path / "vilt")
+    processor = ViltImageProcessor(**settings)
+    if settings:
+        processor.save_pretrained(folder)
+    pixels, placement = load(folder).prepare(photo(57, 40))
+    own = processor(images=photo(57, 40), return_tensors="pt").pixel_values[0]
+    assert torch.equal(pixels, own)
+    assert placement == Placement.resized((40, 57), (own.shape[1], own.shape[2]))
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    folder = save(tmp_path / "vilt")
+    ViltImageProcessor(size={"shortest_edge": 96}).save_pretrained(folder)
+    model = load(folder)
+    model.save(tmp_path / "again")
+    again = vlcam.load(tmp_path / "again")
+    a, b = (vlcam.explain(m, photo(57, 40), question=QUESTION) for m in (model, again))
+    assert a.answers == b.answers and torch.equal(a.maps, b.maps) and a.placement == b.placement
+
+
+def test_another_models_image_processor_is_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path / "vilt")
+    BlipImageProcessor().save_pretrained(folder)
+    with pytest.raises(ValueError, match="BlipImageProcessor is no image processor of ViLT's"):
+        load(folder)

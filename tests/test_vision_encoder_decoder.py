@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from pretrained import VOCABULARY, byte_level, log_probabilities, randomised, word_pieces
+from pretrained import END, VOCABULARY, byte_level, log_probabilities, randomised, word_pieces
 from safetensors.torch import load_file, save_file
 from test_blip import photo
 from torch import Tensor
@@ -436,7 +436,14 @@ def _fewer_tokens(folder: Path) -> None:
     byte_level("<s>").save_pretrained(folder)
 
 
+def _slow_tokenizer(folder: Path) -> None:
+    old_tokenizer(folder)
+    settings = {"tokenizer_class": "CTRLTokenizer", "unk_token": END}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
 PROBLEMS: dict[str, Callable[[Path], None]] = {
+    "CTRLTokenizer is no fast tokenizer; expected tokenizer.json": _slow_tokenizer,
     "no tokenizer; expected tokenizer.json": lambda f: (f / "tokenizer.json").unlink(),
     "the tokenizer has token 269, the model only 269": _fewer_tokens,
     "has shape (7, 12)": lambda f: _replaced(f, "encoder.embeddings.position_embeddings"),

@@ -16,19 +16,19 @@ import transformers
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
-from transformers import ViltForQuestionAnswering
+from transformers import (
+    ViltForQuestionAnswering,
+    ViltImageProcessor,
+    ViltImageProcessorPil,
+)
 
 from vlcam.adapter import FeatureMaps, Prompt, Question
 from vlcam.geometry import Grid, Placement
-from vlcam.pretrained import image_settings, load_pretrained, preprocess
+from vlcam.image_processor import image_processor
+from vlcam.pretrained import load_pretrained, save_pretrained
 from vlcam.relevance import PHOTO, Flow
 from vqa.answerer import Answerer
 from vqa.tokenized import understand
-
-_MEAN = _STD = (0.5, 0.5, 0.5)  # of ViLT's own preprocessing
-_SHORTER = 384
-_LONGEST = 1333 / 800  # the longer side at most, in units of the shorter
-_DIVISOR = 32
 
 
 class ViltAnswerer(Answerer):
@@ -37,7 +37,7 @@ class ViltAnswerer(Answerer):
     Args:
         module: the model.
         tokenizer: its WordPiece tokenizer.
-        settings: of its image processor (``shortest_edge``, ``image_mean``, ...).
+        processor: its image processor, of transformers.
         name: as results carry it.
         layer: ``vilt.encoder.layer.N``, whose patch tokens are explained; None: the last but one.
             Behind the last one the answer is read off the question's first token alone, so the
@@ -55,7 +55,7 @@ class ViltAnswerer(Answerer):
         self,
         module: Any,
         tokenizer: Any,
-        settings: dict[str, Any],
+        processor: Any,
         name: str,
         layer: str | None = None,
     ) -> None:
@@ -75,24 +75,14 @@ class ViltAnswerer(Answerer):
         self.answers = tuple(labels[i] for i in range(len(labels)))
         self._before = names.index(self.layer) + 1
         self._tokenizer = tokenizer
-        self._settings = settings
+        self._processor = processor
         self._patch = module.config.patch_size
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         """The photo's shorter side becomes 384 pixels, both sides multiples of 32."""
-        return preprocess(self._settings, self._input_size(photo), _MEAN, _STD)(photo)
-
-    def _input_size(self, photo: Image.Image) -> tuple[int, int]:
-        size = self._settings.get("size", {})
-        shorter = size.get("shortest_edge", _SHORTER) if isinstance(size, dict) else size
-        divisor = self._settings.get("size_divisor", _DIVISOR)
-        sides = [side * shorter / min(photo.size) for side in (photo.height, photo.width)]
-        longest = int(_LONGEST * shorter)
-        shrink = min(1.0, longest / max(sides))
-        height, width = (
-            max(divisor, int(side * shrink + 0.5) // divisor * divisor) for side in sides
-        )
-        return height, width
+        pixels: Tensor = self._processor(images=photo, return_tensors="pt").pixel_values[0].float()
+        size = (pixels.shape[1], pixels.shape[2])
+        return pixels, Placement.resized((photo.height, photo.width), size)
 
     def understand(self, question: str) -> Question:
         """As :func:`vqa.tokenized.understand`."""
@@ -155,6 +145,10 @@ class ViltAnswerer(Answerer):
     def grid(self, input_size: tuple[int, int]) -> Grid:
         return Grid.patches(input_size, self._patch)
 
+    def save(self, folder: Path) -> None:
+        """As transformers' ``save_pretrained`` of the model, its tokenizer and its processor."""
+        save_pretrained(folder, self.module, self._tokenizer, self._processor)
+
     def describe(self) -> dict[str, Any]:
         return {"family": "vilt", "transformers": transformers.__version__}
 
@@ -180,4 +174,20 @@ def load(path: Path, layer: str | None = None) -> ViltAnswerer:
     folder = path if path.is_dir() else path.parent
     kind: Any = ViltForQuestionAnswering
     module, tokenizer = load_pretrained(kind, folder)
-    return ViltAnswerer(module, tokenizer, image_settings(folder), folder.resolve().name, layer)
+    processor = _processor(folder)
+    return ViltAnswerer(module, tokenizer, processor, folder.resolve().name, layer)
+
+
+def _processor(folder: Path) -> Any:
+    """
+    Raises:
+        ValueError: the folder's settings are damaged, or those of another kind of processor.
+    """
+    default = ViltImageProcessor()
+    try:
+        found = image_processor(folder, default)
+    except ValueError as error:
+        raise ValueError(f"{folder}: image processor: {error}") from error
+    if not isinstance(found, ViltImageProcessor | ViltImageProcessorPil):
+        raise ValueError(f"{folder}: {type(found).__name__} is no image processor of ViLT's")
+    return found
