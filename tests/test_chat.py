@@ -11,11 +11,13 @@ import pytest
 import torch
 from chat_models import FAMILIES, IMAGES, QWEN_TEMPLATE, photo, save
 from PIL import Image
+from tokenizers import Tokenizer, models, normalizers
 from torch import Tensor, nn
 from transformers import (
     Idefics3ImageProcessor,
     Idefics3Processor,
     LlavaProcessor,
+    PreTrainedTokenizerFast,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
     Qwen3VLProcessor,
@@ -27,6 +29,7 @@ from vlcam.adapter import FeatureMaps
 from vlcam.engine import encode, explain_at_layer, score
 from vlcam.geometry import Placement
 from vlcam.methods import METHODS
+from vlcam.subwords import Subwords
 from vlcam.targets import units, whole
 from vlcam.teacher_forcing import padded
 from vqa.chat import ChatModel
@@ -560,4 +563,18 @@ def test_one_pass_of_the_vision_model_for_many_questions(folders: dict[str, Path
 
 def test_padding_is_no_photo(folders: dict[str, Path]) -> None:
     model = loaded(folders["llava"])
-    assert model._beside_images([[1, 2], [3]]).tolist() == padded([[1, 2], [3]]).tolist()
+    assert model._in_lines([[1, 2], [3]]).tolist() == padded([[1, 2], [3]]).tolist()
+
+
+def test_an_answer_is_split_as_it_stands_behind_the_prompt() -> None:
+    """SentencePiece puts a blank before every text, but not in the midst of one."""
+    pieces = ["<unk>", "▁", "a", ":", "▁a", "A", "▁A"]
+    bpe = Tokenizer(models.BPE({p: i for i, p in enumerate(pieces)}, [("▁", "a"), ("▁", "A")]))
+    bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    subwords = Subwords(PreTrainedTokenizerFast(tokenizer_object=bpe, unk_token="<unk>"))
+    (alone,) = subwords.read("a")
+    first, second = subwords.read(" a a", before="A:")
+    assert alone.tokens == first.tokens == second.tokens == (4,)
+    assert first.text == second.text == "a"
+    (odd,) = subwords.read("a", before="A: ")  # the token of the blank and the word spans both
+    assert odd.tokens == (4,)

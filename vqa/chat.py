@@ -156,7 +156,7 @@ class ChatModel(WritingAnswerer):
             [*question, *answer[:-1]]
             for question, answer in zip(asked, tokens.tolist(), strict=True)
         ]
-        ids = self._beside_images(rows).to(tokens.device)
+        ids = self._in_lines(rows).to(tokens.device)
         hidden = self.hidden(ids, features).to(tokens.device)
         first = torch.tensor([len(question) - 1 for question in asked], device=tokens.device)
         steps = first[:, None] + torch.arange(tokens.shape[1], device=tokens.device)
@@ -293,7 +293,7 @@ class ChatModel(WritingAnswerer):
         ids: list[int] = self._tokenizer(text, add_special_tokens=special)["input_ids"]
         return ids
 
-    def _beside_images(self, rows: Sequence[Sequence[int]]) -> Tensor:
+    def _in_lines(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Token ids (N, L) of lines, padded on the right with what is no photo's token."""
         longest = max(len(row) for row in rows)
         other = int(self._image_id == 0)
