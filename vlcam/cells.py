@@ -558,7 +558,8 @@ _VIEWS = _names(
 )
 _REDUCTIONS = _names(
     """
-    mean sum amax amin max min prod logsumexp norm std var std_mean var_mean median argmax argmin
+    mean sum amax amin max min prod logsumexp norm linalg_vector_norm
+    std var std_mean var_mean median argmax argmin
     """
 )
 # Made of the first tensor; of the second they take only the shape or type.

@@ -1,8 +1,9 @@
 """CNN encoders by name, and how to cut one in two at any layer.
 
-An :class:`Encoder` turns pixels into one image feature. It wraps a torchvision network without its
-classifier (or :class:`SmallCNN`), keeps torchvision's names for weights and layers, and can be
-split at a layer into ``before(pixels) -> feature maps`` and ``after(feature maps) -> feature``.
+An :class:`Encoder` turns pixels into one image feature. It wraps a network of torchvision or
+transformers without its classifier (or :class:`SmallCNN`), keeps their names for weights and
+layers, and can be split at a layer into ``before(pixels) -> feature maps`` and
+``after(feature maps) -> feature``.
 
 The cut is made on the network's ``torch.fx`` graph, so both halves are ordinary modules that share
 the encoder's own weights: no hooks, nothing to undo.
@@ -28,6 +29,8 @@ from torch.func import functional_call
 from torch.nn import functional
 from torchvision.models import get_model, list_models
 from torchvision.ops import StochasticDepth
+
+from vlcam import transformers_cnn
 
 # Where the classifier of a torchvision network sits besides its last linear layer: the auxiliary
 # classifiers of GoogLeNet and Inception v3, which published weights contain and we do not build.
@@ -111,8 +114,9 @@ class Encoder(nn.Module):
     fc7 for VGG and AlexNet, the mean of the last map for networks with global average pooling.
 
     Args:
-        name: ``small`` or the torchvision name of a network (``vgg16``, ``resnet50``, ...), built
-            with random weights; see :meth:`load_weights`.
+        name: ``small``, the torchvision name of a network (``vgg16``, ``resnet50``, ...), or one of
+            transformers as :mod:`vlcam.transformers_cnn` names it; built with random weights, see
+            :meth:`load_weights`.
         size: (height, width) of the input, from which the shapes of feature maps follow.
 
     Attributes:
@@ -178,14 +182,16 @@ class Encoder(nn.Module):
         """Load a state dict of this network in torchvision's layout; its classifier is ignored.
 
         ``path`` is a safetensors file or a ``torch.save`` file of plain tensors (never a pickle of
-        anything else), or the folder of a model of ours, whose CNN is taken; half precision is cast
-        to float32. Raises ValueError where the file cannot be read, or does not hold exactly this
-        network.
+        anything else), the folder of a model of ours, whose CNN is taken, or of a CNN of
+        transformers; half precision is cast to float32. Raises ValueError where the file cannot be
+        read, or does not hold exactly this network.
         """
         load_exactly(self.net, self._weights(path), f"{path}: not the weights of {self.name}")
 
     def _weights(self, path: Path) -> dict[str, Tensor]:
-        if path.is_dir():
+        if transformers_cnn.is_one(path):
+            state = transformers_cnn.weights(path)
+        elif path.is_dir():
             whole = read_state_dict(path / WEIGHTS)
             state = {k.removeprefix(OWN): v for k, v in whole.items() if k.startswith(OWN)}
         else:
@@ -220,9 +226,12 @@ class RegionEncoder(Encoder):
         if self.default_layer not in [layer.name for layer in self.layers]:
             self.default_layer = self.regions.name
         self.feature_size = math.prod(self.regions.shape)
-        kept = set(super().split(self.regions.name)[0].modules())
+        before = super().split(self.regions.name)[0]
+        # Of a module that was traced through only its tensors are there.
+        kept = {*before.modules(), *before.parameters(), *before.buffers()}
         for path, module in list(self.net.named_modules()):
-            if module not in kept and next(module.children(), None) is None:
+            own = {module, *module.parameters(), *module.buffers()}
+            if not own & kept and next(module.children(), None) is None:
                 self.net.set_submodule(path, nn.Identity())
 
     def _last_maps(self) -> str:
@@ -233,7 +242,8 @@ class RegionEncoder(Encoder):
         return next(pooling, self.default_layer)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        maps: Tensor = super().split(self.regions.name)[0](pixels)
+        seen = _part(self.net, self._graph, until=self._node(self.regions.name))
+        maps: Tensor = seen(pixels)
         return maps.flatten(1)
 
     def split(self, layer: str | None = None) -> tuple[nn.Module, nn.Module]:
@@ -315,6 +325,8 @@ def _build(name: str) -> tuple[nn.Module, str]:
     """The network with its last linear layer replaced by identity, and that layer's name."""
     if name == "small":
         return SmallCNN(), ""
+    if name.startswith(transformers_cnn.PREFIX):
+        return transformers_cnn.build(name), ""
     if name not in cnn_names():
         near = difflib.get_close_matches(str(name), cnn_names(), n=5, cutoff=0.3)
         raise ValueError(f"unknown CNN {name!r}; near: {', '.join(near) or 'resnet50, vgg16'}")
@@ -338,7 +350,8 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # Traced through, stochastic depth would freeze today's train/eval flag into the graph.
-        return isinstance(m, StochasticDepth) or super().is_leaf_module(m, module_qualified_name)
+        drops = isinstance(m, StochasticDepth) or type(m).__name__.endswith("DropPath")
+        return drops or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         result = super().call_module(m, forward, args, kwargs)
@@ -421,15 +434,16 @@ def _before_pooling(
     net: nn.Module, graph: fx.Graph, calls: dict[str, list[fx.Node]], layers: list[Layer]
 ) -> str:
     """The last layer that is no pooling, by the outermost name that is not the whole trunk's."""
-    pooling = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Identity)
+    pooling = (nn.MaxPool2d, nn.AvgPool2d, nn.Dropout, nn.Identity)
     first = next(node for node in graph.nodes if node.op == "call_module")
     trunk = set(first.meta["nn_module_stack"])
     ends: list[str] = []
     for layer in layers:
         node = calls[layer.name][0]
-        pools = node.target is functional.adaptive_avg_pool2d or (
-            node.op == "call_module" and isinstance(net.get_submodule(str(node.target)), pooling)
-        )
+        module = net.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if node.target is functional.adaptive_avg_pool2d or type(module) is nn.AdaptiveAvgPool2d:
+            break  # ConvNeXt of torchvision has feature maps of one cell behind it
+        pools = isinstance(module, pooling)
         named = bool(ends) and calls[ends[-1]][0] is node  # names of one node: outermost first
         if not pools and layer.name not in trunk and not named:
             ends.append(layer.name)

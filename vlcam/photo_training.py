@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vlcam import transformers_cnn
 from vlcam.photo_cache import Photos, autocast, cached_features, features, features_of
 from vlcam.preprocess import Preprocess
 from vlcam.training import Trainer
@@ -31,6 +32,8 @@ class PhotoTraining:
 
     Attributes:
         least: the least value of each option, by field.
+        cnn: see :class:`vlcam.cnn.Encoder`; or the folder of a CNN of transformers, whose weights
+            are taken too unless ``cnn_weights`` names others.
     """
 
     least: ClassVar[dict[str, float]] = {
@@ -60,6 +63,10 @@ class PhotoTraining:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        if transformers_cnn.is_one(Path(self.cnn)):
+            folder = self.cnn
+            object.__setattr__(self, "cnn", transformers_cnn.name_of(Path(folder)))
+            object.__setattr__(self, "cnn_weights", self.cnn_weights or folder)
         for name, least in self.least.items():
             value = getattr(self, name)
             if value is not None and value < least:

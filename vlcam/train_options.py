@@ -11,7 +11,11 @@ Options = Mapping[str, tuple[type, str]]
 """What follows the dashes, its type, and what it is."""
 
 CNN: Options = {
-    "cnn": (str, "encoder: small, or a torchvision network such as mobilenet_v2 (default small)"),
+    "cnn": (
+        str,
+        "encoder: small, a torchvision network such as mobilenet_v2, or a folder with a ResNet, "
+        "RegNet or ConvNeXt of transformers and its weights (default small)",
+    ),
     "cnn-weights": (
         str,
         "its weights: safetensors or torch state dict in torchvision's layout, or the folder of a "
