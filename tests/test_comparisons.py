@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_vilt
+import test_writing_answerer
 from adapters import ADAPTERS
 from PIL import Image
 
@@ -58,6 +60,22 @@ def test_the_same_is_asked_at_every_layer(tmp_path: Path) -> None:
             assert one.log_probability == pytest.approx(other.log_probability, abs=1e-4)
     np.testing.assert_allclose(found[1].maps, own.maps, rtol=1e-4, atol=1e-6)
     assert found[0].grid.size == (40, 40) and found[1].grid.size == (20, 20)
+
+
+def test_the_blocks_of_vision_transformers(
+    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a model that writes its answers, too: the same at every layer."""
+    folder = test_writing_answerer.save(tmp_path / "blip")
+    blocks = [f"vision_model.encoder.layers.{i}" for i in range(3)]
+    assert depths(load(folder)) == blocks
+    ask = ["--question", "a dog?", "--model", str(folder), "--out", str(tmp_path)]
+    assert main(["layers", str(photos[0]), *ask]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:-1]] == blocks
+    found = [vlcam.Explanation.load(tmp_path / "one" / layer) for layer in blocks]
+    assert len({e.caption for e in found}) == 1 and found[0].words
+    vilt = load(test_vilt.save(tmp_path / "vilt"))
+    assert depths(vilt) == ["vilt.encoder.layer.0", "vilt.encoder.layer.1"]
 
 
 def test_the_command(

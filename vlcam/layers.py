@@ -21,11 +21,15 @@ _STEPS = (nn.Conv2d, nn.BatchNorm2d, nn.Dropout, nn.Identity, nn.AdaptiveAvgPool
 
 def depths(model: Adapter) -> list[str]:
     """The layers worth a look, from the first to the last: rectified maps, poolings and blocks;
-    no bare convolutions or normalisations. Of several names of one, the outermost.
+    no bare convolutions or normalisations. Of several names of one, the outermost. Of a vision
+    transformer its blocks.
 
     Raises:
-        ValueError: the model is not built around one of our CNNs.
+        ValueError: the model is not built around one of our CNNs, and does not list its blocks.
     """
+    blocks: Sequence[str] | None = getattr(model, "layers", None)
+    if blocks is not None:
+        return list(blocks)
     encoder: Any = getattr(model.module, "encoder", None)
     if not isinstance(encoder, Encoder):
         raise ValueError(f"{model.name}: its layers are not known here; name them with --layers")
@@ -71,8 +75,8 @@ def _again(explanation: Explanation) -> dict[str, Any]:
     """What asks the same once more."""
     if explanation.question is None:
         return {"caption": explanation.caption}
-    if explanation.target.startswith("difference"):
-        return {}
+    if explanation.target.startswith("difference") or not explanation.answers:
+        return {}  # an answer that the model wrote it writes again
     return {"answers": [answer.text for answer in explanation.answers]}
 
 

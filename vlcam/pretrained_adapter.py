@@ -117,6 +117,7 @@ class PretrainedAdapter(Adapter):
             )
         self.name, self.module, self.layer = parts.name, parts.module, vision.layer
         self.tokenizer, self.vision = parts.tokenizer, vision
+        self.layers = vision.layers  # those that can be explained
         self.subwords = Subwords(parts.tokenizer)
         self._processor = parts.processor
         self._family = family

@@ -68,7 +68,7 @@ class ViltAnswerer(Answerer):
         if (module.config.max_image_length or -1) > 0:
             most = module.config.max_image_length
             raise ValueError(f"{name}: it looks at {most} random patches (max_image_length)")
-        self.layer = layer or names[-1]
+        self.layer, self.layers = layer or names[-1], names
         self.name = name
         self.module = module
         labels = module.config.id2label
