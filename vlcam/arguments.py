@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+DEVICE = "cuda, cuda:1, cpu, ...; auto spreads a model of transformers over what there is"
+"""What ``--device`` is for."""
+
 
 def count(text: str) -> int:
     """A whole number of at least 1; what is none is told in one line."""

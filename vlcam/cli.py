@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from vlcam.arguments import count
+from vlcam.arguments import DEVICE, count
 from vlcam.messages import flat, one_line
 
 _TRAINERS = {
@@ -191,6 +191,7 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
         help="height and width photos are stretched to, of a CNN that takes any: a larger one"
         " gives finer maps; default: the model's",
     )
+    parser.add_argument("--device", metavar="NAME", help=DEVICE)
     parser.add_argument(
         "--beam", metavar="N", type=_beam, default=1, help="width of the beam; default: 1"
     )
@@ -288,7 +289,7 @@ def _explain(args: argparse.Namespace) -> int:
         raise ValueError(f"--patch-{next(iter(patch))} goes with --method occlusion")
     names = args.model or ["scenes"]
     size = (args.size, args.size) if args.size else None
-    models = [(name, load(name, args.layer, kind, size)) for name in names]
+    models = [(name, load(name, args.layer, kind, size, args.device)) for name in names]
     asked = Asked(
         args.caption,
         args.question,

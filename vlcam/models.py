@@ -13,10 +13,14 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlcam.messages import one_line
+
 if TYPE_CHECKING:
     from vlcam.adapter import Adapter
 
 GROUP = "vlcam.models"
+
+_AUTO = "auto"
 
 CHAT = "chat"
 """The kind of models that describe photos and answer questions: taken for either."""
@@ -95,6 +99,7 @@ def load(
     layer: str | None = None,
     kind: str | None = None,
     size: tuple[int, int] | None = None,
+    device: str | None = None,
 ) -> Adapter:
     """A model by the name of a bundled one, from a file or folder recognised by its content, or by
     its name on the Hugging Face hub (``owner/name``).
@@ -104,15 +109,37 @@ def load(
         kind: accept only this kind of model (``captioner`` or ``vqa``). Where one of each kind
             bears a name and none is asked for, the captioner is meant.
         size: (height, width) of its input, where not its own (:meth:`Adapter.resize`).
+        device: as torch names it (``cuda``, ``cuda:1``, ``cpu``); or ``auto``: a model of
+            transformers spread over what there is (``device_map="auto"``). None: the processor.
 
     Raises:
-        ValueError: no such model, not recognised, of the other kind, or damaged: one line naming
-            it.
+        ValueError: no such model, not recognised, of the other kind, or damaged; no such device:
+            one line naming it.
     """
     family, path = find(model, kind)
-    adapter = family.load(path, layer)
+    adapter = _on_device(family, path, layer, device)
     if size is not None:
         adapter.resize(size)
+    return adapter
+
+
+def _on_device(family: Family, path: Path, layer: str | None, device: str | None) -> Adapter:
+    if device == _AUTO:
+        from transformers import PreTrainedModel
+
+        from vlcam.pretrained import from_pretrained_with
+
+        with from_pretrained_with(device_map=_AUTO):
+            adapter = family.load(path, layer)
+        if not isinstance(adapter.module, PreTrainedModel):
+            raise ValueError(f"{path}: device {_AUTO} is for models of transformers; name one")
+        return adapter
+    adapter = family.load(path, layer)
+    if device is not None:
+        try:
+            adapter.module.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device {device!r}: {one_line(error)}") from error
     return adapter
 
 

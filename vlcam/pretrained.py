@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,20 @@ _RECOMPUTED = re.compile(
     r"|inv_freq)$"
 )
 """Buffers that older versions of transformers kept with the weights, and newer ones work out."""
+
+
+_options: ContextVar[dict[str, Any] | None] = ContextVar("from_pretrained", default=None)
+
+
+@contextmanager
+def from_pretrained_with(**options: Any) -> Iterator[None]:
+    """Within, models are loaded with these options of transformers' ``from_pretrained`` (``dtype``,
+    ``device_map``, ``offload_folder``, ``attn_implementation``, ...)."""
+    token = _options.set(options)
+    try:
+        yield
+    finally:
+        _options.reset(token)
 
 
 def load_pretrained(kind: Any, folder: Path, unused: Sequence[str] = ()) -> tuple[Any, Any]:
@@ -81,6 +96,7 @@ def load_module(
                 local_files_only=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are reported, and refused below
+                **(_options.get() or {}),
             )
     except Exception as error:  # whatever a damaged file makes transformers stumble over
         raise ValueError(f"{folder}: cannot be loaded ({unreadable(error)})") from error

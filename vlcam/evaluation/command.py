@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlcam.arguments import count
+from vlcam.arguments import DEVICE, count
 
 if TYPE_CHECKING:
     from vlcam.evaluation.experiment import Experiment
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser, out: str, limit: str = "so ma
         help="height and width photos are stretched to, of a CNN that takes any; default: the"
         " model's",
     )
+    add("--device", metavar="NAME", help=DEVICE)
     add("--limit", metavar="N", type=count, help=f"{limit}, chosen by --seed")
     add("--seed", metavar="S", type=int, default=0, help="of everything random; default: 0")
     add(
@@ -69,6 +70,16 @@ def run(args: argparse.Namespace, experiment: Callable[[], Experiment]) -> int:
         raise ValueError(f"--{on_ray[0]} goes with --engine ray")
     cluster = Cluster(args.address, args.workers, args.gpus) if args.engine == "ray" else None
     methods = args.method.split(",")
-    how = How(args.model, methods, args.out, args.layer, args.size, args.resume, args.part, cluster)
+    how = How(
+        args.model,
+        methods,
+        args.out,
+        args.layer,
+        args.size,
+        args.resume,
+        args.part,
+        cluster,
+        args.device,
+    )
     evaluate(experiment(), how)
     return 0

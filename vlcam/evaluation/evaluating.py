@@ -40,6 +40,7 @@ class How:
         resume: go on with what is there.
         part: photos of a part of the records: what a kill costs at most.
         cluster: to run on Ray; None: in this process.
+        device: as for :func:`vlcam.load`.
     """
 
     model: str
@@ -50,10 +51,11 @@ class How:
     resume: bool = False
     part: int = runner.PART
     cluster: Cluster | None = None
+    device: str | None = None
 
     def load(self, kind: str) -> Adapter:
         size = (self.size, self.size) if self.size else None
-        return load(self.model, self.layer, kind, size)
+        return load(self.model, self.layer, kind, size, self.device)
 
 
 def evaluate(experiment: Experiment, how: How) -> summary.Summary:
