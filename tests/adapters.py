@@ -38,6 +38,7 @@ from captioning.neuraltalk2 import NeuralTalk2Captioner
 from captioning.neuraltalk_captioner import NeuralTalkCaptioner
 from vlcam import Adapter, ModuleAdapter, Preprocess, targets
 from vlcam.adapter import Prompt, Reading
+from vlcam.caffe_vgg import CaffeVgg
 from vlcam.targets import Target
 from vlcam.vocabulary import Vocabulary
 from vqa import basic_vqa as basic_vqa_
@@ -133,15 +134,20 @@ def neuraltalk2_torch7(folder: Path) -> Case:
     widths = ((8,), (8,), (12,), (12, 12), (16, 16))
     checkpoint = test_neuraltalk2_torch7.write_checkpoint(folder / "nt2", widths)
     model = neuraltalk2_torch7_.load(checkpoint).module
-    weight = model.encoder.fc6.weight.unflatten(1, (-1, 7, 7))
-    model.encoder.fc6 = nn.Linear(
-        weight.shape[1], len(weight)
-    )  # one cell is left of 32 x 32 pixels
-    with torch.no_grad():
-        model.encoder.fc6.weight.copy_(weight.sum((2, 3)))
+    for_small_photos(model.encoder)
     adapter = NeuralTalk2Captioner(model.double(), "neuraltalk2", "relu4_1")
     long, short = adapter.read("a dog on red grass"), adapter.read("red dog")
-    return Case(adapter, 60 * noise(32), long, short)
+    return Case(adapter, 20 * noise(32), long, short)
+
+
+def for_small_photos(vgg: CaffeVgg) -> None:
+    """Make a VGG one of inputs of 32 x 32 pixels, of which one cell is left at its end."""
+    wide = vgg.fc6
+    assert isinstance(wide, nn.Linear)
+    weight = wide.weight.detach().unflatten(1, (-1, 7, 7)).sum((2, 3))
+    narrow = nn.Linear(weight.shape[1], len(weight))
+    narrow.weight.data, narrow.bias.data = weight, wide.bias.detach().clone()
+    vgg.fc6 = narrow.eval().requires_grad_(False)
 
 
 def tutorial_captioner(folder: Path) -> Case:
@@ -265,10 +271,11 @@ def tiny_glimpses() -> Glimpses:
 def lstm_cnn_torch7(folder: Path) -> Case:
     """VQA_LSTM_CNN as Torch7 wrote it, with a block of VGG behind the layer."""
     checkpoint = test_lstm_cnn_torch7.write_checkpoint(folder / "torch7")
-    adapter = lstm_cnn_torch7_.load(checkpoint, "conv4_1")
-    adapter.module.double()
+    model = lstm_cnn_torch7_.load(checkpoint).module
+    for_small_photos(model.encoder)
+    adapter = CnnAnswerer(model.double(), "torch7", "conv4_1")
     long, short = (adapter.understand(text) for text in ("is the dog red ?", "dog"))
-    return Case(adapter, 60 * noise(224), adapter.read(long), adapter.read(short))
+    return Case(adapter, 60 * noise(32), adapter.read(long), adapter.read(short))
 
 
 def basic_vqa(folder: Path) -> Case:

@@ -311,7 +311,7 @@ def test_no_tensor_lives_on(case: Case) -> None:
     before = live()
     for name in some * 3:
         explained(case, METHODS[name])
-    assert live() == before
+    assert live() <= before  # fewer where leftovers of another test are gone by now
 
 
 def kept_bytes(case: Case, features: FeatureMaps, rows: int) -> int:

@@ -325,7 +325,7 @@ def _build(name: str) -> tuple[nn.Module, str]:
     """The network with its last linear layer replaced by identity, and that layer's name."""
     if name == "small":
         return SmallCNN(), ""
-    if name.startswith(transformers_cnn.PREFIX):
+    if isinstance(name, str) and name.startswith(transformers_cnn.PREFIX):
         return transformers_cnn.build(name), ""
     if name not in cnn_names():
         near = difflib.get_close_matches(str(name), cnn_names(), n=5, cutoff=0.3)
