@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from adapters import ADAPTERS, CAPTIONED, Case
+from leftovers import no_tensor_left
 from test_engine import unchanged
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -301,17 +301,12 @@ def test_threads_share_a_model(case: Case) -> None:
 
 
 def test_no_tensor_lives_on(case: Case) -> None:
-    def live() -> int:
-        gc.collect()
-        return sum(issubclass(type(o), Tensor) for o in gc.get_objects())
-
     some = [name for name in SOME if not refuses(case, name)]
     for name in some:
         explained(case, METHODS[name])
-    before = live()
-    for name in some * 3:
-        explained(case, METHODS[name])
-    assert live() <= before  # fewer where leftovers of another test are gone by now
+    with no_tensor_left():
+        for name in some * 2:
+            explained(case, METHODS[name])
 
 
 def kept_bytes(case: Case, features: FeatureMaps, rows: int) -> int:

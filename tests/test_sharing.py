@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from adapters import neuraltalk
+from leftovers import no_tensor_left
 from torch import Tensor, nn
 
 from vlcam.adapter import FeatureMaps
@@ -185,20 +185,15 @@ def test_its_gradient_has_no_gradient_and_comes_again_where_the_graph_is_kept() 
 
 
 def test_nothing_lives_on() -> None:
-    def live() -> int:
-        gc.collect()
-        return sum(issubclass(type(o), Tensor) for o in gc.get_objects())
-
     some = features()
     run(FUNCTIONS["a CNN's tail"], some, shared=True)
-    before = live()
-    for _ in range(20):
-        run(FUNCTIONS["a CNN's tail"], some, shared=True)
-        rows = some.rows(ROWS)
-        rows.maps.requires_grad_()
-        once_an_image(FUNCTIONS["a CNN's tail"], rows)  # and is never differentiated
-    del rows
-    assert live() == before
+    with no_tensor_left():
+        for _ in range(20):
+            run(FUNCTIONS["a CNN's tail"], some, shared=True)
+            rows = some.rows(ROWS)
+            rows.maps.requires_grad_()
+            once_an_image(FUNCTIONS["a CNN's tail"], rows)  # and is never differentiated
+        del rows
 
 
 def test_the_tail_of_a_captioners_cnn_runs_once_an_image(tmp_path: Path) -> None:
