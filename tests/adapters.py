@@ -291,6 +291,12 @@ def hiecoatt_torch7(folder: Path) -> Case:
     return _asked(hiecoatt_torch7_.load(checkpoint, "conv4_1"), 64, "is the dog red ?", "dog", 60)
 
 
+def hiecoatt_residual(folder: Path) -> Case:
+    """HieCoAtt behind a pre-activation ResNet of Torch7, cut within a stage; of smaller photos."""
+    checkpoint = test_hiecoatt_torch7.write_residual(folder / "hiecoatt-residual")
+    return _asked(hiecoatt_torch7_.load(checkpoint, "5.1"), 64, "is the dog red ?", "dog", 1)
+
+
 def coattention_pytorch(folder: Path) -> Case:
     """SkyOL5's co-attention, with a stage of ResNet behind the layer; of smaller photos."""
     checkpoint = test_coattention_pytorch.write_checkpoint(folder / "coattention")
@@ -426,6 +432,7 @@ ADAPTERS: dict[str, Callable[[Path], Case]] = {
     "glimpses": glimpses_at_cnn,
     "basic-vqa": basic_vqa,
     "hiecoatt-torch7": hiecoatt_torch7,
+    "hiecoatt-torch7-residual": hiecoatt_residual,
     "coattention-pytorch": coattention_pytorch,
     "vilt": tiny_vilt,
     "lxmert": tiny_lxmert,
@@ -446,6 +453,7 @@ ASKED = {
     "glimpses",
     "basic-vqa",
     "hiecoatt-torch7",
+    "hiecoatt-torch7-residual",
     "coattention-pytorch",
     "vilt",
     "lxmert",

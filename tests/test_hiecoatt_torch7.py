@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_lstm_cnn_torch7 import BLOCKS, CHANNELS, cnn_state
+from test_torch7_network import Lua, chain, run
 from torch import Tensor
 from torch7_files import save
 
@@ -229,16 +230,93 @@ def test_without_a_cnn_maps_can_be_asked_about(tmp_path: Path) -> None:
         encode(vlcam.load(tmp_path / "saved"), pixels[None])
 
 
-def test_of_features_of_a_residual_network(tmp_path: Path) -> None:
-    folder = write_checkpoint(tmp_path / "model")
+def write_residual(folder: Path, kind: str = "Alternating", cnn: bool = True) -> Path:
+    """Of the feature maps of a ResNet, in a file beside it."""
+    write_checkpoint(folder, kind, cnn=False)
     table = load_torch7(folder / "model_iter7.t7")
     table["lmOpt"]["feature_type"] = "Residual"
     save(folder / "model_iter7.t7", table)
+    if cnn:
+        save(folder / "resnet-200.t7", chain(*RESNET), "Cuda")
+    return folder
+
+
+RESNET = Lua().resnet(4, CHANNELS // 4, 7, stride=8)
+
+
+def test_photos_are_seen_by_a_resnet_of_torch7(tmp_path: Path) -> None:
+    folder = write_residual(tmp_path / "model")
+    model = vlcam.load(folder)
+    assert isinstance(model, CnnAnswerer) and model.layer == "9"
+    picture = np.random.default_rng(0).integers(0, 256, (896, 896, 3), np.uint8)
+    pixels, _ = model.prepare(Image.fromarray(picture))
+    halved = picture.reshape(448, 2, 448, 2, 3).mean((1, 3)) / 255
+    expected = ((halved - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)).transpose(2, 0, 1)
+    np.testing.assert_allclose(pixels, expected, atol=1e-5)
+    maps = run(chain(*RESNET[:-3]), expected[None].copy())
+    features = encode(model, pixels[None])
+    np.testing.assert_allclose(features.maps, maps, rtol=1e-4, atol=1e-4)
+    prompt: Any = model.understand("what is red").prompt
+    with torch.no_grad():
+        scores = model.decode(features, [prompt])
+    file = folder / "model_iter7.t7"
+    by_lua, _ = by_hand(file, "Alternating", maps[0], list(prompt))
+    np.testing.assert_allclose(scores[0], by_lua, atol=1e-4)
+    earlier = load(folder, "6.1")
+    assert earlier.grid((448, 448)).size == (14, 14)
+    with torch.no_grad():
+        again = earlier.decode(encode(earlier, pixels[None]), [prompt])
+    torch.testing.assert_close(again, scores, rtol=1e-4, atol=1e-4)
+    model.save(tmp_path / "saved")
+    (folder / "resnet-200.t7").unlink()
+    saved = vlcam.load(tmp_path / "saved", layer="6.1")
+    assert isinstance(saved, CnnAnswerer) and saved.module.config == model.module.config
+    with torch.no_grad():
+        assert torch.equal(again, saved.decode(encode(saved, pixels[None]), [prompt]))
+
+
+@pytest.mark.parametrize(
+    ("said", "modules"),
+    [
+        (r"makes feature maps \(24, 14, 14\), .* takes \(12, 14, 14\)", Lua().resnet(2, 6, 7, 8)),
+        (r"b\.t7: not a network that is read: it ends with 'ReLU'", RESNET[8:9]),
+    ],
+)
+def test_resnets_that_do_not_fit(tmp_path: Path, said: str, modules: list[Any]) -> None:
+    folder = write_residual(tmp_path / "model")
+    save(folder / "b.t7", chain(*modules))
+    with pytest.raises(ValueError, match=r"expected one file .* CNN, found b\.t7, resnet-200\.t7"):
+        load(folder)
+    (folder / "resnet-200.t7").unlink()
+    with pytest.raises(ValueError, match=said) as error:
+        load(folder)
+    assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+def test_a_saved_resnet_must_be_described(tmp_path: Path) -> None:
+    load(write_residual(tmp_path / "model")).save(tmp_path / "saved")
+    file = tmp_path / "saved" / "config.json"
+    whole = json.loads(file.read_text())
+    for said, network in (
+        ("layer 1 is none of", [{"kind": "eval"}]),
+        ("layer 1 does not fit", whole["network"][1:]),
+        ("no feature maps", []),
+        ("no list of layers", 7),
+        ("not the weights of this coattention VQA model", whole["network"][:-2]),
+    ):
+        file.write_text(json.dumps({**whole, "network": network}))
+        with pytest.raises(ValueError, match=said) as error:
+            vlcam.load(tmp_path / "saved")
+        assert "\n" not in str(error.value) and str(tmp_path / "saved") in str(error.value)
+
+
+def test_of_features_of_a_residual_network(tmp_path: Path) -> None:
+    folder = write_residual(tmp_path / "model", cnn=False)
     model = load(folder)
     assert model.layer == "features"
     pixels, _ = model.prepare(Image.new("RGB", (50, 40), (255, 0, 0)))
     np.testing.assert_allclose(pixels[:, 0, 0], [2.2489, -2.0357, -1.8044], atol=1e-3)
-    with pytest.raises(ValueError, match="ResNet-200"):
+    with pytest.raises(ValueError, match=f"ResNet-200 of .* is not in {folder}"):
         encode(model, pixels[None])
 
 

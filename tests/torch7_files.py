@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,13 @@ import numpy as np
 from vlcam.torch7 import LuaObject
 
 KINDS = {"f4": "Float", "f8": "Double", "i8": "Long", "u1": "Byte"}
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Numbers that are to be written as a storage, not a tensor."""
+
+    numbers: np.ndarray
 
 
 class Writer:
@@ -38,19 +46,26 @@ class Writer:
         elif isinstance(value, LuaObject):
             self.begin(value.kind)
             self.value(value.fields)
+        elif isinstance(value, Storage):
+            self.storage(value.numbers)
         else:
             self.tensor(value)
         return self
 
     def tensor(self, array: np.ndarray) -> None:
-        kind = self.float if array.dtype == np.float32 else KINDS[array.dtype.str[1:]]
-        self.begin(f"torch.{kind}Tensor")
+        self.begin(f"torch.{self.kind(array)}Tensor")
         self.ints(array.ndim)
         strides = [s // array.itemsize for s in array.strides]
         self.data += struct.pack(f"<{2 * array.ndim + 1}q", *array.shape, *strides, 1)
-        self.begin(f"torch.{kind}Storage")
+        self.storage(array)
+
+    def storage(self, array: np.ndarray) -> None:
+        self.begin(f"torch.{self.kind(array)}Storage")
         flat = array.ravel(order="K")
         self.data += struct.pack("<q", flat.size) + flat.tobytes()
+
+    def kind(self, array: np.ndarray) -> str:
+        return self.float if array.dtype == np.float32 else KINDS[array.dtype.str[1:]]
 
     def begin(self, kind: str) -> None:
         """An object of a class; what it holds must follow."""

@@ -102,6 +102,21 @@ def mentions(path: Path, *names: str) -> bool:
             return all(data.find(name.encode()) >= 0 for name in names)
 
 
+def class_of(path: Path) -> str:
+    """The class of the object that a file holds; "" where it begins in no such way."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    try:
+        kind, _, length = struct.unpack_from("<3i", head)
+        name = head[12 : 12 + length]
+        if name.startswith(b"V "):  # its version comes first
+            (size,) = struct.unpack_from("<i", head, 12 + length)
+            length, name = size, head[16 + length : 16 + length + size]
+    except struct.error:
+        return ""
+    return name.decode("utf-8", "replace") if kind == _OBJECT and len(name) == length else ""
+
+
 def _read(path: Path, numbers: bool) -> Any:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")

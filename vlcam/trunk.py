@@ -1,6 +1,7 @@
 """CNNs that are a chain of layers from pixels to feature maps, for models that attend to regions.
 
-The chain comes from elsewhere (:mod:`vlcam.caffe_vgg`, :mod:`vlcam.resnet`); here it gets what an
+The chain comes from elsewhere (:mod:`vlcam.caffe_vgg`, :mod:`vlcam.resnet`,
+:mod:`vlcam.described_network`); here it gets what an
 encoder needs (see :class:`vlcam.cnn.RegionEncoder`). :class:`GivenMaps` stands in for a CNN that a
 checkpoint lacks: features that were computed elsewhere can be asked about, photos can not.
 """
@@ -9,7 +10,9 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,19 +29,31 @@ class Trunk(nn.Module):
         net: the chain; its children's names are the layers'.
         size: (height, width) of the input, from which the shapes of feature maps follow.
         default_layer: to explain; None: the last.
+        nested: whether the layers of a chain within the chain can be explained as well: ``8.3``,
+            the third of layer ``8``.
 
     Attributes:
         layers: in order.
         regions: the last of them.
         feature_size: of the flattened regions (B, K u v), which are the image feature.
+
+    Raises:
+        ValueError: the layers do not fit each other, or the last one gives no feature maps.
     """
 
     def __init__(
-        self, net: nn.Sequential, size: tuple[int, int], default_layer: str | None = None
+        self,
+        net: nn.Sequential,
+        size: tuple[int, int],
+        default_layer: str | None = None,
+        nested: bool = False,
     ) -> None:
         super().__init__()
         self.net = net
-        self.layers = layers_of(net, size)
+        self.layers = layers_of(net, size, nested)
+        names = [name for name, _ in net.named_children()]
+        if not self.layers or self.layers[-1].name != names[-1]:
+            raise ValueError("the last layer gives no feature maps (K, u, v)")
         self.regions = self.layers[-1]
         self.default_layer = default_layer or self.regions.name
         self.feature_size = math.prod(self.regions.shape)
@@ -54,9 +69,22 @@ class Trunk(nn.Module):
 
     def split(self, layer: str | None = None) -> tuple[nn.Sequential, nn.Sequential]:
         """Cut behind a layer: pixels to its maps, maps to the feature; the weights are shared."""
-        names = [name for name, _ in self.net.named_children()]
-        at = names.index(self.layer(layer).name) + 1
-        return self.net[:at], nn.Sequential(self.net[at:], nn.Flatten())
+        before, after = _cut(self.net, self.layer(layer).name)
+        return before, nn.Sequential(after, nn.Flatten())
+
+
+def _cut(chain: nn.Sequential, layer: str) -> tuple[nn.Sequential, nn.Sequential]:
+    """The chain up to a layer, and what is behind it."""
+    children = list(chain.named_children())
+    first, _, rest = layer.partition(".")
+    at = [name for name, _ in children].index(first)
+    if not rest:
+        return chain[: at + 1], chain[at + 1 :]
+    inner = children[at][1]
+    assert isinstance(inner, nn.Sequential)
+    upper, lower = _cut(inner, rest)
+    before = OrderedDict([*children[:at], (first, upper)])
+    return nn.Sequential(before), nn.Sequential(OrderedDict([(first, lower), *children[at + 1 :]]))
 
 
 class GivenMaps(nn.Module):
@@ -104,20 +132,38 @@ def find_layer(layers: Sequence[Layer], name: str) -> Layer:
     raise ValueError(f"layer {name!r} of this CNN: unknown; near: {', '.join(near)}")
 
 
-def layers_of(net: nn.Sequential, size: tuple[int, int]) -> list[Layer]:
+def layers_of(net: nn.Sequential, size: tuple[int, int], nested: bool = False) -> list[Layer]:
     """Names and shapes of a chain's feature maps, of an input of (height, width).
 
     Computed on the meta device, so no work. Raises ValueError where the layers do not fit.
+
+    Args:
+        nested: whether also of chains within it.
     """
-    maps, layers = torch.empty(1, 3, *size, device="meta"), []
     was_training = net.training
     net.eval()
-    for name, module in net.named_children():
-        state = {key: value.to("meta") for key, value in module.state_dict().items()}
-        try:
-            maps = functional_call(module, state, (maps,))
-        except RuntimeError as error:
-            raise ValueError(f"layer {name} does not fit: {one_line(error)}") from error
-        layers.append(Layer(name, (maps.shape[1], maps.shape[2], maps.shape[3])))
+    layers = _follow(net, torch.empty(1, 3, *size, device="meta"), nested)[1]
     net.train(was_training)
     return layers
+
+
+def _follow(
+    chain: nn.Sequential, value: Any, nested: bool, within: str = ""
+) -> tuple[Any, list[Layer]]:
+    """What a chain makes of a value, and the feature maps (1, K, u, v) on the way."""
+    layers: list[Layer] = []
+    for child, module in chain.named_children():
+        name = within + child
+        if nested and type(module) is nn.Sequential:
+            value, inner = _follow(module, value, nested, f"{name}.")
+            layers += inner
+        else:
+            state = {key: value.to("meta") for key, value in module.state_dict().items()}
+            try:
+                value = functional_call(module, state, (value,))
+            except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+                # Of the last two: several maps at once, where one is expected.
+                raise ValueError(f"layer {name} does not fit: {one_line(error)}") from error
+        if isinstance(value, Tensor) and value.ndim == 4:
+            layers.append(Layer(name, (value.shape[1], value.shape[2], value.shape[3])))
+    return value, layers

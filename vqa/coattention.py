@@ -20,6 +20,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from vlcam import checkpoint
 from vlcam.caffe_vgg import CAFFE, vgg_trunk
 from vlcam.cnn import OWN, Layer, RegionEncoder
+from vlcam.torch7_network import TORCH7
+from vlcam.torch7_network import trunk as torch7_trunk
 from vlcam.trunk import GivenMaps
 from vqa.question import QuestionConfig, padded
 
@@ -39,6 +41,7 @@ class Config(QuestionConfig):
     Attributes:
         regions: the CNN's layer whose cells are the image's regions; None: the last feature maps.
             With ``cnn`` :data:`NO_CNN`: a name for the feature maps.
+        network: the CNN's layers (:mod:`vlcam.described_network`), with ``cnn`` ``torch7``.
         hidden: size of everything but the last step of the fusion, which has ``common``.
         attention: ``alternating``: from the question to the image and back; ``parallel``: both at
             once, by the affinity of every word and region.
@@ -50,6 +53,7 @@ class Config(QuestionConfig):
     architecture = ARCHITECTURE
 
     regions: str | None = None
+    network: tuple[dict[str, Any], ...] = ()
     hidden: int = 512
     layers: int = 2
     common: int = 1024
@@ -269,6 +273,8 @@ def _build(data: Any, state: dict[str, Tensor]) -> CoAttention:
     own = {k.removeprefix(OWN): v for k, v in state.items() if k.startswith(OWN)}
     if config.cnn == CAFFE:
         return CoAttention(config, vgg_trunk(own, config.preprocess.size))
+    if config.cnn == TORCH7:
+        return CoAttention(config, torch7_trunk(config.network, config.preprocess.size))
     if config.cnn == NO_CNN:
         weight = state.get("image.weight")
         if weight is None or weight.ndim != 2:

@@ -3,8 +3,8 @@
 A ``.t7`` file holds the model in four flat vectors (word, phrase and question level, answers), with
 words and answers in ``vqa_data_prepro.json`` beside it. It was trained on the feature maps of a CNN
 for photos of 448 x 448 pixels: the last pooling of Caffe's VGG-19, whose weights are expected
-beside them, or the last maps of a ResNet-200. Without the CNN, feature maps can be asked about, but
-no photos.
+beside them, or the last maps of the ResNet-200 of fb.resnet.torch, whose file (``resnet-200.t7``)
+is. Without the CNN, feature maps can be asked about, but no photos.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 from vlcam.caffe_vgg import CAFFE, MEAN, STD, read_vgg_trunk
 from vlcam.cnn import load_exactly
 from vlcam.preprocess import Preprocess
+from vlcam.torch7_network import TORCH7, read_trunk
 from vlcam.vocabulary import Vocabulary
 from vqa.cnn_answerer import CnnAnswerer
 from vqa.coattention import LEVELS, NO_CNN, Attention, CoAttention, Config, given_maps
@@ -31,6 +32,7 @@ from vqa.torch7_files import (
     holds,
     lstm_size,
     lstm_weights,
+    network_beside,
     read_vectors,
     words_and_answers,
 )
@@ -72,7 +74,9 @@ def load(path: Path, layer: str | None = None) -> CnnAnswerer:
     """A model from its ``.t7`` file, or the folder that holds it and the files beside it.
 
     Args:
-        layer: of VGG, ``conv1_1`` ... ``pool5``; None: its last ReLU, ``relu5_4``.
+        layer: of VGG, ``conv1_1`` ... ``pool5``; of a ResNet of Torch7 its number in the file, and
+            those of layers within it (``8.3``: the last stage's third block). None: VGG's last
+            ReLU, ``relu5_4``, or the ResNet's last layer.
 
     Raises:
         ValueError: a file is missing, damaged, or does not fit the others.
@@ -86,24 +90,29 @@ def load(path: Path, layer: str | None = None) -> CnnAnswerer:
     rows = (counted if isinstance(counted, int) else len(words) + 1) + 1
     sizes = _sizes(vectors, rows, len(answers), options, checkpoint)
     residual = options.get("feature_type") == "Residual"
-    weights = None if residual else cnn_beside(checkpoint)
+    weights = (network_beside if residual else cnn_beside)(checkpoint)
+    encoder: Any = None
+    network: list[Any] = []
+    if weights is not None and residual:
+        encoder, network = read_trunk(weights, SIZE)
+    elif weights is not None:
+        encoder = read_vgg_trunk(weights, SIZE)
     config = Config(
-        NO_CNN if weights is None else CAFFE,
+        NO_CNN if weights is None else TORCH7 if residual else CAFFE,
         Vocabulary(words),
         answers,
         _preprocess(residual),
         tokenizer="nltk",
         regions=None if weights else "features" if residual else "pool5",
+        network=tuple(network),
         hidden=sizes.hidden,
         layers=sizes.layers,
         common=sizes.common,
         attention=sizes.attention,
         filled=True,
     )
-    if weights is None:
-        encoder: Any = given_maps(config, sizes.features, _missing(checkpoint.parent, residual))
-    else:
-        encoder = read_vgg_trunk(weights, SIZE)
+    if encoder is None:
+        encoder = given_maps(config, sizes.features, _missing(checkpoint.parent, residual))
     if encoder.regions.shape != (sizes.features, 14, 14):
         raise ValueError(
             f"{weights} makes feature maps {encoder.regions.shape},"
@@ -118,7 +127,7 @@ def load(path: Path, layer: str | None = None) -> CnnAnswerer:
 
 def _missing(folder: Path, residual: bool) -> str:
     if residual:
-        return f"{folder} is of features of a ResNet-200 of Torch7, which is not read"
+        return f"the ResNet-200 of fb.resnet.torch (resnet-200.t7) is not in {folder}"
     return f"the weights of Caffe's VGG-19 ({', '.join(CNN_SUFFIXES)}) are not in {folder}"
 
 

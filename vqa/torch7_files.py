@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vlcam.torch7 import load as load_torch7
 from vlcam.torch7 import mentions
+from vlcam.torch7_network import is_network
 from vlcam.vocabulary import UNKNOWN
 
 CNN_SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -109,6 +110,20 @@ def cnn_beside(checkpoint: Path) -> Path | None:
     if len(found) > 1:
         names = ", ".join(p.name for p in found)
         raise ValueError(f"{folder}: expected one file of the CNN's weights, found {names}")
+    return found[0] if found else None
+
+
+def network_beside(checkpoint: Path) -> Path | None:
+    """The one file of Torch7 with a network in a checkpoint's folder, if there is any.
+
+    Raises:
+        ValueError: there are several.
+    """
+    folder = checkpoint.parent
+    found = [path for path in sorted(folder.glob("*.t7")) if is_network(path)]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ValueError(f"{folder}: expected one file (.t7) with the CNN, found {names}")
     return found[0] if found else None
 
 
