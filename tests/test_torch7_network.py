@@ -406,7 +406,7 @@ BAD: list[tuple[str, Callable[[list[Any]], None]]] = [
     ("layer 3 has no branches", _put(holding("ConcatTable"))),
     ("layer 3 does not join channels", _put(holding("Concat", nn("Identity"), dimension=1))),
     ("class 'nn.DataParallelTable' holds 0 modules", _put(holding("DataParallelTable"))),
-    ("class 'nn.DontCast' holds 2 modules", _put(holding("DontCast", nn("Identity"), nn("Identity")))),
+    ("class 'nn.DontCast' holds 2 modules", _put(holding("DontCast", TANH, TANH))),
     ("layer 1 has kW 'None'", _first(kW=None)),
     ("layer 1 has dH '0'", _first(dH=0)),
     ("layer 1 has padW '1.5'", _first(padW=1.5)),

@@ -1,9 +1,9 @@
 """CNNs that are a chain of layers from pixels to feature maps, for models that attend to regions.
 
 The chain comes from elsewhere (:mod:`vlcam.caffe_vgg`, :mod:`vlcam.resnet`,
-:mod:`vlcam.described_network`); here it gets what an
-encoder needs (see :class:`vlcam.cnn.RegionEncoder`). :class:`GivenMaps` stands in for a CNN that a
-checkpoint lacks: features that were computed elsewhere can be asked about, photos can not.
+:mod:`vlcam.described_network`); here it gets what an encoder needs (see
+:class:`vlcam.cnn.RegionEncoder`). :class:`GivenMaps` stands in for a CNN that a checkpoint lacks:
+features that were computed elsewhere can be asked about, photos can not.
 """
 
 from __future__ import annotations
