@@ -55,7 +55,7 @@ basic_vqa = Family(
 hiecoatt_torch7 = Family(
     name="hiecoatt-torch7",
     kind="vqa",
-    reference="HieCoAttenVQA (Lu et al., 2016): .t7, vqa_data_prepro.json, VGG-19 or ResNet-200",
+    reference="HieCoAttenVQA (Lu et al., 2016): .t7, vqa_data_prepro.json, VGG-19 or ResNet",
     recognises=later("vqa.hiecoatt_torch7", "recognises"),
     load=later("vqa.hiecoatt_torch7", "load"),
 )
