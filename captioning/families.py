@@ -23,7 +23,7 @@ neuraltalk = Family(
 neuraltalk2_pytorch = Family(
     name="neuraltalk2-pytorch",
     kind="captioner",
-    reference="fc, newfc, show_tell of ruotianluo's ImageCaptioning.pytorch: infos_*.pkl, model.pth",
+    reference="fc, newfc, show_tell of ruotianluo's ImageCaptioning.pytorch: infos*.pkl, model.pth",
     recognises=later("captioning.neuraltalk2_pytorch", "recognises"),
     load=later("captioning.neuraltalk2_pytorch", "load"),
 )
