@@ -78,6 +78,14 @@ def test_what_no_family_recognises(registered: list[Family], tmp_path: Path) -> 
         load(tmp_path)
 
 
+def test_what_may_be_a_damaged_model_is_named(registered: list[Family], tmp_path: Path) -> None:
+    (tmp_path / "model.t7").write_bytes(b"\x03\0\0\0")
+    (tmp_path / "notes.txt").touch()
+    for path in (tmp_path, tmp_path / "model.t7"):
+        with pytest.raises(ValueError, match=r"recognises \(model\.t7: cut short, or of another"):
+            load(path)
+
+
 def test_a_name_of_the_hub_where_there_is_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 

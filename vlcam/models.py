@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 GROUP = "vlcam.models"
 
 _AUTO = "auto"
+_WEIGHTS = {".t7", ".pth", ".pt", ".tar", ".ckpt", ".pkl", ".bin", ".safetensors", ".index"}
 
 CHAT = "chat"
 """The kind of models that describe photos and answer questions: taken for either."""
@@ -181,11 +182,22 @@ def recognise(path: Path, known: Sequence[Family] | None = None) -> Family:
         if family.recognises(path):
             return family
     kinds = configuration(path).get("architectures")
-    found = f" (it holds a {', '.join(map(str, kinds))})" if isinstance(kinds, list) else ""
+    weights = _weights(path)
+    found = ""
+    if isinstance(kinds, list):
+        found = f" (it holds a {', '.join(map(str, kinds))})"
+    elif weights:
+        found = f" ({', '.join(weights[:3])}: cut short, or of another project?)"
     names = ", ".join(family.name for family in known)
     raise ValueError(
         f"{path}: not a model vlcam recognises{found}; known (see vlcam models): {names}"
     )
+
+
+def _weights(path: Path) -> list[str]:
+    """Files there whose names end like those of weights."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [file.name for file in files if file.is_file() and file.suffix in _WEIGHTS]
 
 
 def table() -> str:
