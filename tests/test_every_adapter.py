@@ -132,7 +132,7 @@ def test_batched_equals_slow(case: Case, name: str) -> None:
     if refuses(case, name):
         return
     slow = [slow_map(case, target, METHODS[name]) for target in case.asked()]
-    for memory in (1, 2**30):
+    for memory in (1, 2**30) if name in SOME else (2**30,):  # chunks are cut before any reducer
         values, maps = explained(case, METHODS[name], memory)
         assert values.dtype == maps.dtype == torch.float64
         torch.testing.assert_close(values, torch.stack([value for value, _ in slow]))
