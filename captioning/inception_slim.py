@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vlcam.cnn import Layer
-from vlcam.trunk import find_layer, layers_of
+from vlcam.trunk import cut, find_layer, layers_of
 
 SIZE = 299
 """Pixels of the input's sides that slim's networks are trained with."""
@@ -181,9 +181,7 @@ class InceptionV3(nn.Sequential):
 
     def split(self, layer: str) -> tuple[nn.Sequential, nn.Sequential]:
         """Cut behind a layer: pixels to its maps, maps to the feature; the weights are shared."""
-        at = [name for name, _ in self.named_children()].index(layer) + 1
-        modules = list(self.children())
-        return nn.Sequential(*modules[:at]), nn.Sequential(*modules[at:])
+        return cut(self, layer)
 
 
 def from_slim(variables: Iterable[tuple[str, np.ndarray]]) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -22,6 +21,7 @@ from captioning.word_list import WordList
 from vlcam import checkpoint
 from vlcam.adapter import FeatureMaps, Reading
 from vlcam.caffe_vgg import CAFFE, SIZE, CaffeVgg
+from vlcam.cnn import matrix
 from vlcam.cnn_adapter import CnnAdapter
 from vlcam.preprocess import Preprocess
 from vlcam.sharing import once_an_image
@@ -103,12 +103,12 @@ class NeuralTalk2(nn.Module):
         taken, made = cnn["fc6.weight"].shape[1], prod(self.encoder.layers[-1].shape)
         if taken != made:
             raise ValueError(f"fc6 takes {taken} numbers, the layers before it make {made}")
-        words, width = _matrix(state, "embed_word.weight")
+        words, width = matrix(state, "embed_word.weight")
         if words != len(config.words) + 1:
             raise ValueError(
                 f"the vocabulary has {len(config.words)} words, embed_word {words - 1}"
             )
-        _, hidden = _matrix(state, "logits.weight")
+        _, hidden = matrix(state, "logits.weight")
         layers = sum(key.startswith("rnn.weight_ih_l") for key in state)
         self.embed_image = nn.Linear(self.encoder.feature_size, width)
         self.relu = nn.ReLU()
@@ -272,11 +272,3 @@ def as_in_paper(model: NeuralTalk2) -> NeuralTalk2:
         first.data = first.data.flip(1).contiguous()
         model.config = replace(model.config, preprocess=PAPER_PREPROCESS, paper_script=True)
     return model
-
-
-def _matrix(state: dict[str, Tensor], name: str) -> Sequence[int]:
-    """The shape of a matrix."""
-    shape = tuple(state[name].shape) if name in state else ()
-    if len(shape) != 2:
-        raise ValueError(f"no matrix {name}")
-    return shape

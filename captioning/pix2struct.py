@@ -15,16 +15,16 @@ from torch import Tensor
 from transformers import Pix2StructForConditionalGeneration, Pix2StructImageProcessor
 from transformers.modeling_outputs import BaseModelOutput
 
-from captioning.captioner import Captioner, CaptionWord
+from captioning.captioner import CaptionWord
+from captioning.encoder_decoder import EncoderDecoder
 from vlcam.adapter import FeatureMaps
 from vlcam.geometry import Placement
 from vlcam.image_processor import image_processor
 from vlcam.patches import VisionTransformer, blocks
-from vlcam.pretrained_adapter import Pretrained, PretrainedAdapter, generate
-from vlcam.rules import outside_cnn
+from vlcam.pretrained_adapter import Pretrained, generate
 
 
-class Pix2Struct(PretrainedAdapter, Captioner):
+class Pix2Struct(EncoderDecoder):
     """A Pix2Struct captioner.
 
     Args:
@@ -58,18 +58,7 @@ class Pix2Struct(PretrainedAdapter, Captioner):
         super().__init__(parts, vision, "pix2struct", None)
         settings = module.generation_config
         start = settings.decoder_start_token_id
-        self._start: int = settings.pad_token_id if start is None else start
-
-    def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        start = torch.full_like(tokens[:, :1], self._start)
-        seen = self.vision.finish(features)
-        with outside_cnn():
-            logits: Tensor = self.module(
-                encoder_outputs=BaseModelOutput(last_hidden_state=seen),
-                decoder_input_ids=torch.cat([start, tokens[:, :-1]], 1),
-                use_cache=False,  # each step sees those before it alone, so padding needs no mask
-            ).logits
-        return logits
+        self._start = settings.pad_token_id if start is None else start
 
     def words(self, text: str) -> list[CaptionWord]:
         return self.subwords.read(text)  # places are relative: no text is too long

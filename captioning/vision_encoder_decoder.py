@@ -10,20 +10,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
 from transformers import VisionEncoderDecoderModel, ViTImageProcessor
 from transformers.modeling_outputs import BaseModelOutput
 
-from captioning.captioner import Captioner, CaptionWord
+from captioning.captioner import CaptionWord
+from captioning.encoder_decoder import EncoderDecoder
 from vlcam.adapter import FeatureMaps, Prompt
-from vlcam.pretrained_adapter import Pretrained, PretrainedAdapter, generate, plain
+from vlcam.pretrained_adapter import Pretrained, generate, plain
 from vlcam.relevance import PHOTO, Flow, looking
-from vlcam.rules import outside_cnn
 from vlcam.vision_encoders import image_size, only_size, vision_encoder
 
 
-class VisionEncoderDecoder(PretrainedAdapter, Captioner):
+class VisionEncoderDecoder(EncoderDecoder):
     """A captioner of a vision encoder and a text decoder.
 
     A caption is read as the model's labels are made: as the tokenizer splits it, with the special
@@ -51,18 +49,7 @@ class VisionEncoderDecoder(PretrainedAdapter, Captioner):
         )
         if start is None:
             raise ValueError(f"{parts.name}: its configuration has no decoder_start_token_id")
-        self._start: int = start
-
-    def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        start = torch.full_like(tokens[:, :1], self._start)
-        seen = self.vision.finish(features)
-        with outside_cnn():
-            logits: Tensor = self.module(
-                encoder_outputs=BaseModelOutput(last_hidden_state=seen),
-                decoder_input_ids=torch.cat([start, tokens[:, :-1]], 1),
-                use_cache=False,  # each step sees those before it alone, so padding needs no mask
-            ).logits
-        return logits
+        self._start = start
 
     def attention_flow(self, prompt: Prompt) -> Flow:
         layers = self.module.config.decoder.num_hidden_layers

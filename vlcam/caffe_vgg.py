@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from vlcam.cnn import Layer, load_exactly, read_state_dict
-from vlcam.trunk import Trunk, find_layer, layers_of
+from vlcam.trunk import Trunk, cut, find_layer, layers_of
 
 MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
 STD = (1 / 255, 1 / 255, 1 / 255)
@@ -64,9 +64,7 @@ class CaffeVgg(nn.Sequential):
 
     def split(self, layer: str) -> tuple[nn.Sequential, nn.Sequential]:
         """Cut behind a layer: pixels to its maps, maps to the feature; the weights are shared."""
-        at = [name for name, _ in self.named_children()].index(layer) + 1
-        modules = list(self.children())
-        return nn.Sequential(*modules[:at]), nn.Sequential(*modules[at:])
+        return cut(self, layer)
 
 
 def vgg_trunk(state: Mapping[str, Tensor], size: tuple[int, int]) -> Trunk:

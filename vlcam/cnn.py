@@ -313,10 +313,10 @@ def load_exactly(module: nn.Module, state: dict[str, Tensor], what: str) -> None
         raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
 
 
-def matrix(state: Mapping[str, Tensor], name: str, what: str) -> tuple[int, int]:
-    """Rows and columns of a matrix of a state dict; ValueError that begins with ``what``."""
+def matrix(state: Mapping[str, Tensor], name: str, what: str = "") -> tuple[int, int]:
+    """Rows and columns of a matrix of a state dict; ValueError (beginning with ``what``) if none."""
     if name not in state or state[name].ndim != 2:
-        raise ValueError(f"{what}: no matrix {name}")
+        raise ValueError(f"{what}: no matrix {name}" if what else f"no matrix {name}")
     rows, columns = state[name].shape
     return rows, columns
 

@@ -69,22 +69,25 @@ class Trunk(nn.Module):
 
     def split(self, layer: str | None = None) -> tuple[nn.Sequential, nn.Sequential]:
         """Cut behind a layer: pixels to its maps, maps to the feature; the weights are shared."""
-        before, after = _cut(self.net, self.layer(layer).name)
+        before, after = cut(self.net, self.layer(layer).name)
         return before, nn.Sequential(after, nn.Flatten())
 
 
-def _cut(chain: nn.Sequential, layer: str) -> tuple[nn.Sequential, nn.Sequential]:
-    """The chain up to a layer, and what is behind it."""
+def cut(chain: nn.Sequential, layer: str) -> tuple[nn.Sequential, nn.Sequential]:
+    """The chain up to a layer, and what is behind it; the weights are shared."""
     children = list(chain.named_children())
     first, _, rest = layer.partition(".")
     at = [name for name, _ in children].index(first)
     if not rest:
-        return chain[: at + 1], chain[at + 1 :]
+        # No slices: those of a subclass would be of its kind.
+        halves = children[: at + 1], children[at + 1 :]
+        before, after = (nn.Sequential(OrderedDict(half)) for half in halves)
+        return before, after
     inner = children[at][1]
     assert isinstance(inner, nn.Sequential)
-    upper, lower = _cut(inner, rest)
-    before = OrderedDict([*children[:at], (first, upper)])
-    return nn.Sequential(before), nn.Sequential(OrderedDict([(first, lower), *children[at + 1 :]]))
+    upper, lower = cut(inner, rest)
+    above = OrderedDict([*children[:at], (first, upper)])
+    return nn.Sequential(above), nn.Sequential(OrderedDict([(first, lower), *children[at + 1 :]]))
 
 
 class GivenMaps(nn.Module):

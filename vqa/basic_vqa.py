@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from vlcam import checkpoint
-from vlcam.cnn import load_exactly
+from vlcam.cnn import load_exactly, matrix
 from vlcam.models import of_architecture
 from vlcam.preprocess import Preprocess
 from vlcam.torch_files import read_checkpoint
 from vlcam.torchvision_vgg import TorchvisionVgg
 from vqa.cnn_answerer import CnnAnswerer, folder_name
-from vqa.published import ListedConfig, checkpoints, matrix, the_checkpoint
+from vqa.published import ListedConfig, checkpoints, the_checkpoint
 
 ARCHITECTURE = "basic-vqa"
 

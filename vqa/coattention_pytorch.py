@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from vlcam import checkpoint
-from vlcam.cnn import OWN, Layer, load_exactly
+from vlcam.cnn import OWN, Layer, load_exactly, matrix
 from vlcam.models import of_architecture
 from vlcam.preprocess import Preprocess
 from vlcam.resnet import read_resnet, resnet
@@ -31,7 +31,7 @@ from vlcam.torch_files import mentions, read_checkpoint
 from vlcam.trunk import GivenMaps, Trunk
 from vqa.cnn_answerer import CnnAnswerer, folder_name
 from vqa.coattention import LEVELS, Attended, Levels
-from vqa.published import ListedConfig, checkpoints, matrix, the_checkpoint
+from vqa.published import ListedConfig, checkpoints, the_checkpoint
 from vqa.question import padded
 
 ARCHITECTURE = "coattention-pytorch"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
-
-from torch import Tensor
 
 from vlcam import checkpoint
 from vlcam.preprocess import Preprocess
@@ -61,14 +59,6 @@ class ListedConfig:
 
     def to_json(self) -> dict[str, Any]:
         return checkpoint.to_json(self, self.architecture)
-
-
-def matrix(state: Mapping[str, Tensor], name: str) -> tuple[int, int]:
-    """Rows and columns of a weight; ValueError where there is no such matrix."""
-    if name not in state or state[name].ndim != 2:
-        raise ValueError(f"no matrix {name}")
-    rows, columns = state[name].shape
-    return rows, columns
 
 
 def checkpoints(path: Path, names: Sequence[str]) -> list[Path]:
