@@ -314,7 +314,7 @@ def load_exactly(module: nn.Module, state: dict[str, Tensor], what: str) -> None
 
 
 def matrix(state: Mapping[str, Tensor], name: str, what: str = "") -> tuple[int, int]:
-    """Rows and columns of a matrix of a state dict; ValueError (beginning with ``what``) if none."""
+    """Rows and columns of a matrix of a state dict; ValueError (begins with ``what``) if none."""
     if name not in state or state[name].ndim != 2:
         raise ValueError(f"{what}: no matrix {name}" if what else f"no matrix {name}")
     rows, columns = state[name].shape
