@@ -109,7 +109,8 @@ class _Trainer(PhotoTrainer):
             [vocabulary.tokens(words[:MAX_WORDS]) for words in example.captions]
             for example in splits.train
         ]
-        self.naming = WordDetector(model.encoder.layer().shape[0], self.tokens, vocabulary)
+        channels, pretrained = model.encoder.layer().shape[0], how.cnn_weights is not None
+        self.naming = WordDetector(channels, self.tokens, vocabulary, pretrained)
         self.naming.to(how.device)
         paths = {n: [example.photo for example in some] for n, some in self.examples.items()}
         super().__init__(how, model, paths, {"naming": self.naming})
@@ -165,9 +166,9 @@ class _Trainer(PhotoTrainer):
             model.load_state_dict(state | seen)
 
     def measure(self, plain: Tensor) -> None:
-        # Half the usual scale for a CNN that learned something else, and no unit that hardly ever
-        # answers is blown up.
-        unit = 1 if self.how.cnn_epochs else 2
+        # Half the usual scale for a CNN that first learned something else, and no unit that hardly
+        # ever answers is blown up.
+        unit = 2 if self.how.cnn_weights else 1
         for model in (self.model, self.average):
             scale = model.standardise
             assert scale.running_mean is not None and scale.running_var is not None

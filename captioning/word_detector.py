@@ -25,18 +25,32 @@ _SHARPNESS = 4.0  # 0: the mean over the cells; infinite: the greatest
 
 
 class WordDetector(nn.Module):
-    """A linear detector of each word in each cell, of weights that are never negative: a channel
-    can only speak for words, so each learns to stay silent but on what some words name.
+    """A linear detector of each word in each cell.
+
+    For a CNN trained from scratch its weights are never negative: a channel can only speak for
+    words, so each learns to stay silent but on what some words name. The channels of a pretrained
+    CNN mean something already, and may speak against words; as they are many beside the photos,
+    half of them, drawn for each photo, are not looked at while they learn.
 
     Args:
         channels: K of the feature maps.
         tokens: of each photo's captions.
         vocabulary: V tokens.
+        pretrained: whether the CNN is.
     """
 
-    def __init__(self, channels: int, tokens: Sequence[Captions], vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        channels: int,
+        tokens: Sequence[Captions],
+        vocabulary: Vocabulary,
+        pretrained: bool = False,
+    ) -> None:
         super().__init__()
+        self.pretrained = pretrained
         self.weight = nn.Parameter(torch.rand(len(vocabulary), channels) / channels)
+        if pretrained:
+            nn.init.zeros_(self.weight)
         counts = torch.zeros(len(vocabulary))
         for captions in tokens:
             counts[_used(captions)] += 1
@@ -44,8 +58,11 @@ class WordDetector(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Logits (N, V) that a word is in the photo's captions, from feature maps (N, K, u, v)."""
-        with torch.no_grad():
-            self.weight.clamp_(min=0)
+        if self.pretrained:
+            maps = functional.dropout2d(maps, 0.5, self.training)
+        else:
+            with torch.no_grad():
+                self.weight.clamp_(min=0)
         cells = functional.linear(maps.flatten(2).transpose(1, 2), self.weight)
         greatest = torch.logsumexp(_SHARPNESS * cells, 1) - math.log(cells.shape[1])
         return self.bias + greatest / _SHARPNESS

@@ -21,6 +21,7 @@ from captioning.neuraltalk import Config, NeuralTalk, load
 from captioning.phases import Rewarded
 from captioning.training import LENGTH_POWERS, Training, _Trainer, train
 from captioning.word_detector import WordDetector
+from vlcam.cnn import Encoder
 from vlcam.preprocess import Preprocess
 from vlcam.training import STATE
 from vlcam.vocabulary import Vocabulary
@@ -177,6 +178,22 @@ def test_the_length_power_that_writes_best_is_kept(
     assert trainer.average.config.length_power == 1.0
 
 
+def test_lower_layers_of_a_given_cnn_may_stay_as_they_are(data: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "cnn.safetensors"
+    options = {"cnn_epochs": 1, "cnn_weights": str(weights), "naming": 1.0}
+    state = Encoder("small", (32, 32)).net.state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, weights)
+    more = {**options, "cnn_fixed": "stage3"}
+    trainer = _Trainer(Training(**_options(data, tmp_path / "a", **more)))  # type: ignore[arg-type]
+    trainer.run_epoch()
+    own = trainer.average.encoder.net.state_dict()
+    changed = {name.split(".")[0] for name, value in state.items() if not own[name].equal(value)}
+    assert changed == {"stage4"}
+    assert (trainer.naming.weight < 0).any()  # its channels may speak against words
+    with pytest.raises(ValueError, match="layer 'stage9' of small: unknown; near: stage"):
+        _Trainer(Training(**_options(data, tmp_path / "b", **options, cnn_fixed="stage9")))  # type: ignore[arg-type]
+
+
 def test_other_options_are_not_continued(data: Path, tmp_path: Path) -> None:
     train(Training(**_options(data, tmp_path / "a", cnn_epochs=1, epochs=0)))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="other options"):
@@ -204,6 +221,8 @@ def test_a_cnn_that_detects_words_in_half_precision_also_continues(
         ({"first_size": 64}, "--first-size 64: must be 1 to --size, 32"),
         ({"precision": "half"}, "--precision half: must be float32 or bfloat16"),
         ({"cnn_epochs": 0, "cnn_weights": "w", "naming": 1.0}, "with --cnn-epochs"),
+        ({"cnn_fixed": "stage3"}, "--cnn-fixed is about training a CNN given with --cnn-weights"),
+        ({"cnn_epochs": 0, "cnn_weights": "w", "cnn_fixed": "stage3"}, "--cnn-fixed is about"),
         ({"cnn_epochs": 0, "cnn_weights": "w", "first_size": 8}, "with --cnn-epochs"),
         ({"cnn_epochs": 0, "epochs": 0, "cnn_weights": "w"}, "nothing to train"),
         ({"cnn_epochs": -1}, "--cnn-epochs -1: must be at least 0"),
@@ -238,6 +257,20 @@ def test_words_are_detected_by_their_strongest_cells() -> None:
     assert detector.loss(maps, [[[1]]]).item() == pytest.approx(
         -float(chance[1].log() + sum((1 - chance[i]).log() for i in (0, 2, 3))), rel=1e-4
     )
+
+
+def test_a_pretrained_cnns_channels_may_speak_against_words_and_half_are_looked_at() -> None:
+    vocabulary = Vocabulary(("cat", "UNK"))
+    detector = WordDetector(64, [[[1]], [[2]]], vocabulary, pretrained=True)
+    maps = torch.ones(1, 64, 2, 2)
+    assert torch.equal(detector(maps)[0], detector.bias)  # knows nothing yet
+    with torch.no_grad():
+        detector.weight[1] = -1.0
+    torch.manual_seed(0)
+    seen = [(detector.bias - detector(maps)[0])[1].item() / 2 for _ in range(100)]
+    assert all(round(count) == pytest.approx(count, abs=1e-4) for count in seen)  # whole channels
+    assert 30 < np.mean(seen) < 34
+    assert (detector.eval()(maps)[0] - detector.bias)[1].item() == pytest.approx(-64)
 
 
 def test_a_frozen_random_cnn_is_refused(data: Path, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class PhotoTraining:
     cnn: str = "small"
     cnn_weights: str | None = None
     cnn_epochs: int = 0
+    cnn_fixed: str | None = None
     cnn_batch: int = 32
     cnn_lr: float = 1e-3
     cnn_decay: float = 0.05
@@ -81,6 +82,8 @@ class PhotoTraining:
             raise ValueError("give --cnn-weights FILE, or train the CNN with --cnn-epochs N")
         if not self.cnn_epochs and self.first_size:
             raise ValueError("--first-size is about training the CNN: with --cnn-epochs")
+        if self.cnn_fixed and not (self.cnn_epochs and self.cnn_weights):
+            raise ValueError("--cnn-fixed is about training a CNN given with --cnn-weights")
         if self.first_size is not None and not 1 <= self.first_size <= self.size:
             raise ValueError(f"--first-size {self.first_size}: must be 1 to --size, {self.size}")
         if self.device.startswith("cuda") and not torch.cuda.is_available():
@@ -156,6 +159,8 @@ class PhotoTrainer(Trainer):
         encoder: Any = model.encoder
         if how.cnn_weights:
             encoder.load_weights(Path(how.cnn_weights))
+        if how.cnn_fixed:
+            encoder.split(how.cnn_fixed)[0].requires_grad_(False)
         model = model.to(self.device).to(memory_format=torch.channels_last)
         self.how, self._cache = how, Path(how.out) / "cache"
         self.photos = {n: Photos(some, how.preprocess, self._cache) for n, some in paths.items()}

@@ -23,6 +23,10 @@ CNN: Options = {
     ),
     "size": (int, "height and width photos are stretched to (default 224)"),
     "cnn-epochs": (int, "first, passes over the photos that train the CNN too (default 0)"),
+    "cnn-fixed": (
+        str,
+        "a layer of it, up to which the weights given stay as they are in them (default: none)",
+    ),
     "cnn-batch": (int, "photos a step in them (default 32)"),
     "cnn-lr": (float, "their highest learning rate (default 1e-3)"),
     "cnn-decay": (float, "their weight decay (default 0.05)"),
