@@ -73,7 +73,7 @@ def test_cudnn_is_off_until_the_last_call_ends(enabled: bool) -> None:
     before = (cudnn.enabled, cudnn.benchmark, cudnn.deterministic)
     try:
         cudnn.enabled, cudnn.benchmark, cudnn.deterministic = enabled, True, True
-        first, second = (_in_effect({"cudnn": _without_cudnn}) for _ in range(2))
+        first, second = (_in_effect([], {"cudnn": _without_cudnn}) for _ in range(2))
         first.__enter__()
         second.__enter__()
         first.__exit__(None, None, None)

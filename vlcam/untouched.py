@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Change = Callable[[], Callable[[], object]]
 """Makes a change that other threads see too, and returns what undoes it."""
@@ -29,22 +29,23 @@ def untouched(module: nn.Module) -> Iterator[None]:
         ValueError: parameters or buffers were made in inference mode, so nothing can be
             differentiated.
     """
-    if any(t.is_inference() for t in (*module.parameters(), *module.buffers())):
+    modules = list(module.modules())
+    # A model has hundreds of parts, and a photo may take but milliseconds: each is met once.
+    tensors = [
+        t for m in modules for t in (*m._parameters.values(), *m._buffers.values()) if t is not None
+    ]
+    if any(t.is_inference() for t in tensors):
         raise ValueError(
             "the model's parameters are inference tensors; make or load it outside inference_mode"
         )
-    with _in_effect(_changes(module)), torch.inference_mode(False):
+    with _in_effect(modules, _changes(modules, tensors)), torch.inference_mode(False):
         yield
 
 
-def _changes(module: nn.Module) -> dict[Hashable, Change]:
-    """What has to change while a module runs, by what is changed."""
-    modules = list(module.modules())
-    # A compiled module has no flag of its own, but passes on that of the module it wraps.
-    own = [m for m in modules if "training" in vars(m)]
-    changes: dict[Hashable, Change] = {id(m): partial(_evaluating, m) for m in own}
-    changes["cpu"] = _with_random_numbers_kept
-    devices = {p.device for p in module.parameters() if p.is_cuda}
+def _changes(modules: Sequence[nn.Module], tensors: Sequence[Tensor]) -> dict[Hashable, Change]:
+    """What has to change while modules run besides their flags, by what is changed."""
+    changes: dict[Hashable, Change] = {"cpu": _with_random_numbers_kept}
+    devices = {t.device for t in tensors if t.is_cuda}
     for device in devices:
         changes[device] = partial(_with_random_numbers_kept, device)
     if devices and any(isinstance(m, nn.RNNBase) for m in modules):
@@ -90,12 +91,19 @@ _made: dict[Hashable, _Made] = {}
 
 
 @contextmanager
-def _in_effect(changes: Mapping[Hashable, Change]) -> Iterator[None]:
-    """Make the changes that no call in flight has made; undo those that no other needs any more."""
+def _in_effect(modules: Sequence[nn.Module], changes: Mapping[Hashable, Change]) -> Iterator[None]:
+    """Put the modules in eval mode and make the changes, where no call in flight has done so; undo
+    what no other needs any more."""
     needed = []
     try:
         with _lock:
-            for key, change in changes.items():
+            # A compiled module has no flag of its own, but passes on that of the module it wraps.
+            flags = {
+                id(m): partial(_evaluating, m)
+                for m in modules
+                if "training" in vars(m) and (m.training or id(m) in _made)
+            }
+            for key, change in (*flags.items(), *changes.items()):
                 if key not in _made:
                     _made[key] = _Made(change())
                 _made[key].calls += 1
