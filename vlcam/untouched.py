@@ -98,7 +98,7 @@ def _in_effect(modules: Sequence[nn.Module], changes: Mapping[Hashable, Change])
     try:
         with _lock:
             # A compiled module has no flag of its own, but passes on that of the module it wraps.
-            flags = {
+            flags: dict[Hashable, Change] = {
                 id(m): partial(_evaluating, m)
                 for m in modules
                 if "training" in vars(m) and (m.training or id(m) in _made)
