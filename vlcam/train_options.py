@@ -25,7 +25,7 @@ CNN: Options = {
     "cnn-epochs": (int, "first, passes over the photos that train the CNN too (default 0)"),
     "cnn-fixed": (
         str,
-        "a layer of it, up to which the weights given stay as they are in them (default: none)",
+        "up to this layer the CNN keeps the weights given (default: all of it is trained)",
     ),
     "cnn-batch": (int, "photos a step in them (default 32)"),
     "cnn-lr": (float, "their highest learning rate (default 1e-3)"),
