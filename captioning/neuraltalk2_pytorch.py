@@ -39,6 +39,7 @@ from vlcam.adapter import FeatureMaps, Prompt
 from vlcam.cells import derive
 from vlcam.cnn import load_exactly, read_state_dict
 from vlcam.geometry import Grid, Placement
+from vlcam.looking import look
 from vlcam.models import configuration
 from vlcam.preprocess import Preprocess
 from vlcam.resnet import resnet
@@ -92,7 +93,7 @@ class NeuralTalk2PyTorch(Captioner):
         return Preprocess(size=(height, width))(photo)
 
     def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
-        return FeatureMaps(self._before(pixels))
+        return FeatureMaps(look(self._before, pixels))
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
         return derive(

@@ -14,6 +14,7 @@ from vlcam import checkpoint
 from vlcam.adapter import Adapter, FeatureMaps
 from vlcam.cells import derive
 from vlcam.geometry import Grid, Placement
+from vlcam.looking import look
 from vlcam.messages import one_line
 from vlcam.preprocess import Preprocess
 from vlcam.sharing import once_an_image
@@ -66,7 +67,7 @@ class CnnAdapter(Adapter):
         return self._preprocess(photo)
 
     def encode(self, pixels: Tensor, prompts: Any = None) -> FeatureMaps:
-        return FeatureMaps(self._before(pixels))
+        return FeatureMaps(look(self._before, pixels))
 
     def encoder(self) -> nn.Module:
         return self._before

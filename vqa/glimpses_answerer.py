@@ -31,7 +31,7 @@ class GlimpsesAnswerer(CnnAnswerer):
         return self.encode_prompt(self.encode_photo(pixels), prompts)
 
     def encode_photo(self, pixels: Tensor) -> FeatureMaps:
-        return FeatureMaps(self._before(pixels))
+        return super().encode(pixels)
 
     def encode_prompt(self, photo: FeatureMaps, prompts: Sequence[Prompt]) -> FeatureMaps:
         shares, evidence = self.module.look(photo.maps.flatten(1), self._encoded(prompts))

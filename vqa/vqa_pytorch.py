@@ -32,6 +32,7 @@ from vlcam.adapter import FeatureMaps, OwnAttention, Prompt, Question
 from vlcam.cells import derive
 from vlcam.cnn import load_exactly, read_state_dict
 from vlcam.geometry import Grid, Placement
+from vlcam.looking import look
 from vlcam.models import configuration
 from vlcam.preprocess import Preprocess
 from vlcam.resnet import resnet
@@ -173,7 +174,7 @@ class VqaPyTorch(Answerer):
         self._preprocess = replace(self._preprocess, size=size, resize_to=None)
 
     def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
-        return FeatureMaps(self.encoder()(pixels))
+        return FeatureMaps(look(self.encoder(), pixels))
 
     def encoder(self) -> nn.Module:
         return self._cnn()[: self._cut]
