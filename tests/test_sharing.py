@@ -63,15 +63,19 @@ def features(dtype: torch.dtype = torch.float64) -> FeatureMaps:
 
 
 def run(
-    function: Function, some: FeatureMaps, shared: bool, rule: str | None = None
+    function: Function,
+    some: FeatureMaps,
+    shared: bool,
+    rule: str | None = None,
+    rows: Tensor = ROWS,
 ) -> tuple[Tensor, list[Tensor | None]]:
     """Values of the rows, and the gradients of each row's own scalar of them."""
-    rows = some.rows(ROWS)
-    leaves = [rows.maps.detach().requires_grad_(), rows.rest["token"].detach().requires_grad_()]
+    every = some.rows(rows)
+    leaves = [every.maps.detach().requires_grad_(), every.rest["token"].detach().requires_grad_()]
     copies = FeatureMaps(
         leaves[0].clone(),
-        {"token": leaves[1].clone(), "number": rows.rest["number"].clone()},
-        rows.image if shared else None,
+        {"token": leaves[1].clone(), "number": every.rest["number"].clone()},
+        every.image if shared else None,
     )
     with BackwardRule(rule) if rule else nullcontext():  # type: ignore[arg-type]
         value = once_an_image(function, copies)
@@ -110,6 +114,23 @@ def test_under_autocast_the_gradient_is_of_the_maps_own_dtype() -> None:
             value, gradients = run(lambda f: net[:6](f.maps), features(torch.float32), shared)
         assert value.dtype == torch.bfloat16
         assert gradients[0] is not None and gradients[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("rows", [[0, 1], [1, 0, 0, 1], [0, 0, 1, 1, 1, 0]])
+def test_images_with_as_many_rows_go_together(rows: list[int], name: str) -> None:
+    calls = []
+
+    def function(some: FeatureMaps) -> Tensor:
+        calls.append(len(some.maps))
+        return FUNCTIONS[name](some)
+
+    index = torch.tensor(rows)
+    value, gradients = run(function, features(), shared=True, rows=index)
+    assert calls == [2]
+    expected, slow = run(FUNCTIONS[name], features(), shared=False, rows=index)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(gradients, slow)
 
 
 def test_once_an_image() -> None:
@@ -211,7 +232,7 @@ def test_the_tail_of_a_captioners_cnn_runs_once_an_image(tmp_path: Path) -> None
     passed.clear()
     mixed: list[tuple[Target, int]] = [(target, image) for target in asked for image in (1, 0)]
     (chunk,) = seam_gradients(adapter, both, [t for t, _ in mixed], [i for _, i in mixed])
-    assert passed == [1, 1]
+    assert passed == [2]
     handle.remove()
     for image in (0, 1):
         alone = encode(adapter, pixels[image : image + 1])

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from vlcam.adapter import Adapter, FeatureMaps
+from vlcam.looking import fastest
 from vlcam.occlusion import Encode, Patch
 from vlcam.untouched import untouched
 
@@ -47,13 +48,15 @@ class _Changed:
         """The changed activation cut out at those corners, (N, C, *size)."""
         rows, in_rows, tile_rows, of_tile_rows = self._axis(corners[:, 0], size[0], 0)
         columns, in_columns, tile_columns, of_tile_columns = self._axis(corners[:, 1], size[1], 1)
-        found = self.plain[0][:, rows[:, :, None], columns[:, None, :]].transpose(0, 1)
+        # Cells are gathered with all their channels, which lie side by side (on a CPU).
+        plain, tiles = (x.permute(0, 2, 3, 1) for x in (self.plain, self.tiles))
+        found = plain[0, rows[:, :, None], columns[:, None, :]]
         which = torch.arange(len(corners), device=corners.device)[:, None, None]
-        tiles = self.tiles[which, :, tile_rows[:, :, None], tile_columns[:, None, :]]
-        changed = (of_tile_rows[:, :, None] & of_tile_columns[:, None, :])[:, None]
-        inside = (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
-        found = torch.where(changed, tiles.permute(0, 3, 1, 2), found)
-        return torch.where(inside, found, outside)
+        changed = (of_tile_rows[:, :, None] & of_tile_columns[:, None, :])[..., None]
+        inside = (in_rows[:, :, None] & in_columns[:, None, :])[..., None]
+        of_tiles = tiles[which, tile_rows[:, :, None], tile_columns[:, None, :]]
+        found = torch.where(changed, of_tiles, found)
+        return torch.where(inside, found, outside).permute(0, 3, 1, 2)
 
     def _axis(self, starts: Tensor, length: int, axis: int) -> tuple[Tensor, ...]:
         """Places (N, length) in the plain activation and in the tile, and which are in them."""
@@ -77,7 +80,7 @@ class _Changed:
         if self.everywhere:
             return self.tiles
         height, width = self.plain.shape[2:]
-        whole = self.plain.repeat(len(self.tiles), 1, 1, 1)
+        whole = self.plain.expand(len(self.tiles), -1, -1, -1).clone()
         for row, (y, x) in enumerate(self.corners.tolist()):
             bottom, right = y + self.tiles.shape[2], x + self.tiles.shape[3]
             top, left = max(y, 0), max(x, 0)
@@ -152,10 +155,10 @@ class Incremental:
     def __init__(self, before: nn.Module, pixels: Tensor, patch: Patch) -> None:
         self._graph = fx.symbolic_trace(before)
         self._modules = dict(self._graph.named_modules())
-        self._pixels, self._patch = pixels, patch
+        self._pixels, self._patch = fastest(pixels), patch
         with torch.no_grad():
             keep = _Keep(self._graph)
-            keep.run(pixels)
+            keep.run(self._pixels)
             self._plain = keep.values
         self([(0, 0)])  # refuses what it does not know
 
@@ -170,7 +173,7 @@ class Incremental:
             if node.op == "placeholder":
                 values[node] = _Changed(self._pixels, tiles, where)
             elif node.op == "output":
-                return FeatureMaps(values[node.args[0]].whole())
+                return FeatureMaps(values[node.args[0]].whole().contiguous())
             else:
                 values[node] = self._step(node, [values.get(a, a) for a in node.args])
         raise AssertionError("a graph without an output")

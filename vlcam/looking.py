@@ -21,11 +21,14 @@ def look(before: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
 
     For networks that never ``view`` their activations, as this project's.
     """
-    if pixels.device.type != "cpu":
-        return before(pixels)
     walked_back = torch.is_grad_enabled() and pixels.requires_grad
-    with _ForManyWaysBack() if walked_back else nullcontext():
-        return before(pixels.contiguous(memory_format=torch.channels_last)).contiguous()
+    with _ForManyWaysBack() if walked_back and pixels.is_cpu else nullcontext():
+        return before(fastest(pixels)).contiguous()
+
+
+def fastest(pixels: Tensor) -> Tensor:
+    """The same pixels (B, C, H, W), channels last in memory on a CPU."""
+    return pixels.contiguous(memory_format=torch.channels_last) if pixels.is_cpu else pixels
 
 
 class _ForManyWaysBack(TorchFunctionMode):

@@ -15,7 +15,7 @@ Reducer = Callable[[Tensor, Tensor], Tensor]
 
 def _combine(weights: Tensor, maps: Tensor) -> Tensor:
     """Sum over channels of weights (T, K) times maps (T, K, u, v)."""
-    return (weights[:, :, None, None] * maps).sum(1)
+    return (weights[:, None] @ maps.flatten(2)).unflatten(2, maps.shape[2:]).squeeze(1)
 
 
 def grad_cam(maps: Tensor, gradients: Tensor) -> Tensor:

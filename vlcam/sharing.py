@@ -19,9 +19,10 @@ from vlcam.adapter import FeatureMaps
 def once_an_image(function: Callable[[FeatureMaps], Tensor], features: FeatureMaps) -> Tensor:
     """``function(features)``, (N, ...), computed once for each image the rows repeat.
 
-    Exact: values are copied to the rows, and the gradients of one image's rows go back through its
-    one graph together. For use in ``decode``, around a part that reads nothing but the features it
-    is given (N rows, or one); it must be differentiable under ``torch.vmap`` to gain speed
+    Exact: values are copied to the rows, and the gradients of an image's rows go back through its
+    one graph together; images with as many rows as each other share that. For use in ``decode``,
+    around a part that reads nothing but the features it is given (any number of rows, none of which
+    influences another); it must be differentiable under ``torch.vmap`` to gain speed
     (convolutions, pooling, linear layers and ReLUs are; recurrent layers are slow).
     """
     if features.image is None or len(features.image) == 1:
@@ -44,10 +45,9 @@ class _OnceAnImage(torch.autograd.Function):
         followed = ctx.needs_input_grad[3:]
         ctx.save_for_backward(image)  # so that autograd refuses a second way back, unless told
         ctx.graphs = []
-        for which in image.unique():
-            rows = (image == which).nonzero().squeeze(1)
+        for rows in _rows_alike(image):
             leaves = [
-                tensor[rows[:1]].detach().requires_grad_(follow)
+                tensor[rows[0]].detach().requires_grad_(follow)
                 for tensor, follow in zip(tensors, followed, strict=True)
             ]
             with torch.set_grad_enabled(any(followed)):
@@ -69,19 +69,30 @@ class _OnceAnImage(torch.autograd.Function):
         found = dict[int, Tensor]()
         for rows, leaves, value in ctx.graphs:
             followed = [i for i, leaf in enumerate(leaves) if leaf.requires_grad]
+            # In this order in memory: of a permuted one, as behind attention over the cells, a
+            # frozen batch normalisation of PyTorch takes wrong numbers (2.14).
+            heads = gradient[rows].contiguous()
+            once = len(rows) == 1
             of_leaves = torch.autograd.grad(
                 value,
                 [leaves[i] for i in followed],
-                # In this order in memory: of a permuted one, as behind attention over the cells,
-                # a frozen batch normalisation of PyTorch takes wrong numbers (2.14).
-                gradient[rows][:, None].contiguous(),
-                is_grads_batched=True,
+                heads[0] if once else heads,
+                is_grads_batched=not once,
                 allow_unused=True,
                 retain_graph=True,  # as long as the rows' own graph, which holds this one
             )
             for i, part in zip(followed, of_leaves, strict=True):
                 if part is not None:
                     if i not in found:
-                        found[i] = part.new_zeros(len(gradient), *part.shape[2:])
-                    found[i][rows] = part[:, 0]
+                        found[i] = part.new_zeros(len(gradient), *leaves[i].shape[1:])
+                    found[i][rows] = part
         return None, None, None, *(found.get(i) for i in range(len(leaves)))
+
+
+def _rows_alike(image: Tensor) -> list[Tensor]:
+    """The rows (c, B) of the B images that have c rows each, for every c there is."""
+    _, counts = image.unique(return_counts=True)
+    alike: dict[int, list[Tensor]] = {}
+    for rows in image.argsort(stable=True).split(counts.tolist()):
+        alike.setdefault(len(rows), []).append(rows)
+    return [torch.stack(group, 1) for group in alike.values()]
