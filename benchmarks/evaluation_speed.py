@@ -5,7 +5,8 @@
 
 1. Throughput with the bundled captioner, all that a run does (reading, decoding, preparing,
    encoding, explaining, scoring, writing), as a share of the encoder's own on batches of the same
-   size that lie ready in memory. The two take turns, in parts.
+   size that lie ready in memory: one batch after the other, PyTorch's threads sharing each, and as
+   a run does it, a batch a thread, side by side. The three take turns.
 2. Memory of runs over 1,000 and 20,000 photos, each in a process of its own: once the annotations
    are loaded, and at its highest. Where the scenes do not suffice they are repeated, as hard links.
 """
@@ -21,6 +22,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import report
@@ -40,7 +43,7 @@ from vlcam.evaluation.store import opened
 from vlcam.tables import table
 
 PART = 64
-ROUND = 3  # parts, one after the other as in a run
+ROUND = 4  # parts, one after the other as in a run
 
 
 def experiments(scenes: Path) -> dict[str, Callable[[], Experiment]]:
@@ -58,35 +61,47 @@ def throughput(args: argparse.Namespace) -> str:
     """Photos a second, and beside the encoder's own."""
     model, rows = captioning.load("scenes"), list[tuple[object, ...]]()
     for name, build in experiments(args.scenes).items():
-        alone, together, records = turns(model, build(), args.rounds, name)
-        photos = PART * ROUND * len(together)
-        shares = [a / b for a, b in zip(alone, together, strict=True)]
+        rounds, records = turns(model, build(), args.rounds, name)
+        one_by_one, side_by_side, whole = zip(*rounds, strict=True)
+        shares = [
+            [a / b for a, b in zip(x, whole, strict=True)] for x in (one_by_one, side_by_side)
+        ]
         rows.append(
             (
                 name,
-                f"{PART * ROUND / statistics.median(alone):.1f}",
-                f"{PART * ROUND / statistics.median(together):.1f}",
-                f"{100 * statistics.median(shares):.0f}",
-                f"{100 * min(shares):.0f} ... {100 * max(shares):.0f}",
-                f"{records / photos:.1f}",
+                *(f"{PART * ROUND / statistics.median(x):.1f}" for x in zip(*rounds, strict=True)),
+                f"{100 * statistics.median(shares[0]):.0f}",
+                f"{100 * min(shares[0]):.0f} ... {100 * max(shares[0]):.0f}",
+                f"{100 * statistics.median(shares[1]):.0f}",
+                f"{records / (PART * ROUND * len(whole)):.1f}",
             )
         )
-    head = ("experiment", "encoder's photos/s", "whole, photos/s", "share %", "range %")
+    head = (
+        "experiment",
+        "encoder, photos/s",
+        "encoder side by side, photos/s",
+        "whole, photos/s",
+        "share of the first %",
+        "range %",
+        "of the second %",
+    )
     return (
         f"## Throughput, {torch.get_num_threads()} threads\n\nThe bundled captioner, Grad-CAM,"
         f" batches of {Experiment.batch}, {args.rounds} rounds of {PART * ROUND} photos; medians"
-        " over them. Records: one for each word or region and map, the baselines' among them.\n\n"
+        " over them. The encoder alone: batches that lie ready in memory, one after the other, each"
+        " shared by all threads; and side by side, a batch a thread, as a run works on them."
+        " Records: one for each word or region and map, the baselines' among them.\n\n"
         + table((*head, "records a photo"), rows)
     )
 
 
 def turns(
     model: Captioner, experiment: Experiment, rounds: int, name: str
-) -> tuple[list[float], list[float], int]:
-    """Seconds of the encoder and of all that is done, each for a round's photos, by round; and the
-    records that came of them."""
+) -> tuple[list[tuple[float, float, float]], int]:
+    """Of every round the seconds for its photos: of the encoder, batch after batch and side by
+    side, and of all that is done; and the records that came of them."""
     work = runner.Work(experiment, (methods.get("grad-cam"),), PART)
-    alone, together, records = list[float](), list[float](), 0
+    seconds, records = list[tuple[float, float, float]](), 0
     pixels = ready(model, experiment)
     for number in tqdm(range(rounds + 1), name):
         with (
@@ -95,18 +110,28 @@ def turns(
         ):
             first = number * ROUND
             some = dict(enumerate(work.parts[first : first + ROUND]))
-            start = time.perf_counter()
+            times = [time.perf_counter()]
             for batch in pixels * ROUND:
                 encode(model, batch)
-            between = time.perf_counter()
+            times.append(time.perf_counter())
+            side_by_side(model, pixels * ROUND)
+            times.append(time.perf_counter())
             for part, found in runner.measured(work, model, some):
                 store.write(part, found)
-            end = time.perf_counter()
+            times.append(time.perf_counter())
             if number:  # the first is for warming up
-                alone.append(between - start)
-                together.append(end - between)
+                one, two, three = (b - a for a, b in pairwise(times))
+                seconds.append((one, two, three))
                 records += sum(len(store.read(part)[0]) for part in some)
-    return alone, together, records
+    return seconds, records
+
+
+def side_by_side(model: Captioner, batches: list[torch.Tensor]) -> None:
+    """Encode batches, each in a thread that computes by itself."""
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:
+        list(pool.map(lambda batch: encode(model, batch), batches))
+    torch.set_num_threads(threads)
 
 
 def ready(model: Captioner, experiment: Experiment) -> list[torch.Tensor]:

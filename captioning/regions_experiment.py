@@ -79,7 +79,6 @@ class BoxRatios(Experiment):
         "inside": float, "outside": float,
     }  # fmt: skip
     worth: ClassVar = "inside"
-    apart: ClassVar = True
 
     def __init__(
         self,

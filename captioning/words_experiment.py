@@ -110,7 +110,6 @@ class Words(Experiment):
         "area": float, "categories": int,
     }  # fmt: skip
     worth: ClassVar = "inside"
-    apart: ClassVar = True
 
     def __init__(
         self,

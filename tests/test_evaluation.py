@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
+import torch
 from PIL import Image
 
 import captioning
@@ -124,6 +126,66 @@ def test_photos_together_are_explained_as_each_by_itself(scenes: Path) -> None:
     for one, other in zip(together, alone, strict=True):
         inside = pytest.approx(one.pop("inside"), abs=1e-6)
         assert other.pop("inside") == inside and one == other
+
+
+def test_batches_at_once_give_the_same_records_bit_for_bit(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads with a batch each, computing by themselves, as one after the other in one thread;
+    a model that may not be used so is not."""
+    monkeypatch.setattr(Words, "batch", 1)
+    model, experiment = captioning.load("scenes"), Words(scenes, captions="first")
+    work = runner.Work(experiment, (methods.get("grad-cam"), methods.get("guided-backprop")))
+    busy, most = 0, 0
+    plain, lock = type(model).encode, Lock()
+
+    def counted(self: Any, pixels: Any, prompts: Any = None) -> Any:
+        nonlocal busy, most
+        with lock:
+            busy += 1
+            most = max(most, busy)
+        time.sleep(0.1)
+        with lock:
+            busy -= 1
+        return plain(self, pixels, prompts)
+
+    monkeypatch.setattr(type(model), "encode", counted)
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads, safe, expected in ((1, True, 1), (2, True, 2), (2, False, 1)):
+            torch.set_num_threads(threads)
+            model.thread_safe = safe
+            most = 0
+            found.append(list(runner.measure(work, model, experiment.items).records))
+            assert most == expected and torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1] and len(found[2]) == len(found[0]) > 50
+
+
+def test_an_interrupted_run_does_not_finish_what_it_had_begun(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Words, "batch", 2)
+    model, experiment = captioning.load("scenes"), Words(scenes, captions="first")
+    model.thread_safe = False  # one batch at a time
+    explained: list[str] = []
+    plain = runner.explain_targets_by
+
+    def slow(model: Any, photo: Any, *rest: Any) -> Any:
+        explained.append(photo.photo)
+        time.sleep(0.5)
+        return plain(model, photo, *rest)
+
+    def interrupt(photos: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "explain_targets_by", slow)
+    work = runner.Work(experiment, (methods.get("guided-backprop"),))
+    with pytest.raises(KeyboardInterrupt):
+        list(runner.measured(work, model, {0: experiment.items}, interrupt))
+    assert 2 <= len(explained) <= 3 < len(experiment.items)
 
 
 def test_methods_together_are_as_each_by_itself(scenes: Path) -> None:

@@ -128,6 +128,8 @@ class Adapter(ABC):
         sees_pixels: whether it looks at pixels. False: at something that was made of the photo
             beforehand (regions' features); then that is what :meth:`prepare_file` gives in their
             place, and methods at the pixels are refused.
+        thread_safe: whether several threads may use it at once, as an evaluation then does. Not so
+            where a call leaves something for another in the adapter, or hooks in the model.
     """
 
     name: str
@@ -135,6 +137,7 @@ class Adapter(ABC):
     module: nn.Module
     encode_reads_prompt: bool = False
     sees_pixels: bool = True
+    thread_safe: bool = False
 
     @abstractmethod
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:

@@ -33,6 +33,8 @@ class CnnAdapter(Adapter):
         ValueError: the CNN has no such layer.
     """
 
+    thread_safe = True
+
     def __init__(
         self,
         model: nn.Module,

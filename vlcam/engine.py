@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -94,12 +95,24 @@ def score(
 
 @dataclass(frozen=True)
 class SeamGradients:
-    """Some targets: which (n,), their scores (n,), A and dy/dA (n, K, u, v), float32 or better."""
+    """Some targets: which (n,), of which images' rows, their scores (n,) and dy/dA (n, K, u, v),
+    float32 or better; ``features``: of all images."""
 
     targets: range
+    images: Sequence[int]
     scores: Tensor
-    maps: Tensor
     gradients: Tensor
+    features: FeatureMaps
+
+    def by_image(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """A and dy/dA, both (m, K, u, v), of every m targets of one image in a row; A is repeated
+        without a copy."""
+        start = 0
+        for image, run in groupby(self.images):
+            gradients = self.gradients[start : start + len(list(run))]
+            maps = _at_least_float32(self.features.maps[image : image + 1])
+            yield maps.expand_as(gradients), gradients
+            start += len(gradients)
 
 
 def seam_gradients(
@@ -141,9 +154,7 @@ def seam_gradients(
                     _sum_rows(scores, owners, chunk),
                     _sum_rows(gradients, owners, chunk),
                 )
-            of_targets = torch.tensor([images[i] for i in chunk], device=gradients.device)
-            maps = _at_least_float32(features.maps.index_select(0, of_targets))
-        yield SeamGradients(chunk, scores, maps, gradients)
+        yield SeamGradients(chunk, [images[i] for i in chunk], scores, gradients, features)
         start = chunk.stop
         size = max(1, memory // max(1, kept.bytes // len(rows)))
 
@@ -176,9 +187,10 @@ def explain_all_at_layer(
     scores, maps = [], [list[Tensor]() for _ in methods]
     for chunk in seam_gradients(adapter, features, targets, images, rule, memory):
         scores.append(chunk.scores)
-        for own, method in zip(maps, methods, strict=True):
-            assert method.reduce is not None
-            own.append(_float32(method.reduce, chunk.maps, chunk.gradients))
+        for seen, gradients in chunk.by_image():
+            for own, method in zip(maps, methods, strict=True):
+                assert method.reduce is not None
+                own.append(_float32(method.reduce, seen, gradients))
     _refuse_unseen(adapter, rule, f"between layer {adapter.layer} and the score")
     return torch.cat(scores), [torch.cat(own) for own in maps]
 

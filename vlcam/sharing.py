@@ -84,7 +84,9 @@ class _OnceAnImage(torch.autograd.Function):
             for i, part in zip(followed, of_leaves, strict=True):
                 if part is not None:
                     if i not in found:
-                        found[i] = part.new_zeros(len(gradient), *leaves[i].shape[1:])
+                        of_rows = (len(gradient), *leaves[i].shape[1:])
+                        whole = len(ctx.graphs) == 1  # nothing is left zero
+                        found[i] = part.new_empty(of_rows) if whole else part.new_zeros(of_rows)
                     found[i][rows] = part
         return None, None, None, *(found.get(i) for i in range(len(leaves)))
 

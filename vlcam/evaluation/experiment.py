@@ -67,8 +67,6 @@ class Experiment(ABC):
             ``target``, the place of what was explained among the item's targets (-1: nothing was).
         worth: the column by which maps are called good or bad.
         batch: photos that are encoded and explained together.
-        apart: whether its scores need no pass of the model, so that they may be computed beside the
-            passes of the next photos.
     """
 
     name: ClassVar[str]
@@ -77,7 +75,6 @@ class Experiment(ABC):
     columns: ClassVar[Mapping[str, type]]
     worth: ClassVar[str]
     batch: ClassVar[int] = 16
-    apart: ClassVar[bool] = False
 
     @property
     @abstractmethod

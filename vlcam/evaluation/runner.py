@@ -1,5 +1,5 @@
 """Running an experiment in one process: photos are read ahead, encoded in batches, explained
-together, and scored while the next ones are encoded; records are written as they come.
+together and scored, several batches at once where that can be; records are written as they come.
 
 Parts, and the batches in them, are the same however often a run is interrupted and whatever engine
 runs it, so that the same records come out, bit for bit.
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from threading import Event
 from typing import Any
 
 import pyarrow as arrow
@@ -37,6 +39,8 @@ from vlcam.photo import load as load_photo
 
 PART = 64
 """Photos of a part: what a kill costs at most."""
+
+_AT_ONCE = 4  # batches: more would only wait for each other, as Python runs one thread at a time
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,12 @@ def measured(
     parts: Mapping[int, Sequence[Item]],
     done: Callable[[int], object] = lambda photos: None,
 ) -> Iterator[tuple[int, Part]]:
-    """Parts, one after the other, by their numbers. While the model works on a batch, the next one
-    is read and, where the experiment allows it, the one before is scored, also of another part.
+    """Parts, one after the other, by their numbers.
+
+    Photos are read ahead. Where the model can be used so, on a CPU, several batches are worked on
+    at once, in a thread each among which the processors are shared out: that keeps them busier than
+    one batch on all of them. What comes out depends on how many threads PyTorch may use, and on
+    nothing else.
 
     Args:
         done: is told of how many further photos there are records.
@@ -93,28 +101,13 @@ def measured(
     ]
     records: list[Record] = []
     skipped: list[str] = []
-
-    def collect(batch: _Batch, scored: Future[Part]) -> Iterator[tuple[int, Part]]:
-        nonlocal records, skipped
-        found = scored.result()
+    for batch, found in _in_threads(work, model, batches):
         records += found.records
         skipped += found.skipped
         done(len(batch.items))
         if batch.last:
             yield batch.part, Part(records, skipped)
             records, skipped = [], []
-
-    with ThreadPoolExecutor(1) as beside:
-        before: tuple[_Batch, Future[Part]] | None = None
-        for batch, photos in _read_ahead(model, batches):
-            looked = _look(work, model, batch.items, photos)
-            if before:
-                yield from collect(*before)
-            before = batch, beside.submit(_score, work, model, looked)
-            if not work.experiment.apart:
-                before[1].result()
-        if before:
-            yield from collect(*before)
 
 
 @dataclass(frozen=True)
@@ -126,20 +119,47 @@ class _Batch:
     last: bool
 
 
-def _read_ahead(
-    model: Adapter, batches: Sequence[_Batch]
-) -> Iterator[tuple[_Batch, list[Prepared | str]]]:
-    """Batches with their photos (or what is wrong with them), the next ones being read while these
-    are looked at."""
-    with ThreadPoolExecutor(2) as pool:
-        ahead: deque[tuple[_Batch, list[Future[Prepared | str]]]] = deque()
+def _in_threads(
+    work: Work, model: Adapter, batches: Sequence[_Batch]
+) -> Iterator[tuple[_Batch, Part]]:
+    """The batches with their records, in their order."""
+    processors = torch.get_num_threads()
+    at_once = min(processors, _AT_ONCE) if model.thread_safe and _on_cpu(model) else 1
+    share = partial(torch.set_num_threads, processors // at_once)
+    alone = partial(torch.set_num_threads, 1)
+    waiting: deque[tuple[_Batch, Future[Part]]] = deque()
+    over = Event()
+    readers = ThreadPoolExecutor(2, initializer=alone)
+    workers = ThreadPoolExecutor(at_once, initializer=share)
+    try:
         for batch in batches:
-            ahead.append((batch, [pool.submit(_read, model, item) for item in batch.items]))
-            if len(ahead) > 1:
-                ready, photos = ahead.popleft()
-                yield ready, [photo.result() for photo in photos]
-        for ready, photos in ahead:
-            yield ready, [photo.result() for photo in photos]
+            photos = [readers.submit(_read, model, item) for item in batch.items]
+            waiting.append((batch, workers.submit(_measured, work, model, batch, photos, over)))
+            if len(waiting) > at_once + 1:
+                ready, found = waiting.popleft()
+                yield ready, found.result()
+        for ready, found in waiting:
+            yield ready, found.result()
+    finally:
+        over.set()
+        for pool in (workers, readers):
+            pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(processors)  # of threads to come; this one's was never another
+
+
+def _on_cpu(model: Adapter) -> bool:
+    return all(parameter.is_cpu for parameter in model.module.parameters())
+
+
+def _measured(
+    work: Work,
+    model: Adapter,
+    batch: _Batch,
+    photos: Sequence[Future[Prepared | str]],
+    over: Event,
+) -> Part:
+    read = [photo.result() for photo in photos]
+    return _score(work, model, _look(work, model, batch.items, read, over))
 
 
 def _read(model: Adapter, item: Item) -> Prepared | str:
@@ -161,9 +181,13 @@ class _Looked:
 
 
 def _look(
-    work: Work, model: Adapter, items: Sequence[Item], photos: Sequence[Prepared | str]
+    work: Work,
+    model: Adapter,
+    items: Sequence[Item],
+    photos: Sequence[Prepared | str],
+    over: Event,
 ) -> list[_Looked]:
-    """Encode a batch, ask, and explain: all that the model has to do."""
+    """Encode a batch, ask, and explain: all that the model has to do. Given up once ``over``."""
     seen = iter(look_at(model, [photo for photo in photos if isinstance(photo, Prepared)]))
     looked: list[_Looked] = []
     for item, read in zip(items, photos, strict=True):
@@ -176,7 +200,7 @@ def _look(
         except ValueError as error:
             looked.append(_Looked(item, problem=f"{item.name}: {one_line(error)}"))
     ready = [(one.photo, one.asked) for one in looked if one.photo and one.asked]
-    every = iter(_explained(model, ready, work.methods))
+    every = iter(_explained(model, ready, work.methods, over))
     return [replace(one, maps=next(every)) if one.asked else one for one in looked]
 
 
@@ -198,7 +222,10 @@ def _score(work: Work, model: Adapter, looked: Sequence[_Looked]) -> Part:
 
 
 def _explained(
-    model: Adapter, photos: Sequence[tuple[Encoded, Asked]], by: Sequence[methods.Method]
+    model: Adapter,
+    photos: Sequence[tuple[Encoded, Asked]],
+    by: Sequence[methods.Method],
+    over: Event,
 ) -> list[tuple[TargetMaps, ...]]:
     """Each photo's maps, method by method; by those at the layer all photos' in one pass, where
     they fit."""
@@ -212,6 +239,8 @@ def _explained(
                 own[method.name] = one
     rest = [method for method in by if not any(method in group for group in together)]
     for own, (photo, asked) in zip(found, photos, strict=True):
+        if over.is_set():
+            raise CancelledError  # nobody waits for it: the run was interrupted
         own_maps = explain_targets_by(model, photo, asked.targets, rest)
         own |= {method.name: each for method, each in zip(rest, own_maps, strict=True)}
     return [tuple(own[method.name] for method in by) for own in found]
