@@ -22,7 +22,7 @@ from tqdm import tqdm
 from vlcam import methods
 from vlcam.adapter import Adapter, FeatureMaps
 from vlcam.engine import explain_all_at_layer
-from vlcam.evaluation.experiment import Asked, Experiment, Item
+from vlcam.evaluation.experiment import Asked, Experiment, Item, Thing
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.store import Part, Store
 from vlcam.explaining import (
@@ -159,7 +159,15 @@ def _measured(
     over: Event,
 ) -> Part:
     read = [photo.result() for photo in photos]
-    return _score(work, model, _look(work, model, batch.items, read, over))
+    return _score(work, model, _look(work, model, batch.items, read, over), over)
+
+
+def _until(over: Event, things: Sequence[Thing]) -> Iterator[Thing]:
+    """The things of a batch; CancelledError once nobody waits for it, the run being interrupted."""
+    for thing in things:
+        if over.is_set():
+            raise CancelledError
+        yield thing
 
 
 def _read(model: Adapter, item: Item) -> Prepared | str:
@@ -187,10 +195,10 @@ def _look(
     photos: Sequence[Prepared | str],
     over: Event,
 ) -> list[_Looked]:
-    """Encode a batch, ask, and explain: all that the model has to do. Given up once ``over``."""
+    """Encode a batch, ask, and explain."""
     seen = iter(look_at(model, [photo for photo in photos if isinstance(photo, Prepared)]))
     looked: list[_Looked] = []
-    for item, read in zip(items, photos, strict=True):
+    for item, read in zip(_until(over, items), photos, strict=True):
         if isinstance(read, str):
             looked.append(_Looked(item, problem=f"{item.name}: {read}"))
             continue
@@ -204,12 +212,12 @@ def _look(
     return [replace(one, maps=next(every)) if one.asked else one for one in looked]
 
 
-def _score(work: Work, model: Adapter, looked: Sequence[_Looked]) -> Part:
+def _score(work: Work, model: Adapter, looked: Sequence[_Looked], over: Event) -> Part:
     """The records of a batch."""
     records: list[Record] = []
     skipped: list[str] = []
     experiment = work.experiment
-    for one in looked:
+    for one in _until(over, looked):
         if one.photo is None or one.asked is None:
             skipped.append(one.problem)
             continue
@@ -238,9 +246,7 @@ def _explained(
             for own, one in zip(found, maps, strict=True):
                 own[method.name] = one
     rest = [method for method in by if not any(method in group for group in together)]
-    for own, (photo, asked) in zip(found, photos, strict=True):
-        if over.is_set():
-            raise CancelledError  # nobody waits for it: the run was interrupted
+    for own, (photo, asked) in zip(found, _until(over, photos), strict=True):
         own_maps = explain_targets_by(model, photo, asked.targets, rest)
         own |= {method.name: each for method, each in zip(rest, own_maps, strict=True)}
     return [tuple(own[method.name] for method in by) for own in found]
