@@ -36,15 +36,14 @@ class Deadly(Words):
         return super().ask(model, photo, item)
 
 
-# Ray opens files and sockets that it leaves to the end of the process.
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def every(read: tuple[Columns, list[str]]) -> tuple[list[Record], list[str]]:
     records, skipped = read
     return [records.record(row) for row in range(len(records))], skipped
 
 
+# Ray opens files and sockets that it leaves to the end of the process.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # of what Ray sets itself
 def test_on_ray_the_same_comes_out_though_a_worker_dies(tmp_path: Path) -> None:
