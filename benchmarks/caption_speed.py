@@ -34,7 +34,7 @@ from vlcam.adapter import FeatureMaps
 from vlcam.cnn import Encoder
 from vlcam.engine import encode, explain_at_layer, explain_at_pixels
 from vlcam.geometry import Grid, Placement
-from vlcam.looking import look
+from vlcam.looking import fastest, look
 from vlcam.methods import METHODS
 from vlcam.sharing import once_an_image
 from vlcam.targets import Target, Term
@@ -134,12 +134,9 @@ class Case:
         self.pixels = torch.randn(1, 3, size, size)
         self.caption(words)
 
-    def double(self) -> None:
-        """Compute in float64 from now on, :meth:`float` undoes it exactly."""
-        self.model, self.pixels = self.model.double(), self.pixels.double()
-
-    def float(self) -> None:
-        self.model, self.pixels = self.model.float(), self.pixels.float()
+    def compute_in(self, dtype: torch.dtype) -> None:
+        """From now on. From float32 to float64 and back all is as it was."""
+        self.model, self.pixels = self.model.to(dtype), self.pixels.to(dtype)
 
     def caption(self, words: int) -> None:
         """Ask for a caption of that many words from now on."""
@@ -158,7 +155,7 @@ class Case:
 
     def channels_last(self) -> Tensor:
         with torch.no_grad():
-            return self.model.encoder(self.pixels.contiguous(memory_format=torch.channels_last))
+            return self.model.encoder(fastest(self.pixels))
 
     def encoder(self) -> Tensor:
         with torch.no_grad():
@@ -457,7 +454,7 @@ def check_case(case: Case, guided: bool = True) -> None:
 def check_guided(case: Case) -> None:
     """In float64: in float32 a rectifier's input so near to zero that its sign is chance (captum's
     own maps of VGG-16 are up to 1 % off those of float64) opens or closes a gate."""
-    case.double()
+    case.compute_in(torch.float64)
     two = min(2, len(case.asked))
     # Ours multiplies by the map placed by its cells' true centres, captum by the stretched one:
     # compare captum's product with our two factors, stretched as it does.
@@ -472,7 +469,7 @@ def check_guided(case: Case) -> None:
         "captum guided expert": case.captum_guided_expert(),
     }.items():
         check_equal(name, maps, product)
-    case.float()
+    case.compute_in(torch.float32)
 
 
 def encoder_rows(case: Case, run: Callable[[], object]) -> int:

@@ -93,6 +93,24 @@ def test_statistics_of_the_batch_stay_what_they_are() -> None:
     assert all(m.num_batches_tracked == 2 for m in norms)
 
 
+def test_normalisation_of_vectors_within_a_cnn() -> None:
+    """A gate of the channels, as in squeeze and excitation, with a normalisation of its own."""
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 2, 3), nn.BatchNorm1d(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            maps: Tensor = self.conv(x)
+            gate: Tensor = self.norm(maps.mean((2, 3)))
+            return maps * gate[:, :, None, None]
+
+    pixels = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    before = Gated().eval()
+    torch.testing.assert_close(look(before, pixels), before(pixels))
+
+
 def test_normalisation_without_weights_or_statistics() -> None:
     pixels = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3)).requires_grad_()
     for kind in ({"affine": False}, {"track_running_stats": False}):

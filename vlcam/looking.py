@@ -61,7 +61,13 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    if training or running_mean is None or running_var is None or input.dtype != running_mean.dtype:
+    if (
+        training
+        or running_mean is None
+        or running_var is None
+        or input.ndim != 4
+        or input.dtype != running_mean.dtype
+    ):
         return functional.batch_norm(
             input, running_mean, running_var, weight, bias, training, momentum, eps
         )
