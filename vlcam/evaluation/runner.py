@@ -124,7 +124,8 @@ def _in_threads(
 ) -> Iterator[tuple[_Batch, Part]]:
     """The batches with their records, in their order."""
     processors = torch.get_num_threads()
-    at_once = min(processors, _AT_ONCE) if model.thread_safe and _on_cpu(model) else 1
+    most = _AT_ONCE if model.thread_safe and _on_cpu(model) else 1
+    at_once = max(n for n in range(1, most + 1) if processors % n == 0)  # none is left over
     share = partial(torch.set_num_threads, processors // at_once)
     alone = partial(torch.set_num_threads, 1)
     waiting: deque[tuple[_Batch, Future[Part]]] = deque()
