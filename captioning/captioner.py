@@ -51,6 +51,10 @@ class Captioner(TeacherForced):
     def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
         """The model's own caption for one image's feature maps; greedy where ``beam`` is 1."""
 
+    def generate_all(self, images: Sequence[FeatureMaps], beam: int = 1) -> list[list[CaptionWord]]:
+        """:meth:`generate` for each of several images."""
+        return [self.generate(_copy(features), beam) for features in images]
+
     def read(self, caption: str) -> Reading:
         """A caption as the model reads it.
 
@@ -68,11 +72,14 @@ class Captioner(TeacherForced):
         Raises:
             ValueError: it is empty.
         """
-        # A copy of its one row: a model may write into its input, and the maps are asked again.
-        own = features.rows(torch.zeros(1, dtype=torch.long, device=features.maps.device))
-        words = self.generate(own, beam)
+        (words,) = self.generate_all([features], beam)
         if not shown(words):
             raise ValueError(
                 f"{self.name} wrote an empty caption; give one with a caption of yours"
             )
         return reading(shown(words), words)
+
+
+def _copy(features: FeatureMaps) -> FeatureMaps:
+    """One image's own row again: a model may write into its input, and the maps are asked again."""
+    return features.rows(torch.zeros(1, dtype=torch.long, device=features.maps.device))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from captioning import neuraltalk
+from captioning.caption_lstm import read_texts
 from captioning.captioner import Captioner, CaptionWord
+from captioning.decoding import Caption
 from captioning.neuraltalk import NeuralTalk
 from vlcam.adapter import FeatureMaps
 from vlcam.cnn_adapter import CnnAdapter
-from vlcam.vocabulary import words_of
+from vlcam.vocabulary import END, words_of
 
 
 class NeuralTalkCaptioner(CnnAdapter, Captioner):
@@ -20,7 +25,10 @@ class NeuralTalkCaptioner(CnnAdapter, Captioner):
     module: NeuralTalk
 
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        return self.module.hidden_states(self.image_features(features), tokens)[:, :-1]
+        writer = self.module
+        image = writer.image_embedding(self.image_features(features))
+        read = functional.pad(tokens[:, :-1], (1, 0), value=END)
+        return read_texts(writer.rnn, image, writer.embed_word, read, features.image)
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.module.logits(states))
@@ -33,7 +41,14 @@ class NeuralTalkCaptioner(CnnAdapter, Captioner):
         ]
 
     def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
-        (caption,) = self.module.write(self._after(features.maps), beam)
+        return self.generate_all([features], beam)[0]
+
+    def generate_all(self, images: Sequence[FeatureMaps], beam: int = 1) -> list[list[CaptionWord]]:
+        """All captions advance together, a word a step."""
+        maps = torch.cat([features.maps for features in images])
+        return [self._words(caption) for caption in self.module.write(self._after(maps), beam)]
+
+    def _words(self, caption: Caption) -> list[CaptionWord]:
         words = self.module.config.vocabulary.text(caption.tokens)
         return [CaptionWord(w, (t,)) for w, t in zip(words, caption.tokens, strict=True)]
 

@@ -6,7 +6,7 @@ mapped to COCO's categories (``word_maps``), a category to the union of its segm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +18,11 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 import word_maps
-from captioning.captioner import Captioner, reading
+from captioning.captioner import Captioner, CaptionWord, reading
 from vlcam import targets
 from vlcam.adapter import Adapter, Reading, Unit
 from vlcam.evaluation.baselines import ACTIVATION, UNIFORM, summed_activation
-from vlcam.evaluation.experiment import Asked, Experiment, Item, sample
+from vlcam.evaluation.experiment import Asked, Experiment, Item, or_why, sample
 from vlcam.evaluation.records import Column, Columns, Record
 from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
 from vlcam.explaining import Encoded, TargetMaps
@@ -153,6 +153,22 @@ class Words(Experiment):
         ]
 
     def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
+        return self._ask(model, photo, item, self._own(model, [photo])[0])
+
+    def ask_all(
+        self, model: Adapter, photos: Sequence[Encoded], items: Iterable[Item]
+    ) -> list[Asked | str]:
+        every = zip(photos, items, self._own(model, photos), strict=True)
+        return [or_why(self._ask, model, photo, item, own) for photo, item, own in every]
+
+    def _own(self, model: Adapter, photos: Sequence[Encoded]) -> Sequence[Sequence[CaptionWord]]:
+        """The model's own captions, where they are asked for."""
+        if self.captions != "generated":
+            return [()] * len(photos)
+        with untouched(model.module), torch.no_grad():
+            return cast(Captioner, model).generate_all([p.seen(model) for p in photos], self.beam)
+
+    def _ask(self, model: Adapter, photo: Encoded, item: Item, own: Sequence[CaptionWord]) -> Asked:
         image, coco = int(item.name), self._instances.coco
         height, width = coco.imgs[image]["height"], coco.imgs[image]["width"]
         if (height, width) != photo.placement.photo_size:
@@ -162,7 +178,7 @@ class Words(Experiment):
             )
         shown = _Shown(coco, image, self.tolerance)
         words, asked, missing = list[VisualWord](), list[targets.Target](), list[Record]()
-        readings = self._readings(cast(Captioner, model), photo, image)
+        readings = self._readings(cast(Captioner, model), image, own)
         if not readings:
             missing.append(self._record(item, reason="silent"))
         for read in readings:
@@ -181,14 +197,9 @@ class Words(Experiment):
                     missing.append(self._record(item, text, category, reason=reason))
         return Asked(asked, (words, missing))
 
-    def _readings(self, model: Captioner, photo: Encoded, image: int) -> list[Reading]:
+    def _readings(self, model: Captioner, image: int, own: Sequence[CaptionWord]) -> list[Reading]:
         if self.captions == "generated":
-            features = photo.seen(model)
-            # A copy of its one row: a model may write into its input, and the maps are asked again.
-            own = features.rows(torch.zeros(1, dtype=torch.long, device=features.maps.device))
-            with untouched(model.module), torch.no_grad():
-                words = model.generate(own, self.beam)
-            return [reading(" ".join(word.text for word in words), words)] if words else []
+            return [reading(" ".join(word.text for word in own), own)] if own else []
         texts = self._captions.by_image[image]
         return [model.read(text) for text in (texts[:1] if self.captions == "first" else texts)]
 
@@ -345,13 +356,13 @@ class Words(Experiment):
 def _inside(placed: Tensor, masks: Sequence[Mask]) -> list[float]:
     """The share of each map's positive values that lies in its mask; 0 where there is none."""
     support = placed.clamp(min=0)
-    totals = support.sum((1, 2), dtype=torch.float64)
+    totals = support.sum((1, 2))
+    # Zeros in place of what is outside: added in the same order, a sum of all is the total.
     inside = [
-        (values * torch.from_numpy(mask).to(values.device)).sum(dtype=torch.float64)
+        torch.where(torch.from_numpy(mask).to(values.device), values, 0).sum()
         for values, mask in zip(support, masks, strict=True)
     ]
-    shares = torch.stack(inside) / totals
-    return shares.where(totals > 0, 0).tolist()
+    return (torch.stack(inside) / totals).where(totals > 0, 0).tolist()
 
 
 _SIZES: dict[str, Callable[[Column, Column], Column]] = {

@@ -467,6 +467,8 @@ def _part(
     for node in graph.nodes:
         if node.op == "output":
             part.output(copies[node.args[0]])
+        elif inside and _is_global_mean(net, node):
+            copies[node] = part.call_function(mean_over_cells, (copies[node.args[0]],))
         elif (inside or node.op == "get_attr") and node not in copies:
             copies[node] = part.node_copy(node, lambda n: copies[n])
         if node is since:
@@ -475,3 +477,18 @@ def _part(
             part.output(copies[node])
             break
     return fx.GraphModule(net, part)
+
+
+def _is_global_mean(net: nn.Module, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        module = net.get_submodule(str(node.target))
+        return type(module) is nn.AdaptiveAvgPool2d and module.output_size in (1, (1, 1))
+    return node.target is functional.adaptive_avg_pool2d and node.args[1:] in ((1,), ((1, 1),))
+
+
+def mean_over_cells(maps: Tensor) -> Tensor:
+    """The mean (B, K, 1, 1) of maps (B, K, u, v), bit by bit that of ``adaptive_avg_pool2d``, with
+    a gradient that is not written out cell by cell."""
+    kind = torch.promote_types(maps.dtype, torch.float32)  # of sums: those of float16 overflow
+    total = maps.sum((2, 3), keepdim=True, dtype=kind)
+    return (total / (maps.shape[2] * maps.shape[3])).to(maps.dtype)

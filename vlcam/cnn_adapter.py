@@ -66,7 +66,7 @@ class CnnAdapter(Adapter):
         self._preprocess = preprocess
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
-        return self._preprocess(photo)
+        return self._preprocess.channels_last(photo)
 
     def encode(self, pixels: Tensor, prompts: Any = None) -> FeatureMaps:
         return FeatureMaps(look(self._before, pixels))

@@ -22,6 +22,7 @@ from vlcam.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.geometry import Placement, place
 from vlcam.methods import Method
 from vlcam.rules import BackwardRule
+from vlcam.sharing import follow
 from vlcam.targets import Target, Term
 from vlcam.untouched import untouched
 
@@ -333,24 +334,21 @@ def _differentiate(
     """Score N rows in one forward pass, and differentiate."""
     image = torch.tensor([row.image for row in rows], device=features.maps.device)
     with torch.enable_grad():
-        repeated = features.rows(image)
-        leaf = repeated.maps.detach().requires_grad_()
-        rest = {name: tensor.detach() for name, tensor in repeated.rest.items()}
-        followed = [n for n, t in rest.items() if follow_rest and t.is_floating_point()]
-        for name in followed:
-            rest[name].requires_grad_()
-        # decode gets copies: an in-place operation right behind the layer must not reach the leaf.
-        copied = {n: t.clone() for n, t in rest.items()}
-        copies = FeatureMaps(leaf.clone(), copied, repeated.image)
+        leaf, maps = follow(features.maps, image)
+        followed = [
+            name for name, t in features.rest.items() if follow_rest and t.is_floating_point()
+        ]
+        rest = {n: follow(t, image, n in followed) for n, t in features.rest.items()}
+        repeated = FeatureMaps(maps, {name: copy for name, (_, copy) in rest.items()}, image)
         with ExitStack() as stack:
             stack.enter_context(_RefuseRowMixing(adapter))
             if rule is not None:
                 stack.enter_context(rule)
             before = rule.seen if rule else 0
-            scores = _read(adapter, copies, rows)
+            scores = _read(adapter, repeated, rows)
         ruled = rule is not None and rule.seen > before
         factor = HALF_PRECISION_SCALE if is_half(leaf) else 1.0
-        wanted = [leaf, *(rest[name] for name in followed)]
+        wanted = [leaf, *(rest[name][0] for name in followed)]
         if not scores.requires_grad:
             raise ValueError(_disconnected(adapter))
         total = scores.sum() * factor
@@ -371,8 +369,8 @@ def _differentiate(
         gradients = [gradient / factor for gradient in gradients]
     without_rule = gradients.pop()
     at_rest = dict(zip(followed, gradients[1:], strict=True))
-    for name, tensor in rest.items():
-        at_rest.setdefault(name, torch.zeros_like(tensor))
+    for name, (_, copy) in rest.items():
+        at_rest.setdefault(name, torch.zeros_like(copy))
     return _Gradients(scores.detach(), gradients[0], at_rest, without_rule if plain_too else None)
 
 

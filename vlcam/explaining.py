@@ -102,6 +102,14 @@ def prepare(model: Adapter, path: str, image: Image.Image) -> Prepared:
     return Prepared(path, image, *model.prepare_file(image, path))
 
 
+def _stacked(photos: Sequence[Tensor]) -> Tensor:
+    """Pixels (B, 3, H, W) of photos (3, H, W); channels last in memory if theirs are."""
+    last = [pixels.permute(1, 2, 0) for pixels in photos]
+    if all(pixels.is_contiguous() for pixels in last):
+        return torch.stack(last).permute(0, 3, 1, 2)
+    return torch.stack(list(photos))
+
+
 def look_at(model: Adapter, photos: Sequence[Prepared]) -> list[Encoded]:
     """Several photos: one forward pass of the CNN for each size of input among them."""
     sizes: dict[torch.Size, list[int]] = {}
@@ -109,7 +117,7 @@ def look_at(model: Adapter, photos: Sequence[Prepared]) -> list[Encoded]:
         sizes.setdefault(photo.pixels.shape, []).append(row)
     found: dict[int, Encoded] = {}
     for rows in sizes.values():
-        pixels = torch.stack([photos[row].pixels for row in rows])
+        pixels = _stacked([photos[row].pixels for row in rows])
         first = next(model.module.parameters(), pixels)
         pixels = pixels.to(first.device, first.dtype)
         features, begun = _features(model, pixels)

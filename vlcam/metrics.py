@@ -12,6 +12,7 @@ gives all standard errors and intervals, with images, not items, as the independ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -74,19 +75,21 @@ def near(mask: Mask, tolerance: float) -> Mask:
 
 def _widened(mask: Mask, reach: int, tolerance: float) -> Mask:
     """:func:`near`, by way of every pixel."""
-    height, width = mask.shape
-    # Along each row a disc is a run: widen the mask by its half length, shift by its row, unite.
-    before = np.zeros((height, width + 2 * reach + 1), np.int32)
-    np.cumsum(mask, axis=1, out=before[:, reach + 1 : reach + 1 + width])
-    before[:, reach + 1 + width :] = before[:, reach + width, None]
-    united = mask.copy()
-    for dy in range(min(reach, height - 1) + 1):
-        half = int(np.ceil(np.sqrt(tolerance**2 - dy**2))) - 1
-        stop, start = reach + half + 1, reach - half
-        wide = before[:, stop : stop + width] > before[:, start : start + width]
-        united[dy:] |= wide[: height - dy]
-        united[: height - dy] |= wide[dy:]
-    return united
+    framed = np.pad(mask, reach)  # so that nothing leaves the picture, or its row
+    packed = np.packbits(framed)
+    # As one long number, a bit a pixel, which moves whole when it is shifted.
+    picture = int.from_bytes(packed.tobytes(), "big")
+    runs = [picture]  # widened along its rows by 0, 1, 2 ... pixels to each side
+    for n in range(1, reach + 1):
+        runs.append(runs[-1] | picture << n | picture >> n)
+    united = 0
+    for dy in range(reach + 1):  # a disc is a run in each row
+        run = runs[math.ceil(math.sqrt(tolerance**2 - dy**2)) - 1]
+        down = dy * framed.shape[1]
+        united |= run << down | run >> down
+    found = np.frombuffer(united.to_bytes(len(packed), "big"), np.uint8)
+    bits = np.unpackbits(found, count=framed.size).reshape(framed.shape)
+    return bits[reach:-reach, reach:-reach].view(bool)
 
 
 def centre(size: tuple[int, int]) -> tuple[int, int]:

@@ -89,6 +89,11 @@ class Preprocess:
 
     def __call__(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         """Input pixels (3, H, W) float32 of an RGB photo, and where the photo lies in them."""
+        pixels, placement = self.channels_last(photo)
+        return pixels.contiguous(), placement
+
+    def channels_last(self, photo: Image.Image) -> tuple[Tensor, Placement]:
+        """The same, a pixel's three values side by side in memory."""
         resized, placement = self.geometry((photo.height, photo.width))
         corner = self._corner(resized)
         top, left = max(corner[0], 0), max(corner[1], 0)
@@ -119,17 +124,16 @@ class Preprocess:
         else:
             filter_ = Image.Resampling[self.interpolation.upper()]
             picture = np.array(photo.resize((right - left, bottom - top), filter_, box))
-        pixels = torch.from_numpy(picture).permute(2, 0, 1).contiguous().float().div_(self.levels)
-        mean = torch.tensor(self.mean).view(3, 1, 1)
-        std = torch.tensor(self.std).view(3, 1, 1)
-        pixels.sub_(mean).div_(std)
-        if pixels.shape[1:] == self.size:
-            return pixels, placement
-        out = torch.zeros(3, *self.size)  # of a letterbox: the mean colour after normalisation
-        rows = slice(top - corner[0], bottom - corner[0])
-        columns = slice(left - corner[1], right - corner[1])
-        out[:, rows, columns] = pixels
-        return out, placement
+        pixels = torch.from_numpy(np.ascontiguousarray(picture)).float().div_(self.levels)
+        # Row by row: of three numbers at a time each operation takes several times as long.
+        mean, std = (torch.tensor(each).repeat(right - left) for each in (self.mean, self.std))
+        pixels.view(len(pixels), -1).sub_(mean).div_(std)
+        if pixels.shape[:2] != self.size:
+            rows = slice(top - corner[0], bottom - corner[0])
+            columns = slice(left - corner[1], right - corner[1])
+            part, pixels = pixels, torch.zeros(*self.size, 3)  # the mean colour around it
+            pixels[rows, columns] = part
+        return pixels.permute(2, 0, 1), placement
 
     def geometry(self, photo_size: tuple[int, int]) -> tuple[tuple[int, int], Placement]:
         """The size (height, width) a photo is resized to, and its placement in the input."""

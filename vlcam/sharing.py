@@ -7,6 +7,7 @@ rows costs as much as the whole CNN before it.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,12 +47,12 @@ class _OnceAnImage(torch.autograd.Function):
         ctx.save_for_backward(image)  # so that autograd refuses a second way back, unless told
         ctx.graphs = []
         for rows in _rows_alike(image):
-            leaves = [
-                tensor[rows[0]].detach().requires_grad_(follow)
-                for tensor, follow in zip(tensors, followed, strict=True)
-            ]
             with torch.set_grad_enabled(any(followed)):
-                maps, *rest = (leaf.clone() for leaf in leaves)  # it may write into them
+                pairs = [
+                    follow(tensor, rows[0], wanted)
+                    for tensor, wanted in zip(tensors, followed, strict=True)
+                ]
+                leaves, (maps, *rest) = zip(*pairs, strict=True)
                 value = function(FeatureMaps(maps, dict(zip(names, rest, strict=True))))
             ctx.graphs.append((rows, leaves, value))
         result = value.new_empty(len(image), *value.shape[1:])
@@ -66,7 +67,7 @@ class _OnceAnImage(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise NotImplementedError("once_an_image has no second derivative")
         (gradient,), _ = gradients, ctx.saved_tensors
-        found = dict[int, Tensor]()
+        found = defaultdict[int, list[tuple[Tensor, Tensor]]](list)
         for rows, leaves, value in ctx.graphs:
             followed = [i for i, leaf in enumerate(leaves) if leaf.requires_grad]
             # In this order in memory: of a permuted one, as behind attention over the cells, a
@@ -83,12 +84,47 @@ class _OnceAnImage(torch.autograd.Function):
             )
             for i, part in zip(followed, of_leaves, strict=True):
                 if part is not None:
-                    if i not in found:
-                        of_rows = (len(gradient), *leaves[i].shape[1:])
-                        whole = len(ctx.graphs) == 1  # nothing is left zero
-                        found[i] = part.new_empty(of_rows) if whole else part.new_zeros(of_rows)
-                    found[i][rows] = part
-        return None, None, None, *(found.get(i) for i in range(len(leaves)))
+                    found[i].append((rows, part[None] if once else part))
+        each = (_of_rows(len(gradient), found[i]) for i in range(len(leaves)))
+        return None, None, None, *each
+
+
+def follow(tensor: Tensor, rows: Tensor, wanted: bool = True) -> tuple[Tensor, Tensor]:
+    """A tensor to ask gradients of, where ``wanted``, and the rows (N, ...) of another whose
+    gradients they are: a copy, which may be written into. The first is of their shape, but holds no
+    values."""
+    leaf = tensor.new_empty(()).expand(len(rows), *tensor.shape[1:])
+    copy: Tensor = _Copy.apply(leaf.requires_grad_(wanted), tensor.detach(), rows)
+    return leaf, copy
+
+
+class _Copy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, leaf: Tensor, tensor: Tensor, rows: Tensor) -> Tensor:
+        return tensor.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return *gradients, None, None
+
+
+def _of_rows(count: int, found: Sequence[tuple[Tensor, Tensor]]) -> Tensor | None:
+    """Gradients (count, ...) of so many rows, of their parts (c, B, ...) by rows (c, B).
+
+    What is the same for a whole dimension, as behind a mean over cells, stays one number in memory.
+    """
+    if not found:
+        return None
+    shape = found[0][1].shape[2:]
+    same = [all(part.stride(d) == 0 for _, part in found) for d in range(2, 2 + len(shape))]
+    kept = tuple(slice(1) if one else slice(None) for one in same)
+    whole = sum(rows.numel() for rows, _ in found) == count  # nothing is left zero
+    slim = [1 if one else size for one, size in zip(same, shape, strict=True)]
+    first = found[0][1]
+    gradients = first.new_empty(count, *slim) if whole else first.new_zeros(count, *slim)
+    for rows, part in found:
+        gradients[rows] = part[(..., *kept)]
+    return gradients.expand(count, *shape)
 
 
 def _rows_alike(image: Tensor) -> list[Tensor]:

@@ -7,7 +7,7 @@ every method, and hands the maps back to be scored. Whatever is scored becomes a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -18,6 +18,7 @@ from vlcam.adapter import Adapter
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.summary import Summary
 from vlcam.explaining import Encoded, TargetMaps
+from vlcam.messages import one_line
 from vlcam.metrics import Mask
 from vlcam.targets import Target
 
@@ -45,6 +46,14 @@ class Asked:
     targets: list[Target]
     context: Any = None
     skipped: tuple[str, ...] = ()
+
+
+def or_why(ask: Callable[..., Asked], *about: Any) -> Asked | str:
+    """What to explain, or the line that says why nothing can be."""
+    try:
+        return ask(*about)
+    except ValueError as error:
+        return one_line(error)
 
 
 def sample(things: Sequence[Thing], limit: int | None, seed: int) -> list[Thing]:
@@ -97,6 +106,14 @@ class Experiment(ABC):
         Raises:
             ValueError: the item cannot be used; it is counted and listed.
         """
+
+    def ask_all(
+        self, model: Adapter, photos: Sequence[Encoded], items: Iterable[Item]
+    ) -> list[Asked | str]:
+        """What to explain of each photo of a batch; of one that cannot be used, a line that says
+        why."""
+        every = zip(photos, items, strict=True)
+        return [or_why(self.ask, model, photo, item) for photo, item in every]
 
     @abstractmethod
     def score(

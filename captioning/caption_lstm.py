@@ -1,0 +1,133 @@
+"""An LSTM under teacher forcing whose first input is an image, made for many targets of few texts.
+
+The engine asks for one row a target. Of a caption of ten words that is ten times the same text, and
+of each row one output: so the way there is walked once a text, and the way back from a row's last
+output that counts, to the image alone. PyTorch's own LSTM walks both with every row, over all
+steps, and differentiates its weights too: four to ten times the work. It is used for what is not
+handled here, and is what the tests compare with.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def read_texts(
+    lstm: nn.LSTM, image: Tensor, words: nn.Embedding, tokens: Tensor, same: Tensor | None = None
+) -> Tensor:
+    """The LSTM's outputs (N, L, H) at the tokens of N texts behind their images.
+
+    Args:
+        lstm: its state is zero before the image.
+        image: embeddings (N, E), the first input; gradients go to it alone.
+        words: embeddings of the tokens.
+        tokens: (N, L).
+        same: (N,), equal where rows are of one image, as
+            :attr:`vlcam.adapter.FeatureMaps.image`; None where each is of its own.
+    """
+    if not _is_plain(lstm, image):
+        inputs = torch.cat([image[:, None], words(tokens)], 1)
+        if lstm.batch_first:
+            return lstm(inputs)[0][:, 1:]
+        return lstm(inputs.transpose(0, 1))[0][1:].transpose(0, 1)
+    if same is None:
+        same = torch.arange(len(tokens), device=tokens.device)
+    texts, text = torch.cat([same[:, None], tokens], 1).unique(dim=0, return_inverse=True)
+    first = text.new_empty(len(texts)).scatter_(0, text, torch.arange(len(text)).to(text))
+    outputs: Tensor = _Read.apply(lstm, words, image, tokens[first], first, text)
+    return outputs
+
+
+def _is_plain(lstm: nn.LSTM, image: Tensor) -> bool:
+    """One layer, one direction, evaluated in full precision."""
+    simple = lstm.num_layers == 1 and not lstm.bidirectional and not lstm.proj_size
+    exact = image.dtype in (torch.float32, torch.float64)
+    mixed = torch.is_autocast_enabled(image.device.type)
+    return simple and exact and not mixed and not lstm.training
+
+
+class _Read(torch.autograd.Function):
+    """Of U different texts, each that of row ``first``; row n's is the ``text``-th."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        lstm: nn.LSTM,
+        words: nn.Embedding,
+        image: Tensor,
+        tokens: Tensor,
+        first: Tensor,
+        text: Tensor,
+    ) -> Tensor:
+        of_inputs, of_hidden, *biases = lstm.all_weights[0]
+        bias = biases[0] + biases[1] if biases else None
+        known, which = tokens.unique(return_inverse=True)
+        of_words = functional.linear(words(known), of_inputs, bias)  # each word's share, once
+        steps = [functional.linear(image[first], of_inputs, bias)]
+        steps += [of_words[column] for column in which.unbind(1)]
+        hidden = cell = image.new_zeros(len(tokens), lstm.hidden_size)
+        made = []
+        for step in steps:
+            inputs = torch.addmm(step, hidden, of_hidden.T)
+            gates = inputs.sigmoid().unflatten(1, (4, -1))
+            write, forget, new, show = gates.unbind(1)
+            new = inputs.unflatten(1, (4, -1))[:, 2].tanh()
+            before, cell = cell, torch.addcmul(forget * cell, write, new)
+            seen = cell.tanh()
+            hidden = show * seen
+            made.append((gates, new, before, seen, hidden))
+        gates, new, before, seen, outputs = (torch.stack(each) for each in zip(*made, strict=True))
+        if ctx.needs_input_grad[2]:
+            ctx.lstm = lstm
+            factors = _factors(gates, new, before, seen)
+            ctx.save_for_backward(text, factors, gates[:, :, 1].contiguous())
+        return outputs[1:, text].transpose(0, 1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        text, factors, forgets = ctx.saved_tensors
+        of_inputs, of_hidden, *_ = ctx.lstm.all_weights[0]
+        # Rows whose last output that counts comes latest go first: at each step those before some
+        # row are under way.
+        counts = (gradient != 0).any(2) * torch.arange(1, gradient.shape[1] + 1).to(text)
+        sorted_, order = counts.amax(1).sort(descending=True)
+        gradient, text, last = gradient[order], text[order], sorted_.tolist()
+        hidden = cell = gradient.new_zeros(0, gradient.shape[2])
+        for step in range(last[0] if last else 0, -1, -1):
+            going = sum(one >= step for one in last)
+            started = going - len(hidden)
+            hidden, cell = (functional.pad(one, (0, 0, 0, started)) for one in (hidden, cell))
+            if step:
+                hidden = hidden + gradient[:going, step - 1]
+            of_gates = factors[step, text[:going]]
+            cell = cell + hidden * of_gates[:, 4]
+            through = torch.cat([cell, cell, cell, hidden], 1) * of_gates[:, :4].flatten(1)
+            cell = cell * forgets[step, text[:going]]
+            hidden = through @ (of_hidden if step else of_inputs)
+        image = torch.empty_like(hidden)
+        image[order] = hidden
+        return None, None, image, None, None, None
+
+
+def _factors(gates: Tensor, new: Tensor, before: Tensor, seen: Tensor) -> Tensor:
+    """Derivatives at every step (S, U, 5, H): of the cell by what goes into the gates write, forget
+    and new, of the output by what goes into the gate show, and of the output by the cell.
+
+    Args:
+        gates: (S, U, 4, H), after their sigmoids.
+        new, before, seen: (S, U, H): what is written, the cell before, the cell's tanh after.
+    """
+    write, _, _, show = gates.unbind(2)
+    factors = new.new_empty(*new.shape[:2], 5, new.shape[2])
+    slopes = torch.mul(gates, 1 - gates, out=factors[:, :, :4])
+    slopes[:, :, 0].mul_(new)
+    slopes[:, :, 1].mul_(before)
+    torch.mul(write, 1 - new.square(), out=slopes[:, :, 2])
+    slopes[:, :, 3].mul_(seen)
+    torch.mul(show, 1 - seen.square(), out=factors[:, :, 4])
+    return factors
