@@ -40,6 +40,7 @@ from vlcam.evaluation import runner
 from vlcam.evaluation.evaluating import How, evaluate
 from vlcam.evaluation.experiment import Experiment
 from vlcam.evaluation.store import opened
+from vlcam.explaining import look_at
 from vlcam.tables import table
 
 PART = 64
@@ -103,13 +104,15 @@ def turns(
     work = runner.Work(experiment, (methods.get("grad-cam"),), PART)
     seconds, records = list[tuple[float, float, float]](), 0
     pixels = ready(model, experiment)
+    parts = [part for part in work.parts if len(part) == PART]
+    groups = len(parts) // ROUND  # which take turns as well
     for number in tqdm(range(rounds + 1), name):
         with (
             tempfile.TemporaryDirectory() as folder,
             opened(Path(folder) / "out", {}, experiment.columns, False) as store,
         ):
-            first = number * ROUND
-            some = dict(enumerate(work.parts[first : first + ROUND]))
+            first = number % groups * ROUND
+            some = dict(enumerate(parts[first : first + ROUND]))
             times = [time.perf_counter()]
             for batch in pixels * ROUND:
                 encode(model, batch)
@@ -137,8 +140,8 @@ def side_by_side(model: Captioner, batches: list[torch.Tensor]) -> None:
 def ready(model: Captioner, experiment: Experiment) -> list[torch.Tensor]:
     """A part's photos, in batches that could be encoded at once."""
     found = [runner._read(model, item) for item in experiment.items[:PART]]
-    pixels = torch.stack([one.pixels for one in found if not isinstance(one, str)])
-    return list(pixels.split(experiment.batch))
+    seen = look_at(model, [one for one in found if not isinstance(one, str)])
+    return list(torch.cat([one.pixels for one in seen]).split(experiment.batch))
 
 
 # -- memory ---------------------------------------------------------------------------------

@@ -75,7 +75,10 @@ def near(mask: Mask, tolerance: float) -> Mask:
 
 def _widened(mask: Mask, reach: int, tolerance: float) -> Mask:
     """:func:`near`, by way of every pixel."""
-    framed = np.pad(mask, reach)  # so that nothing leaves the picture, or its row
+    height, width = mask.shape
+    inner = np.s_[reach : reach + height, reach : reach + width]
+    framed = np.zeros((height + 2 * reach, width + 2 * reach), bool)
+    framed[inner] = mask  # so that nothing leaves the picture, or its row
     packed = np.packbits(framed)
     # As one long number, a bit a pixel, which moves whole when it is shifted.
     picture = int.from_bytes(packed.tobytes(), "big")
@@ -89,7 +92,7 @@ def _widened(mask: Mask, reach: int, tolerance: float) -> Mask:
         united |= run << down | run >> down
     found = np.frombuffer(united.to_bytes(len(packed), "big"), np.uint8)
     bits = np.unpackbits(found, count=framed.size).reshape(framed.shape)
-    return bits[reach:-reach, reach:-reach].view(bool)
+    return bits[inner].view(bool)
 
 
 def centre(size: tuple[int, int]) -> tuple[int, int]:
@@ -191,12 +194,24 @@ def box_means(values: ArrayLike, inside: Mask) -> BoxMeans:
         return BoxMeans(1.0, 1.0, "degenerate map")
     if low < 0:
         raise ValueError("the box ratio needs a map without negative values")
-    # Products with zeros and ones are faster than picking the pixels. Summed, not subtracted: an
-    # outside of exactly zero must come out as zero.
-    mass, rest = (float((found * where).sum()) for where in (inside, ~inside))
+    mass, rest = _parted(found, inside)
     mean = (mass + rest) / inside.size
     status: BoxStatus = "measured" if rest > 0 else "nothing outside"
     return BoxMeans(mass / mean / pixels, rest / mean / (inside.size - pixels), status)
+
+
+def _parted(values: NDArray[np.float64], inside: Mask) -> tuple[float, float]:
+    """The sums inside and outside of a mask. Summed, not subtracted: an outside of exactly zero
+    must come out as zero."""
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    if not inside[top:bottom, left:right].all():
+        # Products with zeros and ones are faster than picking the pixels.
+        return float((values * inside).sum()), float((values * ~inside).sum())
+    middle = values[top:bottom]
+    around = (values[:top], values[bottom:], middle[:, :left], middle[:, right:])
+    return float(middle[:, left:right].sum()), float(sum(part.sum() for part in around))
 
 
 # Figures with their uncertainty

@@ -38,18 +38,22 @@ def word_map(coco: COCO, image_id: int, category: str, *, crowds: bool = True) -
         hint = "" if category in categories() else ", nor is it one of COCO's"
         raise ValueError(f"category {category!r} is not in the instances file{hint}")
     image = coco.imgs[image_id]
-    union = np.zeros((image["height"], image["width"]), dtype=bool)
-    for annotation in coco.imgToAnns[image_id]:
-        if annotation["category_id"] in ids and (crowds or not annotation.get("iscrowd")):
-            union |= _mask(coco, annotation)
-    return union
+    runs = [
+        coco.annToRLE(annotation)
+        for annotation in coco.imgToAnns[image_id]
+        if annotation["category_id"] in ids and (crowds or not annotation.get("iscrowd"))
+    ]
+    return _union(runs) if runs else np.zeros((image["height"], image["width"]), bool)
 
 
-def _mask(coco: COCO, annotation: dict[str, Any]) -> np.ndarray:
+def _union(runs: list[dict[str, Any]]) -> np.ndarray:
+    """The pixels of at least one of some run-length encodings of one size."""
+    from pycocotools import mask
+
     with warnings.catch_warnings():
         # pycocotools' own array class has not caught up with NumPy 2.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        return np.asarray(coco.annToMask(annotation), bool)
+        return np.ascontiguousarray(mask.decode(mask.merge(runs))).view(bool)
 
 
 def present(coco: COCO, image_id: int) -> set[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -170,6 +170,7 @@ def _builtin() -> Table:
     return Table(parse(files("word_maps").joinpath("table.txt").read_text("utf-8")))
 
 
+@lru_cache(maxsize=2**16)
 def bare(text: str) -> str:
     """Lower case, hyphens as spaces, no possessive, no punctuation at the ends."""
     text = re.sub(r"['\u2019]s?$", "", text.lower().strip(' \t\n.,;:!?"()[]'))

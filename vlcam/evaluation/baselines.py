@@ -45,6 +45,6 @@ def maps_at_input(
         GAUSSIAN: centred_gaussian(size),
         NOISE: np.random.default_rng([seed, *name.encode()]).random(size),
         # Where a layer is not rectified a sum may be below 0, of which a ratio says nothing.
-        ACTIVATION: active.clamp(min=0).cpu().numpy(),
+        ACTIVATION: active.clamp(min=0).cpu().double().numpy(),
         UNIFORM: np.ones(size),
     }
