@@ -17,12 +17,12 @@ from torch.nn import functional
 
 
 def read_texts(
-    lstm: nn.LSTM, image: Tensor, words: nn.Embedding, tokens: Tensor, same: Tensor | None = None
+    lstm: nn.Module, image: Tensor, words: nn.Embedding, tokens: Tensor, same: Tensor | None = None
 ) -> Tensor:
     """The LSTM's outputs (N, L, H) at the tokens of N texts behind their images.
 
     Args:
-        lstm: its state is zero before the image.
+        lstm: an ``nn.LSTM``, or what is called like one; its state is zero before the image.
         image: embeddings (N, E), the first input; gradients go to it alone.
         words: embeddings of the tokens.
         tokens: (N, L).
@@ -31,9 +31,9 @@ def read_texts(
     """
     if not _is_plain(lstm, image):
         inputs = torch.cat([image[:, None], words(tokens)], 1)
-        if lstm.batch_first:
-            return lstm(inputs)[0][:, 1:]
-        return lstm(inputs.transpose(0, 1))[0][1:].transpose(0, 1)
+        first = getattr(lstm, "batch_first", False)
+        read: Tensor = lstm(inputs if first else inputs.transpose(0, 1))[0]
+        return (read if first else read.transpose(0, 1))[:, 1:]
     if same is None:
         same = torch.arange(len(tokens), device=tokens.device)
     texts, text = torch.cat([same[:, None], tokens], 1).unique(dim=0, return_inverse=True)
@@ -42,8 +42,10 @@ def read_texts(
     return outputs
 
 
-def _is_plain(lstm: nn.LSTM, image: Tensor) -> bool:
-    """One layer, one direction, evaluated in full precision."""
+def _is_plain(lstm: nn.Module, image: Tensor) -> bool:
+    """PyTorch's LSTM of one layer and one direction, evaluated in full precision."""
+    if type(lstm) is not nn.LSTM:
+        return False
     simple = lstm.num_layers == 1 and not lstm.bidirectional and not lstm.proj_size
     exact = image.dtype in (torch.float32, torch.float64)
     mixed = torch.is_autocast_enabled(image.device.type)
@@ -88,8 +90,10 @@ class _Read(torch.autograd.Function):
         return outputs[1:, text].transpose(0, 1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise NotImplementedError("read_texts has no second derivative")
+        (gradient,) = gradients
         text, factors, forgets = ctx.saved_tensors
         of_inputs, of_hidden, *_ = ctx.lstm.all_weights[0]
         # Rows whose last output that counts comes latest go first: at each step those before some

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captioning.caption_lstm import read_texts
 from captioning.captioner import Captioner, CaptionWord
 from captioning.inception_slim import SIZE, InceptionV3, from_slim
 from vlcam import checkpoint
@@ -155,10 +156,9 @@ class Im2txt(CnnAdapter, Captioner):
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
         image = self.image_features(features)
         start = torch.full_like(tokens[:, :1], self._start)
-        words = self.module.embed_word(torch.cat([start, tokens[:, :-1]], 1))
-        states, _ = self.module.lstm(torch.cat([image[:, None], words], 1))
-        hidden: Tensor = states[:, 1:]  # what follows the image alone is not a word
-        return hidden
+        read = torch.cat([start, tokens[:, :-1]], 1)
+        words = self.module.embed_word
+        return read_texts(self.module.lstm, image, words, read, features.image)
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.module.logits(states))

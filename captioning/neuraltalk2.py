@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captioning.caption_lstm import read_texts
 from captioning.captioner import Captioner, CaptionWord, reading
 from captioning.word_list import WordList
 from vlcam import checkpoint
@@ -121,14 +122,6 @@ class NeuralTalk2(nn.Module):
         embedding: Tensor = self.relu(self.embed_image(feature))
         return embedding
 
-    def states(self, image: Tensor, tokens: Tensor) -> Tensor:
-        """The LSTM's outputs (N, L, H): row l has seen the image (N, E) and the tokens (N, L)
-        before l."""
-        start = torch.full_like(tokens[:, :1], END)
-        words = self.embed_word(torch.cat([start, tokens[:, :-1]], 1))
-        outputs, _ = self.rnn(torch.cat([image[:, None], words], 1).transpose(0, 1))
-        return outputs[1:].transpose(0, 1)
-
     def begin(self, image: Tensor) -> tuple[Tensor, State]:
         """Log-probabilities (N, V + 1) of the first word behind images (N, E), and the state."""
         _, state = self.rnn(image[None])
@@ -153,7 +146,10 @@ class NeuralTalk2Captioner(CnnAdapter, Captioner):
         raise ValueError(f"{self.name} takes photos at its own size only")
 
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        return self.module.states(self._image(features), tokens)
+        start = torch.full_like(tokens[:, :1], END)
+        read = torch.cat([start, tokens[:, :-1]], 1)
+        model, image = self.module, self._image(features)
+        return read_texts(model.rnn, image, model.embed_word, read, features.image)
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.module.logits(states))

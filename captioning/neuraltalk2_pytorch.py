@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from captioning.caption_lstm import read_texts
 from captioning.captioner import Captioner, CaptionWord
 from captioning.fc_model import (
     ARCHITECTURE,
@@ -103,9 +104,8 @@ class NeuralTalk2PyTorch(Captioner):
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
         image = self.language.img_embed(once_an_image(self._feature, features))
         start = torch.full_like(tokens[:, :1], _END)
-        words = self.language.embed(torch.cat([start, tokens[:, :-1]], 1))
-        states, _ = self.language.core(torch.cat([image[:, None], words], 1).transpose(0, 1))
-        return states[1:].transpose(0, 1)  # what follows the image alone is not a word
+        read = torch.cat([start, tokens[:, :-1]], 1)
+        return read_texts(self.language.core, image, self.language.embed, read, features.image)
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.language.logit(states))

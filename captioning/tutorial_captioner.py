@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captioning.caption_lstm import read_texts
 from captioning.captioner import Captioner, CaptionWord
 from captioning.decoding import Search, State, search
 from captioning.marked_words import UNKNOWN, MarkedWords, words_by_token
@@ -119,10 +120,9 @@ class TutorialCaptioner(CnnAdapter, Captioner):
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
         decoder = self.module.decoder
         start = torch.full_like(tokens[:, :1], self._words.start)
-        words = decoder.embed(torch.cat([start, tokens[:, :-1]], 1))
-        states, _ = decoder.lstm(torch.cat([self._image(features)[:, None], words], 1))
-        hidden: Tensor = states[:, 1:]  # what follows the image alone is <start>
-        return hidden
+        read = torch.cat([start, tokens[:, :-1]], 1)
+        image = self._image(features)
+        return read_texts(decoder.lstm, image, decoder.embed, read, features.image)
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.module.decoder.linear(states))

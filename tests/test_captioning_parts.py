@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from captioning.bleu import bleu
 from captioning.data import read_data
@@ -19,7 +20,8 @@ from captioning.decoding import Search, State, search, search_all
 from captioning.neuraltalk import Config, NeuralTalk, load, save
 from captioning.neuraltalk_captioner import NeuralTalkCaptioner
 from captioning.reward import NOTHING, Counts, References
-from vlcam.cnn import Encoder
+from vlcam.adapter import FeatureMaps
+from vlcam.cnn import Encoder, mean_over_cells
 from vlcam.engine import encode, score
 from vlcam.preprocess import Preprocess
 from vlcam.targets import Target, Term
@@ -138,6 +140,21 @@ def test_a_copy_of_an_encoder_is_cut_by_itself() -> None:
     assert not torch.equal(after(before(pixels)), encoder(pixels))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_mean_over_cells_is_poolings_bit_by_bit(dtype: torch.dtype) -> None:
+    maps = 500 * torch.randn(3, 7, 14, 9, generator=torch.Generator().manual_seed(0)).abs()
+    maps = maps.to(dtype)
+    for some in (maps, maps.contiguous(memory_format=torch.channels_last)):
+        assert torch.equal(mean_over_cells(some), functional.adaptive_avg_pool2d(some, 1))
+
+
+def test_behind_a_mean_over_cells_a_gradient_is_one_number_a_channel() -> None:
+    _, after = Encoder("small", (64, 64)).eval().split()
+    maps = torch.randn(1, 256, 4, 4, requires_grad=True)
+    (gradient,) = torch.autograd.grad(after(maps), maps, torch.randn(1, 256), retain_graph=True)
+    assert gradient.stride()[2:] == (0, 0) and gradient[0, 0, 0, 0] == gradient[0, 0, 3, 2] != 0
+
+
 def test_an_unknown_layer_is_refused_with_near_ones() -> None:
     with pytest.raises(ValueError, match="stage4"):
         Encoder("small").layer("stage5")
@@ -189,6 +206,13 @@ def test_scores_of_its_own_caption_sum_to_the_searchs(beams: int) -> None:
         assert found == pytest.approx(caption.log_probability, abs=1e-9)
         lengths.add(len(ended))
     assert max(lengths) > 1
+    random = torch.Generator().manual_seed(0)
+    maps = 30 * torch.randn(6, 1, 256, 2, 2, generator=random, dtype=torch.float64)
+    each = [FeatureMaps(one) for one in maps]
+    with torch.no_grad():
+        together = adapter.generate_all(each, beams)
+        assert together == [adapter.generate(one, beams) for one in each]
+    assert len({tuple(words) for words in together}) > 1
 
 
 def test_saved_captioners_come_back_and_damaged_ones_are_refused(tmp_path: Path) -> None:

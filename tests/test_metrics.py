@@ -132,6 +132,17 @@ def test_one_item_cannot_make_the_ratio_of_means() -> None:
     assert found.ratio_of_means.value == pytest.approx(1.5 / 0.9, rel=0.002)
 
 
+@pytest.mark.parametrize("boxes", [[(2, 2, 7, 5)], [(0, 0, 3, 10)], [(0, 2, 4, 4), (3, 3, 9, 10)]])
+def test_box_means_pixel_by_pixel(boxes: list[metrics.Box]) -> None:
+    values = np.random.default_rng(0).random((10, 10))
+    inside = np.zeros((10, 10), bool)
+    for box in boxes:
+        inside |= metrics.box_mask(box, (10, 10))
+    found = metrics.box_means(values, inside)
+    assert found.inside == pytest.approx(values[inside].mean() / values.mean())
+    assert found.outside == pytest.approx(values[~inside].mean() / values.mean())
+
+
 def test_uniform_map_has_ratio_one() -> None:
     values = np.full((10, 10), 0.3)
     values[0, 0] += 1e-9  # so that it is not degenerate

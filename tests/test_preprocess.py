@@ -82,6 +82,18 @@ def test_mean_and_std_by_hand() -> None:
     torch.testing.assert_close(pixels, expected)
 
 
+@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize("interpolation", get_args(Interpolation))
+def test_with_channels_last_in_memory_it_is_the_same(
+    resize: Resize, interpolation: Interpolation
+) -> None:
+    how = Preprocess((24, 20), resize, interpolation=interpolation)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (31, 17, 3), np.uint8))
+    (last, one), (usual, other) = how.channels_last(image), how(image)
+    assert torch.equal(last, usual) and one == other
+    assert usual.is_contiguous() and last.permute(1, 2, 0).is_contiguous()
+
+
 @pytest.mark.parametrize(
     ("size", "filled"),
     [((12, 12), [0, 1, 10, 11]), ((13, 12), [0, 1, 2, 11, 12])],
