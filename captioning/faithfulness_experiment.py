@@ -60,7 +60,7 @@ class OfWords(Faithfulness):
         found = sorted(p for p in self.photos.iterdir() if p.suffix.lower() in _PICTURES)
         return [Item(path.name, path) for path in sample(found, self.limit, self.seed)]
 
-    def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
+    def ask(self, model: Adapter, photo: Encoded, item: Item, written: Any) -> Asked:
         asked = self.targets(model, photo)
         if not asked:
             raise ValueError("no visual word in the model's caption")

@@ -118,7 +118,7 @@ class BoxRatios(Experiment):
     def items(self) -> Sequence[Item]:
         return [Item(photo.name, photo.path) for photo in self._photos.values()]
 
-    def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
+    def ask(self, model: Adapter, photo: Encoded, item: Item, written: Any) -> Asked:
         asked, kept, missing = [], list[tuple[Region, Mask]](), list[Record]()
         found = self._photos[item.name].regions
         if self._dense:

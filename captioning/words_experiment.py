@@ -6,7 +6,7 @@ mapped to COCO's categories (``word_maps``), a category to the union of its segm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from captioning.captioner import Captioner, CaptionWord, reading
 from vlcam import targets
 from vlcam.adapter import Adapter, Reading, Unit
 from vlcam.evaluation.baselines import ACTIVATION, UNIFORM, summed_activation
-from vlcam.evaluation.experiment import Asked, Experiment, Item, or_why, sample
+from vlcam.evaluation.experiment import Asked, Experiment, Item, sample
 from vlcam.evaluation.records import Column, Columns, Record
 from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
 from vlcam.explaining import Encoded, TargetMaps
@@ -153,23 +153,14 @@ class Words(Experiment):
             for n in sample(numbers, self.limit, self.seed)
         ]
 
-    def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
-        return self._ask(model, photo, item, self._own(model, [photo])[0])
-
-    def ask_all(
-        self, model: Adapter, photos: Sequence[Encoded], items: Iterable[Item]
-    ) -> list[Asked | str]:
-        every = zip(photos, items, self._own(model, photos), strict=True)
-        return [or_why(self._ask, model, photo, item, own) for photo, item, own in every]
-
-    def _own(self, model: Adapter, photos: Sequence[Encoded]) -> Sequence[Sequence[CaptionWord]]:
+    def write(self, model: Adapter, photos: Sequence[Encoded]) -> Sequence[Any]:
         """The model's own captions, where they are asked for."""
         if self.captions != "generated":
-            return [()] * len(photos)
+            return super().write(model, photos)
         with untouched(model.module), torch.no_grad():
             return cast(Captioner, model).generate_all([p.seen(model) for p in photos], self.beam)
 
-    def _ask(self, model: Adapter, photo: Encoded, item: Item, own: Sequence[CaptionWord]) -> Asked:
+    def ask(self, model: Adapter, photo: Encoded, item: Item, written: Any) -> Asked:
         image, coco = int(item.name), self._instances.coco
         height, width = coco.imgs[image]["height"], coco.imgs[image]["width"]
         if (height, width) != photo.placement.photo_size:
@@ -179,7 +170,7 @@ class Words(Experiment):
             )
         shown = _Shown(coco, image, self.tolerance)
         words, asked, missing = list[VisualWord](), list[targets.Target](), list[Record]()
-        readings = self._readings(cast(Captioner, model), image, own)
+        readings = self._readings(cast(Captioner, model), image, written)
         if not readings:
             missing.append(self._record(item, reason="silent"))
         for read in readings:

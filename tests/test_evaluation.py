@@ -557,7 +557,7 @@ def test_a_region_in_its_sentence(scenes: Path, tmp_path: Path) -> None:
         ("alone", "a red dog", 0),
     ):
         experiment = BoxRatios(marked, tmp_path / "photos", protocol=protocol)  # type: ignore[arg-type]
-        (target,) = experiment.ask(model, seen, experiment.items[0]).targets
+        (target,) = experiment.ask(model, seen, experiment.items[0], None).targets
         reading = model.read(text)
         assert target.terms[0].prompt == reading.prompt
         columns = [c for unit in reading.units[start : start + 3] for c in unit.scores]

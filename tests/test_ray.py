@@ -6,6 +6,7 @@ import logging
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -29,11 +30,11 @@ class Deadly(Words):
 
     grave: Path
 
-    def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
+    def ask(self, model: Adapter, photo: Encoded, item: Item, written: Any) -> Asked:
         if item.name == "3" and not self.grave.exists():
             self.grave.write_text("here lies a worker")
             os._exit(1)
-        return super().ask(model, photo, item)
+        return super().ask(model, photo, item, written)
 
 
 def every(read: tuple[Columns, list[str]]) -> tuple[list[Record], list[str]]:

@@ -117,7 +117,7 @@ class Attention(Experiment):
     def items(self) -> Sequence[Item]:
         return [Item(str(path.relative_to(self.data)), path) for path in self._chosen]
 
-    def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
+    def ask(self, model: Adapter, photo: Encoded, item: Item, written: Any) -> Asked:
         asked: list[Target] = []
         judged: list[Judged] = []
         problems = []

@@ -62,7 +62,7 @@ class OfAnswers(Faithfulness):
     def items(self) -> Sequence[Item]:
         return [Item(str(path.relative_to(self.data)), path) for path in self._asked]
 
-    def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
+    def ask(self, model: Adapter, photo: Encoded, item: Item, written: Any) -> Asked:
         asked, problems = [], []
         for one in self._asked[item.photo]:
             try:

@@ -7,7 +7,7 @@ every method, and hands the maps back to be scored. Whatever is scored becomes a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -18,7 +18,6 @@ from vlcam.adapter import Adapter
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.summary import Summary
 from vlcam.explaining import Encoded, TargetMaps
-from vlcam.messages import one_line
 from vlcam.metrics import Mask
 from vlcam.targets import Target
 
@@ -46,14 +45,6 @@ class Asked:
     targets: list[Target]
     context: Any = None
     skipped: tuple[str, ...] = ()
-
-
-def or_why(ask: Callable[..., Asked], *about: Any) -> Asked | str:
-    """What to explain, or the line that says why nothing can be."""
-    try:
-        return ask(*about)
-    except ValueError as error:
-        return one_line(error)
 
 
 def sample(things: Sequence[Thing], limit: int | None, seed: int) -> list[Thing]:
@@ -99,21 +90,20 @@ class Experiment(ABC):
     def settings(self) -> dict[str, Any]:
         """All that its records depend on, besides model and methods; plain values."""
 
+    def write(self, model: Adapter, photos: Sequence[Encoded]) -> Sequence[Any]:
+        """What the model itself writes of each photo of a batch, if :meth:`ask` is to know."""
+        return [None] * len(photos)
+
     @abstractmethod
-    def ask(self, model: Adapter, photo: Encoded, item: Item) -> Asked:
+    def ask(self, model: Adapter, photo: Encoded, item: Item, written: Any) -> Asked:
         """What to explain of a photo.
+
+        Args:
+            written: of the photo, by :meth:`write`.
 
         Raises:
             ValueError: the item cannot be used; it is counted and listed.
         """
-
-    def ask_all(
-        self, model: Adapter, photos: Sequence[Encoded], items: Iterable[Item]
-    ) -> list[Asked | str]:
-        """What to explain of each photo of a batch; of one that cannot be used, a line that says
-        why."""
-        every = zip(photos, items, strict=True)
-        return [or_why(self.ask, model, photo, item) for photo, item in every]
 
     @abstractmethod
     def score(

@@ -58,7 +58,7 @@ def pictures(
             shown.add(key)
             item = by_name[key[0]]
             photo = look(model, item.photo)
-            asked = experiment.ask(model, photo, item)
+            asked = experiment.ask(model, photo, item, experiment.write(model, [photo])[0])
             found = explain_targets(model, photo, [asked.targets[key[1]]], method)
             over = _drawn(photo, found, experiment.outline(asked, key[1], photo))
             worth = f"{experiment.worth} {cast(float, record[experiment.worth]):.2f}"

@@ -198,16 +198,17 @@ def _look(
 ) -> list[_Looked]:
     """Encode a batch, ask, and explain."""
     seen = look_at(model, [photo for photo in photos if isinstance(photo, Prepared)])
-    whose = [item for item, read in zip(items, photos, strict=True) if isinstance(read, Prepared)]
-    asked_all = work.experiment.ask_all(model, seen, _until(over, whose))
-    every_asked = zip(seen, asked_all, strict=True)
+    written = zip(seen, work.experiment.write(model, seen), strict=True)
     looked: list[_Looked] = []
-    for item, read in zip(items, photos, strict=True):
-        photo, asked = (None, read) if isinstance(read, str) else next(every_asked)
-        if isinstance(asked, str):
-            looked.append(_Looked(item, problem=f"{item.name}: {asked}"))
-        else:
-            looked.append(_Looked(item, photo, asked))
+    for item, read in zip(_until(over, items), photos, strict=True):
+        if isinstance(read, str):
+            looked.append(_Looked(item, problem=f"{item.name}: {read}"))
+            continue
+        photo, own = next(written)
+        try:
+            looked.append(_Looked(item, photo, work.experiment.ask(model, photo, item, own)))
+        except ValueError as error:
+            looked.append(_Looked(item, problem=f"{item.name}: {one_line(error)}"))
     ready = [(one.photo, one.asked) for one in looked if one.photo and one.asked]
     every = iter(_explained(model, ready, work.methods, over))
     return [replace(one, maps=next(every)) if one.asked else one for one in looked]
