@@ -45,7 +45,7 @@ from vlcam.explaining import look_at
 from vlcam.tables import table
 
 PART = 64
-ROUND = 4  # parts, one after the other as in a run
+ROUND = 7  # parts, one after the other as in a run: only its ends leave a processor idle
 
 
 def experiments(scenes: Path) -> dict[str, Callable[[], Experiment]]:
@@ -231,7 +231,7 @@ def memory(args: argparse.Namespace) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--scenes", type=Path, required=True, help="vlcam scenes wrote")
-    parser.add_argument("--rounds", type=int, default=4, help="of four parts; default: 4")
+    parser.add_argument("--rounds", type=int, default=4, help="of seven parts; default: 4")
     parser.add_argument("--memory", type=int, nargs="*", default=[1000, 20000], metavar="PHOTOS")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--one-run", action="store_true", help=argparse.SUPPRESS)

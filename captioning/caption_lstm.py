@@ -3,7 +3,7 @@
 The engine asks for one row a target. Of a caption of ten words that is ten times the same text, and
 of each row one output: so the way there is walked once a text, and the way back from a row's last
 output that counts, to the image alone. PyTorch's own LSTM walks both with every row, over all
-steps, and differentiates its weights too: four to ten times the work. It is used for what is not
+steps, and differentiates its weights too: several times the work. It is used for what is not
 handled here, and is what the tests compare with.
 """
 
@@ -76,7 +76,7 @@ class _Read(torch.autograd.Function):
         for step in steps:
             inputs = torch.addmm(step, hidden, of_hidden.T)
             gates = inputs.sigmoid().unflatten(1, (4, -1))
-            write, forget, new, show = gates.unbind(1)
+            write, forget, _, show = gates.unbind(1)
             new = inputs.unflatten(1, (4, -1))[:, 2].tanh()
             before, cell = cell, torch.addcmul(forget * cell, write, new)
             seen = cell.tanh()

@@ -349,11 +349,11 @@ def _inside(placed: Tensor, masks: Sequence[Mask]) -> list[float]:
     """The share of each map's positive values that lies in its mask; 0 where there is none."""
     different = list({id(mask): mask for mask in masks}.values())
     own = [next(i for i, one in enumerate(different) if one is mask) for mask in masks]
-    every = np.stack([np.ones_like(masks[0]), *different])  # the first: all of the photo
-    weights = torch.from_numpy(every).flatten(1).to(placed.device, placed.dtype)
-    sums = placed.clamp(min=0).flatten(1) @ weights.T
-    totals, inside = sums[:, 0], sums[range(len(own)), [1 + i for i in own]]
-    return (inside / totals).where(totals > 0, 0).tolist()
+    weights = torch.from_numpy(np.stack(different)).flatten(1).to(placed.device, placed.dtype)
+    support = placed.clamp(min=0).flatten(1)
+    inside, totals = (support @ weights.T)[range(len(own)), own], support.sum(1)
+    shares = (inside / totals).clamp(max=1)  # the two are added up in different orders
+    return shares.where(totals > 0, 0).tolist()
 
 
 _SIZES: dict[str, Callable[[Column, Column], Column]] = {
