@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -26,13 +27,13 @@ from captioning import regions
 from captioning.regions_experiment import BoxRatios
 from captioning.words_experiment import CENTRE, Words
 from vlcam import methods, targets
-from vlcam.adapter import Unit
+from vlcam.adapter import Adapter, Unit
 from vlcam.cli import main
 from vlcam.evaluation import gallery, runner
 from vlcam.evaluation.experiment import sample
 from vlcam.evaluation.store import Store, opened
 from vlcam.evaluation.summary import Summary, Table, to_json, to_latex, to_markdown
-from vlcam.explaining import explain_targets, look_at, prepare
+from vlcam.explaining import Encoded, explain_targets, look_at, prepare
 from vlcam.geometry import degenerate, peak, place
 from vlcam.metrics import hit, mean
 from vlcam.scenes.write import write
@@ -441,6 +442,26 @@ def test_generated_captions_and_words_of_ones_own(scenes: Path, tmp_path: Path) 
         found = records(out)
         assert {r["image"] for r in found} <= set("123456")
         assert not more or not {r["word"] for r in found} & {"dog", "cat", "man", "car"}
+
+
+def test_a_caption_that_is_written_otherwise_by_itself_is_not_shown(
+    scenes: Path, tmp_path: Path
+) -> None:
+    class Hesitant(Words):
+        def write(self, model: Adapter, photos: Sequence[Encoded]) -> Sequence[Any]:
+            written = super().write(model, photos)
+            return written if len(photos) > 1 else [(), *written[1:]]
+
+    shown = []
+    for kind in (Words, Hesitant):
+        experiment = kind(scenes, captions="generated")
+        work = runner.Work(experiment, (methods.get("grad-cam"),))
+        model = captioning.load("scenes")
+        with opened(tmp_path / kind.__name__, {}, Words.columns, False) as store:
+            runner.run(work, model, store)
+            found, _ = runner.read_all(work, store)
+        shown.append(list(gallery.pictures(experiment, model, work.methods[0], found)))
+    assert len(shown[0]) >= 4 and shown[1] == []
 
 
 # Regions

@@ -59,6 +59,8 @@ def pictures(
             item = by_name[key[0]]
             photo = look(model, item.photo)
             asked = experiment.ask(model, photo, item, experiment.write(model, [photo])[0])
+            if key[1] >= len(asked.targets):
+                continue  # written by itself, a caption that hung in the balance is another one
             found = explain_targets(model, photo, [asked.targets[key[1]]], method)
             over = _drawn(photo, found, experiment.outline(asked, key[1], photo))
             worth = f"{experiment.worth} {cast(float, record[experiment.worth]):.2f}"
