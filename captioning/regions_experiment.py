@@ -28,6 +28,7 @@ from vlcam.metrics import (
     box_means,
     box_ratio,
     boxes_in_input,
+    every_box_means,
 )
 
 Protocol = Literal["alone", "sentence"]
@@ -166,9 +167,10 @@ class BoxRatios(Experiment):
         if not kept:
             return
         maps = baselines.maps_at_input(model, photo, self.seed, item.name)
-        for which, (region, inside) in enumerate(kept):
-            for name, values in maps.items():
-                yield self._measured(item, which, region, name, box_means(values, inside))
+        found = every_box_means(list(maps.values()), [inside for _, inside in kept])
+        for which, ((region, _), of_maps) in enumerate(zip(kept, found, strict=True)):
+            for name, means in zip(maps, of_maps, strict=True):
+                yield self._measured(item, which, region, name, means)
 
     def _measured(
         self, item: Item, which: int, region: Region, name: str, found: BoxMeans

@@ -291,7 +291,7 @@ class Words(Experiment):
         splits = Table(
             "Hits by the segmentation's size and the number of categories in the photo",
             ("map", *_SIZES, *_DIFFICULTIES),
-            tuple((name, *self._kinds(scored[name])) for name in names),
+            tuple(self._kinds({name: scored[name] for name in names})),
             note="Small, medium, large: less than 1/16, less than 1/4, and more of the photo."
             " Difficult: small, with other categories in the photo.",
         )
@@ -337,12 +337,16 @@ class Words(Experiment):
         )
 
     @staticmethod
-    def _kinds(some: Columns) -> list[Cell]:
-        cells: list[Cell] = []
+    def _kinds(scored: dict[str, Columns]) -> Iterator[tuple[Cell, ...]]:
+        """A row of each map's hits by kind of word."""
+        columns = []
         for chosen in (*_SIZES.values(), *_DIFFICULTIES.values()):
-            part = some.rows(chosen(some["area"], some["categories"]))
-            cells.append(mean(part["hit"], part["image"]) if len(part) else "")
-        return cells
+            # All maps' of a kind in a row, as they are of the same photos (see metrics).
+            every = [
+                part.rows(chosen(part["area"], part["categories"])) for part in scored.values()
+            ]
+            columns.append([mean(one["hit"], one["image"]) if len(one) else "" for one in every])
+        return zip(scored, *columns, strict=True)
 
 
 def _inside(placed: Tensor, masks: Sequence[Mask]) -> list[float]:

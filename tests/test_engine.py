@@ -99,6 +99,16 @@ def test_batched_equals_slow(name: str, memory: int) -> None:
     assert expected.abs().amax() > 0
 
 
+def test_a_score_named_twice_counts_twice() -> None:
+    model = TinyCaptioner()
+    features = encode(model, pixels_of(model))
+    once, twice = (targets.Target("y", (targets.Term(0.5, (1, 2), c),)) for c in ((1,), (1, 1)))
+    values, maps = explain_at_layer(model, features, [once, twice], METHODS["grad-cam"])
+    torch.testing.assert_close(values[1], 2 * values[0])
+    torch.testing.assert_close(maps[1], 2 * maps[0])
+    assert maps[0].amax() > 0
+
+
 def test_gradients_by_finite_differences() -> None:
     model = TinyCaptioner()
     features = encode(model, pixels_of(model))

@@ -143,6 +143,17 @@ def test_box_means_pixel_by_pixel(boxes: list[metrics.Box]) -> None:
     assert found.outside == pytest.approx(values[~inside].mean() / values.mean())
 
 
+def test_every_map_in_every_box() -> None:
+    rng = np.random.default_rng(4)
+    maps = [rng.random((9, 8)), np.ones((9, 8)), rng.random((9, 8)) * 7]
+    two = metrics.box_mask((0, 0, 2, 2), (9, 8)) | metrics.box_mask((4, 4, 8, 9), (9, 8))
+    boxes = [metrics.box_mask((1, 2, 5, 6), (9, 8)), two, np.zeros((9, 8), bool)]
+    found = metrics.every_box_means(maps, boxes)
+    assert found == [[metrics.box_means(values, inside) for values in maps] for inside in boxes]
+    assert [means[1].status for means in found] == [*["degenerate map"] * 2, "empty box"]
+    assert metrics.every_box_means(maps, []) == []
+
+
 def test_uniform_map_has_ratio_one() -> None:
     values = np.full((10, 10), 0.3)
     values[0, 0] += 1e-9  # so that it is not degenerate
@@ -178,6 +189,22 @@ def test_bootstrap_interval_agrees_with_the_standard_error() -> None:
     assert found.value == pytest.approx(above.sum() / below.sum())
     assert found.interval[0] < found.value < found.interval[1]
     assert found.interval[1] - found.interval[0] == pytest.approx(2 * 1.96 * found.error, rel=0.1)
+
+
+def test_draws_kept_for_further_figures_are_those_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = np.random.default_rng(5).random((4, 300))
+    kept = [metrics.mean(row, range(300)) for row in values]
+    assert metrics._kept_draws.cache_info().hits >= 3  # else there is nothing to compare
+    monkeypatch.setattr(metrics, "_KEPT", 0)
+    assert [metrics.mean(row, range(300)) for row in values] == kept
+    monkeypatch.setattr(metrics, "_AT_ONCE", 7 * 300)  # a few at a time
+    few = [metrics.mean(row, range(300)).interval for row in values]
+    assert np.array(few) == pytest.approx(np.array([one.interval for one in kept]), rel=1e-12)
+    slow = np.random.default_rng(0).multinomial(300, np.full(300, 1 / 300), 1000)
+    shares = (slow * values[0]).sum(1) / slow.sum(1)
+    assert kept[0].interval == pytest.approx(np.quantile(shares, (0.025, 0.975)))
 
 
 def test_nothing_to_measure_is_nan_not_an_error() -> None:

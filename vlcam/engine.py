@@ -376,11 +376,8 @@ def _differentiate(
 
 def _read(adapter: Adapter, features: FeatureMaps, rows: Sequence[_Row]) -> Tensor:
     """The rows' weighted scores (N,), float32 or better, differentiable in the features."""
-    width = max(max(row.term.scores) for row in rows) + 1
-    weights = torch.zeros(len(rows), width, dtype=torch.float64)
-    for n, row in enumerate(rows):
-        for column in row.term.scores:
-            weights[n, column] += row.term.weight
+    weights = _weights([row.term for row in rows])
+    width = weights.shape[1]
     prompts = [row.term.prompt for row in rows]
     device = features.maps.device
     scores = adapter.decode(features, prompts, (weights != 0).to(device))
@@ -393,6 +390,17 @@ def _read(adapter: Adapter, features: FeatureMaps, rows: Sequence[_Row]) -> Tens
     weights = weights.to(device, scores.dtype)
     # Unread scores may be anything, infinities included: mask, do not multiply by zero.
     return (scores[:, :width].where(weights != 0, 0) * weights).sum(1)
+
+
+def _weights(terms: Sequence[Term]) -> Tensor:
+    """What each score counts in each of N terms, (N, columns), float64."""
+    places = [(n, column) for n, term in enumerate(terms) for column in term.scores]
+    counts = [term.weight for term in terms for _ in term.scores]
+    row, column = torch.tensor(places).unbind(1)
+    weights = torch.zeros(len(terms), int(column.max()) + 1, dtype=torch.float64)
+    return weights.index_put_(
+        (row, column), torch.tensor(counts, dtype=torch.float64), accumulate=True
+    )
 
 
 def _first_chunk(adapter: Adapter, features: FeatureMaps, memory: int) -> int:

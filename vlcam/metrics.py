@@ -13,8 +13,9 @@ gives all standard errors and intervals, with images, not items, as the independ
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -181,37 +182,77 @@ def box_means(values: ArrayLike, inside: Mask) -> BoxMeans:
     Raises:
         ValueError: shapes differ, or a value is negative (a ratio says nothing then).
     """
-    found = np.asarray(values, dtype=np.float64)
-    if found.shape != inside.shape:
-        raise ValueError(f"a map of {found.shape} does not fit a box's mask of {inside.shape}")
-    pixels = int(np.count_nonzero(inside))
-    if pixels == 0:
+    ((found,),) = every_box_means([values], [inside])
+    return found
+
+
+def every_box_means(maps: Sequence[ArrayLike], boxes: Sequence[Mask]) -> list[list[BoxMeans]]:
+    """:func:`box_means` of every one of some maps, for each of some boxes' masks."""
+    every = [_Map.of(values) for values in maps]
+    return [[_box_means(one, part) for one in every] for part in map(_Part.of, boxes)]
+
+
+@dataclass(frozen=True)
+class _Map:
+    """A map with its extremes, which are not finite where any value is not."""
+
+    values: NDArray[np.float64]
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: ArrayLike) -> _Map:
+        found = np.asarray(values, dtype=np.float64)
+        return cls(found, found.min(), found.max())
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A mask with its number of pixels, and its rows and columns if it is a single box."""
+
+    mask: Mask
+    pixels: int
+    box: tuple[slice, slice] | None
+
+    @classmethod
+    def of(cls, mask: Mask) -> _Part:
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if not len(rows):
+            return cls(mask, 0, None)
+        box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+        pixels = int(np.count_nonzero(mask))
+        return cls(mask, pixels, box if mask[box].size == pixels else None)
+
+
+def _box_means(one: _Map, part: _Part) -> BoxMeans:
+    values, inside = one.values, part.mask
+    if values.shape != inside.shape:
+        raise ValueError(f"a map of {values.shape} does not fit a box's mask of {inside.shape}")
+    if part.pixels == 0:
         return BoxMeans(0.0, 0.0, "empty box")
-    if pixels == inside.size:
+    if part.pixels == inside.size:
         return BoxMeans(0.0, 0.0, "whole picture")
-    low, high = found.min(), found.max()  # not finite where any value is not
-    if not np.isfinite(low) or not np.isfinite(high) or low == high:
+    if not np.isfinite(one.low) or not np.isfinite(one.high) or one.low == one.high:
         return BoxMeans(1.0, 1.0, "degenerate map")
-    if low < 0:
+    if one.low < 0:
         raise ValueError("the box ratio needs a map without negative values")
-    mass, rest = _parted(found, inside)
+    mass, rest = _sums(values, part)
     mean = (mass + rest) / inside.size
     status: BoxStatus = "measured" if rest > 0 else "nothing outside"
-    return BoxMeans(mass / mean / pixels, rest / mean / (inside.size - pixels), status)
+    return BoxMeans(mass / mean / part.pixels, rest / mean / (inside.size - part.pixels), status)
 
 
-def _parted(values: NDArray[np.float64], inside: Mask) -> tuple[float, float]:
-    """The sums inside and outside of a mask. Summed, not subtracted: an outside of exactly zero
-    must come out as zero."""
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    left, right = int(columns[0]), int(columns[-1]) + 1
-    if not inside[top:bottom, left:right].all():
+def _sums(values: NDArray[np.float64], part: _Part) -> tuple[float, float]:
+    """The sums inside and outside. Summed, not subtracted: an outside of exactly zero must come out
+    as zero."""
+    if part.box is None:
         # Products with zeros and ones are faster than picking the pixels.
-        return float((values * inside).sum()), float((values * ~inside).sum())
-    middle = values[top:bottom]
-    around = (values[:top], values[bottom:], middle[:, :left], middle[:, right:])
-    return float(middle[:, left:right].sum()), float(sum(part.sum() for part in around))
+        return float((values * part.mask).sum()), float((values * ~part.mask).sum())
+    rows, columns = part.box
+    middle = values[rows]
+    above, below = values[: rows.start], values[rows.stop :]
+    around = (above, below, middle[:, : columns.start], middle[:, columns.stop :])
+    return float(middle[:, columns].sum()), float(sum(some.sum() for some in around))
 
 
 # Figures with their uncertainty
@@ -370,19 +411,31 @@ def box_ratio(items: Sequence[BoxMeans], images: Iterable[Hashable]) -> BoxRatio
     )
 
 
-_AT_ONCE = 2**22  # weights of images held in memory
+_AT_ONCE = 2**22  # draws made at a time
+_KEPT = 2**27  # draws kept, a byte each: of all of COCO's training photos
 
 
 def _resampled(sums: Sequence[np.ndarray], resamples: int, seed: int) -> list[np.ndarray]:
     """Totals (resamples,) of values by image, the images drawn with replacement, alike for all."""
-    rng, images = np.random.default_rng(seed), len(sums[0])
-    shares = np.full(images, 1 / images)
-    step = max(1, _AT_ONCE // images)
-    parts = []
-    for start in range(0, resamples, step):
-        weights = rng.multinomial(images, shares, min(step, resamples - start))
-        parts.append([weights @ values for values in sums])
+    images = len(sums[0])
+    draws = _kept_draws if images * resamples <= _KEPT else _draws
+    parts = [[drawn @ values for values in sums] for drawn in draws(images, resamples, seed)]
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+@lru_cache(maxsize=2)
+def _kept_draws(images: int, resamples: int, seed: int) -> list[NDArray[np.unsignedinteger]]:
+    """Figures of the same images follow one another, and drawing takes longer than adding up."""
+    return list(_draws(images, resamples, seed))
+
+
+def _draws(images: int, resamples: int, seed: int) -> Iterator[NDArray[np.unsignedinteger]]:
+    """How often each image is drawn in each resample, (resamples, images), some at a time."""
+    rng, shares = np.random.default_rng(seed), np.full(images, 1 / images)
+    step = max(1, _AT_ONCE // images)
+    for start in range(0, resamples, step):
+        drawn = rng.multinomial(images, shares, min(step, resamples - start))
+        yield drawn.astype(np.min_scalar_type(drawn.max()))
 
 
 def _influences(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
