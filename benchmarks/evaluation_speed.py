@@ -45,7 +45,7 @@ from vlcam.explaining import look_at
 from vlcam.tables import table
 
 PART = 64
-ROUND = 7  # parts, one after the other as in a run: only its ends leave a processor idle
+ROUND = 15  # parts, one after the other, as a run over 1,000 photos has them
 
 
 def experiments(scenes: Path) -> dict[str, Callable[[], Experiment]]:

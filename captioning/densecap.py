@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -250,6 +251,9 @@ def _drawn(captions: Sequence[Sequence[int]], rng: np.random.Generator) -> Seque
     return captions[int(rng.integers(len(captions)))]
 
 
+_loading = Lock()
+
+
 class Source:
     """A dense captioner in a folder, loaded when first needed, and once in each process."""
 
@@ -266,7 +270,8 @@ class Source:
 
     @cached_property
     def model(self) -> DenseCap:
-        return load(self.folder)
+        with _loading:
+            return self.__dict__.get("model") or load(self.folder)
 
     def digest(self) -> str:
         """A hash of its files."""

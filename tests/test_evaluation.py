@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -163,6 +163,43 @@ def test_batches_at_once_give_the_same_records_bit_for_bit(
     finally:
         torch.set_num_threads(before)
     assert found[0] == found[1] and len(found[2]) == len(found[0]) > 50
+
+
+def test_on_a_gpu_a_batch_is_scored_while_the_next_is_looked_at(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order of things there, on a CPU; the model still looks at one batch after the other."""
+    monkeypatch.setattr(Words, "batch", 2)
+    model, experiment = captioning.load("scenes"), Words(scenes, captions="first")
+    work = runner.Work(experiment, (methods.get("grad-cam"),))
+    expected = list(runner.measure(work, model, experiment.items).records)
+    monkeypatch.setattr(runner, "_on_cpu", lambda model: False)
+    looking, scoring, next_looked, overlapped = 0, 0, Event(), []
+    plain_look, plain_score = runner._look, runner._score
+
+    def look(*args: Any) -> Any:
+        nonlocal looking
+        looking += 1
+        assert looking == 1
+        if scoring:
+            next_looked.set()
+        found = plain_look(*args)
+        looking -= 1
+        return found
+
+    def score(*args: Any) -> Any:
+        nonlocal scoring
+        scoring += 1
+        if scoring == 1:
+            overlapped.append(next_looked.wait(60))
+        return plain_score(*args)
+
+    monkeypatch.setattr(runner, "_look", look)
+    monkeypatch.setattr(runner, "_score", score)
+    assert list(runner.measure(work, model, experiment.items).records) == expected
+    assert overlapped == [True]
+    monkeypatch.setattr(Words, "scores_by_model", True)
+    assert runner._batches_at_once(work, model, 2) == 1  # nor is the model run beside itself
 
 
 def test_an_interrupted_run_does_not_finish_what_it_had_begun(

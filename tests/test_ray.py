@@ -79,3 +79,28 @@ def test_what_goes_with_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     command = ["evaluate", "words", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main([*command, "--workers", "2"]) == 1
     assert "--workers goes with --engine ray" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("there", "where", "threads", "expected"),
+    [
+        ({"CPU": 8.0}, on_ray.Cluster(), 2, (4, 2)),
+        ({"CPU": 8.0}, on_ray.Cluster(workers=3), 2, (3, 2)),
+        ({"CPU": 9.0, "GPU": 4.0}, on_ray.Cluster(), 4, (2, 4)),
+        ({"CPU": 16.0, "GPU": 2.0}, on_ray.Cluster(gpus=1), 16, (2, 8)),
+        ({"CPU": 16.0, "GPU": 2.0}, on_ray.Cluster(gpus=0.25), 4, (8, 2)),
+        ({"CPU": 4.0, "GPU": 8.0}, on_ray.Cluster(gpus=1, workers=2), 1, (2, 1)),
+        ({"CPU": 4.0, "GPU": 8.0}, on_ray.Cluster(gpus=1), 4, (8, 1)),
+    ],
+)
+def test_workers_and_their_processors(
+    there: dict[str, float], where: on_ray.Cluster, threads: int, expected: tuple[int, int]
+) -> None:
+    assert on_ray.shared_out(there, where, threads) == expected
+
+
+def test_a_cluster_without_room() -> None:
+    with pytest.raises(ValueError, match="--gpus 1 of each worker: Ray has 0 here"):
+        on_ray.shared_out({"CPU": 2.0}, on_ray.Cluster(gpus=1), 2)
+    with pytest.raises(ValueError, match="4 threads, as this process does, and Ray has 2 proc"):
+        on_ray.shared_out({"CPU": 2.0}, on_ray.Cluster(), 4)

@@ -31,6 +31,7 @@ from torchvision.models import get_model, list_models
 from torchvision.ops import StochasticDepth
 
 from vlcam import transformers_cnn
+from vlcam.tracing import Tracer
 
 # Where the classifier of a torchvision network sits besides its last linear layer: the auxiliary
 # classifiers of GoogLeNet and Inception v3, which published weights contain and we do not build.
@@ -341,7 +342,7 @@ def _build(name: str) -> tuple[nn.Module, str]:
     return net, linears[-1]
 
 
-class _Tracer(fx.Tracer):
+class _Tracer(Tracer):
     """Records which graph nodes each module's calls returned, by the module's path."""
 
     def __init__(self) -> None:
@@ -355,7 +356,7 @@ class _Tracer(fx.Tracer):
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         result = super().call_module(m, forward, args, kwargs)
-        if isinstance(result, fx.Proxy):
+        if isinstance(result, fx.Proxy):  # else it is another thread's
             self.calls.setdefault(self.path_of_module(m), []).append(result.node)
         return result
 

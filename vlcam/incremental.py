@@ -19,6 +19,7 @@ from torch.nn import functional
 from vlcam.adapter import Adapter, FeatureMaps
 from vlcam.looking import fastest
 from vlcam.occlusion import Encode, Patch
+from vlcam.tracing import Tracer
 from vlcam.untouched import untouched
 
 _POINTWISE = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.GELU, nn.Identity, nn.BatchNorm2d)
@@ -153,7 +154,7 @@ class Incremental:
     """
 
     def __init__(self, before: nn.Module, pixels: Tensor, patch: Patch) -> None:
-        self._graph = fx.symbolic_trace(before)
+        self._graph = fx.GraphModule(before, Tracer().trace(before))
         self._modules = dict(self._graph.named_modules())
         self._pixels, self._patch = fastest(pixels), patch
         with torch.no_grad():

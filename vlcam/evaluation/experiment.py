@@ -67,6 +67,7 @@ class Experiment(ABC):
             ``target``, the place of what was explained among the item's targets (-1: nothing was).
         worth: the column by which maps are called good or bad.
         batch: photos that are encoded and explained together.
+        scores_by_model: whether :meth:`score` or :meth:`baselines` run the model.
     """
 
     name: ClassVar[str]
@@ -75,6 +76,7 @@ class Experiment(ABC):
     columns: ClassVar[Mapping[str, type]]
     worth: ClassVar[str]
     batch: ClassVar[int] = 16
+    scores_by_model: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -49,6 +49,7 @@ class Faithfulness(Experiment):
     }  # fmt: skip
     worth: ClassVar = "occlusion"
     batch: ClassVar = 1  # each takes seconds
+    scores_by_model: ClassVar = True
 
     def __init__(self, patch: Patch, with_curves: bool, seed: int) -> None:
         self.patch, self.with_curves, self.seed = patch, with_curves, seed

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,18 +62,19 @@ def run(work: Work, load: Callable[[], Adapter], store: Store, where: Cluster) -
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        threads = torch.get_num_threads()
+        there = ray.cluster_resources()
+        workers, processors = shared_out(there, where, torch.get_num_threads())
         # A block a part, made here: no task of its own may wait for a processor of the workers'.
         rows = [{"part": number} for number in missing]
         measured = ray.data.from_items(rows, override_num_blocks=len(missing)).map_batches(
             _Worker,
             batch_size=1,
-            compute=ActorPoolStrategy(size=where.workers or _workers(ray, where, threads)),
-            num_cpus=threads,
+            compute=ActorPoolStrategy(size=workers),
+            num_cpus=processors,
             num_gpus=where.gpus or None,
             fn_constructor_args=(
                 ray.cloudpickle.dumps((work, load)),
-                threads,
+                processors,
                 where.gpus > 0,
             ),
         )
@@ -89,12 +90,29 @@ def run(work: Work, load: Callable[[], Adapter], store: Store, where: Cluster) -
             ray.shutdown()
 
 
-def _workers(ray: Any, where: Cluster, threads: int) -> int:
-    """As many as fit."""
-    there = ray.cluster_resources()
+def shared_out(there: Mapping[str, float], where: Cluster, threads: int) -> tuple[int, int]:
+    """How many workers, as many as fit unless it is said, and the processors of each.
+
+    Args:
+        there: the cluster's resources, as Ray names them.
+        threads: this process's. Workers on a GPU may have to do with fewer, as little is computed
+            beside it.
+
+    Raises:
+        ValueError: there is no room for a single worker.
+    """
+    processors, gpus = there.get("CPU", 0), there.get("GPU", 0)
+    if where.gpus > gpus:
+        raise ValueError(f"--gpus {where.gpus:g} of each worker: Ray has {gpus:g} here")
     if where.gpus:
-        return max(1, int(there.get("GPU", 0) / where.gpus))
-    return max(1, int(there.get("CPU", 1)) // threads)
+        workers = where.workers or int(gpus / where.gpus)
+        return workers, max(1, min(threads, int(processors / workers)))
+    if threads > processors:
+        raise ValueError(
+            f"each worker computes with {threads} threads, as this process does, and Ray has"
+            f" {processors:g} processors here; set OMP_NUM_THREADS"
+        )
+    return where.workers or int(processors / threads), threads
 
 
 class _Worker:

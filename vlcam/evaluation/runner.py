@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 import pyarrow as arrow
@@ -41,6 +42,7 @@ PART = 64
 """Photos of a part: what a kill costs at most."""
 
 _AT_ONCE = 4  # batches: more would only wait for each other, as Python runs one thread at a time
+_AT_ONCE_GPU = 2  # one is scored, by the processors, while another is looked at
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,10 @@ def measured(
 ) -> Iterator[tuple[int, Part]]:
     """Parts, one after the other, by their numbers.
 
-    Photos are read ahead. Where the model can be used so, on a CPU, several batches are worked on
-    at once, in a thread each among which the processors are shared out: that keeps them busier than
-    one batch on all of them. What comes out depends on how many threads PyTorch may use, and on
-    nothing else.
+    Photos are read ahead. Where the model can be used so, several batches are worked on at once, in
+    a thread each among which the processors are shared out: that keeps them busier than one batch
+    on all of them. A model on a GPU looks at one after the other. What comes out depends on how
+    many threads PyTorch may use, and on nothing else.
 
     Args:
         done: is told of how many further photos there are records.
@@ -124,18 +126,19 @@ def _in_threads(
 ) -> Iterator[tuple[_Batch, Part]]:
     """The batches with their records, in their order."""
     processors = torch.get_num_threads()
-    most = _AT_ONCE if model.thread_safe and _on_cpu(model) else 1
-    at_once = max(n for n in range(1, most + 1) if processors % n == 0)  # none is left over
-    share = partial(torch.set_num_threads, processors // at_once)
+    at_once = _batches_at_once(work, model, processors)
+    turns = nullcontext() if _on_cpu(model) else Lock()
+    share = partial(torch.set_num_threads, max(1, processors // at_once))
     alone = partial(torch.set_num_threads, 1)
     waiting: deque[tuple[_Batch, Future[Part]]] = deque()
     over = Event()
-    readers = ThreadPoolExecutor(2, initializer=alone)
+    readers = ThreadPoolExecutor(max(2, processors // 2), initializer=alone)
     workers = ThreadPoolExecutor(at_once, initializer=share)
     try:
         for batch in batches:
             photos = [readers.submit(_read, model, item) for item in batch.items]
-            waiting.append((batch, workers.submit(_measured, work, model, batch, photos, over)))
+            begun = workers.submit(_measured, work, model, batch, photos, turns, over)
+            waiting.append((batch, begun))
             if len(waiting) > at_once + 1:
                 ready, found = waiting.popleft()
                 yield ready, found.result()
@@ -148,6 +151,14 @@ def _in_threads(
         torch.set_num_threads(processors)  # of threads to come; this one's was never another
 
 
+def _batches_at_once(work: Work, model: Adapter, processors: int) -> int:
+    if not model.thread_safe:
+        return 1
+    if _on_cpu(model):
+        return max(n for n in range(1, _AT_ONCE + 1) if processors % n == 0)  # none is left over
+    return 1 if work.experiment.scores_by_model else _AT_ONCE_GPU
+
+
 def _on_cpu(model: Adapter) -> bool:
     return all(parameter.is_cpu for parameter in model.module.parameters())
 
@@ -157,10 +168,14 @@ def _measured(
     model: Adapter,
     batch: _Batch,
     photos: Sequence[Future[Prepared | str]],
+    turns: AbstractContextManager[object],
     over: Event,
 ) -> Part:
+    """The records of a batch; the model looks at it when it is its turn."""
     read = [photo.result() for photo in photos]
-    return _score(work, model, _look(work, model, batch.items, read, over), over)
+    with turns:
+        looked = _look(work, model, batch.items, read, over)
+    return _score(work, model, looked, over)
 
 
 def _until(over: Event, things: Sequence[Thing]) -> Iterator[Thing]:
