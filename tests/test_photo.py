@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -470,3 +471,18 @@ def test_what_pil_says_is_told_in_one_line(
     blocks().save(tmp_path / "photo.jpg")
     monkeypatch.setattr(Image, "open", fails)
     assert refusal(tmp_path / "photo.jpg") == f"damaged or truncated ({told})"
+
+
+def test_warnings_are_as_before_when_the_last_of_several_readers_is_done(tmp_path: Path) -> None:
+    """As two threads may come and go: the one that came first goes first."""
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    before = list(warnings.filters)
+    first, second = (photo._opened(tmp_path / "a.png") for _ in range(2))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    warnings.warn_explicit("of metadata", UserWarning, "Image.py", 1, module="PIL.Image")
+    with pytest.raises(UserWarning, match="of ours"):
+        warnings.warn_explicit("of ours", UserWarning, "photo.py", 1, module="vlcam.photo")
+    second.__exit__(None, None, None)
+    assert warnings.filters == before

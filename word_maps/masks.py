@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,10 +49,7 @@ def _union(runs: list[dict[str, Any]]) -> np.ndarray:
     """The pixels of at least one of some run-length encodings of one size."""
     from pycocotools import mask
 
-    with warnings.catch_warnings():
-        # pycocotools' own array class has not caught up with NumPy 2.
-        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        return np.ascontiguousarray(mask.decode(mask.merge(runs))).view(bool)
+    return np.ascontiguousarray(mask.decode(mask.merge(runs))).view(bool)
 
 
 def present(coco: COCO, image_id: int) -> set[str]:
