@@ -5,9 +5,9 @@
 
 1. Throughput with the bundled captioner, all that a run does (reading, decoding, preparing,
    encoding, explaining, scoring, writing), as a share of the encoder's own on batches of the same
-   size that lie ready in memory: the model's CNN as PyTorch runs it; the same with channels last in
-   memory, as vlcam runs it, one batch after the other, PyTorch's threads sharing each; and as a run
-   does it, a batch a thread, side by side. All take turns.
+   size that lie ready in memory: the model's CNN as PyTorch runs it, and with channels last in
+   memory, as vlcam runs it, timed before and after each run. Neighbours on the machine make these
+   rough; less so how much of the time of a run its encoder took.
 2. Memory of runs over 1,000 and 20,000 photos, each in a process of its own: once the annotations
    are loaded, and at its highest. Where the scenes do not suffice they are repeated, as hard links.
 """
@@ -17,15 +17,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from threading import Lock
+from typing import Any
+from unittest import mock
 
 import report
 import torch
@@ -39,13 +41,14 @@ from vlcam import methods
 from vlcam.engine import encode
 from vlcam.evaluation import runner
 from vlcam.evaluation.evaluating import How, evaluate
-from vlcam.evaluation.experiment import Experiment
+from vlcam.evaluation.experiment import Experiment, Item
 from vlcam.evaluation.store import opened
 from vlcam.explaining import look_at
 from vlcam.tables import table
 
 PART = 64
 ROUND = 15  # parts, one after the other, as a run over 1,000 photos has them
+ALONE = 5  # parts that the encoder has for itself, before and after
 
 
 def experiments(scenes: Path) -> dict[str, Callable[[], Experiment]]:
@@ -59,89 +62,113 @@ def experiments(scenes: Path) -> dict[str, Callable[[], Experiment]]:
     }
 
 
+@dataclass(frozen=True)
+class Round:
+    """Photos a second of the encoder alone, as PyTorch and as vlcam runs it, and of a run; the part
+    of the run's time that its encoder took; the run's records a photo."""
+
+    plain: float
+    ours: float
+    run: float
+    encoding: float
+    records: float
+
+
 def throughput(args: argparse.Namespace) -> str:
     """Photos a second, and beside the encoder's own."""
     model, rows = captioning.load("scenes"), list[tuple[object, ...]]()
     for name, build in experiments(args.scenes).items():
-        rounds, records = turns(model, build(), args.rounds, name)
-        *alone, whole = zip(*rounds, strict=True)
-        shares = [[a / b for a, b in zip(x, whole, strict=True)] for x in alone]
+        rounds = turns(model, build(), args.rounds, name)
+        beside = [100 * one.run / one.plain for one in rounds]
+        ours = [100 * one.run / one.ours for one in rounds]
+        speeds = ([getattr(one, of) for one in rounds] for of in ("plain", "ours", "run"))
         rows.append(
             (
                 name,
-                *(f"{PART * ROUND / statistics.median(x):.1f}" for x in zip(*rounds, strict=True)),
-                f"{100 * statistics.median(shares[0]):.0f}",
-                f"{100 * min(shares[0]):.0f} ... {100 * max(shares[0]):.0f}",
-                f"{100 * statistics.median(shares[1]):.0f}",
-                f"{100 * statistics.median(shares[2]):.0f}",
-                f"{records / (PART * ROUND * len(whole)):.1f}",
+                *(f"{median(speed):.1f}" for speed in speeds),
+                *(f"{median(of):.0f} ({min(of):.0f} ... {max(of):.0f})" for of in (beside, ours)),
+                f"{100 * median(one.encoding for one in rounds):.0f}",
+                f"{median(one.records for one in rounds):.1f}",
             )
         )
     head = (
         "experiment",
         "encoder, PyTorch's, photos/s",
         "vlcam's",
-        "side by side",
         "whole run, photos/s",
         "share of PyTorch's %",
-        "range %",
         "of vlcam's %",
-        "side by side %",
+        "time encoding %",
+        "records a photo",
     )
     return (
         f"## Throughput, {torch.get_num_threads()} threads\n\nThe bundled captioner, Grad-CAM,"
         f" batches of {Experiment.batch}, {args.rounds} rounds of {PART * ROUND} photos; medians"
-        " over them. The encoder alone, on batches that lie ready in memory: the model's CNN as"
-        " PyTorch runs it, and as vlcam does (channels last), one batch after the other, each"
-        " shared by all threads; and side by side, a batch a thread, as a run works on them."
-        " Records: one for each word or region and map, the baselines' among them.\n\n"
-        + table((*head, "records a photo"), rows)
+        " over them (least ... most). The encoder alone, on batches that lie ready in memory: the"
+        " model's CNN as PyTorch runs it, and as vlcam does (channels last); timed before and after"
+        " each run. Time encoding: of all threads' time in the run. Records: one for each word or"
+        " region and map, the baselines' among them.\n\n" + table(head, rows)
     )
 
 
-def turns(
-    model: Captioner, experiment: Experiment, rounds: int, name: str
-) -> tuple[list[tuple[float, ...]], int]:
-    """Of every round the seconds for its photos: of the encoder as PyTorch runs it, as vlcam does,
-    and side by side, and of all that is done; and the records that came of them."""
+def turns(model: Captioner, experiment: Experiment, rounds: int, name: str) -> list[Round]:
     work = runner.Work(experiment, (methods.get("grad-cam"),), PART)
-    seconds, records = list[tuple[float, ...]](), 0
     pixels = ready(model, experiment)
-    usual = [batch.contiguous() for batch in pixels]
     parts = [part for part in work.parts if len(part) == PART]
-    groups = len(parts) // ROUND  # which take turns as well
+    groups = len(parts) // ROUND  # which take turns
+    found = []
     for number in tqdm(range(rounds + 1), name):
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            opened(Path(folder) / "out", {}, experiment.columns, False) as store,
-        ):
-            first = number % groups * ROUND
-            some = dict(enumerate(parts[first : first + ROUND]))
-            times = [time.perf_counter()]
-            with torch.no_grad():
-                for batch in usual * ROUND:
-                    model.module.encoder(batch)
-            times.append(time.perf_counter())
-            for batch in pixels * ROUND:
-                encode(model, batch)
-            times.append(time.perf_counter())
-            side_by_side(model, pixels * ROUND)
-            times.append(time.perf_counter())
-            for part, found in runner.measured(work, model, some):
-                store.write(part, found)
-            times.append(time.perf_counter())
-            if number:  # the first is for warming up
-                seconds.append(tuple(b - a for a, b in pairwise(times)))
-                records += sum(len(store.read(part)[0]) for part in some)
-    return seconds, records
+        first = number % groups * ROUND
+        before = alone(model, pixels)
+        seconds, encoding, records = whole(model, work, parts[first : first + ROUND])
+        after = alone(model, pixels)
+        speeds = (2 * PART * ALONE / sum(pair) for pair in zip(before, after, strict=True))
+        photos = PART * ROUND
+        if number:  # the first is for warming up
+            found.append(Round(*speeds, photos / seconds, encoding / seconds, records / photos))
+    return found
 
 
-def side_by_side(model: Captioner, batches: list[torch.Tensor]) -> None:
-    """Encode batches, each in a thread that computes by itself."""
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1)) as pool:
-        list(pool.map(lambda batch: encode(model, batch), batches))
-    torch.set_num_threads(threads)
+def alone(model: Captioner, pixels: list[torch.Tensor]) -> tuple[float, float]:
+    """Seconds of the encoder as PyTorch runs it, and as vlcam does."""
+    usual = [batch.contiguous() for batch in pixels]
+    begun = time.perf_counter()
+    with torch.no_grad():
+        for batch in usual * ALONE:
+            model.module.encoder(batch)
+    middle = time.perf_counter()
+    for batch in pixels * ALONE:
+        encode(model, batch)
+    return middle - begun, time.perf_counter() - middle
+
+
+def whole(
+    model: Captioner, work: runner.Work, parts: list[Sequence[Item]]
+) -> tuple[float, float, int]:
+    """Seconds of a run, those that a thread of all spent encoding in it, and its records."""
+    spent, lock, threads = 0.0, Lock(), torch.get_num_threads()
+    plain = model.encode
+
+    def timed(*args: Any) -> Any:
+        nonlocal spent
+        begun = time.thread_time()
+        result = plain(*args)
+        # Threads that it shares a batch with have as much to do.
+        own = (time.thread_time() - begun) * torch.get_num_threads() / threads
+        with lock:
+            spent += own
+        return result
+
+    with (
+        mock.patch.object(model, "encode", timed),
+        tempfile.TemporaryDirectory() as folder,
+        opened(Path(folder) / "out", {}, work.experiment.columns, False) as store,
+    ):
+        begun = time.perf_counter()
+        for part, found in runner.measured(work, model, dict(enumerate(parts))):
+            store.write(part, found)
+        seconds = time.perf_counter() - begun
+        return seconds, spent, sum(len(store.read(part)[0]) for part in range(len(parts)))
 
 
 def ready(model: Captioner, experiment: Experiment) -> list[torch.Tensor]:
@@ -231,7 +258,7 @@ def memory(args: argparse.Namespace) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--scenes", type=Path, required=True, help="vlcam scenes wrote")
-    parser.add_argument("--rounds", type=int, default=4, help="of seven parts; default: 4")
+    parser.add_argument("--rounds", type=int, default=4, help="of 960 photos; default: 4")
     parser.add_argument("--memory", type=int, nargs="*", default=[1000, 20000], metavar="PHOTOS")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--one-run", action="store_true", help=argparse.SUPPRESS)
