@@ -31,7 +31,7 @@ from vlcam.adapter import Adapter, Unit
 from vlcam.cli import main
 from vlcam.evaluation import gallery, runner
 from vlcam.evaluation.experiment import sample
-from vlcam.evaluation.store import Store, opened
+from vlcam.evaluation.store import Part, Store, opened
 from vlcam.evaluation.summary import Summary, Table, to_json, to_latex, to_markdown
 from vlcam.explaining import Encoded, explain_targets, look_at, prepare
 from vlcam.geometry import degenerate, peak, place
@@ -337,6 +337,24 @@ def test_a_folder_in_use_is_left_alone(
     with opened(finished, manifest, Words.columns, resume=True):
         assert words(scenes, finished, "--resume") == 1
     assert "another run works in it" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_before_anything_is_done_can_be_put_right(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert words(scenes, out, "--method", "grad-cam-guided") == 1
+    assert "no ReLU between layer stage4 and the score" in capsys.readouterr().err
+    assert sorted(path.name for path in out.rglob("*")) == ["lock", "records"]
+    assert words(scenes, out) == 0 and len(records(out)) > 50
+
+
+def test_what_is_done_outlives_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), opened(tmp_path / "out", {}, {"n": int}, False) as store:
+        store.write(0, Part([{"n": 1}], []))
+        raise KeyboardInterrupt
+    with opened(tmp_path / "out", {}, {"n": int}, True) as store:
+        assert store.done() == {0}
 
 
 def test_a_folder_of_something_else_is_left_alone(

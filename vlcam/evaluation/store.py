@@ -89,7 +89,8 @@ class Store:
 def opened(
     folder: Path, manifest: Mapping[str, Any], columns: Mapping[str, type], resume: bool
 ) -> Iterator[Store]:
-    """An evaluation's folder, new or to be resumed, locked.
+    """An evaluation's folder, new or to be resumed, locked. One that fails before its first part is
+    done leaves nothing to resume.
 
     Args:
         manifest: all that the records depend on, as plain values.
@@ -101,9 +102,10 @@ def opened(
     path = folder / MANIFEST
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is no folder")
-    if folder.is_dir() and not path.exists() and any(p.name != "lock" for p in folder.iterdir()):
+    if folder.is_dir() and not path.exists() and any(map(_is_foreign, folder.iterdir())):
         raise ValueError(f"{folder}: is not empty and holds no evaluation; name a new folder")
-    (folder / "records").mkdir(parents=True, exist_ok=True)
+    parts, new = folder / "records", not path.exists()
+    parts.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock")
     try:
         lock.acquire(blocking=False)
@@ -112,8 +114,19 @@ def opened(
     try:
         _check(path, manifest, resume)
         yield Store(folder, columns)
+    except BaseException:
+        if new and not any(parts.iterdir()):
+            path.unlink(missing_ok=True)
+        raise
     finally:
         lock.release()
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether it is nothing that an evaluation without a part leaves in its folder."""
+    if path.name == "records" and path.is_dir():
+        return any(path.iterdir())
+    return path.name != "lock"
 
 
 def _check(path: Path, manifest: Mapping[str, Any], resume: bool) -> None:
