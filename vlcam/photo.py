@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from vlcam.in_effect import in_effect
 
 MAX_PIXELS = 100_000_000
 """Larger photos are refused before they are decoded."""
@@ -80,7 +82,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     _refuse_no_file(path)
     Image.init()  # PIL knows but five formats before
     formats = [name for name in FORMATS if name in Image.OPEN]
-    with _warnings.off():
+    with in_effect({"PIL's warnings": _without_warnings}):
         try:
             image = Image.open(path, formats=formats)
         except UnidentifiedImageError:
@@ -93,34 +95,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
 
 
-class _Warnings:
-    """PIL's, of large images, which we accept or refuse, and of metadata that we do not use: off
-    while a photo is read. The filters are the whole process's, and photos are read in several
-    threads: the last of them puts back what the first found."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._readers = 0
-        self._before = warnings.catch_warnings()
-
-    @contextmanager
-    def off(self) -> Iterator[None]:
-        with self._lock:
-            if not self._readers:
-                self._before = warnings.catch_warnings()
-                self._before.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-            self._readers += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._readers -= 1
-                if not self._readers:
-                    self._before.__exit__(None, None, None)
-
-
-_warnings = _Warnings()
+def _without_warnings() -> Callable[[], object]:
+    """PIL warns of large images, which we accept or refuse, and of metadata that we do not use."""
+    before = warnings.catch_warnings()
+    before.__enter__()
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    return partial(before.__exit__, None, None, None)
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-Change = Callable[[], Callable[[], object]]
-"""Makes a change that other threads see too, and returns what undoes it."""
+from vlcam.in_effect import Change, in_effect
 
 
 @contextmanager
@@ -55,7 +52,9 @@ def _changes(modules: Sequence[nn.Module], tensors: Sequence[Tensor]) -> dict[Ha
     return changes
 
 
-def _evaluating(module: nn.Module) -> Callable[[], object]:
+def _evaluating(module: nn.Module) -> Callable[[], object] | None:
+    if not module.training:
+        return None
     # The attribute, not .eval(): users override train() to keep parts of a model fixed.
     training, module.training = module.training, False
     return partial(setattr, module, "training", training)
@@ -78,40 +77,12 @@ def _without_compiler() -> Callable[[], object]:
     return partial(stance.__exit__, None, None, None)
 
 
-@dataclass
-class _Made:
-    """A change that is in effect for so many calls."""
-
-    undo: Callable[[], object]
-    calls: int = 0
-
-
-_lock = threading.Lock()
-_made: dict[Hashable, _Made] = {}
-
-
-@contextmanager
-def _in_effect(modules: Sequence[nn.Module], changes: Mapping[Hashable, Change]) -> Iterator[None]:
-    """Put the modules in eval mode and make the changes, where no call in flight has done so; undo
-    what no other needs any more."""
-    needed = []
-    try:
-        with _lock:
-            # A compiled module has no flag of its own, but passes on that of the module it wraps.
-            flags: dict[Hashable, Change] = {
-                id(m): partial(_evaluating, m)
-                for m in modules
-                if "training" in vars(m) and (m.training or id(m) in _made)
-            }
-            for key, change in (*flags.items(), *changes.items()):
-                if key not in _made:
-                    _made[key] = _Made(change())
-                _made[key].calls += 1
-                needed.append(key)
-        yield
-    finally:
-        with _lock:
-            for key in needed:
-                _made[key].calls -= 1
-                if not _made[key].calls:
-                    _made.pop(key).undo()
+def _in_effect(
+    modules: Sequence[nn.Module], changes: Mapping[Hashable, Change]
+) -> AbstractContextManager[None]:
+    """Modules in eval mode, and other changes."""
+    # A compiled module has no flag of its own, but passes on that of the module it wraps.
+    flags: dict[Hashable, Change] = {
+        id(m): partial(_evaluating, m) for m in modules if "training" in vars(m)
+    }
+    return in_effect({**flags, **changes})
