@@ -82,4 +82,4 @@ class Captioner(TeacherForced):
 
 def _copy(features: FeatureMaps) -> FeatureMaps:
     """One image's own row again: a model may write into its input, and the maps are asked again."""
-    return features.rows(torch.zeros(1, dtype=torch.long, device=features.maps.device))
+    return features.rows(torch.zeros(1, dtype=torch.long, device=features.device))

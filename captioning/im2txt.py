@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from captioning.caption_lstm import read_texts
-from captioning.captioner import Captioner, CaptionWord
+from captioning.caption_lstm import Reader, ReadsImageFirst
+from captioning.captioner import CaptionWord
 from captioning.inception_slim import SIZE, InceptionV3, from_slim
 from vlcam import checkpoint
 from vlcam.adapter import FeatureMaps
@@ -144,21 +144,16 @@ class ShowAndTell(nn.Module):
         self.logits = nn.Linear(hidden, words)
 
 
-class Im2txt(CnnAdapter, Captioner):
+class Im2txt(CnnAdapter, ReadsImageFirst):
     """Adapter of :class:`ShowAndTell`: its CNN cut at one of slim's end points."""
 
     module: ShowAndTell
 
-    def image_features(self, features: FeatureMaps) -> Tensor:
-        """Embedded images (N, E), computed once an image."""
+    def image_embedding(self, features: FeatureMaps) -> Tensor:
         return once_an_image(lambda seen: self.module.image(self._after(seen.maps)), features)
 
-    def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        image = self.image_features(features)
-        start = torch.full_like(tokens[:, :1], self._start)
-        read = torch.cat([start, tokens[:, :-1]], 1)
-        words = self.module.embed_word
-        return read_texts(self.module.lstm, image, words, read, features.image)
+    def reader(self) -> Reader:
+        return Reader(self.module.lstm, self.module.embed_word, self._start)
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.module.logits(states))
@@ -193,7 +188,7 @@ class Im2txt(CnnAdapter, Captioner):
             length_power: finished captions are compared by log-probability / length **
                 ``length_power``, where the length counts ``<S>`` and ``</S>``.
         """
-        _, state = self.module.lstm(self.image_features(features)[:, None])
+        _, state = self.module.lstm(self.image_embedding(features)[:, None])
         partial = [Caption((self._start,), 0.0, 0.0, (state[0][:, 0], state[1][:, 0]))]
         finished: list[Caption] = []
         for _ in range(_LONGEST - 1):

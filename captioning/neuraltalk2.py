@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captioning.caption_lstm import read_texts
-from captioning.captioner import Captioner, CaptionWord, reading
+from captioning.caption_lstm import Reader, ReadsImageFirst
+from captioning.captioner import CaptionWord, reading
 from captioning.word_list import WordList
 from vlcam import checkpoint
 from vlcam.adapter import FeatureMaps, Reading
@@ -133,7 +133,7 @@ class NeuralTalk2(nn.Module):
         return self.logits(outputs[0]).log_softmax(1), state
 
 
-class NeuralTalk2Captioner(CnnAdapter, Captioner):
+class NeuralTalk2Captioner(CnnAdapter, ReadsImageFirst):
     """Adapter of :class:`NeuralTalk2`: its CNN cut at any layer, its ways of writing."""
 
     module: NeuralTalk2
@@ -145,11 +145,13 @@ class NeuralTalk2Captioner(CnnAdapter, Captioner):
     def resize(self, size: tuple[int, int]) -> None:
         raise ValueError(f"{self.name} takes photos at its own size only")
 
-    def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        start = torch.full_like(tokens[:, :1], END)
-        read = torch.cat([start, tokens[:, :-1]], 1)
-        model, image = self.module, self._image(features)
-        return read_texts(model.rnn, image, model.embed_word, read, features.image)
+    def image_embedding(self, features: FeatureMaps) -> Tensor:
+        return once_an_image(
+            lambda seen: self.module.image_embedding(self._after(seen.maps)), features
+        )
+
+    def reader(self) -> Reader:
+        return Reader(self.module.rnn, self.module.embed_word, END)
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.module.logits(states))
@@ -181,19 +183,13 @@ class NeuralTalk2Captioner(CnnAdapter, Captioner):
         Raises:
             ValueError: more beams than the model has words.
         """
-        image = self._image(features)
+        image = self.image_embedding(features)
         tokens = self._greedy(image) if beam == 1 else self._beam_search(image, beam)
         return self._words.written(tokens[: tokens.index(END)] if END in tokens else tokens)
 
     def describe(self) -> dict[str, Any]:
         script = {"paper_script": True} if self.module.config.paper_script else {}
         return {"family": ARCHITECTURE, **script, **super().describe()}
-
-    def _image(self, features: FeatureMaps) -> Tensor:
-        """Embeddings (N, E) of N rows of maps, computed once an image."""
-        return once_an_image(
-            lambda seen: self.module.image_embedding(self._after(seen.maps)), features
-        )
 
     def _greedy(self, image: Tensor) -> list[int]:
         tokens: list[int] = []

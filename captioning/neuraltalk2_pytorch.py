@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from captioning.caption_lstm import read_texts
-from captioning.captioner import Captioner, CaptionWord
+from captioning.caption_lstm import Reader, ReadsImageFirst
+from captioning.captioner import CaptionWord
 from captioning.fc_model import (
     ARCHITECTURE,
     KINDS,
@@ -59,7 +59,7 @@ _LARGEST_SIDE = 640  # of a photo in its own size: that of the COCO photos train
 _SMALLEST_SIDE = 32
 
 
-class NeuralTalk2PyTorch(Captioner):
+class NeuralTalk2PyTorch(ReadsImageFirst):
     """A ruotianluo FC captioner.
 
     The layer is a stage of the ResNet. Behind the last one only a mean over the cells follows, so
@@ -101,11 +101,12 @@ class NeuralTalk2PyTorch(Captioner):
             self._before, torch.empty(1, 3, *input_size, dtype=self.language.embed.weight.dtype)
         )
 
-    def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        image = self.language.img_embed(once_an_image(self._feature, features))
-        start = torch.full_like(tokens[:, :1], _END)
-        read = torch.cat([start, tokens[:, :-1]], 1)
-        return read_texts(self.language.core, image, self.language.embed, read, features.image)
+    def image_embedding(self, features: FeatureMaps) -> Tensor:
+        embedded: Tensor = self.language.img_embed(once_an_image(self._feature, features))
+        return embedded
+
+    def reader(self) -> Reader:
+        return Reader(self.language.core, self.language.embed, _END)
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.language.logit(states))
@@ -174,7 +175,7 @@ class NeuralTalk2PyTorch(Captioner):
 
     def _begin(self, features: FeatureMaps) -> tuple[Tensor, State]:
         """Log-probabilities (1, V) of the first word of one image's caption, and the state."""
-        image = self.language.img_embed(self._feature(features))
+        image = self.image_embedding(features)
         _, state = self.language.core(image[None])
         return self._next([_END], state)
 

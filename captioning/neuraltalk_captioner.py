@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from captioning import neuraltalk
-from captioning.caption_lstm import read_texts
-from captioning.captioner import Captioner, CaptionWord
+from captioning.caption_lstm import Reader, ReadsImageFirst
+from captioning.captioner import CaptionWord
 from captioning.decoding import Caption
 from captioning.neuraltalk import NeuralTalk
 from vlcam.adapter import FeatureMaps
@@ -19,16 +18,16 @@ from vlcam.cnn_adapter import CnnAdapter
 from vlcam.vocabulary import END, words_of
 
 
-class NeuralTalkCaptioner(CnnAdapter, Captioner):
+class NeuralTalkCaptioner(CnnAdapter, ReadsImageFirst):
     """Adapter of :class:`captioning.neuraltalk.NeuralTalk`; see :class:`CnnAdapter`."""
 
     module: NeuralTalk
 
-    def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        writer = self.module
-        image = writer.image_embedding(self.image_features(features))
-        read = functional.pad(tokens[:, :-1], (1, 0), value=END)
-        return read_texts(writer.rnn, image, writer.embed_word, read, features.image)
+    def image_embedding(self, features: FeatureMaps) -> Tensor:
+        return self.module.image_embedding(self.image_features(features))
+
+    def reader(self) -> Reader:
+        return Reader(self.module.rnn, self.module.embed_word, END)
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.module.logits(states))

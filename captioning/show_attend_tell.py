@@ -209,7 +209,7 @@ class ShowAttendTell(CnnAdapter, Captioner):
         self, features: FeatureMaps, prompt: Prompt, input_size: tuple[int, int]
     ) -> OwnAttention:
         """The attention that each word came by."""
-        tokens = padded([prompt]).to(features.maps.device)
+        tokens = padded([prompt]).to(features.device)
         alphas = self._read(features, tokens)[1][0]
         names = tuple(self._words.words[token] for token in tokens[0])
         side = self.module.config.cells

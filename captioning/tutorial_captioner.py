@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captioning.caption_lstm import read_texts
-from captioning.captioner import Captioner, CaptionWord
+from captioning.caption_lstm import Reader, ReadsImageFirst
+from captioning.captioner import CaptionWord
 from captioning.decoding import Search, State, search
 from captioning.marked_words import UNKNOWN, MarkedWords, words_by_token
 from vlcam import checkpoint
@@ -105,7 +105,7 @@ class TutorialNet(nn.Module):
         self.encoder, self.embedding, self.decoder = encoder, embedding, decoder
 
 
-class TutorialCaptioner(CnnAdapter, Captioner):
+class TutorialCaptioner(CnnAdapter, ReadsImageFirst):
     """Adapter of :class:`TutorialNet`; see :class:`CnnAdapter`.
 
     Layers are the ResNet's stages (``resnet.7`` is the default) and blocks (``resnet.7.0``).
@@ -117,12 +117,12 @@ class TutorialCaptioner(CnnAdapter, Captioner):
         super().__init__(model, name, layer)
         self._words = MarkedWords(model.config.words)
 
-    def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        decoder = self.module.decoder
-        start = torch.full_like(tokens[:, :1], self._words.start)
-        read = torch.cat([start, tokens[:, :-1]], 1)
-        image = self._image(features)
-        return read_texts(decoder.lstm, image, decoder.embed, read, features.image)
+    def image_embedding(self, features: FeatureMaps) -> Tensor:
+        embedded: Tensor = self.module.embedding(self.image_features(features).flatten(1))
+        return embedded
+
+    def reader(self) -> Reader:
+        return Reader(self.module.decoder.lstm, self.module.decoder.embed, self._words.start)
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.module.decoder.linear(states))
@@ -142,7 +142,7 @@ class TutorialCaptioner(CnnAdapter, Captioner):
         """Greedy as the original's ``sample``: twenty steps, the first of which gives ``<start>``,
         cut at ``<end>``. The original has no beam search; wider beams are ours."""
         decoder = self.module.decoder
-        states, state = decoder.lstm(self._image(features)[:, None])
+        states, state = decoder.lstm(self.image_embedding(features)[:, None])
         if beam > 1:
             longest, marks = _LONGEST - 1, self._words
             how = Search(beam, longest, 0.0, marks.start, marks.end, marks.forbidden)
@@ -162,11 +162,6 @@ class TutorialCaptioner(CnnAdapter, Captioner):
         decoder = self.module.decoder
         states, state = decoder.lstm(decoder.embed(tokens)[:, None], state)
         return self.log_probabilities(states[:, 0]), state
-
-    def _image(self, features: FeatureMaps) -> Tensor:
-        """The LSTM's first input (N, E)."""
-        embedded: Tensor = self.module.embedding(self.image_features(features).flatten(1))
-        return embedded
 
 
 def recognises(path: Path) -> bool:

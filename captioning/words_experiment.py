@@ -208,8 +208,9 @@ class Words(Experiment):
         if not words:
             return
         placed = place(found.maps, found.grid, photo.placement)
-        inside = _inside(placed, [word.where.mask for word in words])
-        rows = zip(words, highest(placed), degenerate(found.maps), inside, strict=True)
+        points = highest(placed)
+        inside = _inside(placed.clamp_(min=0), [word.where.mask for word in words])
+        rows = zip(words, points, degenerate(found.maps), inside, strict=True)
         for which, (word, point, flat, share) in enumerate(rows):
             shown = self._pointed(item, which, word, method, point, flat)
             yield shown | {"inside": share}
@@ -349,12 +350,13 @@ class Words(Experiment):
         return zip(scored, *columns, strict=True)
 
 
-def _inside(placed: Tensor, masks: Sequence[Mask]) -> list[float]:
-    """The share of each map's positive values that lies in its mask; 0 where there is none."""
+def _inside(support: Tensor, masks: Sequence[Mask]) -> list[float]:
+    """The share of each map's values, none of them negative, that lies in its mask; 0 where all
+    are zero."""
     different = list({id(mask): mask for mask in masks}.values())
     own = [next(i for i, one in enumerate(different) if one is mask) for mask in masks]
-    weights = torch.from_numpy(np.stack(different)).flatten(1).to(placed.device, placed.dtype)
-    support = placed.clamp(min=0).flatten(1)
+    weights = torch.from_numpy(np.stack(different)).flatten(1).to(support.device, support.dtype)
+    support = support.flatten(1)
     inside, totals = (support @ weights.T)[range(len(own)), own], support.sum(1)
     shares = (inside / totals).clamp(max=1)  # the two are added up in different orders
     return shares.where(totals > 0, 0).tolist()

@@ -12,7 +12,7 @@ from leftovers import no_tensor_left
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from captioning.caption_lstm import read_texts
+from captioning.caption_lstm import Reader, read_texts
 
 WIDTH, HIDDEN, WORDS, LENGTH = 5, 6, 9, 4
 TEXTS = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5], [8, 0, 0, 0]])
@@ -45,6 +45,11 @@ def plainly(lstm: nn.LSTM, words: nn.Embedding, image: Tensor, tokens: Tensor) -
             outputs.append(output[at][0])
         rows.append(torch.stack(outputs[1:]))
     return torch.stack(rows)
+
+
+LENGTHS = [1, 4, 3, 4, 4, 1, 4]
+"""Of the rows: as long as the tokens that are read last; text 1 is read to its third token or to
+its end."""
 
 
 def heads() -> Tensor:
@@ -87,9 +92,9 @@ def test_equals_pytorchs_lstm(how: dict[str, Any]) -> None:
     lstm, words = networks(**how)
     image, tokens = images(), TEXTS[ROWS]
     with rows_stepped() as steps:
-        found = read_texts(lstm, image, words, tokens, IMAGES[ROWS])
-    # Three texts, the image and four words: once each. What is not handled is PyTorch's.
-    assert steps == ([] if "num_layers" in how else [3] * (LENGTH + 1))
+        found = read_texts(Reader(lstm, words, 0), image, tokens, IMAGES[ROWS])
+    # Three texts and four words: once each. What is not handled is PyTorch's.
+    assert steps == ([] if "num_layers" in how else [3] * LENGTH)
     expected = plainly(lstm, words, image, tokens)
     torch.testing.assert_close(found, expected)
     for kept in (True, False):
@@ -99,20 +104,39 @@ def test_equals_pytorchs_lstm(how: dict[str, Any]) -> None:
     assert not gradient[4].any() and gradient.any(1).sum() == len(ROWS) - 1
 
 
+@pytest.mark.parametrize("how", [{"batch_first": True}, {"num_layers": 2}], ids=str)
+def test_texts_are_read_as_far_as_they_go(how: dict[str, Any]) -> None:
+    lstm, words = networks(**how)
+    image, tokens = images(), TEXTS[ROWS]
+    with rows_stepped() as steps:
+        found = read_texts(Reader(lstm, words, 0), image, tokens, IMAGES[ROWS], LENGTHS)
+    # Text 0 to its end, text 1 to its end and to its third token, text 2 to its first.
+    assert steps == ([] if "num_layers" in how else [4, 3, 3, 2])
+    expected = plainly(lstm, words, image, tokens)
+    inside = torch.arange(LENGTH) < torch.tensor(LENGTHS)[:, None]
+    torch.testing.assert_close(found[inside], expected[inside])
+    # What is said of outputs behind the ends, infinities included, is not heard.
+    of_ends = heads() * inside[..., None]
+    wild = of_ends if "num_layers" in how else of_ends.where(inside[..., None], torch.inf)
+    (gradient,) = torch.autograd.grad(found, image, wild)
+    (slow,) = torch.autograd.grad(expected, image, of_ends)
+    torch.testing.assert_close(gradient, slow)
+
+
 def test_rows_are_their_own_unless_told() -> None:
     lstm, words = networks()
     with torch.no_grad():
         other = torch.randn(len(ROWS), WIDTH, dtype=torch.float64)
     with rows_stepped() as steps:
-        found = read_texts(lstm, other, words, TEXTS[ROWS])
-    assert steps == [len(ROWS)] * (LENGTH + 1)
+        found = read_texts(Reader(lstm, words, 0), other, TEXTS[ROWS])
+    assert steps == [len(ROWS)] * LENGTH
     torch.testing.assert_close(found, plainly(lstm, words, other, TEXTS[ROWS]))
 
 
 def test_in_training_it_is_pytorchs_own() -> None:
     lstm, words = networks(batch_first=True)
     lstm.train()
-    found = read_texts(lstm, images(), words, TEXTS[ROWS], IMAGES[ROWS])
+    found = read_texts(Reader(lstm, words, 0), images(), TEXTS[ROWS], IMAGES[ROWS])
     found.sum().backward()  # type: ignore[no-untyped-call]
     assert all(weight.grad is not None and weight.grad.any() for weight in lstm.parameters())
 
@@ -121,23 +145,23 @@ def test_half_precision_and_autocast_are_pytorchs_own() -> None:
     lstm, words = networks(batch_first=True)
     lstm, words = lstm.bfloat16(), words.bfloat16()
     with rows_stepped() as steps:
-        found = read_texts(lstm, images().bfloat16(), words, TEXTS[ROWS], IMAGES[ROWS])
+        found = read_texts(Reader(lstm, words, 0), images().bfloat16(), TEXTS[ROWS], IMAGES[ROWS])
         lstm, words = lstm.float(), words.float()
         with torch.autocast("cpu", torch.bfloat16):
-            mixed = read_texts(lstm, images().float(), words, TEXTS[ROWS], IMAGES[ROWS])
+            mixed = read_texts(Reader(lstm, words, 0), images().float(), TEXTS[ROWS], IMAGES[ROWS])
     assert found.dtype == mixed.dtype == torch.bfloat16 and steps == []
 
 
 def test_has_no_second_derivative_and_leaves_nothing() -> None:
     lstm, words = networks()
     image, tokens, score = images(), TEXTS[ROWS], heads()
-    found = read_texts(lstm, image, words, tokens, IMAGES[ROWS])
+    found = read_texts(Reader(lstm, words, 0), image, tokens, IMAGES[ROWS])
     with pytest.raises(NotImplementedError, match="no second derivative"):
         torch.autograd.grad(found, image, score, create_graph=True)
     del found
     with no_tensor_left():
         for _ in range(5):
-            found = read_texts(lstm, image, words, tokens, IMAGES[ROWS])
+            found = read_texts(Reader(lstm, words, 0), image, tokens, IMAGES[ROWS])
             torch.autograd.grad(found, image, score)
-            read_texts(lstm, image, words, tokens, IMAGES[ROWS])
+            read_texts(Reader(lstm, words, 0), image, tokens, IMAGES[ROWS])
         del found

@@ -300,6 +300,15 @@ def test_threads_share_a_model(case: Case) -> None:
             torch.testing.assert_close(found, alone[name], rtol=1e-10, atol=1e-15, msg=name)
 
 
+def test_pixels_are_written_to_only_where_that_is_said(case: Case) -> None:
+    given, version = case.pixels.clone(), case.pixels._version
+    if not case.adapter.writes_pixels:
+        with torch.no_grad():
+            case.adapter.encode(case.pixels, case.prompts)
+    encode(case.adapter, case.pixels, case.prompts)
+    assert case.pixels._version == version and torch.equal(case.pixels, given)
+
+
 def test_no_tensor_lives_on(case: Case) -> None:
     some = [name for name in SOME if not refuses(case, name)]
     for name in some:

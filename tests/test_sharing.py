@@ -17,7 +17,7 @@ from vlcam.adapter import FeatureMaps
 from vlcam.engine import encode, explain_at_layer, seam_gradients
 from vlcam.methods import METHODS
 from vlcam.rules import BackwardRule
-from vlcam.sharing import once_an_image
+from vlcam.sharing import Repeated, once_an_image
 from vlcam.targets import Target
 
 Function = Callable[[FeatureMaps], Tensor]
@@ -98,6 +98,48 @@ def test_equals_the_plain_function(name: str, rule: str | None) -> None:
             torch.testing.assert_close(found, plain)
             assert plain.abs().sum() > 0
     assert (gradients[1] is not None) == (name == "what else passes the seam")
+
+
+def looked_at_after(some: FeatureMaps) -> Tensor:
+    """Shared, then row by row, written into, and what was written shared."""
+    first = once_an_image(lambda f: f.maps.mean((2, 3)) + f.rest["token"], some)
+    some.maps.mul_(3)
+    some.rest["token"].add_(1)
+    last = once_an_image(lambda f: f.maps.amax((2, 3)) * f.rest["token"], some)
+    return first + some.maps.square().sum((2, 3)) + last
+
+
+def looked_at_without_gradients(some: FeatureMaps) -> Tensor:
+    with torch.no_grad():
+        sizes = some.maps.flatten(1).norm(dim=1)
+        token = some.rest["token"]
+    return some.maps.square().sum((2, 3)) / sizes[:, None] * token
+
+
+READERS: dict[str, Function] = {
+    "shared alone": lambda some: once_an_image(FUNCTIONS["a CNN's tail"], some),
+    "shared, and written into": looked_at_after,
+    "looked at under no_grad": looked_at_without_gradients,
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_repeated_rows_are_rows(name: str) -> None:
+    some = features()
+    given = some.maps.clone(), {key: tensor.clone() for key, tensor in some.rest.items()}
+    repeated = Repeated(some, ROWS, ["token"])
+    value = READERS[name](repeated)
+    assert repeated.copied == (name != "shared alone")
+    leaves = [repeated.leaf, repeated.leaves["token"]]
+    found = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
+    rows = FeatureMaps(*given).rows(ROWS)
+    slow = [rows.maps.requires_grad_(), rows.rest["token"].requires_grad_()]
+    plain = FeatureMaps(slow[0].clone(), rows.rest | {"token": slow[1].clone()})
+    expected = READERS[name](plain)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(found, torch.autograd.grad(expected.sum(), slow, allow_unused=True))
+    assert torch.equal(some.maps, given[0]) and torch.equal(some.rest["token"], given[1]["token"])
+    assert not Repeated(some, ROWS).maps.requires_grad
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

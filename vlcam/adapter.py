@@ -44,6 +44,10 @@ class FeatureMaps:
     rest: Mapping[str, Tensor] = field(default_factory=dict)
     image: Tensor | None = None
 
+    @property
+    def device(self) -> torch.device:
+        return self.maps.device
+
     def rows(self, index: Tensor) -> FeatureMaps:
         """The rows at ``index`` (N,), repeated as it says."""
         return FeatureMaps(
@@ -128,6 +132,8 @@ class Adapter(ABC):
         sees_pixels: whether it looks at pixels. False: at something that was made of the photo
             beforehand (regions' features); then that is what :meth:`prepare_file` gives in their
             place, and methods at the pixels are refused.
+        writes_pixels: whether ``encode`` may write into the pixels it is given; they are copied for
+            it.
         thread_safe: whether several threads may use it at once, as an evaluation then does. Not so
             where a call leaves something for another in the adapter, or hooks in the model.
     """
@@ -137,6 +143,7 @@ class Adapter(ABC):
     module: nn.Module
     encode_reads_prompt: bool = False
     sees_pixels: bool = True
+    writes_pixels: bool = True
     thread_safe: bool = False
 
     @abstractmethod

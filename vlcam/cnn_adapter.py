@@ -33,6 +33,7 @@ class CnnAdapter(Adapter):
         ValueError: the CNN has no such layer.
     """
 
+    writes_pixels = False
     thread_safe = True
 
     def __init__(

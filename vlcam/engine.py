@@ -22,7 +22,7 @@ from vlcam.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.geometry import Placement, place
 from vlcam.methods import Method
 from vlcam.rules import BackwardRule
-from vlcam.sharing import follow
+from vlcam.sharing import Repeated
 from vlcam.targets import Target, Term
 from vlcam.untouched import untouched
 
@@ -46,7 +46,7 @@ def encode(
             f"{adapter.name}: the feature maps depend on the prompt, so encode needs it"
         )
     with untouched(adapter.module), torch.no_grad():
-        features = adapter.encode(pixels.clone(), prompts)  # it may write into them
+        features = adapter.encode(pixels.clone() if adapter.writes_pixels else pixels, prompts)
     _check_features(adapter, features, len(pixels))
     return features
 
@@ -84,8 +84,8 @@ def score(
     with untouched(adapter.module), torch.no_grad():
         for start in range(0, len(rows), size):
             chunk = rows[start : start + size]
-            image = torch.tensor([row.image for row in chunk], device=features.maps.device)
-            found = _read(adapter, features.rows(image), chunk)
+            image = torch.tensor([row.image for row in chunk], device=features.device)
+            found = _read(adapter, Repeated(features, image), chunk)
             if values is None:
                 values = found.new_zeros(len(targets))
             values.index_add_(0, _owners(chunk, found), found)
@@ -332,14 +332,12 @@ def _differentiate(
     plain_too: bool = False,
 ) -> _Gradients:
     """Score N rows in one forward pass, and differentiate."""
-    image = torch.tensor([row.image for row in rows], device=features.maps.device)
+    image = torch.tensor([row.image for row in rows], device=features.device)
     with torch.enable_grad():
-        leaf, maps = follow(features.maps, image)
         followed = [
             name for name, t in features.rest.items() if follow_rest and t.is_floating_point()
         ]
-        rest = {n: follow(t, image, n in followed) for n, t in features.rest.items()}
-        repeated = FeatureMaps(maps, {name: copy for name, (_, copy) in rest.items()}, image)
+        repeated = Repeated(features, image, followed)
         with ExitStack() as stack:
             stack.enter_context(_RefuseRowMixing(adapter))
             if rule is not None:
@@ -347,8 +345,8 @@ def _differentiate(
             before = rule.seen if rule else 0
             scores = _read(adapter, repeated, rows)
         ruled = rule is not None and rule.seen > before
-        factor = HALF_PRECISION_SCALE if is_half(leaf) else 1.0
-        wanted = [leaf, *(rest[name][0] for name in followed)]
+        factor = HALF_PRECISION_SCALE if is_half(repeated.leaf) else 1.0
+        wanted = [repeated.leaf, *(repeated.leaves[name] for name in followed)]
         if not scores.requires_grad:
             raise ValueError(_disconnected(adapter))
         total = scores.sum() * factor
@@ -358,19 +356,19 @@ def _differentiate(
         if again:
             assert rule is not None
             with rule.lifted():
-                (plain,) = torch.autograd.grad(total, [leaf], allow_unused=True)
+                (plain,) = torch.autograd.grad(total, wanted[:1], allow_unused=True)
     if found[0] is None and not any(g is not None for g in found[1:]):
         raise ValueError(_disconnected(adapter))
     gradients = [
         torch.zeros_like(w, dtype=torch.float32) if g is None else _at_least_float32(g)
-        for g, w in zip((*found, plain), (*wanted, leaf), strict=True)
+        for g, w in zip((*found, plain), (*wanted, wanted[0]), strict=True)
     ]
     if factor != 1:
         gradients = [gradient / factor for gradient in gradients]
     without_rule = gradients.pop()
     at_rest = dict(zip(followed, gradients[1:], strict=True))
-    for name, (_, copy) in rest.items():
-        at_rest.setdefault(name, torch.zeros_like(copy))
+    for name, leaf in repeated.leaves.items():
+        at_rest.setdefault(name, torch.zeros_like(leaf))
     return _Gradients(scores.detach(), gradients[0], at_rest, without_rule if plain_too else None)
 
 
@@ -379,7 +377,7 @@ def _read(adapter: Adapter, features: FeatureMaps, rows: Sequence[_Row]) -> Tens
     weights = _weights([row.term for row in rows])
     width = weights.shape[1]
     prompts = [row.term.prompt for row in rows]
-    device = features.maps.device
+    device = features.device
     scores = adapter.decode(features, prompts, (weights != 0).to(device))
     if scores.ndim != 2 or scores.shape[0] != len(rows) or scores.shape[1] < width:
         raise ValueError(

@@ -250,7 +250,7 @@ def _explain_answers(
     memory: int,
 ) -> Explanation:
     features = encoded.seen(model, ask.question.prompt)
-    own = features.rows(torch.zeros(1, dtype=torch.long, device=features.maps.device))
+    own = features.rows(torch.zeros(1, dtype=torch.long, device=features.device))
     with untouched(model.module), torch.no_grad():
         logits = model.decode(own, [ask.question.prompt])[0].float()
     units = ask.units(logits)

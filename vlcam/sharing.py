@@ -8,7 +8,8 @@ rows costs as much as the whole CNN before it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,33 +29,94 @@ def once_an_image(function: Callable[[FeatureMaps], Tensor], features: FeatureMa
     """
     if features.image is None or len(features.image) == 1:
         return function(features)  # nothing to share
-    result: Tensor = _OnceAnImage.apply(
-        function, features.image, list(features.rest), features.maps, *features.rest.values()
-    )
+    if isinstance(features, Repeated) and not features.copied:
+        images, place = features.images, features.image
+        leaves = (features.leaf, *features.leaves.values())
+    else:
+        images, place = features, torch.arange(len(features.image), device=features.image.device)
+        leaves = (features.maps, *features.rest.values())
+    result: Tensor = _OnceAnImage.apply(function, features.image, images, place, *leaves)
     return result
 
 
+class Repeated(FeatureMaps):
+    """Rows of some images' feature maps, to ask gradients of.
+
+    They are copied for whoever looks at them, and may write into them; once. What is made of them
+    by :func:`once_an_image` before needs no copy.
+
+    Args:
+        images: B rows, one an image.
+        image: (N,), which of them each row repeats.
+        followed: what else that passes the seam is to have gradients; None: nothing, nor the maps.
+
+    Attributes:
+        leaf: whose gradient is that of the maps; of their shape, but without values.
+        leaves: of the rest, by name.
+    """
+
+    images: FeatureMaps
+    image: Tensor
+    leaf: Tensor
+    leaves: Mapping[str, Tensor]
+
+    def __init__(
+        self, images: FeatureMaps, image: Tensor, followed: Collection[str] | None = None
+    ) -> None:
+        own = {
+            "images": images,
+            "image": image,
+            "leaf": _leaf(images.maps, len(image), followed is not None),
+            "leaves": {
+                name: _leaf(tensor, len(image), name in (followed or ()))
+                for name, tensor in images.rest.items()
+            },
+        }
+        vars(self).update(own)  # the class is frozen
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    @cached_property
+    def maps(self) -> Tensor:
+        return _copied(self.leaf, self.images.maps, self.image)
+
+    @cached_property
+    def rest(self) -> Mapping[str, Tensor]:
+        return {
+            name: _copied(leaf, self.images.rest[name], self.image)
+            for name, leaf in self.leaves.items()
+        }
+
+    @property
+    def copied(self) -> bool:
+        """Whether somebody has looked, and may have written."""
+        return "maps" in vars(self) or "rest" in vars(self)
+
+
 class _OnceAnImage(torch.autograd.Function):
+    """Row n of the result is that of the image in row ``place[n]`` of ``images``; its gradients
+    are those of row n of the leaves."""
+
     @staticmethod
     def forward(
         ctx: Any,
         function: Callable[[FeatureMaps], Tensor],
         image: Tensor,
-        names: Sequence[str],
-        *tensors: Tensor,
+        images: FeatureMaps,
+        place: Tensor,
+        *leaves: Tensor,
     ) -> Tensor:
-        followed = ctx.needs_input_grad[3:]
+        followed = ctx.needs_input_grad[4:]
         ctx.save_for_backward(image)  # so that autograd refuses a second way back, unless told
         ctx.graphs = []
+        names = [name for name, wanted in zip(images.rest, followed[1:], strict=True) if wanted]
         for rows in _rows_alike(image):
+            own = Repeated(images, place[rows[0]], names if any(followed) else None)
             with torch.set_grad_enabled(any(followed)):
-                pairs = [
-                    follow(tensor, rows[0], wanted)
-                    for tensor, wanted in zip(tensors, followed, strict=True)
-                ]
-                leaves, (maps, *rest) = zip(*pairs, strict=True)
-                value = function(FeatureMaps(maps, dict(zip(names, rest, strict=True))))
-            ctx.graphs.append((rows, leaves, value))
+                value = function(FeatureMaps(own.maps, own.rest))
+            ctx.graphs.append((rows, (own.leaf, *own.leaves.values()), value))
         result = value.new_empty(len(image), *value.shape[1:])
         for rows, _, value in ctx.graphs:
             result[rows] = value.detach()
@@ -86,16 +148,18 @@ class _OnceAnImage(torch.autograd.Function):
                 if part is not None:
                     found[i].append((rows, part[None] if once else part))
         each = (_of_rows(len(gradient), found[i]) for i in range(len(leaves)))
-        return None, None, None, *each
+        return None, None, None, None, *each
 
 
-def follow(tensor: Tensor, rows: Tensor, wanted: bool = True) -> tuple[Tensor, Tensor]:
-    """A tensor to ask gradients of, where ``wanted``, and the rows (N, ...) of another whose
-    gradients they are: a copy, which may be written into. The first is of their shape, but holds no
-    values."""
-    leaf = tensor.new_empty(()).expand(len(rows), *tensor.shape[1:])
-    copy: Tensor = _Copy.apply(leaf.requires_grad_(wanted), tensor.detach(), rows)
-    return leaf, copy
+def _leaf(tensor: Tensor, rows: int, wanted: bool) -> Tensor:
+    return tensor.new_empty(()).expand(rows, *tensor.shape[1:]).requires_grad_(wanted)
+
+
+def _copied(leaf: Tensor, tensor: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a tensor, whose gradients are the leaf's."""
+    with torch.enable_grad():  # wherever they are looked at first
+        copy: Tensor = _Copy.apply(leaf, tensor.detach(), rows)
+    return copy
 
 
 class _Copy(torch.autograd.Function):

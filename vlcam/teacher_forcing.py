@@ -57,7 +57,7 @@ class TeacherForced(Adapter):
         self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
     ) -> Tensor:
         """Scores (N, L): log p(token l | image, tokens before l) of each row's text."""
-        tokens = padded([self.tokens(prompt) for prompt in prompts]).to(features.maps.device)
+        tokens = padded([self.tokens(prompt) for prompt in prompts]).to(features.device)
         states = self.states(features, prompts, tokens)
         width = tokens.shape[1]
         if wanted is None:

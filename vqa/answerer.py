@@ -51,7 +51,7 @@ def likeliest(model: Answerer, photo: Encoded, question: str) -> Target:
     """
     reading = model.read(model.understand(question))
     features = photo.seen(model, reading.prompt)
-    own = features.rows(torch.zeros(1, dtype=torch.long, device=features.maps.device))
+    own = features.rows(torch.zeros(1, dtype=torch.long, device=features.device))
     with untouched(model.module), torch.no_grad():
         best = int(model.decode(own, [reading.prompt]).argmax())
     return unit(reading, reading.units[best], "logit")

@@ -178,7 +178,7 @@ class ChatModel(WritingAnswerer):
     ) -> list[Word]:
         """What transformers' ``generate`` of the model gives, under the model's own settings."""
         asked = self.prompt_ids(question, features)
-        ids = torch.tensor([asked], device=features.maps.device)
+        ids = torch.tensor([asked], device=features.device)
         settings = self.module.generation_config
         limited = settings.max_new_tokens or settings.max_length
         new = generate(

@@ -74,7 +74,7 @@ class WritingAnswerer(TeacherForced):
             ValueError: it is empty.
         """
         # A copy of its one row: a model may write into its input, and the maps are asked again.
-        own = features.rows(torch.zeros(1, dtype=torch.long, device=features.maps.device))
+        own = features.rows(torch.zeros(1, dtype=torch.long, device=features.device))
         words = self.generate_answer(own, question, beam)
         if not shown(words):
             raise ValueError(f"{self.name} wrote an empty answer; give one with answers of yours")
