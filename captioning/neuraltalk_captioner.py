@@ -17,6 +17,9 @@ from vlcam.adapter import FeatureMaps
 from vlcam.cnn_adapter import CnnAdapter
 from vlcam.vocabulary import END, words_of
 
+_KEPT_BY_LSTM = 6  # numbers a unit, for the way back (caption_lstm.py)
+_STEPS = 20  # about the words of a long caption
+
 
 class NeuralTalkCaptioner(CnnAdapter, ReadsImageFirst):
     """Adapter of :class:`captioning.neuraltalk.NeuralTalk`; see :class:`CnnAdapter`."""
@@ -28,6 +31,13 @@ class NeuralTalkCaptioner(CnnAdapter, ReadsImageFirst):
 
     def reader(self) -> Reader:
         return Reader(self.module.rnn, self.module.embed_word, END)
+
+    def kept_bytes(self, features: FeatureMaps) -> int | None:
+        """Little, where but a mean over the cells lies between the layer and the LSTM."""
+        if any(True for _ in self._after.parameters()):
+            return None
+        of_step = _KEPT_BY_LSTM * self.module.rnn.hidden_size
+        return (features.maps[0].numel() + _STEPS * of_step) * features.maps.element_size()
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.module.logits(states))

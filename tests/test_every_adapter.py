@@ -39,11 +39,10 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def case(made: Case) -> Iterator[Case]:
-    module = made.adapter.module
-    yield made
-    module.double().eval().requires_grad_(True)
-    for parameter in module.parameters():
+    """Before each test in the same state, whatever the test before it did."""
+    for parameter in made.adapter.module.double().eval().requires_grad_(True).parameters():
         parameter.grad = None
+    yield made
 
 
 def explained(case: Case, method: Method, memory: int = 2**30) -> tuple[Tensor, Tensor]:
