@@ -212,8 +212,8 @@ class Words(Experiment):
         inside = _inside(placed.clamp_(min=0), [word.where.mask for word in words])
         rows = zip(words, points, degenerate(found.maps), inside, strict=True)
         for which, (word, point, flat, share) in enumerate(rows):
-            shown = self._pointed(item, which, word, method, point, flat)
-            yield shown | {"inside": share}
+            about = self._of(item, which, word)
+            yield about | _pointed(method, word, point, flat) | {"inside": share}
 
     def label(self, record: Record) -> str:
         return str(record["word"])
@@ -236,42 +236,27 @@ class Words(Experiment):
         activation = highest(active)[0], degenerate(active)[0]
         for which, word in enumerate(words):
             anywhere = (int(rng.integers(size[1])), int(rng.integers(size[0])))
-            yield self._pointed(item, which, word, CENTRE, middle, False)
-            yield self._pointed(item, which, word, RANDOM, anywhere, False)
-            yield self._pointed(item, which, word, ACTIVATION, *activation)
-            yield self._pointed(item, which, word, UNIFORM, middle, True)
+            about = self._of(item, which, word)
+            yield about | _pointed(CENTRE, word, middle, False)
+            yield about | _pointed(RANDOM, word, anywhere, False)
+            yield about | _pointed(ACTIVATION, word, *activation)
+            yield about | _pointed(UNIFORM, word, middle, True)
             area, near_area = word.where.area, word.where.near_area
-            shares: Record = {"hit": area, "near": near_area, "inside": area, "x": -1, "y": -1}
-            yield self._pointed(item, which, word, CHANCE, middle, False) | shares
+            yield about | {"map": CHANCE, "hit": area, "near": near_area, "inside": area}
 
-    def _pointed(
-        self,
-        item: Item,
-        which: int,
-        word: VisualWord,
-        name: str,
-        point: tuple[int, int],
-        flat: bool,
-    ) -> Record:
-        return self._record(item, word.text, word.category, name) | {
-            "target": which,
-            "x": -1 if flat else point[0],
-            "y": -1 if flat else point[1],
-            "degenerate": flat,
-            "hit": float(hit(word.where.mask, point, flat)),
-            "near": float(not flat and points_at(word.where.near, point)),
-            "area": word.where.area,
-            "categories": word.categories,
-        }
+    def _of(self, item: Item, which: int, word: VisualWord) -> Record:
+        """A record of a word, to which no map has pointed yet."""
+        found: Record = {
+            "target": which, "area": word.where.area, "categories": word.categories
+        }  # fmt: skip
+        return self._record(item, word.text, word.category) | found
 
     @staticmethod
-    def _record(
-        item: Item, word: str = "", category: str = "", name: str = "", reason: str = ""
-    ) -> Record:
+    def _record(item: Item, word: str = "", category: str = "", reason: str = "") -> Record:
         """A record of nothing yet; ``reason``: why there will be nothing."""
         point: Record = {"x": -1, "y": -1, "degenerate": False, "hit": 0.0, "near": 0.0}
         about: Record = {"image": item.name, "target": -1, "word": word, "category": category}
-        kind: Record = {"map": name, "reason": reason, "inside": 0.0, "area": 0.0, "categories": 0}
+        kind: Record = {"map": "", "reason": reason, "inside": 0.0, "area": 0.0, "categories": 0}
         return about | point | kind
 
     def summarise(self, records: Columns) -> Summary:
@@ -348,6 +333,18 @@ class Words(Experiment):
             ]
             columns.append([mean(one["hit"], one["image"]) if len(one) else "" for one in every])
         return zip(scored, *columns, strict=True)
+
+
+def _pointed(name: str, word: VisualWord, point: tuple[int, int], flat: bool) -> Record:
+    """What a map of that name, ``flat`` where it is degenerate, points at."""
+    return {
+        "map": name,
+        "x": -1 if flat else point[0],
+        "y": -1 if flat else point[1],
+        "degenerate": flat,
+        "hit": float(hit(word.where.mask, point, flat)),
+        "near": float(not flat and points_at(word.where.near, point)),
+    }
 
 
 def _inside(support: Tensor, masks: Sequence[Mask]) -> list[float]:
