@@ -101,6 +101,28 @@ def test_words_are_pointed_with_as_one_would_by_hand(scenes: Path, tmp_path: Pat
     assert chance == pytest.approx(np.mean(areas))
 
 
+def test_no_compound_goes_on_behind_a_comma(tmp_path: Path) -> None:
+    """Though the model does not read commas."""
+    write(tmp_path / "scenes", 1, 3)
+    file = tmp_path / "scenes" / "annotations" / "captions.json"
+    captions = json.loads(file.read_text())
+    for entry, text in zip(
+        captions["annotations"],
+        ["a horse, dog", "A horse , dog", "the HORSE dog", "the horse dog, dog"],
+        strict=False,
+    ):
+        entry["caption"] = text
+    del captions["annotations"][4:]
+    file.write_text(json.dumps(captions))
+    table = tmp_path / "own.txt"
+    table.write_text("-: horse dog\n")
+    assert words(tmp_path / "scenes", tmp_path / "out", "--words", str(table)) == 0
+    found = records(tmp_path / "out")
+    named = [r["word"] for r in found if r["map"] == "grad-cam" or r["reason"] == "absent"]
+    assert sorted(named) == ["dog", "dog", "dog", "horse", "horse"]
+    assert sum(r["reason"] == "nothing" for r in found) == 1
+
+
 def test_the_photo_is_encoded_once_for_all_methods(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

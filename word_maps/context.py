@@ -19,11 +19,13 @@ class Place:
         before: all words in front of it.
         after: the words behind it, up to a punctuation mark.
         others: all other words of the caption.
+        owned: whether the word right in front is a possessive ("a man's").
     """
 
     before: Sequence[str] = ()
     after: Sequence[str] = ()
     others: frozenset[str] = frozenset()
+    owned: bool = False
 
     @property
     def last(self) -> str:
@@ -34,6 +36,9 @@ class Place:
     def next(self) -> str:
         """The word right behind, or an empty text."""
         return self.after[0] if self.after else ""
+
+
+Rule = Callable[[Place], str | None]
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -68,6 +73,10 @@ ANIMALS = word_set(
     " monkeys deer penguin penguins panda pandas pony ponies foal foals bull bulls ox oxen owl"
     " owls pigeon pigeons parrot parrots seagull seagulls polar grizzly rhino rhinos hippo hippos"
 )
+_SOMEBODY = word_set(
+    "man woman boy girl person lady guy gentleman kid child teen teenager youth toddler he she who"
+)
+_BEFORE_VERBS = word_set("to will would can could may might must should not")
 _SURELY_PEOPLE = word_set(
     "man men woman women boy boys girl girls person people lady ladies guy guys gentleman kid kids"
     " child children farmer zookeeper trainer rider riders"
@@ -84,6 +93,11 @@ def is_verb(place: Place) -> bool:
     if place.last == "to":
         return True
     return place.next in _OBJECTS and bool(place.before) and place.last not in _DETERMINERS
+
+
+def unless_done(name: str) -> Rule:
+    """The thing, but not right behind whoever does it: "a boy skateboards down a street"."""
+    return lambda place: None if place.last in _SOMEBODY and not place.owned else name
 
 
 def orange(place: Place) -> str | None:
@@ -130,8 +144,10 @@ def glass(place: Place) -> str | None:
 
 
 def tie(place: Place) -> str | None:
-    """What is worn, unless it is the verb ("ties his shoe", "to tie") or a game's end."""
-    if is_verb(place) or place.next in word_set("game score up"):
+    """What is worn, unless it is the verb ("ties his shoe", "to tie") or a game's end ("ended in a
+    tie")."""
+    ended = word_set("end ends ended ending finish finishes finished result results resulted")
+    if is_verb(place) or place.next in word_set("game score up") or ended & set(place.before):
         return None
     return (
         None
@@ -199,6 +215,32 @@ def bow(place: Place) -> str | None:
     return "tie" if place.others & word_set("neck collar shirt suit tuxedo vest") else None
 
 
+def sink(place: Place) -> str | None:
+    """The basin; not "a boat may sink"."""
+    return None if place.last in _BEFORE_VERBS else "sink"
+
+
+def bed(place: Place) -> str | None:
+    """What one sleeps in; not "a bed of flowers", "of lettuce" or "of a truck"."""
+    return None if place.next == "of" else "bed"
+
+
+def apple(place: Place) -> str | None:
+    """The fruit; not the maker of computers and telephones."""
+    made = word_set(
+        "computer computers mac macs macbook macbooks imac imacs ipad ipads iphone iphones ipod"
+        " ipods desktop desktops monitor monitors keyboard mouse phone phones tablet tablets watch"
+        " device devices product products logo brand store tv"
+    )
+    return None if place.next in made else "apple"
+
+
+def fork(place: Place) -> str | None:
+    """What one eats with; not "a fork in the road"."""
+    way = word_set("road path trail track tracks street river")
+    return None if place.next == "in" and way & set(place.after[1:3]) else "fork"
+
+
 def pitcher(place: Place) -> str | None:
     """Who pitches; not a pitcher of water."""
     return None if place.next == "of" or place.last in word_set("water glass beer") else "person"
@@ -209,9 +251,6 @@ def relative(place: Place) -> str | None:
     who is surely a person: "a mother elephant and her baby"."""
     animals = place.others & ANIMALS
     return None if animals and not place.others & _SURELY_PEOPLE else "person"
-
-
-Rule = Callable[[Place], str | None]
 
 
 def _forms(rule: Rule, words: str) -> dict[str, Rule]:
@@ -228,6 +267,22 @@ RULES: Mapping[str, Rule] = {
     **_forms(remote, "remote remotes"),
     **_forms(plant, "plant plants"),
     **_forms(bow, "bow bows"),
+    **_forms(sink, "sink sinks"),
+    **_forms(bed, "bed beds"),
+    "apple": apple,
+    "fork": fork,
+    **{
+        verb: unless_done(name)
+        for verb, name in (
+            ("skateboards", "skateboard"),
+            ("snowboards", "snowboard"),
+            ("skis", "skis"),
+            ("bicycles", "bicycle"),
+            ("bikes", "bicycle"),
+            ("boats", "boat"),
+            ("kites", "kite"),
+        )
+    },
     **_forms(pitcher, "pitcher pitchers"),
     **_forms(
         relative,

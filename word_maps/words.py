@@ -19,6 +19,8 @@ NOTHING = "-"
 """Stands in the table for compounds that name no category, though a part of them does."""
 
 _ENTRIES = re.compile(r"[\w /'-]+:[\w ,/'-]*")  # a line of the table
+_OWNER = re.compile(r"['\u2019]s?$")
+_MARK = re.compile(r"[.,;:!?)]$")
 
 
 @dataclass(frozen=True)
@@ -89,23 +91,29 @@ def category(text: str, words: Table | None = None) -> str | None:
     return (words or table()).at(bare(text), Place())
 
 
-def visual_words(tokens: Sequence[str], words: Table | None = None) -> list[tuple[int, int, str]]:
+def visual_words(
+    tokens: Sequence[str] | str, words: Table | None = None
+) -> list[tuple[int, int, str]]:
     """The visual words of a caption: (start, stop, category), each ``tokens[start:stop]``.
 
     The longest match wins, from left to right, so "fire hydrant" is one visual word, "hot dog" no
-    dog, and "bus stop" none. A hyphen counts as a space, a possessive as its owner. What else a
-    word may mean is decided by the rules of ``context.py``: an "orange umbrella" is no fruit.
+    dog, and "bus stop" none; none goes on behind a punctuation mark ("a bus, stop signs"). A hyphen
+    counts as a space, a possessive as its owner. What else a word may mean is decided by the rules
+    of ``context.py``: an "orange umbrella" is no fruit.
 
     Args:
-        tokens: the caption's words in order, without spaces; case and punctuation at their ends do
-            not matter.
+        tokens: the caption's words in order, without spaces; their case does not matter. A text is
+            split at its spaces.
         words: the table; COCO's by default.
     """
     words = words or table()
+    tokens = tokens.split() if isinstance(tokens, str) else tokens
     plain = [bare(token) for token in tokens]
+    parted = [place for place, token in enumerate(tokens, 1) if _ends(token)] + [len(plain)]
     found, start = [], 0
     while start < len(plain):
-        for stop in range(min(len(plain), start + words.longest), start, -1):
+        clause = next(place for place in parted if place > start)
+        for stop in range(min(clause, start + words.longest), start, -1):
             form = " ".join(plain[start:stop])
             if form in words.forms or form in RULES:
                 name = words.at(form, _place(tokens, plain, start, stop))
@@ -118,10 +126,16 @@ def visual_words(tokens: Sequence[str], words: Table | None = None) -> list[tupl
     return found
 
 
+@lru_cache(maxsize=2**16)
+def _ends(token: str) -> bool:
+    """Whether a punctuation mark stands behind it (other than an abbreviation's: St. Bernard)."""
+    return bool(_MARK.search(token.rstrip())) and token.lower() != "st."
+
+
 def _place(tokens: Sequence[str], plain: Sequence[str], start: int, stop: int) -> Place:
-    ends = re.search(r"[.,;:!?)]$", tokens[stop - 1].rstrip())
-    after: Sequence[str] = [] if ends else plain[stop:]
-    return Place(plain[:start], after, frozenset([*plain[:start], *plain[stop:]]))
+    after: Sequence[str] = [] if _ends(tokens[stop - 1]) else plain[stop:]
+    others = frozenset([*plain[:start], *plain[stop:]])
+    return Place(plain[:start], after, others, start > 0 and bool(_OWNER.search(tokens[start - 1])))
 
 
 def categories() -> tuple[str, ...]:
@@ -173,5 +187,5 @@ def _builtin() -> Table:
 @lru_cache(maxsize=2**16)
 def bare(text: str) -> str:
     """Lower case, hyphens as spaces, no possessive, no punctuation at the ends."""
-    text = re.sub(r"['\u2019]s?$", "", text.lower().strip(' \t\n.,;:!?"()[]'))
+    text = _OWNER.sub("", text.lower().strip(' \t\n.,;:!?"()[]'))
     return " ".join(re.sub(r"[-\u2010\u2011_]", " ", text).split())
