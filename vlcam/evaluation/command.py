@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlcam.allocator import keep_freed_memory
 from vlcam.arguments import DEVICE, count
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser, out: str, limit: str = "so ma
 
 def run(args: argparse.Namespace, experiment: Callable[[], Experiment]) -> int:
     """Evaluate; 0 if all went well. ValueError where it cannot be done."""
+    keep_freed_memory()
     from vlcam.evaluation.evaluating import How, evaluate
     from vlcam.evaluation.on_ray import Cluster
 

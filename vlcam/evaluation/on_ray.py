@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from vlcam.adapter import Adapter
+from vlcam.allocator import keep_freed_memory
 from vlcam.evaluation.runner import Work, measure
 from vlcam.evaluation.store import Part, Store
 
@@ -119,6 +120,7 @@ class _Worker:
     """One actor: a model, loaded once, and what to do with each photo."""
 
     def __init__(self, work: bytes, threads: int, gpu: bool) -> None:
+        keep_freed_memory()
         torch.set_num_threads(threads)
         self.work: Work
         self.work, load = pickle.loads(work)
