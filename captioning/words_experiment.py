@@ -27,6 +27,7 @@ from vlcam.evaluation.records import Column, Columns, Record
 from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
 from vlcam.explaining import Encoded, TargetMaps
 from vlcam.geometry import degenerate, highest, place
+from vlcam.messages import one_line
 from vlcam.metrics import Mask, centre, hit, mean, mean_by_class, near, points_at
 from vlcam.untouched import untouched
 from word_maps.coco import read_captions, read_instances
@@ -170,8 +171,8 @@ class Words(Experiment):
             )
         shown = _Shown(coco, image, self.tolerance)
         words, asked, missing = list[VisualWord](), list[targets.Target](), list[Record]()
-        readings = self._readings(cast(Captioner, model), image, written)
-        if not readings:
+        readings, skipped = self._readings(cast(Captioner, model), image, written)
+        if not readings and not skipped:
             missing.append(self._record(item, reason="silent"))
         for read in readings:
             texts = [unit.text for unit in read.units]
@@ -187,13 +188,22 @@ class Words(Experiment):
                 else:
                     reason = "unknown" if category in shown.present else "absent"
                     missing.append(self._record(item, text, category, reason=reason))
-        return Asked(asked, (words, missing))
+        return Asked(asked, (words, missing), tuple(f"{image}: {line}" for line in skipped))
 
-    def _readings(self, model: Captioner, image: int, own: Sequence[CaptionWord]) -> list[Reading]:
+    def _readings(
+        self, model: Captioner, image: int, own: Sequence[CaptionWord]
+    ) -> tuple[list[Reading], list[str]]:
+        """A photo's captions, and a line for each that cannot be read."""
         if self.captions == "generated":
-            return [reading(" ".join(word.text for word in own), own)] if own else []
+            return ([reading(" ".join(word.text for word in own), own)] if own else []), []
         texts = self._captions.by_image[image]
-        return [model.read(text) for text in (texts[:1] if self.captions == "first" else texts)]
+        read, skipped = list[Reading](), list[str]()
+        for text in texts[:1] if self.captions == "first" else texts:
+            try:
+                read.append(model.read(text))
+            except ValueError as error:
+                skipped.append(one_line(error))
+        return read, skipped
 
     def score(
         self,

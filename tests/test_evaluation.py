@@ -433,6 +433,7 @@ def test_what_cannot_be_used_is_counted_and_listed(
         {**first, "id": 9004, "segmentation": [[1, 2, 3, 4]]},
         {**first, "id": 9005, "segmentation": {"size": [1, 2], "counts": [2]}},
         {**first, "id": 9006, "segmentation": {"size": [320, 320], "counts": [7]}},
+        {**first, "id": "9007"},
         "nonsense",
     ]
     instances["annotations"] += wrong
@@ -441,6 +442,7 @@ def test_what_cannot_be_used_is_counted_and_listed(
         {"id": 9001, "image_id": 7777, "caption": "a dog"},
         {"id": 9002, "image_id": 4242, "caption": "a dog"},
         {"id": 9003, "image_id": 1, "caption": " "},
+        {"id": 9004, "image_id": 1, "caption": "!!!"},
     ]
     for name, content in (("instances", instances), ("captions", captions)):
         (data / "annotations" / f"{name}.json").write_text(json.dumps(content))
@@ -450,7 +452,7 @@ def test_what_cannot_be_used_is_counted_and_listed(
     err = capsys.readouterr().err
     listed = json.loads((tmp_path / "out" / "summary.json").read_text())["skipped"]
     told = [line.removeprefix("skipped: ") for line in err.splitlines() if "skipped: " in line]
-    assert told == listed and len(listed) == 13
+    assert told == listed and len(listed) == 15
     for text in (
         f"annotations {first['id']}: occurs twice",
         "annotations 9001: no image 999",
@@ -462,6 +464,8 @@ def test_what_cannot_be_used_is_counted_and_listed(
         "no id",
         "captions of image 4242: not in the instances file",
         "captions 9003: no word in it",
+        "1: the caption '!!!' has no word",
+        "the id '9007' is no whole number",
         "7777: ",
         "2: ",
         "000000000003.jpg is 10 x 10",

@@ -12,6 +12,8 @@ from typing import Any
 
 from pycocotools.coco import COCO
 
+from word_maps import segmentation
+
 Entry = dict[str, Any]
 
 
@@ -38,8 +40,8 @@ class Captions:
 
 def read_instances(path: Path) -> Instances:
     """An ``instances`` file. Left out are entries whose id occurred before, that lack what they
-    need, annotations of images or categories that are not in the file, and segmentations that are
-    no polygons, or no RLE of the image's size.
+    need, annotations of images or categories that are not in the file, and segmentations that
+    cannot be drawn or have no area.
 
     Raises:
         ValueError: the file is missing, cut, or of another kind.
@@ -60,7 +62,7 @@ def read_instances(path: Path) -> Instances:
             return f"no image {entry.get('image_id')}"
         if entry.get("category_id") not in names:
             return f"no category {entry.get('category_id')}"
-        return _segmentation(entry.get("segmentation"), sizes[entry["image_id"]])
+        return segmentation.problem(entry.get("segmentation"), sizes[entry["image_id"]])
 
     coco = COCO()
     coco.dataset = {
@@ -106,8 +108,10 @@ def _sound(
     """The entries that pass a check (None, or what is wrong); a line for each of the others."""
     seen = set[int]()
     for place, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not isinstance(entry.get("id"), int):
+        if not isinstance(entry, dict) or "id" not in entry:
             problems.append(f"{kind}[{place}]: no id")
+        elif not isinstance(entry["id"], int):
+            problems.append(f"{kind}[{place}]: the id {entry['id']!r} is no whole number")
         elif entry["id"] in seen:
             problems.append(f"{kind} {entry['id']}: occurs twice")
         elif wrong := check(entry):
@@ -129,27 +133,3 @@ def _caption(entry: Entry) -> str | None:
         return "no image_id"
     text = entry.get("caption")
     return None if isinstance(text, str) and text.strip() else "no word in it"
-
-
-def _segmentation(found: Any, size: tuple[int, int]) -> str | None:
-    if isinstance(found, dict):
-        if list(found.get("size", ())) != list(size):
-            return f"RLE of size {found.get('size')}, the image is {list(size)}"
-        return _run_lengths(found.get("counts"), size)
-    if not isinstance(found, list) or not found:
-        return "no segmentation"
-    for polygon in found:
-        numbers = isinstance(polygon, list) and all(isinstance(x, int | float) for x in polygon)
-        if not numbers or len(polygon) < 6 or len(polygon) % 2:
-            return "a polygon that is no list of three or more points"
-    return None
-
-
-def _run_lengths(counts: Any, size: tuple[int, int]) -> str | None:
-    if isinstance(counts, str | bytes):
-        return None  # compressed
-    if isinstance(counts, list) and all(isinstance(n, int) and n >= 0 for n in counts):
-        if sum(counts) == size[0] * size[1]:
-            return None
-        return f"RLE of {sum(counts)} pixels, the image has {size[0] * size[1]}"
-    return "an RLE without counts"

@@ -67,7 +67,8 @@ def evaluate(experiment: Experiment, how: How) -> summary.Summary:
     """
     chosen = tuple(dict.fromkeys(methods.get(name.strip()) for name in how.methods))
     if not experiment.items:
-        raise ValueError(f"no photo to evaluate ({'; '.join(experiment.skipped[:3]) or 'none'})")
+        why = "; ".join(experiment.skipped[:3]) or "the annotations name none"
+        raise ValueError(f"no photo to evaluate ({why})")
     model = how.load(experiment.kind)
     about = manifest(experiment, model, [method.name for method in chosen], how.part)
     with opened(how.out, about, experiment.columns, how.resume) as store:

@@ -1,0 +1,90 @@
+"""Whether a segmentation in COCO's format can be drawn, and if not, why.
+
+pycocotools draws what it is given: run lengths that end too early show whatever was in memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from operator import mul
+from typing import Any
+
+import numpy as np
+
+_FAR = 10  # sides of the photo that a polygon may lie beside it
+
+
+def problem(found: Any, size: tuple[int, int]) -> str | None:
+    """What is wrong with the segmentation of an image of (height, width); None: nothing.
+
+    Args:
+        found: polygons, each a list x, y, x, y, ...; or an RLE, compressed or not.
+    """
+    if isinstance(found, dict):
+        if list(found.get("size", ())) != list(size):
+            return f"RLE of size {found.get('size')}, the image is {list(size)}"
+        return _of_run_lengths(found.get("counts"), size)
+    if not isinstance(found, list) or not found:
+        return "no segmentation"
+    wrong = (_of_polygon(polygon, size) for polygon in found)
+    if first := next((line for line in wrong if line), None):
+        return first
+    return None if any(_area(polygon) for polygon in found) else "polygons without an area"
+
+
+def _of_polygon(polygon: Any, size: tuple[int, int]) -> str | None:
+    numbers = isinstance(polygon, list) and all(isinstance(x, int | float) for x in polygon)
+    if not numbers or len(polygon) < 6 or len(polygon) % 2:
+        return "a polygon that is no list of three or more points"
+    for values, side in ((polygon[::2], size[1]), (polygon[1::2], size[0])):
+        # A sum is finite only where all are.
+        low, high = min(values), max(values)
+        if not (math.isfinite(sum(values)) and -_FAR * side <= low <= high <= (_FAR + 1) * side):
+            return f"a polygon with points far from the image's {list(size)} pixels"
+    return None
+
+
+def _area(polygon: Sequence[float]) -> float:
+    """Of a polygon, by the shoelace formula; its sign says which way around it goes."""
+    xs, ys = polygon[::2], polygon[1::2]
+    return (sum(map(mul, xs, [*ys[1:], ys[0]])) - sum(map(mul, ys, [*xs[1:], xs[0]]))) / 2
+
+
+def _of_run_lengths(counts: Any, size: tuple[int, int]) -> str | None:
+    try:
+        lengths = _decompressed(counts) if isinstance(counts, str) else np.array(counts)
+    except ValueError as error:
+        return f"an RLE without counts ({error})"
+    if lengths.ndim != 1 or lengths.dtype.kind != "i" or lengths.min(initial=0) < 0:
+        return "an RLE without counts"
+    if lengths.sum() != size[0] * size[1]:
+        return f"RLE of {lengths.sum()} pixels, the image has {size[0] * size[1]}"
+    return None if lengths[1::2].any() else "an RLE without an area"
+
+
+def _decompressed(text: str) -> np.ndarray:
+    """Run lengths of a compressed RLE: numbers of six-bit characters from "0" on, the lowest five
+    bits first, a sixth where more follow; from the fourth on less the one before the last
+    (pycocotools, maskApi.c).
+
+    Raises:
+        ValueError: a character is of another kind, or the last number goes on.
+    """
+    bits = np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int64) - ord("0")
+    if not len(bits):
+        return bits
+    last = bits & 32 == 0  # of a number
+    if bits.min() < 0 or bits.max() > 63 or not last[-1]:
+        raise ValueError("cut in the middle, or no characters of one")
+    ends = np.flatnonzero(last)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    shifts = 5 * (np.arange(len(bits)) - np.repeat(starts, ends - starts + 1))
+    if shifts.max() > 55:
+        raise ValueError("a number of more than 60 bits")
+    numbers = np.add.reduceat((bits & 31) << shifts, starts)
+    negative = bits[ends] & 16 != 0
+    numbers[negative] -= 1 << (shifts[ends][negative] + 5)
+    for parity in (1, 2):
+        numbers[parity::2] = np.cumsum(numbers[parity::2])
+    return numbers
