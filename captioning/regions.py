@@ -6,15 +6,18 @@ Whatever the format, a region is a text and boxes in pixels of the photo, edges 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from vlcam.entities import Entities, Marked
 from vlcam.metrics import Box
 from vlcam.photo import size_of
 from vlcam.writing import written
+
+Read = TypeVar("Read")
 
 _LONGEST = 720  # pixels of a photo's longer side as DenseCap looks at it, unless told
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
@@ -87,9 +90,12 @@ def read(path: Path, photos: Path, names: Sequence[str] | None = None, top: int 
         elif isinstance(data, dict) and {"images", "annotations"} <= set(data):
             found = list(_coco(data, files, problems))
         else:
-            raise ValueError("no regions of Visual Genome, DenseCap or COCO's layout")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: not a file of regions ({error!r})") from error
+            raise TypeError
+    except (TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: not a file of regions; expected region_descriptions.json of Visual Genome,"
+            " results.json of DenseCap, or COCO's layout with captions and boxes"
+        ) from error
     return Regions(tuple(found), tuple(problems))
 
 
@@ -122,19 +128,57 @@ def _pictures(folder: Path) -> dict[str, Path]:
 
 def _visual_genome(data: list[Any], files: dict[str, Path], problems: list[str]) -> Iterator[Photo]:
     seen = set[int]()
-    for image in data:
+    for place, image in enumerate(data):
+        if not isinstance(image, dict) or not isinstance(image.get("id"), int):
+            problems.append(f"entry {place}: no image with an id")
+            continue
         number = image["id"]
         if number in seen:
             problems.append(f"image {number}: occurs twice")
         elif str(number) not in files:
             problems.append(f"image {number}: no photo")
+        elif not isinstance(image.get("regions"), list):
+            problems.append(f"image {number}: no list of regions")
         else:
-            regions = (
-                Region(r["phrase"], (_box(r["x"], r["y"], r["width"], r["height"]),))
-                for r in image["regions"]
-            )
-            yield Photo(str(number), files[str(number)], tuple(regions))
+            sound = _sound(f"image {number}: region", image["regions"], _genome_region, problems)
+            yield Photo(str(number), files[str(number)], tuple(sound))
         seen.add(number)
+
+
+def _genome_region(entry: dict[str, Any]) -> Region:
+    return _region(entry["phrase"], [entry[name] for name in ("x", "y", "width", "height")])
+
+
+def _sound(
+    kind: str, entries: Sequence[Any], read: Callable[[Any], Read], problems: list[str]
+) -> Iterator[Read]:
+    """What is read from the entries; a line for each that cannot be."""
+    for place, entry in enumerate(entries):
+        try:
+            yield read(entry)
+        except KeyError as error:
+            problems.append(f"{kind} {place}: no {error.args[0]}")
+        except TypeError:
+            problems.append(f"{kind} {place}: not of the format")
+        except ValueError as error:
+            problems.append(f"{kind} {place}: {error}")
+
+
+def _region(text: Any, box: Any) -> Region:
+    """A phrase and its box x, y, width, height.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("no word in its text")
+    numbers = isinstance(box, list | tuple) and all(
+        isinstance(n, int | float) and math.isfinite(n) for n in box
+    )
+    if not numbers or len(box) != 4:
+        raise ValueError(f"its box is {box}, not four numbers")
+    x, y, width, height = box
+    return Region(text, ((x, y, x + width, y + height),))
 
 
 def _densecap(
@@ -142,8 +186,7 @@ def _densecap(
 ) -> Iterator[Photo]:
     longest = data.get("opt", {}).get("image_size", _LONGEST)
     seen = set[str]()
-    for result in data["results"]:
-        name = result["img_name"]
+    for name, result in _sound("result", data["results"], _densecap_result, problems):
         if name in seen or name not in files:
             problems.append(f"{name}: {'occurs twice' if name in seen else 'no photo'}")
             continue
@@ -155,13 +198,28 @@ def _densecap(
         except ValueError as error:
             problems.append(str(error))
             continue
-        rows = zip(result["scores"], result["captions"], result["boxes"], strict=True)
-        best = sorted(rows, key=lambda row: -row[0])[:top]
+        best = sorted(result, key=lambda scored: -scored[0])[:top]
         regions = (
-            Region(text, (_box((x - 1) * scale, (y - 1) * scale, w * scale, h * scale),))
-            for _, text, (x, y, w, h) in best
+            Region(one.text, tuple(_scaled(box, scale) for box in one.boxes)) for _, one in best
         )
         yield Photo(path.stem, path, tuple(regions))
+
+
+def _densecap_result(entry: dict[str, Any]) -> tuple[str, list[tuple[float, Region]]]:
+    """A photo's name and its regions with their scores."""
+    columns = [entry[name] for name in ("scores", "captions", "boxes")]
+    if len({len(column) for column in columns}) != 1:
+        raise ValueError("not as many scores, captions and boxes")
+    if not all(isinstance(score, int | float) for score in columns[0]):
+        raise ValueError("scores that are no numbers")
+    rows = zip(*columns, strict=True)
+    return str(entry["img_name"]), [(score, _region(text, box)) for score, text, box in rows]
+
+
+def _scaled(box: Box, scale: float) -> Box:
+    """In pixels of the photo, counted from 0, of a box whose corner is counted from 1."""
+    x0, y0, x1, y1 = box
+    return (x0 - 1) * scale, (y0 - 1) * scale, (x1 - 1) * scale, (y1 - 1) * scale
 
 
 class Scored(Protocol):
@@ -197,21 +255,22 @@ def write_densecap(
 
 
 def _coco(data: dict[str, Any], files: dict[str, Path], problems: list[str]) -> Iterator[Photo]:
+    def region(entry: dict[str, Any]) -> tuple[int, Region]:
+        return entry["image_id"], _region(entry["caption"], entry["bbox"])
+
+    def image(entry: dict[str, Any]) -> tuple[int, str]:
+        return entry["id"], str(entry["file_name"])
+
     by_image: dict[int, list[Region]] = {}
-    for entry in data["annotations"]:
-        region = Region(entry["caption"], (_box(*entry["bbox"]),))
-        by_image.setdefault(entry["image_id"], []).append(region)
-    known = {image["id"]: image["file_name"] for image in data["images"]}
+    for number, one in _sound("annotation", data["annotations"], region, problems):
+        by_image.setdefault(number, []).append(one)
+    known = dict(_sound("image", data["images"], image, problems))
     problems += [f"image {n}: not in the file's images" for n in by_image if n not in known]
     for number, name in known.items():
         if name not in files:
             problems.append(f"{name}: no photo")
         elif number in by_image:
             yield Photo(str(number), files[name], tuple(by_image[number]))
-
-
-def _box(x: float, y: float, width: float, height: float) -> Box:
-    return x, y, x + width, y + height
 
 
 def _entities(path: Path, files: dict[str, Path], names: Sequence[str] | None) -> Regions:

@@ -24,6 +24,7 @@ import captioning
 import vlcam
 import word_maps
 from captioning import regions
+from captioning.regions import Region
 from captioning.regions_experiment import BoxRatios
 from captioning.words_experiment import CENTRE, Words
 from vlcam import methods, targets
@@ -630,15 +631,74 @@ def test_regions_that_cannot_be_used(tmp_path: Path) -> None:
     for text, said in (
         ("{", "not JSON, or cut in the middle"),
         ("{}", "not a file of regions"),
-        ('[{"id": 1}]', "not a file of regions"),
-        ('{"results": [{"img_name": "1.jpg", "boxes": [[1]], "scores": [1], "captions": [""]}]}',
-         "not a file of regions"),
-    ):  # fmt: skip
+        ('{"results": 7}', "not a file of regions"),
+    ):
         path.write_text(text)
         with pytest.raises(ValueError, match=f"{path.name}: {said}"):
             regions.read(path, tmp_path)
     with pytest.raises(ValueError, match="no such folder"):
         regions.read(path, tmp_path / "nowhere")
+
+
+GOOD = {"phrase": "a dog", "x": 1, "y": 2, "width": 3, "height": 4}
+RESULT = {"img_name": "1.jpg", "scores": [1.0], "captions": ["a dog"], "boxes": [[2, 3, 3, 4]]}
+ANNOTATION = {"image_id": 7, "caption": "a dog", "bbox": [1, 2, 3, 4]}
+
+
+@pytest.mark.parametrize(
+    ("data", "problems"),
+    [
+        (
+            [7, {"regions": []}, {"id": 1, "regions": [
+                GOOD | {"phrase": None}, GOOD | {"x": float("nan")}, GOOD | {"y": "2"}, GOOD,
+                {"phrase": "a dog"}, 7,
+            ]}],
+            [
+                "entry 0: no image with an id",
+                "entry 1: no image with an id",
+                "image 1: region 0: no word in its text",
+                "image 1: region 1: its box is [nan, 2, 3, 4], not four numbers",
+                "image 1: region 2: its box is [1, '2', 3, 4], not four numbers",
+                "image 1: region 4: no x",
+                "image 1: region 5: not of the format",
+            ],
+        ),
+        (
+            {"opt": {"image_size": 40}, "results": [
+                {"img_name": "1.jpg"}, RESULT | {"scores": []}, RESULT | {"scores": ["high"]},
+                RESULT | {"captions": [" "]}, RESULT | {"boxes": [[1]]}, 7, RESULT,
+            ]},
+            [
+                "result 0: no scores",
+                "result 1: not as many scores, captions and boxes",
+                "result 2: scores that are no numbers",
+                "result 3: no word in its text",
+                "result 4: its box is [1], not four numbers",
+                "result 5: not of the format",
+            ],
+        ),
+        (
+            {"images": [{"id": 7, "file_name": "1.jpg"}, {"id": 8}], "annotations": [
+                {"image_id": 7}, ANNOTATION | {"bbox": None}, ANNOTATION, None,
+            ]},
+            [
+                "annotation 0: no caption",
+                "annotation 1: its box is None, not four numbers",
+                "annotation 3: not of the format",
+                "image 1: no file_name",
+            ],
+        ),
+    ],
+    ids=["Visual Genome", "DenseCap", "COCO"],
+)  # fmt: skip
+def test_one_bad_region_costs_no_others(data: Any, problems: list[str], tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "1.jpg", (40, 40))
+    path = tmp_path / "regions.json"
+    path.write_text(json.dumps(data))
+    found = regions.read(path, tmp_path)
+    assert list(found.problems) == problems
+    ((region,),) = [one.regions for one in found.photos]
+    assert region == Region("a dog", ((1, 2, 4, 6),))
 
 
 def test_a_region_in_its_sentence(scenes: Path, tmp_path: Path) -> None:
