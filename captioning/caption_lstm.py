@@ -48,13 +48,14 @@ class ReadsImageFirst(Captioner):
     @abstractmethod
     def reader(self) -> Reader: ...
 
-    def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        return self._read(features, tokens, None)
-
     def states(self, features: FeatureMaps, prompts: Sequence[Prompt], tokens: Tensor) -> Tensor:
-        return self._read(features, tokens, [len(self.tokens(prompt)) for prompt in prompts])
+        lengths = [len(self.tokens(prompt)) for prompt in prompts]
+        return self.teacher_force(features, tokens, lengths)
 
-    def _read(self, features: FeatureMaps, tokens: Tensor, lengths: Sequence[int] | None) -> Tensor:
+    def teacher_force(
+        self, features: FeatureMaps, tokens: Tensor, lengths: Sequence[int] | None = None
+    ) -> Tensor:
+        """As of any captioner; ``lengths``: how far each caption is to be read."""
         reader = self.reader()
         before = functional.pad(tokens[:, :-1], (1, 0), value=reader.start)
         return read_texts(reader, self.image_embedding(features), before, features.image, lengths)

@@ -127,6 +127,8 @@ def _pictures(folder: Path) -> dict[str, Path]:
 
 
 def _visual_genome(data: list[Any], files: dict[str, Path], problems: list[str]) -> Iterator[Photo]:
+    if data and not any(isinstance(one, dict) and "regions" in one for one in data):
+        raise TypeError
     seen = set[int]()
     for place, image in enumerate(data):
         if not isinstance(image, dict) or not isinstance(image.get("id"), int):
@@ -186,7 +188,10 @@ def _densecap(
 ) -> Iterator[Photo]:
     longest = data.get("opt", {}).get("image_size", _LONGEST)
     seen = set[str]()
-    for name, result in _sound("result", data["results"], _densecap_result, problems):
+    results = list(_sound("result", data["results"], _densecap_result, problems))
+    if data["results"] and not results:
+        raise TypeError
+    for name, result in results:
         if name in seen or name not in files:
             problems.append(f"{name}: {'occurs twice' if name in seen else 'no photo'}")
             continue

@@ -631,8 +631,11 @@ def test_regions_that_cannot_be_used(tmp_path: Path) -> None:
     for text, said in (
         ("{", "not JSON, or cut in the middle"),
         ("{}", "not a file of regions"),
+        ('[{"id": 1}]', "not a file of regions"),
+        ('{"results": [{"img_name": "1.jpg", "boxes": [[1]], "scores": [1], "captions": [""]}]}',
+         "not a file of regions"),
         ('{"results": 7}', "not a file of regions"),
-    ):
+    ):  # fmt: skip
         path.write_text(text)
         with pytest.raises(ValueError, match=f"{path.name}: {said}"):
             regions.read(path, tmp_path)
