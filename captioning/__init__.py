@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from captioning.captioner import Captioner
+    from captioning.language.captioner import Captioner
 
 __all__ = ["load"]
 
@@ -20,7 +20,7 @@ def load(model: str | Path, layer: str | None = None) -> Captioner:
     Raises:
         ValueError: no such model, not recognised as a captioner, or damaged.
     """
-    from captioning.captioner import Captioner
+    from captioning.language.captioner import Captioner
     from vlcam.models import load
 
     return cast(Captioner, load(model, layer, kind="captioner"))

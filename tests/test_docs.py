@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from tiny import photo
 
+from tests.samples.tiny import photo
 from vlcam.models import table
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -10,25 +10,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vlcam.adapter import Adapter, FeatureMaps
+    from vlcam.adapters.adapter import Adapter, FeatureMaps
+    from vlcam.adapters.module import ModuleAdapter
+    from vlcam.adapters.wrap import wrap
     from vlcam.explaining import Encoded, explain, look
-    from vlcam.explanation import Explanation
+    from vlcam.explanation.explanation import Explanation
     from vlcam.models import load
-    from vlcam.module_adapter import ModuleAdapter
-    from vlcam.preprocess import Preprocess
-    from vlcam.wrapping import wrap
+    from vlcam.photo.preprocess import Preprocess
 
 _WHERE = {
-    "Adapter": "vlcam.adapter",
+    "Adapter": "vlcam.adapters.adapter",
     "Encoded": "vlcam.explaining",
-    "Explanation": "vlcam.explanation",
-    "FeatureMaps": "vlcam.adapter",
-    "ModuleAdapter": "vlcam.module_adapter",
-    "Preprocess": "vlcam.preprocess",
+    "Explanation": "vlcam.explanation.explanation",
+    "FeatureMaps": "vlcam.adapters.adapter",
+    "ModuleAdapter": "vlcam.adapters.module",
+    "Preprocess": "vlcam.photo.preprocess",
     "explain": "vlcam.explaining",
     "load": "vlcam.models",
     "look": "vlcam.explaining",
-    "wrap": "vlcam.wrapping",
+    "wrap": "vlcam.adapters.wrap",
 }
 
 __all__ = [

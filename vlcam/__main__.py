@@ -2,7 +2,7 @@
 
 import sys
 
-from vlcam.cli import main
+from vlcam.cli.parser import main
 
 if __name__ == "__main__":
     sys.exit(main())

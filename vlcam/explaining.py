@@ -12,26 +12,26 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlcam import methods, targets
-from vlcam.adapter import Adapter, FeatureMaps, Prompt, Question, Reading, Unit
-from vlcam.asking import Ask, AskWriter, WritesAnswers, check_question
-from vlcam.attention import explain_by_attention
-from vlcam.engine import (
+from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt, Question, Reading, Unit
+from vlcam.adapters.asking import Ask, AskWriter, WritesAnswers, check_question
+from vlcam.attribution import methods, targets
+from vlcam.attribution.attention import explain_by_attention
+from vlcam.attribution.gradients import (
     DEFAULT_MEMORY,
     encode,
     explain_all_at_layer,
     explain_all_at_pixels,
     only_prompt,
 )
-from vlcam.explanation import Answer, Explanation, Look, Looked, explained_words, peaks
-from vlcam.geometry import Cells, Grid, Placement
-from vlcam.incremental import incremental
+from vlcam.attribution.incremental import incremental
+from vlcam.attribution.occlusion import Patch, occlusion_maps
+from vlcam.attribution.targets import Target
+from vlcam.explanation.explanation import Answer, Explanation, Look, Looked, explained_words, peaks
+from vlcam.geometry.grid import Cells, Grid, Placement
 from vlcam.models import load
-from vlcam.occlusion import Patch, occlusion_maps
-from vlcam.photo import load as load_photo
-from vlcam.photo import upright
-from vlcam.targets import Target
-from vlcam.untouched import untouched
+from vlcam.photo.loading import load as load_photo
+from vlcam.photo.loading import upright
+from vlcam.utils.untouched import untouched
 
 TargetName = Literal["word", "caption"]
 
@@ -88,7 +88,7 @@ def look(model: Adapter, photo: str | Path | Image.Image) -> Encoded:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A photo, upright and in RGB (:mod:`vlcam.photo`), as a model will be fed it: pixels
+    """A photo, upright and in RGB (:mod:`vlcam.photo.loading`), as a model will be fed it: pixels
     (3, H, W), and where the photo lies in them."""
 
     name: str
@@ -165,7 +165,7 @@ def explain(
             the words of the answer that the model writes, if it is one that writes.
         contrast: (A, B): explain only why A rather than B, the difference of their logits (of
             a model that writes: of their log-probabilities).
-        method: a name of :data:`vlcam.methods.METHODS`.
+        method: a name of :data:`vlcam.attribution.methods.METHODS`.
         target: of captions, and of an answer that the model writes. ``word``: each word's
             log-probability given those before it; ``caption``: the sum over the words (section
             8.1). Of listed answers the logits are explained.

@@ -13,10 +13,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlcam.messages import one_line
+from vlcam.utils.errors import one_line
 
 if TYPE_CHECKING:
-    from vlcam.adapter import Adapter
+    from vlcam.adapters.adapter import Adapter
 
 GROUP = "vlcam.models"
 
@@ -43,7 +43,8 @@ class Family:
         recognises: whether a path (file or folder) holds such a model, by its content; cheap.
         load: an adapter from a path and the name of a layer (None: the family's default).
         bundled: models that come with the package: name to (path, one line about it).
-        attends: whether methods that follow attention (:mod:`vlcam.attention`) can explain them.
+        attends: whether methods that follow attention (:mod:`vlcam.attribution.attention`) can
+            explain them.
     """
 
     name: str
@@ -128,7 +129,7 @@ def _on_device(family: Family, path: Path, layer: str | None, device: str | None
     if device == _AUTO:
         from transformers import PreTrainedModel
 
-        from vlcam.pretrained import from_pretrained_with
+        from vlcam.formats.pretrained import from_pretrained_with
 
         with from_pretrained_with(device_map=_AUTO):
             adapter = family.load(path, layer)
@@ -152,7 +153,7 @@ def find(model: str | Path, kind: str | None = None) -> tuple[Family, Path]:
             return family, family.bundled[str(model)][0]
     path = _file(Path(model))
     if not path.exists():
-        from vlcam.hub import downloaded, is_hub_name
+        from vlcam.formats.hub import downloaded, is_hub_name
 
         if not is_hub_name(str(model)):
             usable = [family for family in known if family.is_a(kind)]

@@ -1,7 +1,7 @@
 """Does an adapter keep what vlcam builds on? Said in plain words, for authors of adapters.
 
-Each promise of the contract (:mod:`vlcam.adapter`) is tried on a photo of noise, or on one given;
-``check_adapter`` raises with all that is wrong, ``problems`` lists it.
+Each promise of the contract (:mod:`vlcam.adapters.adapter`) is tried on a photo of noise, or on one
+given; ``check_adapter`` raises with all that is wrong, ``problems`` lists it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vlcam import targets
-from vlcam.adapter import Adapter, FeatureMaps, Prompt
-from vlcam.asking import WritesAnswers
-from vlcam.cells import measure
-from vlcam.engine import encode, score, seam_gradients
-from vlcam.messages import one_line
-from vlcam.targets import Target, Term
-from vlcam.untouched import untouched
+from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
+from vlcam.adapters.asking import WritesAnswers
+from vlcam.attribution import targets
+from vlcam.attribution.gradients import encode, score, seam_gradients
+from vlcam.attribution.targets import Target, Term
+from vlcam.geometry.cells import measure
+from vlcam.utils.errors import one_line
+from vlcam.utils.untouched import untouched
 
 _QUESTION = "what is this?"
 _EQUAL = {torch.float64: 1e-9, torch.float32: 1e-4}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from vqa.answerer import Answerer
+    from vqa.answering.answerer import Answerer
 
 __all__ = ["load"]
 
@@ -21,6 +21,6 @@ def load(model: str | Path, layer: str | None = None) -> Answerer:
         ValueError: no such model, not recognised as a VQA model, or damaged.
     """
     from vlcam.models import load
-    from vqa.answerer import Answerer
+    from vqa.answering.answerer import Answerer
 
     return cast(Answerer, load(model, layer, kind="vqa"))

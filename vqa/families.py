@@ -11,7 +11,7 @@ lstm_cnn = Family(
     kind="vqa",
     reference="deeper LSTM question + normalised image (Lu et al., 2015), by vlcam train vqa",
     recognises=of_architecture("lstm-cnn"),
-    load=later("vqa.cnn_answerer", "load_lstm_cnn"),
+    load=later("vqa.answering.cnn_answerer", "load_lstm_cnn"),
 )
 
 coattention = Family(
@@ -19,7 +19,7 @@ coattention = Family(
     kind="vqa",
     reference="hierarchical co-attention (Lu et al., 2016), by vlcam train vqa",
     recognises=of_architecture("coattention"),
-    load=later("vqa.cnn_answerer", "load_coattention"),
+    load=later("vqa.answering.cnn_answerer", "load_coattention"),
 )
 
 glimpses = Family(
@@ -27,7 +27,7 @@ glimpses = Family(
     kind="vqa",
     reference="sums over glimpses (counts and places), by vlcam train vqa",
     recognises=of_architecture("glimpses"),
-    load=later("vqa.glimpses_answerer", "load"),
+    load=later("vqa.models.glimpses_answerer", "load"),
     bundled={
         "scenes": (
             Path(__file__).parent / "bundled" / "scenes",
@@ -40,32 +40,32 @@ lstm_cnn_torch7 = Family(
     name="lstm-cnn-torch7",
     kind="vqa",
     reference="VQA_LSTM_CNN (Lu et al., 2015): lstm.t7, data_prepro.json and Caffe's VGG",
-    recognises=later("vqa.lstm_cnn_torch7", "recognises"),
-    load=later("vqa.lstm_cnn_torch7", "load"),
+    recognises=later("vqa.models.lstm_cnn.torch7", "recognises"),
+    load=later("vqa.models.lstm_cnn.torch7", "load"),
 )
 
 basic_vqa = Family(
     name="basic-vqa",
     kind="vqa",
     reference="tbmoon's basic_vqa (VGG-19 and LSTM): model-epoch-*.ckpt and vocab_*.txt",
-    recognises=later("vqa.basic_vqa", "recognises"),
-    load=later("vqa.basic_vqa", "load"),
+    recognises=later("vqa.models.basic_vqa", "recognises"),
+    load=later("vqa.models.basic_vqa", "load"),
 )
 
 hiecoatt_torch7 = Family(
     name="hiecoatt-torch7",
     kind="vqa",
     reference="HieCoAttenVQA (Lu et al., 2016): .t7, vqa_data_prepro.json, VGG-19 or ResNet",
-    recognises=later("vqa.hiecoatt_torch7", "recognises"),
-    load=later("vqa.hiecoatt_torch7", "load"),
+    recognises=later("vqa.models.coattention.hiecoatt_torch7", "recognises"),
+    load=later("vqa.models.coattention.hiecoatt_torch7", "load"),
 )
 
 coattention_pytorch = Family(
     name="coattention-pytorch",
     kind="vqa",
     reference="SkyOL5's VQA-CoAttention: .pth.tar, q2i.pkl, i2a.pkl and torchvision's resnet18.pth",
-    recognises=later("vqa.coattention_pytorch", "recognises"),
-    load=later("vqa.coattention_pytorch", "load"),
+    recognises=later("vqa.models.coattention.skyol5_pytorch", "recognises"),
+    load=later("vqa.models.coattention.skyol5_pytorch", "load"),
 )
 
 vilt = Family(
@@ -73,7 +73,7 @@ vilt = Family(
     kind="vqa",
     reference="ViLT question answering of transformers (Kim et al., 2021), a folder or hub name",
     recognises=of_transformers("vilt", "ViltForQuestionAnswering"),
-    load=later("vqa.vilt", "load"),
+    load=later("vqa.models.vilt", "load"),
     attends=True,
 )
 
@@ -81,8 +81,8 @@ vqa_pytorch = Family(
     name="vqa-pytorch",
     kind="vqa",
     reference="MLB and MUTAN of Cadene's vqa.pytorch: best_model.pth.tar, pickles of words",
-    recognises=later("vqa.vqa_pytorch", "recognises"),
-    load=later("vqa.vqa_pytorch", "load"),
+    recognises=later("vqa.models.vqa_pytorch.model", "recognises"),
+    load=later("vqa.models.vqa_pytorch.model", "load"),
 )
 
 lxmert = Family(
@@ -91,7 +91,7 @@ lxmert = Family(
     reference="LXMERT question answering of transformers (Tan and Bansal, 2019), a folder or hub"
     " name; PHOTO.regions.npz beside each photo",
     recognises=of_transformers("lxmert", "LxmertForQuestionAnswering"),
-    load=later("vqa.lxmert", "load"),
+    load=later("vqa.models.lxmert.lxmert", "load"),
     attends=True,
 )
 
@@ -100,7 +100,7 @@ llava = Family(
     kind="chat",
     reference="LLaVA of transformers (Liu et al., 2023), a folder or hub name",
     recognises=of_transformers("llava", "LlavaForConditionalGeneration"),
-    load=later("vqa.llava", "load"),
+    load=later("vqa.models.chat.llava", "load"),
 )
 
 qwen_vl = Family(
@@ -112,7 +112,7 @@ qwen_vl = Family(
         of_transformers("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration"),
         of_transformers("qwen3_vl", "Qwen3VLForConditionalGeneration"),
     ),
-    load=later("vqa.qwen_vl", "load"),
+    load=later("vqa.models.chat.qwen_vl", "load"),
 )
 
 smolvlm = Family(
@@ -123,7 +123,7 @@ smolvlm = Family(
         of_transformers("smolvlm", "SmolVLMForConditionalGeneration"),
         of_transformers("idefics3", "Idefics3ForConditionalGeneration"),
     ),
-    load=later("vqa.smolvlm", "load"),
+    load=later("vqa.models.chat.smolvlm", "load"),
 )
 
 blip_vqa = Family(
@@ -131,7 +131,7 @@ blip_vqa = Family(
     kind="vqa",
     reference="BLIP question answering of transformers (Li et al., 2022), a folder or hub name",
     recognises=of_transformers("blip", "BlipForQuestionAnswering"),
-    load=later("vqa.blip", "load"),
+    load=later("vqa.models.blip", "load"),
     attends=True,
 )
 
@@ -140,5 +140,5 @@ git = Family(
     kind=CHAT,
     reference="GIT of transformers (Wang et al., 2022), a folder or hub name",
     recognises=of_transformers("git", "GitForCausalLM"),
-    load=later("vqa.git", "load"),
+    load=later("vqa.models.git", "load"),
 )

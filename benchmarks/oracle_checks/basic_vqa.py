@@ -10,11 +10,18 @@ import numpy as np
 import torch
 
 import vlcam
-from oracle_checks.report import LOG_PROBABILITY, MAP, Check, Report, check_maps, relative
-from vlcam.engine import encode
-from vlcam.targets import unit
-from vqa.basic_vqa import BasicVqa
-from vqa.cnn_answerer import CnnAnswerer
+from benchmarks.oracle_checks.report import (
+    LOG_PROBABILITY,
+    MAP,
+    Check,
+    Report,
+    check_maps,
+    relative,
+)
+from vlcam.attribution.gradients import encode
+from vlcam.attribution.targets import unit
+from vqa.answering.cnn_answerer import CnnAnswerer
+from vqa.models.basic_vqa import BasicVqa
 
 
 def check(folder: Path, report: Report) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 import vlcam
-from oracle_checks.report import LOG_PROBABILITY, MAP, Check, Report, relative
-from vlcam.adapter import FeatureMaps
-from vlcam.engine import seam_gradients
-from vlcam.targets import unit
-from vqa.cnn_answerer import CnnAnswerer
-from vqa.coattention import LEVELS
+from benchmarks.oracle_checks.report import LOG_PROBABILITY, MAP, Check, Report, relative
+from vlcam.adapters.adapter import FeatureMaps
+from vlcam.attribution.gradients import seam_gradients
+from vlcam.attribution.targets import unit
+from vqa.answering.cnn_answerer import CnnAnswerer
+from vqa.models.coattention.model import LEVELS
 
 _WORDS, _REGIONS = "ques", "img"
 

@@ -9,11 +9,18 @@ import numpy as np
 import torch
 
 import vlcam
-from captioning.im2txt import Im2txt
-from oracle_checks.report import LOG_PROBABILITY, MAP, Check, Report, check_maps, relative
-from vlcam.engine import encode
-from vlcam.photo import load as load_photo
-from vlcam.targets import Target, Term
+from benchmarks.oracle_checks.report import (
+    LOG_PROBABILITY,
+    MAP,
+    Check,
+    Report,
+    check_maps,
+    relative,
+)
+from captioning.models.im2txt.model import Im2txt
+from vlcam.attribution.gradients import encode
+from vlcam.attribution.targets import Target, Term
+from vlcam.photo.loading import load as load_photo
 
 PIXEL = 1e-6
 """Largest absolute difference of preprocessed pixels, in -1..1."""

@@ -10,11 +10,18 @@ import torch
 from transformers import AutoTokenizer
 
 import vlcam
-from oracle_checks.report import LOG_PROBABILITY, MAP, Check, Report, check_maps, relative
-from vlcam.engine import encode
-from vlcam.targets import units, whole
-from vqa.llava import Llava
-from vqa.writing_answerer import Asked
+from benchmarks.oracle_checks.report import (
+    LOG_PROBABILITY,
+    MAP,
+    Check,
+    Report,
+    check_maps,
+    relative,
+)
+from vlcam.attribution.gradients import encode
+from vlcam.attribution.targets import units, whole
+from vqa.answering.writing_answerer import Asked
+from vqa.models.chat.llava import Llava
 
 
 def check(folder: Path, report: Report) -> None:

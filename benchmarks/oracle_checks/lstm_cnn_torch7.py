@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 import vlcam
-from oracle_checks.report import LOG_PROBABILITY, MAP, Check, Report, relative
-from vlcam import methods
-from vlcam.engine import encode, explain_at_layer, explain_at_pixels
-from vlcam.targets import Target, unit
-from vqa.cnn_answerer import CnnAnswerer
+from benchmarks.oracle_checks.report import LOG_PROBABILITY, MAP, Check, Report, relative
+from vlcam.attribution import methods
+from vlcam.attribution.gradients import encode, explain_at_layer, explain_at_pixels
+from vlcam.attribution.targets import Target, unit
+from vqa.answering.cnn_answerer import CnnAnswerer
 
 
 def check(folder: Path, report: Report) -> None:

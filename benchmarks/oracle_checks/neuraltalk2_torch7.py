@@ -9,12 +9,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from captioning.neuraltalk2 import NeuralTalk2Captioner
-from captioning.neuraltalk2_torch7 import load
-from oracle_checks.report import LOG_PROBABILITY, MAP, Check, Report, check_maps, relative
-from vlcam import methods
-from vlcam.engine import encode, explain_at_pixels
-from vlcam.targets import Target, Term
+from benchmarks.oracle_checks.report import (
+    LOG_PROBABILITY,
+    MAP,
+    Check,
+    Report,
+    check_maps,
+    relative,
+)
+from captioning.models.neuraltalk.neuraltalk2 import NeuralTalk2Captioner
+from captioning.models.neuraltalk.neuraltalk2_torch7 import load
+from vlcam.attribution import methods
+from vlcam.attribution.gradients import encode, explain_at_pixels
+from vlcam.attribution.targets import Target, Term
 
 _CAPTION = "a dog and a zebra posing for a picture"
 _PIXELS = 1e-4

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from oracle_checks.report import Check, Report
-from vlcam.metrics import mean_by_class, points_at
-from vqa.accuracy import accuracy, normalised
+from benchmarks.oracle_checks.report import Check, Report
+from vlcam.metrics.estimates import mean_by_class, points_at
+from vqa.data.accuracy import accuracy, normalised
 
 
 def pointing_game(folder: Path, report: Report) -> None:

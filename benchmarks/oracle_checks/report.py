@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from vlcam import methods
-from vlcam.adapter import Adapter, FeatureMaps
-from vlcam.engine import explain_at_layer
-from vlcam.targets import Target
+from vlcam.adapters.adapter import Adapter, FeatureMaps
+from vlcam.attribution import methods
+from vlcam.attribution.gradients import explain_at_layer
+from vlcam.attribution.targets import Target
 
 LOG_PROBABILITY = 1e-5
 """Largest absolute difference of log-probabilities and logits."""

@@ -9,11 +9,18 @@ import numpy as np
 import torch
 
 import vlcam
-from captioning.neuraltalk2_pytorch import NeuralTalk2PyTorch
-from oracle_checks.report import LOG_PROBABILITY, MAP, Check, Report, check_maps, relative
-from vlcam.adapter import FeatureMaps
-from vlcam.engine import encode
-from vlcam.targets import Target, Term
+from benchmarks.oracle_checks.report import (
+    LOG_PROBABILITY,
+    MAP,
+    Check,
+    Report,
+    check_maps,
+    relative,
+)
+from captioning.models.neuraltalk.neuraltalk2_pytorch import NeuralTalk2PyTorch
+from vlcam.adapters.adapter import FeatureMaps
+from vlcam.attribution.gradients import encode
+from vlcam.attribution.targets import Target, Term
 
 
 def check(folder: Path, report: Report) -> None:

@@ -9,10 +9,17 @@ import numpy as np
 import torch
 
 import vlcam
-from captioning.show_attend_tell import POOL, ShowAttendTell
-from oracle_checks.report import LOG_PROBABILITY, MAP, Check, Report, check_maps, relative
-from vlcam.engine import encode
-from vlcam.targets import Target, Term
+from benchmarks.oracle_checks.report import (
+    LOG_PROBABILITY,
+    MAP,
+    Check,
+    Report,
+    check_maps,
+    relative,
+)
+from captioning.models.show_attend_tell import POOL, ShowAttendTell
+from vlcam.attribution.gradients import encode
+from vlcam.attribution.targets import Target, Term
 
 VARIANT = "state_dicts_variant.pth.tar"
 

@@ -13,12 +13,19 @@ import torch
 from torch import Tensor, nn
 
 import vlcam
-from oracle_checks.report import LOG_PROBABILITY, MAP, Check, Report, check_maps, relative
-from vlcam import methods
-from vlcam.cnn import load_exactly, read_state_dict
-from vlcam.engine import encode, explain_at_pixels
-from vlcam.resnet import resnet
-from vlcam.targets import Target, Term
+from benchmarks.oracle_checks.report import (
+    LOG_PROBABILITY,
+    MAP,
+    Check,
+    Report,
+    check_maps,
+    relative,
+)
+from vlcam.attribution import methods
+from vlcam.attribution.gradients import encode, explain_at_pixels
+from vlcam.attribution.targets import Target, Term
+from vlcam.networks.encoder import load_exactly, read_state_dict
+from vlcam.networks.resnet import resnet
 
 
 def check(folder: Path, report: Report) -> None:

@@ -10,10 +10,17 @@ import numpy as np
 import torch
 
 import vlcam
-from captioning.tutorial_captioner import TutorialCaptioner
-from oracle_checks.report import LOG_PROBABILITY, MAP, Check, Report, check_maps, relative
-from vlcam.engine import encode
-from vlcam.targets import Target, Term
+from benchmarks.oracle_checks.report import (
+    LOG_PROBABILITY,
+    MAP,
+    Check,
+    Report,
+    check_maps,
+    relative,
+)
+from captioning.models.tutorial_captioner import TutorialCaptioner
+from vlcam.attribution.gradients import encode
+from vlcam.attribution.targets import Target, Term
 
 
 def check(folder: Path, report: Report) -> None:

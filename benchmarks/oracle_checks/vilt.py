@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 import vlcam
-from oracle_checks.report import LOG_PROBABILITY, Check, Report, check_maps
-from vlcam.engine import encode
-from vlcam.targets import unit
-from vqa.vilt import ViltAnswerer
+from benchmarks.oracle_checks.report import LOG_PROBABILITY, Check, Report, check_maps
+from vlcam.attribution.gradients import encode
+from vlcam.attribution.targets import unit
+from vqa.models.vilt import ViltAnswerer
 
 
 def check(folder: Path, report: Report) -> None:

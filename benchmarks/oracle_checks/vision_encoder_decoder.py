@@ -9,10 +9,17 @@ import numpy as np
 import torch
 
 import vlcam
-from captioning.vision_encoder_decoder import VisionEncoderDecoder
-from oracle_checks.report import LOG_PROBABILITY, MAP, Check, Report, check_maps, relative
-from vlcam.engine import encode
-from vlcam.targets import units, whole
+from benchmarks.oracle_checks.report import (
+    LOG_PROBABILITY,
+    MAP,
+    Check,
+    Report,
+    check_maps,
+    relative,
+)
+from captioning.models.vision_encoder_decoder import VisionEncoderDecoder
+from vlcam.attribution.gradients import encode
+from vlcam.attribution.targets import units, whole
 
 
 def check(folder: Path, report: Report) -> None:

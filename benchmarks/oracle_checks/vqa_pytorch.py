@@ -9,10 +9,17 @@ import numpy as np
 import torch
 
 import vlcam
-from oracle_checks.report import LOG_PROBABILITY, MAP, Check, Report, check_maps, relative
-from vlcam.adapter import FeatureMaps
-from vlcam.targets import Target, Term
-from vqa.vqa_pytorch import VqaPyTorch
+from benchmarks.oracle_checks.report import (
+    LOG_PROBABILITY,
+    MAP,
+    Check,
+    Report,
+    check_maps,
+    relative,
+)
+from vlcam.adapters.adapter import FeatureMaps
+from vlcam.attribution.targets import Target, Term
+from vqa.models.vqa_pytorch.model import VqaPyTorch
 
 
 def check(folder: Path, report: Report) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vlcam.adapter import Adapter, Prompt
+from vlcam.adapters.adapter import Adapter, Prompt
 from vlcam.explaining import Encoded
-from vlcam.geometry import Placement, place
-from vlcam.metrics import centred_gaussian
+from vlcam.geometry.grid import Placement, place
+from vlcam.metrics.estimates import centred_gaussian
 
 GAUSSIAN, NOISE, ACTIVATION, UNIFORM = (
     "centred Gaussian",

@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
-from vlcam.adapter import Adapter
+from vlcam.adapters.adapter import Adapter
+from vlcam.attribution.targets import Target
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.summary import Summary
 from vlcam.explaining import Encoded, TargetMaps
-from vlcam.metrics import Mask
-from vlcam.targets import Target
+from vlcam.metrics.estimates import Mask
 
 Thing = TypeVar("Thing")
 

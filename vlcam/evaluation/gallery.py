@@ -11,14 +11,14 @@ from typing import cast
 import numpy as np
 from PIL import Image
 
-from vlcam.adapter import Adapter
-from vlcam.display import blend, fitted, is_at_pixels, levels, palette
+from vlcam.adapters.adapter import Adapter
+from vlcam.attribution.methods import Method
 from vlcam.evaluation.experiment import Experiment
 from vlcam.evaluation.records import Columns, Record
 from vlcam.explaining import Encoded, TargetMaps, explain_targets, look
-from vlcam.geometry import place
-from vlcam.methods import Method
-from vlcam.metrics import Mask
+from vlcam.explanation.display import blend, fitted, is_at_pixels, levels, palette
+from vlcam.geometry.grid import place
+from vlcam.metrics.estimates import Mask
 
 KINDS = ("best", "median", "worst")
 _SIDE = 360  # pixels of a picture's longer side

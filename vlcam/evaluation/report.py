@@ -10,7 +10,7 @@ from typing import Any
 
 from vlcam.evaluation.gallery import Picture
 from vlcam.evaluation.summary import Cell, Summary, Table
-from vlcam.metrics import Estimate
+from vlcam.metrics.estimates import Estimate
 
 _WIDTH, _ROW, _NAMES, _MARGIN = 640, 22, 190, 20  # pixels of a plot
 

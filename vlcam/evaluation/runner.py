@@ -20,9 +20,9 @@ import pyarrow as arrow
 import torch
 from tqdm import tqdm
 
-from vlcam import methods
-from vlcam.adapter import Adapter, FeatureMaps
-from vlcam.engine import explain_all_at_layer
+from vlcam.adapters.adapter import Adapter, FeatureMaps
+from vlcam.attribution import methods
+from vlcam.attribution.gradients import explain_all_at_layer
 from vlcam.evaluation.experiment import Asked, Experiment, Item, Thing
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.store import Part, Store
@@ -35,8 +35,8 @@ from vlcam.explaining import (
     look_at,
     prepare,
 )
-from vlcam.messages import one_line
-from vlcam.photo import load as load_photo
+from vlcam.photo.loading import load as load_photo
+from vlcam.utils.errors import one_line
 
 PART = 64
 """Photos of a part: what a kill costs at most."""

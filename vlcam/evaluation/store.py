@@ -20,7 +20,7 @@ import pyarrow.parquet as parquet
 from filelock import FileLock, Timeout
 
 from vlcam.evaluation.records import Record
-from vlcam.writing import written
+from vlcam.utils.atomic import written
 
 MANIFEST = "manifest.json"
 _SKIPPED = b"skipped"

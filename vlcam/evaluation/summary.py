@@ -8,8 +8,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from vlcam import tables
-from vlcam.metrics import Estimate, Sums, Values, difference_of_ratios, mean
+from vlcam.evaluation import tables
+from vlcam.metrics.estimates import Estimate, Sums, Values, difference_of_ratios, mean
 
 Unit = Literal["share", "figure"]
 Cell = str | int | Estimate

@@ -1,0 +1,1 @@
+"""Real photos, which ``--data`` points at."""

@@ -1,0 +1,333 @@
+"""A VQA model of real photos, on questions made of captions and on those of VQA v2.
+
+    vlcam questions --data DATA/flickr8k --entities DATA/flickr30k_entities/annotations.zip --out Q
+    vlcam train vqa --data Q --out MODEL ...
+    python -m benchmarks.real.vqa --data ../shared/data --questions Q --model MODEL
+        [--question-only MODEL]
+
+On the test photos' questions, by type:
+
+1. accuracy, beside the most frequent training answer to questions of that type, and beside a model
+   that never sees a photo;
+2. whether maps peak in the boxes that show the answer, and their box ratio there;
+3. rank correlation with occlusion.
+
+Then accuracy on the VQA v2 questions under ``DATA/vqa``, about photos under ``DATA/coco``, as the
+model is. Results are sums over many items; nothing of the data is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import vqa
+from benchmarks.shared import answering, report
+from benchmarks.shared.report import Table
+from vlcam import look
+from vlcam.attribution import methods, targets
+from vlcam.attribution.occlusion import Patch
+from vlcam.attribution.targets import Target
+from vlcam.evaluation.tables import table
+from vlcam.explaining import Encoded, explain_targets
+from vlcam.geometry.grid import Placement, place
+from vlcam.metrics.estimates import (
+    Box,
+    BoxMeans,
+    box_means,
+    boxes_in_input,
+    centre,
+    centred_gaussian,
+    hit,
+    points_at,
+)
+from vqa.answering.answerer import Answerer
+from vqa.answering.cnn_answerer import CnnAnswerer
+from vqa.data.accuracy import accuracy
+from vqa.data.make_questions import EVIDENCE
+from vqa.data.questions import Asked, read_data, read_questions
+
+KINDS = ("what", "color", "number", "where", "all")
+OFFICIAL = ("yes/no", "number", "other", "all")
+OWN, RIGHT, FORCED = "own answer", "own answer, right", "people's answer, forced"
+
+Boxes = dict[int, tuple[Box, ...]]
+"""Of each question's evidence, in photo pixels, by question id."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question with the boxes of its evidence, and what the model says."""
+
+    asked: Asked
+    boxes: tuple[Box, ...]
+    answer: str
+    target: Target
+    right: bool
+
+
+@dataclass
+class Results:
+    """What was measured, each with its photo."""
+
+    scored: Table
+    pointed: Table
+    boxes: dict[tuple[str, ...], list[tuple[str, BoxMeans]]]
+    occluded: Table
+
+    @classmethod
+    def empty(cls) -> Results:
+        return cls(Table(), Table(), {}, Table())
+
+
+def priors(asked: Sequence[Asked]) -> dict[str, str]:
+    """The most frequent answer to questions of each type."""
+    counts: dict[str, Counter[str]] = {}
+    for one in asked:
+        counts.setdefault(one.kind, Counter())[one.answer] += 1
+    return {kind: count.most_common(1)[0][0] for kind, count in counts.items()}
+
+
+def by_photo(asked: Sequence[Asked]) -> dict[Path, list[Asked]]:
+    found: dict[Path, list[Asked]] = {}
+    for one in asked:
+        found.setdefault(one.photo, []).append(one)
+    return found
+
+
+def entries(model: Answerer, items: Sequence[Item]) -> list[tuple[Item, Target, tuple[str, ...]]]:
+    """What to explain, and what it counts as: the model's own answers, and what most people said,
+    where the model has that answer."""
+    found: list[tuple[Item, Target, tuple[str, ...]]] = []
+    for item in items:
+        found.append((item, item.target, (OWN, RIGHT) if item.right else (OWN,)))
+        if item.asked.answer in model.answers:
+            reading = model.read(model.understand(item.asked.text), [item.asked.answer])
+            found.append((item, targets.units(reading, "logit")[0], (FORCED,)))
+    return found
+
+
+def point(
+    model: Answerer,
+    encoded: Encoded,
+    items: Sequence[Item],
+    names: Sequence[str],
+    results: Results,
+) -> None:
+    """Peaks in the boxes, and box ratios, of the questions that have boxes."""
+    asked = entries(model, [item for item in items if item.boxes])
+    if not asked:
+        return
+    photo, placement = encoded.photo, encoded.placement
+    at_photo = Placement.identity(placement.photo_size)
+    at_input = Placement.identity(placement.input_size)
+    union = [boxes_in_input(item.boxes, at_photo) for item, _, _ in asked]
+    inside = [boxes_in_input(item.boxes, placement) for item, _, _ in asked]
+    for (item, _, counts), mask, box in zip(asked, union, inside, strict=True):
+        middle = points_at(mask, centre(placement.photo_size))
+        gaussian = box_means(centred_gaussian(box.shape), box)
+        for group in counts:
+            for row in (f"{group}: {item.asked.kind}", f"{group}: all"):
+                results.pointed.add(row, "random point", float(mask.mean()), photo)
+                results.pointed.add(row, "photo's centre", middle, photo)
+            results.boxes.setdefault(("centred Gaussian", group), []).append((photo, gaussian))
+    for name in names:
+        wanted = [target for _, target, _ in asked]
+        found = explain_targets(model, encoded, wanted, methods.get(name))
+        peaks = answering.peaks(found, encoded)
+        placed = place(found.maps, found.grid, at_input).numpy()
+        for i, (item, _, counts) in enumerate(asked):
+            ratio = box_means(placed[i], inside[i])
+            for group in counts:
+                for row in (f"{group}: {item.asked.kind}", f"{group}: all"):
+                    results.pointed.add(row, name, hit(union[i], *peaks[i]), photo)
+                results.boxes.setdefault((name, group), []).append((photo, ratio))
+
+
+def judge(model: Answerer, encoded: Encoded, asked: Sequence[Asked], boxes: Boxes) -> list[Item]:
+    """What the model says to a photo's questions."""
+    given = answering.answers(model, encoded, [one.text for one in asked])
+    return [
+        Item(one, boxes.get(one.number, ()), said, target, accuracy(said, one.answers) == 1)
+        for one, (said, target) in zip(asked, given, strict=True)
+    ]
+
+
+def made_questions(
+    model: Answerer, blind: CnnAnswerer | None, args: argparse.Namespace
+) -> list[str]:
+    """The chapters on questions made of captions."""
+    splits = read_data(args.questions)
+    if not splits.test:
+        raise ValueError(f"{args.questions}: no questions of test photos")
+    boxes = read_boxes(args.questions / "annotations" / EVIDENCE)
+    prior = priors(splits.train)
+    photos = list(by_photo(splits.test).items())[: args.photos]
+    patches = [Patch(size, args.stride) for size in args.patches]
+    results = Results.empty()
+    for done, (path, asked) in enumerate(tqdm(photos, "photos", unit="photo")):
+        encoded = look(model, path)
+        items = judge(model, encoded, asked, boxes)
+        guesses = answering.blind_answers(blind, [one.text for one in asked]) if blind else None
+        for i, item in enumerate(items):
+            said = {"model": item.answer, "most frequent": prior[item.asked.kind]}
+            if guesses:
+                said["question only"] = guesses[i]
+            for who, answer in said.items():
+                for row in (item.asked.kind, "all"):
+                    worth = accuracy(answer, item.asked.answers)
+                    results.scored.add(row, who, worth, encoded.photo)
+        point(model, encoded, items, args.methods, results)
+        if done < args.occluded:
+            own = [item.target for item in items]
+            answering.occlude(
+                model, encoded, encoded.photo, own, patches, args.compared, results.occluded
+            )
+    return made_chapters(results, len(photos), args, patches)
+
+
+def made_chapters(
+    results: Results, photos: int, args: argparse.Namespace, patches: Sequence[Patch]
+) -> list[str]:
+    who = ("most frequent", "question only", "model")
+    scores = [
+        (kind, results.scored.count(kind, "model"), *(results.scored.share(kind, w) for w in who))
+        for kind in KINDS
+    ]
+    columns = ("random point", "photo's centre", *args.methods)
+    points = [
+        (
+            row,
+            results.pointed.count(row, columns[0]),
+            *(results.pointed.share(row, c) for c in columns),
+        )
+        for row in (f"{group}: {kind}" for group in (OWN, RIGHT, FORCED) for kind in KINDS)
+    ]
+    parts = [
+        f"## Questions made of captions: {photos} test photos",
+        "Accuracy, %, of the official kind. Most frequent: the training answer most given to"
+        " questions of that type. Question only: a model of the same kind that sees no photo.",
+        table(("questions", "number", *who), scores),
+        "Maps that peak in a box of what the answer names, %, of the questions that have one:",
+        table(("map of", "number", *columns), points),
+        "Box ratio there, at input resolution, the box being the union of the boxes:",
+        report.box_table(("method", "map of"), results.boxes),
+    ]
+    if args.occluded:
+        photos_said = f"{min(args.occluded, photos)} photos"
+        parts += answering.occlusion_part(
+            results.occluded, photos_said, args.stride, args.compared, patches
+        )
+    return parts
+
+
+def read_boxes(path: Path) -> Boxes:
+    """The boxes of each question's evidence.
+
+    Raises:
+        ValueError: the file is missing or no such file.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        return {int(n): tuple((a, b, c, d) for a, b, c, d in some) for n, some in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not a file of evidence ({error})") from error
+
+
+def official_kind(asked: Asked) -> str:
+    """VQA's answer type, also where the file does not say it."""
+    if asked.kind:
+        return asked.kind
+    if asked.answer in ("yes", "no"):
+        return "yes/no"
+    return "number" if asked.answer.isdigit() else "other"
+
+
+def official_questions(
+    model: Answerer, blind: CnnAnswerer | None, args: argparse.Namespace
+) -> list[str]:
+    """The chapter on the questions of VQA v2."""
+    folder, skipped = args.data / "vqa", list[str]()
+    photos = [path for path in (args.data / "coco").glob("*2017/*.jpg")]
+    asked = list(
+        read_questions(folder / "questions.json", folder / "annotations.json", photos, "", skipped)
+    )
+    scored = Table()
+    refused = 0
+    for path, some in tqdm(by_photo(asked).items(), "VQA v2", unit="photo"):
+        encoded = look(model, path)
+        for one in some:
+            said: dict[str, str | None] = {"model": None, "question only": None}
+            try:
+                said["model"] = answering.answers(model, encoded, [one.text])[0][0]
+                if blind:
+                    said["question only"] = answering.blind_answers(blind, [one.text])[0]
+            except ValueError:  # it knows no word of the question: no answer, no point
+                refused += 1
+            best = max(accuracy(answer, one.answers) for answer in model.answers)
+            for row in (official_kind(one), "all"):
+                scored.add(row, "any of its answers", best, encoded.photo)
+                for who, answer in said.items():
+                    worth = accuracy(answer, one.answers) if answer else 0.0
+                    scored.add(row, who, worth, encoded.photo)
+    columns = ("any of its answers", "model", *(("question only",) if blind else ()))
+    rows = [
+        (kind, scored.count(kind, "model"), *(scored.share(kind, c) for c in columns))
+        for kind in OFFICIAL
+    ]
+    single = sum(len(one.answers) == 1 for one in asked)
+    return [
+        f"## VQA v2: {len(asked)} questions about {len(by_photo(asked))} COCO photos",
+        f"Accuracy, %; {single} of the questions have one answer instead of ten. Any of its"
+        " answers: what would be reached if of all answers the model has it always gave the best."
+        f" Questions without a word that it knows, which count as wrong: {refused}. Skipped:"
+        f" {len(skipped)}.",
+        table(("questions", "number", *columns), rows),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--data", type=Path, required=True, help="holds vqa/ and coco/")
+    parser.add_argument("--questions", type=Path, required=True, help="by vlcam questions")
+    parser.add_argument("--model", type=Path, required=True, help="a VQA model's folder")
+    parser.add_argument("--layer", help="of the CNN (default: the model's)")
+    parser.add_argument("--question-only", help="trained by vlcam train vqa --question-only")
+    parser.add_argument("--photos", type=int, help="only so many test photos")
+    parser.add_argument("--methods", nargs="+", default=["grad-cam", "layercam", "hirescam"])
+    parser.add_argument("--occluded", type=int, default=30, help="test photos (default 30)")
+    parser.add_argument(
+        "--compared", nargs="+", default=["grad-cam", "layercam", "guided-backprop"]
+    )
+    parser.add_argument(
+        "--patches", type=int, nargs="+", default=[64, 96, 128], help="sizes in pixels"
+    )
+    parser.add_argument("--stride", type=int, default=32, help="pixels (default 32)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/real/vqa.md"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    begun = time.perf_counter()
+    try:
+        model = vqa.load(args.model, args.layer)
+        blind = answering.load_blind(args.question_only) if args.question_only else None
+        parts = [*made_questions(model, blind, args), *official_questions(model, blind, args)]
+    except ValueError as error:
+        print(f"real_vqa.py: {error}", file=sys.stderr)
+        return 2
+    title = f"VQA model {model.name} on real photos, layer {model.layer}"
+    report.write(args.out, title, parts, time.perf_counter() - begun)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

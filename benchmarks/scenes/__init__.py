@@ -1,0 +1,1 @@
+"""Our models on rendered scenes, where everything is known."""

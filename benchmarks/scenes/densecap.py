@@ -1,0 +1,109 @@
+"""The bundled dense captioner on scenes it has never seen.
+
+    vlcam scenes /tmp/unseen --images 1000 --seed 20261125
+    python -m benchmarks.scenes.densecap --scenes /tmp/unseen
+
+How many of its surest regions lie on a true one (IoU of at least 0.5), and what is said of those
+names the thing that is there, in its colours; and how many of the true ones are found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torchvision.ops import box_iou
+from tqdm import tqdm
+
+from benchmarks.shared import report
+from captioning.data import regions
+from captioning.models import densecap
+from captioning.models.densecap import Described, Source
+from vlcam.evaluation.tables import table
+from vlcam.formats.vocabulary import words_of
+from vlcam.photo.loading import load
+from vlcam.scenes.colours import COLOURS
+from vlcam.scenes.text import category_of
+
+ALIKE = 0.5
+
+
+def named(texts: list[str]) -> set[str]:
+    """The categories that phrases name."""
+    words = [word for text in texts for word in words_of(text)]
+    return {found for word in words if (found := category_of(word)) is not None}
+
+
+def colours(texts: list[str]) -> set[str]:
+    return {word for text in texts for word in words_of(text)} & set(COLOURS)
+
+
+def judge(
+    photo: regions.Photo, described: list[Described], top: int, results: report.Table
+) -> None:
+    """Adds what can be said of a photo's surest regions."""
+    true: dict[tuple[float, ...], list[str]] = {}
+    for region in photo.regions:
+        true.setdefault(region.boxes[0], []).append(region.text)
+    boxes = torch.tensor(list(true))
+    some = described[:top]
+    alike = box_iou(torch.tensor([one.box for one in some]).reshape(-1, 4), boxes)
+    row, name = f"the surest {top}", photo.name
+    for one, overlaps in zip(some, alike, strict=True):
+        best = int(overlaps.argmax())
+        on = overlaps[best].item() >= ALIKE
+        results.add(row, "on a region", on, name)
+        if not on:
+            continue
+        said = list(true.values())[best]
+        results.add(row, "names the thing", named([one.text]) == named(said), name)
+        if colours([one.text]):
+            results.add(row, "colours are said of it", colours([one.text]) <= colours(said), name)
+    for found in (alike >= ALIKE).any(0).tolist() if some else [False] * len(boxes):
+        results.add(row, "true ones found", found, name)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--scenes", type=Path, required=True, help="vlcam scenes wrote")
+    parser.add_argument("--model", type=Path, default=densecap.BUNDLED)
+    parser.add_argument("--top", type=int, nargs="+", default=[1, 3, 5])
+    parser.add_argument("--photos", type=int, help="only so many")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/scenes/densecap.md"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    begun = time.perf_counter()
+    source = Source.found(args.model)
+    if source is None:
+        print(f"scenes_densecap.py: {args.model}: no dense captioner", file=sys.stderr)
+        return 2
+    found = regions.read(args.scenes / "annotations" / "region_descriptions.json", args.scenes)
+    photos = found.photos[: args.photos]
+    results = report.Table()
+    for photo in tqdm(photos, "photos", unit="photo"):
+        described = source.model.describe(load(photo.path), max(args.top))
+        for top in args.top:
+            judge(photo, described, top, results)
+    columns = ("on a region", "names the thing", "colours are said of it", "true ones found")
+    rows = [
+        (row, results.count(row, columns[0]), *(results.share(row, column) for column in columns))
+        for row in (f"the surest {top}" for top in args.top)
+    ]
+    text = (
+        "Shares in %. On a region: of those described, IoU of at least 0.5 with a true one. Names"
+        " the thing: of those, the category that the true region's phrases name and no other."
+        " Colours: of those with a colour, all of them are in the true region's phrases (which do"
+        " not say all there are to see). Found: of the true ones.\n\n"
+        + table(("regions", "described", *columns), rows)
+    )
+    title = f"Dense captioner on {len(photos)} scenes"
+    report.write(args.out, title, [text], time.perf_counter() - begun)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

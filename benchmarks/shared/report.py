@@ -1,0 +1,88 @@
+"""Result files of the evaluation scripts: what was measured, in tables in Markdown, with all it
+takes to repeat it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from vlcam.evaluation import tables
+from vlcam.metrics.estimates import BoxMeans, Estimate, box_ratio, mean
+from vlcam.utils.atomic import written
+
+
+class Table:
+    """Values by row and column, each with the photo it is of."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, str], list[tuple[float, Hashable]]] = defaultdict(list)
+
+    def add(self, row: str, column: str, value: float, photo: Hashable) -> None:
+        self.values[row, column].append((value, photo))
+
+    def share(self, row: str, column: str) -> str:
+        """The mean in percent with its standard error; empty where there is nothing."""
+        found = self._mean(row, column)
+        return tables.share(found) if found else ""
+
+    def figure(self, row: str, column: str) -> str:
+        """The mean with its standard error; empty where there is nothing."""
+        found = self._mean(row, column)
+        return tables.figure(found) if found else ""
+
+    def count(self, row: str, column: str) -> int:
+        return len(self.values.get((row, column), ()))
+
+    def _mean(self, row: str, column: str) -> Estimate | None:
+        found = self.values.get((row, column))
+        return mean([v for v, _ in found], [photo for _, photo in found]) if found else None
+
+
+def box_table(
+    head: Sequence[str], rows: Mapping[tuple[str, ...], Sequence[tuple[Hashable, BoxMeans]]]
+) -> str:
+    """Box ratios in both aggregates, a row for each list of items with the photos they are of."""
+    lines = []
+    for names, found in rows.items():
+        ratio = box_ratio([item for _, item in found], [photo for photo, _ in found])
+        low, high = ratio.ratio_of_means.interval
+        lines.append(
+            (
+                *names,
+                tables.figure(ratio.ratio_of_means),
+                f"{low:.2f} ... {high:.2f}",
+                tables.figure(ratio.mean_of_ratios),
+                len(found),
+                ", ".join(f"{n} {s}" for s, n in ratio.statuses.items() if s != "measured") or "0",
+            )
+        )
+    columns = ("ratio of means", "95 %", "mean of ratios (paper's)", "items", "not measured")
+    return tables.table((*head, *columns), lines)
+
+
+def write(path: Path, title: str, parts: Sequence[str], seconds: float) -> None:
+    """Print a result and write it to a file, with the command and the versions behind it."""
+    names = ("vlcam", "torch", "torchvision", "numpy", "pycocotools")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    script = os.path.relpath(sys.argv[0])
+    text = "\n\n".join(
+        [
+            f"# {title}",
+            *parts,
+            f"    python {script} {shlex.join(sys.argv[1:])}",
+            f"{seconds:.0f} s on {os.cpu_count()} cores ({platform.machine()}); "
+            f"Python {platform.python_version()}, {versions}.",
+            "± is the standard error, images being the independent draws.",
+        ]
+    )
+    print(text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written(path) as draft:
+        draft.write_text(text + "\n", "utf-8")
+    print(f"\nwritten to {path}", file=sys.stderr)

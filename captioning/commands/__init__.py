@@ -1,0 +1,1 @@
+"""The captioners' part of the command line. Light to import."""

@@ -1,0 +1,54 @@
+"""The options of ``vlcam evaluate words``. Light to import: ``vlcam --help`` meets it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlcam.cli import evaluate as command
+
+if TYPE_CHECKING:
+    from captioning.experiments.words import Words
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--data",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="COCO's layout: annotations/{instances,captions}_SPLIT.json, photos in SPLIT/",
+    )
+    add(
+        "--split", metavar="NAME", default="", help="val2017, say; default: none, photos in images/"
+    )
+    add(
+        "--captions",
+        choices=("reference", "first", "generated"),
+        default="reference",
+        help="whose words: all reference captions, the first, or the model's own",
+    )
+    add("--beam", metavar="N", type=int, default=1, help="for generated captions; default: 1")
+    add("--tolerance", metavar="PIXELS", type=float, default=15.0, help="default: 15")
+    add("--words", metavar="FILE", type=Path, help="visual words to add; see word_maps/table.txt")
+    command.add_arguments(parser, "words")
+
+
+def run(args: argparse.Namespace) -> int:
+    def experiment() -> Words:
+        from captioning.experiments.words import Words
+
+        return Words(
+            args.data,
+            args.split,
+            args.captions,
+            args.limit,
+            args.seed,
+            args.tolerance,
+            args.beam,
+            args.words,
+        )
+
+    return command.run(args, experiment)

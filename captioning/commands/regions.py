@@ -1,0 +1,61 @@
+"""``vlcam regions``: regions of photos, described. Light to import: ``vlcam --help`` meets it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from vlcam.cli.arguments import count
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("photos", metavar="PHOTO", nargs="+", help="JPEG, PNG, WebP, ...")
+    add(
+        "--model",
+        metavar="densecap|DIR",
+        type=Path,
+        default=Path("densecap"),
+        help="a folder that vlcam train densecap made; default: the bundled one, of scenes",
+    )
+    add("--top", metavar="K", type=count, default=5, help="the surest K; default: 5")
+    add(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="write them as DenseCap's results.json, which vlcam evaluate regions reads",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Describe; 0 if all went well, 1 where a photo could not be read."""
+    from captioning.data.regions import write_densecap
+    from captioning.models.densecap import Described, Source
+    from vlcam.photo.loading import load
+    from vlcam.utils.errors import one_line
+
+    source = Source.found(args.model)
+    if source is None:
+        raise ValueError(
+            f"{args.model}: no dense captioner; a folder that vlcam train densecap made"
+        )
+    found: dict[Path, tuple[tuple[int, int], list[Described]]] = {}
+    failed = 0
+    for path in map(Path, args.photos):
+        try:
+            photo = load(path)
+        except ValueError as error:
+            print(f"vlcam: {one_line(error)}", file=sys.stderr)
+            failed += 1
+            continue
+        described = source.model.describe(photo, args.top)
+        found[path] = (photo.height, photo.width), described
+        print(path)
+        for one in described:
+            corners = " ".join(f"{round(edge):4}" for edge in one.box)
+            print(f"  {one.score:.2f}  {corners}  {one.text}")
+    if args.out and found:
+        write_densecap(args.out, found)
+        print(f"-> {args.out}")
+    return 1 if failed else 0

@@ -1,0 +1,35 @@
+"""The options of ``vlcam train densecap``. Light to import: ``vlcam --help`` meets it."""
+
+from __future__ import annotations
+
+import argparse
+
+from vlcam.cli import train as train_options
+
+_OPTIONS: train_options.Options = {
+    "data": (str, "folder with region_descriptions.json of Visual Genome and its photos"),
+    "out": (str, "folder for the dense captioner, its report, and what resuming needs"),
+    **train_options.CNN,
+    "regions": (str, "the CNN's layer that regions are cut from (default: its last feature maps)"),
+    "threshold": (int, "words rarer than this become UNK (default 1)"),
+    "cells": (int, "of a region's features, a side (default 4)"),
+    "code": (int, "size of a region's code (default 256)"),
+    "embedding": (int, "size of the embeddings (default 128)"),
+    "hidden": (int, "size of the LSTM (default 256)"),
+    "dropout-input": (float, "of codes and word embeddings (default 0)"),
+    "dropout-output": (float, "of the LSTM's output (default 0.3)"),
+    "epochs": (int, "then passes over the photos, the CNN being fixed (default 10)"),
+    "batch": (int, "photos a step in them (default 32)"),
+    "lr": (float, "their highest learning rate (default 1e-3)"),
+    **train_options.GENERAL,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options named like the fields of :class:`captioning.training.densecap.Training`."""
+    train_options.add(parser, _OPTIONS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; 0 if all went well, else 2 and one line on standard error."""
+    return train_options.run(args, "densecap", "captioning.training.densecap")

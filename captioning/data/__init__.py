@@ -1,0 +1,1 @@
+"""Data sets of captions and of described regions."""

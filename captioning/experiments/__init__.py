@@ -1,0 +1,1 @@
+"""What `vlcam evaluate` measures on captioners (section 8.1)."""

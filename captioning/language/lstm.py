@@ -1,0 +1,207 @@
+"""Captioners whose LSTM reads the image first and then a caption, made for many targets of few
+captions.
+
+The engine asks for one row a target. Of a caption of ten words that is ten times the same text, and
+of each row one output: so the way there is walked once a text, and the way back from a row's last
+output that counts, to the image alone. PyTorch's own LSTM walks both with every row, over all
+steps, and differentiates its weights too: several times the work. It is used for what is not
+handled here, and is what the tests compare with.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from captioning.language.captioner import Captioner
+from vlcam.adapters.adapter import FeatureMaps, Prompt
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What a captioner reads with.
+
+    Attributes:
+        lstm: an ``nn.LSTM``, or what is called like one; its state is zero before the image.
+        words: embeddings of the tokens.
+        start: the token before a caption's first word.
+    """
+
+    lstm: nn.Module
+    words: nn.Embedding
+    start: int
+
+
+class ReadsImageFirst(Captioner):
+    """A captioner whose LSTM reads the image, ``start``, and the words so far."""
+
+    @abstractmethod
+    def image_embedding(self, features: FeatureMaps) -> Tensor:
+        """What the LSTM reads of N images, (N, E)."""
+
+    @abstractmethod
+    def reader(self) -> Reader: ...
+
+    def states(self, features: FeatureMaps, prompts: Sequence[Prompt], tokens: Tensor) -> Tensor:
+        lengths = [len(self.tokens(prompt)) for prompt in prompts]
+        return self.teacher_force(features, tokens, lengths)
+
+    def teacher_force(
+        self, features: FeatureMaps, tokens: Tensor, lengths: Sequence[int] | None = None
+    ) -> Tensor:
+        """As of any captioner; ``lengths``: how far each caption is to be read."""
+        reader = self.reader()
+        before = functional.pad(tokens[:, :-1], (1, 0), value=reader.start)
+        return read_texts(reader, self.image_embedding(features), before, features.image, lengths)
+
+
+def read_texts(
+    reader: Reader,
+    image: Tensor,
+    tokens: Tensor,
+    same: Tensor | None = None,
+    lengths: Sequence[int] | None = None,
+) -> Tensor:
+    """The LSTM's outputs (N, L, H) at the tokens of N texts behind their images.
+
+    Args:
+        image: embeddings (N, E), the first input; gradients go to it alone.
+        tokens: (N, L).
+        same: (N,), equal where rows are of one image, as
+            :attr:`vlcam.adapters.adapter.FeatureMaps.image`; None where each is of its own.
+        lengths: of N texts the tokens to read; what the outputs behind them are is not said. None:
+            all.
+    """
+    lstm, words = reader.lstm, reader.words
+    if not _is_plain(lstm, image):
+        inputs = torch.cat([image[:, None], words(tokens)], 1)
+        first = getattr(lstm, "batch_first", False)
+        read: Tensor = lstm(inputs if first else inputs.transpose(0, 1))[0]
+        return (read if first else read.transpose(0, 1))[:, 1:]
+    if same is None:
+        same = torch.arange(len(tokens)).to(tokens)
+    length = torch.tensor(lengths or [tokens.shape[1]] * len(tokens)).to(tokens)
+    # In this order the longest texts come first.
+    columns = torch.cat([-length[:, None], same[:, None], tokens], 1)
+    texts, text = columns.unique(dim=0, return_inverse=True)
+    first = text.new_empty(len(texts)).scatter_(0, text, torch.arange(len(text)).to(text))
+    outputs: Tensor = _Read.apply(lstm, words, image, tokens[first], length[first], first, text)
+    return outputs
+
+
+def _is_plain(lstm: nn.Module, image: Tensor) -> bool:
+    """PyTorch's LSTM of one layer and one direction, evaluated in full precision."""
+    if type(lstm) is not nn.LSTM:
+        return False
+    simple = lstm.num_layers == 1 and not lstm.bidirectional and not lstm.proj_size
+    exact = image.dtype in (torch.float32, torch.float64)
+    mixed = torch.is_autocast_enabled(image.device.type)
+    return simple and exact and not mixed and not lstm.training
+
+
+class _Read(torch.autograd.Function):
+    """Of U different texts, the longest first, each that of row ``first``; row n's is the
+    ``text``-th.
+
+    At each step there are fewer texts left. What is made at a step lies behind what was made at
+    those before it: of text t in row ``starts[step] + t``.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        lstm: nn.LSTM,
+        words: nn.Embedding,
+        image: Tensor,
+        tokens: Tensor,
+        lengths: Tensor,
+        first: Tensor,
+        text: Tensor,
+    ) -> Tensor:
+        of_inputs, of_hidden, *biases = lstm.all_weights[0]
+        bias = biases[0] + biases[1] if biases else None
+        known, which = tokens.unique(return_inverse=True)
+        of_words = functional.linear(words(known), of_inputs, bias)  # each word's share, once
+        cell = image.new_zeros(len(tokens), lstm.hidden_size)
+        hidden = None  # before the image zero: nothing to multiply
+        made, starts, start = [], [], 0
+        steps = torch.arange(tokens.shape[1] + 1).to(lengths)
+        for step, left in enumerate((lengths >= steps[:, None]).sum(1).tolist()):
+            if hidden is None:
+                inputs = functional.linear(image[first], of_inputs, bias)
+            else:
+                inputs = torch.addmm(of_words[which[:left, step - 1]], hidden[:left], of_hidden.T)
+            gates = inputs.sigmoid().unflatten(1, (4, -1))
+            write, forget, _, show = gates.unbind(1)
+            new = inputs.unflatten(1, (4, -1))[:, 2].tanh()
+            before = cell[:left]
+            cell = torch.addcmul(forget * before, write, new)
+            seen = cell.tanh()
+            hidden = show * seen
+            made.append((gates, new, before, seen, hidden))
+            starts.append(start)
+            start += left
+        gates, new, before, seen, outputs = (torch.cat(each) for each in zip(*made, strict=True))
+        own = lengths[text]
+        if ctx.needs_input_grad[2]:
+            ctx.lstm, ctx.starts = lstm, starts
+            factors = _factors(gates, new, before, seen)
+            ctx.save_for_backward(text, own, factors, gates[:, 1].contiguous())
+        rows = text[:, None] + torch.tensor(starts[1:]).to(text)
+        return outputs[rows.where(steps[1:] <= own[:, None], 0)]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise NotImplementedError("read_texts has no second derivative")
+        (gradient,) = gradients
+        text, own, factors, forgets = ctx.saved_tensors
+        of_inputs, of_hidden, *_ = ctx.lstm.all_weights[0]
+        # Rows whose last output that counts comes latest go first: at each step those before some
+        # row are under way.
+        steps = torch.arange(1, gradient.shape[1] + 1).to(text)
+        counts = ((gradient != 0).any(2) & (steps <= own[:, None])) * steps
+        sorted_, order = counts.amax(1).sort(descending=True)
+        gradient, text, last = gradient[order], text[order], sorted_.tolist()
+        hidden = cell = gradient.new_zeros(0, gradient.shape[2])
+        for step in range(last[0] if last else 0, -1, -1):
+            going = sum(one >= step for one in last)
+            started = going - len(hidden)
+            hidden, cell = (functional.pad(one, (0, 0, 0, started)) for one in (hidden, cell))
+            if step:
+                hidden = hidden + gradient[:going, step - 1]
+            rows = text[:going] + ctx.starts[step]
+            of_gates = factors[rows]
+            cell = cell + hidden * of_gates[:, 4]
+            through = torch.cat([cell, cell, cell, hidden], 1) * of_gates[:, :4].flatten(1)
+            cell = cell * forgets[rows]
+            hidden = through @ (of_hidden if step else of_inputs)
+        image = torch.empty_like(hidden)
+        image[order] = hidden
+        return None, None, image, None, None, None, None
+
+
+def _factors(gates: Tensor, new: Tensor, before: Tensor, seen: Tensor) -> Tensor:
+    """Derivatives (R, 5, H) at each step of each text: of the cell by what goes into the gates
+    write, forget and new, of the output by what goes into the gate show, and of the output by the
+    cell.
+
+    Args:
+        gates: (R, 4, H), after their sigmoids.
+        new, before, seen: (R, H): what is written, the cell before, the cell's tanh after.
+    """
+    write, _, _, show = gates.unbind(1)
+    factors = new.new_empty(len(new), 5, new.shape[1])
+    slopes = torch.mul(gates, 1 - gates, out=factors[:, :4])
+    slopes[:, 0].mul_(new)
+    slopes[:, 1].mul_(before)
+    torch.mul(write, 1 - new.square(), out=slopes[:, 2])
+    slopes[:, 3].mul_(seen)
+    torch.mul(show, 1 - seen.square(), out=factors[:, 4])
+    return factors

@@ -1,0 +1,71 @@
+"""Vocabularies in which the marks of a caption are words like any other.
+
+``<start>`` and ``<end>`` stand around a caption, ``<pad>`` fills it up, ``<unk>`` stands for what
+the vocabulary lacks. Marks are never shown, but for ``<unk>``, which models write like a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from captioning.language.captioner import CaptionWord
+
+START, END, PAD, UNKNOWN = "<start>", "<end>", "<pad>", "<unk>"
+
+
+class MarkedWords:
+    """Word i has token i.
+
+    Attributes:
+        words: all there are.
+        start, end: their tokens.
+        forbidden: tokens of marks that do not belong within a caption.
+
+    Raises:
+        ValueError: there is no mark of start or end.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = tuple(words)
+        self._tokens = {word: token for token, word in enumerate(self.words)}
+        for mark in (START, END):
+            if mark not in self._tokens:
+                raise ValueError(f"the vocabulary has no {mark}")
+        self.start, self.end = self._tokens[START], self._tokens[END]
+        self.forbidden = tuple(self._tokens[m] for m in (START, PAD) if m in self._tokens)
+
+    def __contains__(self, word: str) -> bool:
+        """Whether a word of a text is known."""
+        return word in self._tokens and word not in (START, END, PAD)
+
+    def find(self, word: str) -> CaptionWord:
+        """A word of a text. For one that is not known stands ``<unk>``, if there is one."""
+        if word in self:
+            return CaptionWord(word, (self._tokens[word],))
+        stand_in = self._tokens.get(UNKNOWN)
+        return CaptionWord(word, () if stand_in is None else (stand_in,), unknown=True)
+
+    def written(self, tokens: Sequence[int]) -> list[CaptionWord]:
+        """The words of what a model wrote, up to the first ``<end>``."""
+        words = []
+        for token in tokens:
+            if token == self.end:
+                break
+            if token not in self.forbidden:
+                words.append(CaptionWord(self.words[token], (token,)))
+        return words
+
+
+def words_by_token(tokens: Any) -> tuple[str, ...]:
+    """The words in the order of their tokens.
+
+    Raises:
+        ValueError: it is no mapping of words to 0, 1, 2, ...
+    """
+    if not isinstance(tokens, Mapping) or not all(isinstance(word, str) for word in tokens):
+        raise ValueError("expected words and their tokens")
+    words = {token: word for word, token in tokens.items() if type(token) is int}
+    if set(words) != set(range(len(tokens))):
+        raise ValueError("the words' tokens are not 0, 1, 2, ...")
+    return tuple(words[token] for token in range(len(words)))

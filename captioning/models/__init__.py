@@ -1,0 +1,1 @@
+"""Captioners, a file or folder an architecture."""

@@ -1,0 +1,1 @@
+"""Google's Show and Tell, from TensorFlow's checkpoints."""

@@ -1,0 +1,1 @@
+"""NeuralTalk2, ours and those of three published projects."""

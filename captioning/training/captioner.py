@@ -1,0 +1,220 @@
+"""``vlcam train captioner``: train a NeuralTalk captioner on captioned photos.
+
+Up to three phases (``captioning/phases.py``), each with a one-cycle learning rate: with the CNN,
+with the CNN fixed, and for a reward. Each begins with the running average of the weights of the
+one before; what is saved is the running average.
+
+How it goes on after a kill: ``vlcam/training.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captioning.data.captions import Example, read_data
+from captioning.models.neuraltalk.neuraltalk import Config, NeuralTalk, save
+from captioning.training.bleu import bleu
+from captioning.training.phases import MAX_WORDS, FixedCnn, Rewarded, WithCnn
+from captioning.training.word_detector import WordDetector
+from vlcam.formats.vocabulary import Vocabulary
+from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining, Views
+from vlcam.training.trainer import Phase
+
+LENGTH_POWERS = (0.0, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0)
+
+
+@dataclass(frozen=True)
+class Training(PhotoTraining):
+    """What to train, on what, and how; see ``captioning/train_command.py`` for each."""
+
+    least = PhotoTraining.least | {"beams": 1, "reward_epochs": 0, "image_decay": 0}
+
+    views: int = 2
+    threshold: int = 5
+    embedding: int = 256
+    hidden: int = 512
+    dropout_input: float = 0.3
+    dropout_output: float = 0.5
+    naming: float = 0.0
+    lr: float = 2e-3
+    smoothing: float = 0.0
+    image_decay: float | None = None
+    reward_epochs: int = 0
+    reward_lr: float = 3e-4
+    beams: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"--smoothing {self.smoothing}: must be at least 0 and less than 1")
+        if self.reward_epochs and self.beams < 2:
+            raise ValueError("--reward-epochs improve beam search: with --beams of at least 2")
+        if not self.cnn_epochs and self.naming:
+            raise ValueError("--naming is about training the CNN: with --cnn-epochs")
+
+    def phases(self) -> tuple[int, ...]:
+        return self.cnn_epochs, self.epochs, self.reward_epochs
+
+
+def train(how: Training) -> dict[str, Any]:
+    """Train (or continue) a captioner, save it in ``how.out``, and return the report.
+
+    ``report.json`` there holds each epoch's loss and validation BLEU, and the final BLEU-1..4 of
+    greedy and beam search on validation and, where the data has it, on test.
+
+    Raises ValueError for data, weights or options that do not fit.
+    """
+    trainer = _Trainer(how)
+    trainer.run()
+    return trainer.finish()
+
+
+class _Trainer(PhotoTrainer):
+    """The captioner and the data it meets."""
+
+    how: Training
+    model: NeuralTalk
+    average: NeuralTalk
+
+    def __init__(self, how: Training) -> None:
+        splits = read_data(Path(how.data), how.seed)
+        every: dict[str, tuple[Example, ...]] = vars(splits)
+        self.examples = {n: every[n] for n in ("train", "val", "test") if every[n]}
+        captions = [words for example in splits.train for words in example.captions]
+        vocabulary = Vocabulary.count(captions, how.threshold)
+        torch.manual_seed(how.seed)
+        config = Config(
+            cnn=how.cnn,
+            vocabulary=vocabulary,
+            preprocess=how.preprocess,
+            embedding=how.embedding,
+            hidden=how.hidden,
+            dropout_input=how.dropout_input,
+            dropout_output=how.dropout_output,
+        )
+        model = NeuralTalk(config)
+        if not how.cnn_epochs:
+            model.start_blind()
+        self.tokens = [
+            [vocabulary.tokens(words[:MAX_WORDS]) for words in example.captions]
+            for example in splits.train
+        ]
+        channels, pretrained = model.encoder.layer().shape[0], how.cnn_weights is not None
+        self.naming = WordDetector(channels, self.tokens, vocabulary, pretrained)
+        self.naming.to(how.device)
+        paths = {n: [example.photo for example in some] for n, some in self.examples.items()}
+        super().__init__(how, model, paths, {"naming": self.naming})
+
+    # -- phases -----------------------------------------------------------------------------
+
+    def make_phase(self, index: int) -> Phase:
+        how = self.how
+        if index == 0:
+            return WithCnn(
+                self.model,
+                self.tokens,
+                how.cnn_epochs,
+                how.cnn_batch,
+                how.cnn_lr,
+                views=Views(self.photos["train"], how),
+                pretrained=how.cnn_weights is not None,
+                naming=self.naming,
+                naming_weight=how.naming,
+            )
+        if index == 1:
+            return FixedCnn(
+                self.model,
+                self.tokens,
+                how.epochs,
+                how.batch,
+                how.lr,
+                see=self.see(),
+                smoothing=how.smoothing,
+                image_decay=how.image_decay,
+            )
+        return Rewarded(
+            self.model,
+            self.tokens,
+            how.reward_epochs,
+            how.batch,
+            how.reward_lr,
+            beams=how.beams,
+            see=self.see(),
+        )
+
+    def leave_phase(self, phase: Phase) -> None:
+        """What was learned beside a CNN that kept changing is given up."""
+        if not (isinstance(phase, WithCnn) and self.how.epochs):
+            return  # a reward alone teaches nobody to write
+        torch.manual_seed(self.how.seed)
+        fresh = NeuralTalk(self.model.config)
+        fresh.start_blind()
+        state = fresh.state_dict()
+        own = self.model.state_dict()
+        seen = {k: v for k, v in own.items() if k.startswith(("encoder.", "standardise."))}
+        for model in (self.model, self.average):
+            model.load_state_dict(state | seen)
+
+    def measure(self, plain: Tensor) -> None:
+        # Half the usual scale for a CNN that first learned something else, and no unit that hardly
+        # ever answers is blown up.
+        unit = 2 if self.how.cnn_weights else 1
+        for model in (self.model, self.average):
+            scale = model.standardise
+            assert scale.running_mean is not None and scale.running_var is not None
+            scale.running_mean.copy_(plain.mean(0))
+            scale.running_var.copy_((unit * plain.std(0) + 1e-3).square())
+
+    # -- captions and scores ----------------------------------------------------------------
+
+    def validate(self) -> tuple[dict[str, Any], str]:
+        scores = bleu(*self._write("val", 1))
+        return {"val_bleu_greedy": scores}, f"validation BLEU-1..4 {_line(scores)} (greedy)"
+
+    def _write(self, split: str, beams: int) -> tuple[list[list[str]], list[Any]]:
+        """Captions of a split by the average model, and the references."""
+        feature = self.seen(split)
+        vocabulary = self.model.config.vocabulary
+        captions = [
+            vocabulary.text(caption.tokens)
+            for part in feature.split(256)
+            for caption in self.average.write(part.to(self.device), beams)
+        ]
+        return captions, [example.captions for example in self.examples[split]]
+
+    def _choose_length_power(self) -> None:
+        """That of :data:`LENGTH_POWERS` whose beam search writes best of validation photos."""
+        if self.how.beams == 1:
+            return
+        scores = []
+        for power in LENGTH_POWERS:
+            self.average.config = replace(self.average.config, length_power=power)
+            scores.append(bleu(*self._write("val", self.how.beams))[3])
+        best = LENGTH_POWERS[scores.index(max(scores))]
+        self.average.config = replace(self.average.config, length_power=best)
+
+    def finish(self) -> dict[str, Any]:
+        self.stop_training()
+        self._choose_length_power()
+        scores = {
+            split: {
+                name: bleu(*self._write(split, beams))
+                for name, beams in (("greedy", 1), (f"beam {self.how.beams}", self.how.beams))
+            }
+            for split in self.examples
+            if split != "train"
+        }
+        save(self.average, self.out, self.how.half)
+        for split, by_search in scores.items():
+            for name, values in by_search.items():
+                print(f"{split}, {name}: BLEU-1..4 {_line(values)}")
+        return self.write_report(bleu=scores)
+
+
+def _line(scores: tuple[float, ...]) -> str:
+    return " ".join(f"{score:.3f}" for score in scores)

@@ -1,0 +1,292 @@
+"""``vlcam train densecap``: train a dense captioner on region captions with boxes.
+
+Up to two phases: with the CNN, and with the CNN fixed; in each a photo's regions are all seen once
+an epoch, with one caption drawn of each. How it goes on after a kill: ``vlcam/training.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.ops import box_iou
+
+from captioning.data import regions
+from captioning.data.captions import hold_out
+from captioning.data.regions import Photo
+from captioning.models import densecap
+from captioning.models.densecap import Config, DenseCap, Lesson
+from captioning.training.bleu import bleu
+from vlcam.formats.vocabulary import Vocabulary, words_of
+from vlcam.metrics.estimates import Box, box_in_input
+from vlcam.photo.loading import size_of
+from vlcam.photo.preprocess import Preprocess
+from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining, Views
+from vlcam.training.trainer import Phase
+
+MAX_WORDS = 15
+TOP = 5
+"""Regions of a photo that are scored, as many as the evaluation takes (section 8.1)."""
+
+_FILE = "region_descriptions.json"
+_VAL_SHARE = 0.05
+_ALIKE = 0.5  # IoU from which a box is on a region
+
+See = Callable[[Sequence[int], np.random.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Training(PhotoTraining):
+    """What to train, on what, and how; see ``captioning/densecap_train_command.py`` for each."""
+
+    least = PhotoTraining.least | {"embedding": 1, "hidden": 1, "code": 1, "cells": 1}
+
+    regions: str | None = None
+    cells: int = 4
+    code: int = 256
+    embedding: int = 128
+    hidden: int = 256
+    dropout_input: float = 0.0
+    dropout_output: float = 0.3
+    batch: int = 32
+
+
+@dataclass(frozen=True)
+class Example:
+    """A photo and its regions: distinct boxes (in photo pixels), and the words of each one's
+    captions."""
+
+    photo: Path
+    boxes: tuple[Box, ...]
+    captions: tuple[tuple[tuple[str, ...], ...], ...]
+
+    @classmethod
+    def of(cls, photo: Photo) -> Example | None:
+        """Regions with words and a box in the photo; None where there is none."""
+        height, width = size_of(photo.path)
+        found: dict[Box, list[tuple[str, ...]]] = {}
+        for region in photo.regions:
+            words = tuple(words_of(region.text)[:MAX_WORDS])
+            for left, top, right, bottom in region.boxes:
+                box = max(0, left), max(0, top), min(width, right), min(height, bottom)
+                if words and box[2] - box[0] >= 1 and box[3] - box[1] >= 1:
+                    found.setdefault(box, []).append(words)
+        captions = tuple(map(tuple, found.values()))
+        return cls(photo.path, tuple(found), captions) if found else None
+
+    def lesson(self, vocabulary: Vocabulary, preprocess: Preprocess) -> Lesson:
+        """As the model reads it."""
+        placement = preprocess.geometry(size_of(self.photo))[1]
+        boxes = torch.tensor([box_in_input(box, placement) for box in self.boxes])
+        captions = [[vocabulary.tokens(words) for words in some] for some in self.captions]
+        return Lesson(boxes, captions)
+
+
+def read_data(folder: Path, seed: int) -> dict[str, list[Example]]:
+    """Photos with regions to train on and, a twentieth of them, to validate on.
+
+    Args:
+        folder: in Visual Genome's layout: ``region_descriptions.json`` in it or in
+            ``annotations/``, photos in any folder of it.
+
+    Raises:
+        ValueError: a file is missing or not as expected, or has too few photos.
+    """
+    places = [folder / _FILE, folder / "annotations" / _FILE]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise ValueError(f"{folder}: neither {_FILE} nor annotations/{_FILE} is there")
+    found = regions.read(file, folder)
+    for line in found.problems:
+        print(f"skipped: {line}", file=sys.stderr)
+    examples = []
+    for photo in found.photos:
+        try:
+            example = Example.of(photo)
+        except (ValueError, OSError) as error:
+            print(f"skipped: {error}", file=sys.stderr)
+            continue
+        if example is None:
+            print(f"skipped: {photo.name}: no region with words and a box", file=sys.stderr)
+        else:
+            examples.append(example)
+    train, val = hold_out(examples, _VAL_SHARE, seed)
+    return {"train": train, "val": val}
+
+
+class RegionPhase(Phase):
+    """All regions of each photo once an epoch.
+
+    Args:
+        model: the dense captioner.
+        lessons: of the photos.
+        see: image features (N, F) of photos, by their places.
+        pretrained: whether the CNN stays in its eval mode: fixed, or with batch normalisation that
+            the statistics of a few photos would undo.
+    """
+
+    def __init__(
+        self,
+        model: DenseCap,
+        lessons: Sequence[Lesson],
+        epochs: int,
+        batch: int,
+        lr: float,
+        *,
+        see: See,
+        pretrained: bool,
+    ) -> None:
+        self.model, self.lessons, self.see, self.pretrained = model, lessons, see, pretrained
+        self.epochs, self.batch, self.lr = epochs, batch, lr
+
+    def helpers(self) -> Sequence[nn.Module]:
+        return ()
+
+    def train_mode(self) -> None:
+        self.model.train()
+        if self.pretrained:
+            self.model.encoder.eval()
+
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[list[int]]:
+        order = rng.permutation(len(self.lessons)).tolist()
+        return [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
+
+    def loss(self, batch: list[int], rng: np.random.Generator) -> tuple[Tensor, float]:
+        lessons = [self.lessons[row] for row in batch]
+        loss = torch.stack([*self.model.losses(self.see(batch, rng), lessons, rng).values()]).sum()
+        return loss, loss.item()
+
+
+class WithCnn(RegionPhase):
+    """With the CNN; ``views`` of the photos, which are seen as they are."""
+
+    def __init__(self, *args: Any, views: Views, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.views = views
+
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[list[int]]:
+        return self.views.begin_epoch(epoch, rng)
+
+
+class FixedCnn(RegionPhase):
+    """With the CNN fixed."""
+
+    fixed = "encoder."
+
+
+def train(how: Training) -> dict[str, Any]:
+    """Train (or continue) a dense captioner, save it in ``how.out``, and return the report.
+
+    ``report.json`` there holds each epoch's loss and what the average model does on the photos
+    held out, see :meth:`_Trainer.score`.
+
+    Raises ValueError for data, weights or options that do not fit.
+    """
+    trainer = _Trainer(how)
+    trainer.run()
+    return trainer.finish()
+
+
+class _Trainer(PhotoTrainer):
+    """The dense captioner and the data it meets."""
+
+    how: Training
+    model: DenseCap
+    average: DenseCap
+
+    def __init__(self, how: Training) -> None:
+        self.examples = read_data(Path(how.data), how.seed)
+        texts = [words for one in self.examples["train"] for some in one.captions for words in some]
+        vocabulary = Vocabulary.count(texts, how.threshold)
+        torch.manual_seed(how.seed)
+        config = Config(
+            cnn=how.cnn,
+            vocabulary=vocabulary,
+            preprocess=how.preprocess,
+            embedding=how.embedding,
+            hidden=how.hidden,
+            dropout_input=how.dropout_input,
+            dropout_output=how.dropout_output,
+            regions=how.regions,
+            cells=how.cells,
+            code=how.code,
+        )
+        lessons = [one.lesson(vocabulary, how.preprocess) for one in self.examples["train"]]
+        device = torch.device(how.device)
+        self.lessons = [Lesson(one.boxes.to(device), one.captions) for one in lessons]
+        paths = {name: [one.photo for one in some] for name, some in self.examples.items()}
+        super().__init__(how, DenseCap(config), paths)
+
+    def make_phase(self, index: int) -> Phase:
+        how = self.how
+        if index == 1:
+            see, rest = self.see(), (how.epochs, how.batch, how.lr)
+            return FixedCnn(self.model, self.lessons, *rest, see=see, pretrained=True)
+        views = Views(self.photos["train"], how)
+
+        def look(rows: Sequence[int], rng: np.random.Generator) -> Tensor:
+            with views.autocast():
+                feature: Tensor = self.model.encoder(views(rows, rng))
+            return feature.float()
+
+        return WithCnn(
+            self.model,
+            self.lessons,
+            how.cnn_epochs,
+            how.cnn_batch,
+            how.cnn_lr,
+            see=look,
+            pretrained=how.cnn_weights is not None,
+            views=views,
+        )
+
+    def measure(self, plain: Tensor) -> None:
+        """Nothing: the model's batch normalisation learns it in passing."""
+
+    def validate(self) -> tuple[dict[str, Any], str]:
+        scores = self.score()
+        return {"val": scores}, f"validation {_line(scores)}"
+
+    @torch.no_grad()
+    def score(self) -> dict[str, float]:
+        """Of the photos held out: the share of the five surest regions that are on a true one
+        (IoU of at least 0.5), the share of true ones that one of the five is on, and BLEU-4 of what
+        is written of the true boxes."""
+        feature, config = self.seen("val"), self.average.config
+        on, true, captions = list[Tensor](), list[Tensor](), list[list[str]]()
+        size = self.how.cnn_batch
+        for start in range(0, len(feature), size):
+            some = feature[start : start + size].to(self.device).float()
+            examples = self.examples["val"][start : start + size]
+            lessons = [one.lesson(config.vocabulary, config.preprocess) for one in examples]
+            boxes = [lesson.boxes.to(self.device) for lesson in lessons]
+            for found, own in zip(self.average.find(some, TOP), boxes, strict=True):
+                alike = box_iou(found.boxes, own) >= _ALIKE
+                on.append(alike.any(1).cpu())
+                true.append(alike.any(0).cpu())
+            captions += [
+                config.vocabulary.text(caption.tokens)
+                for caption in self.average.captions(some, boxes)
+            ]
+        references = [texts for one in self.examples["val"] for texts in one.captions]
+        return {
+            "on a region": torch.cat(on).float().mean().item() if any(map(len, on)) else 0.0,
+            "found": torch.cat(true).float().mean().item(),
+            "BLEU-4": bleu(captions, references)[3],
+        }
+
+    def finish(self) -> dict[str, Any]:
+        scores = self.score()
+        densecap.save(self.average, self.out, self.how.half)
+        print(f"val: {_line(scores)}")
+        return self.write_report(val=scores)
+
+
+def _line(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())

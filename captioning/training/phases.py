@@ -1,0 +1,238 @@
+"""How a captioner learns: with its CNN, then from the CNN's fixed features, then from rewards.
+
+1. :class:`WithCnn`: the likelihood of one drawn caption a photo, the CNN being trained as well.
+2. :class:`FixedCnn`: the likelihood of every caption (teacher forcing), the features given.
+3. :class:`Rewarded`: minimum risk training (Shen et al., ACL 2016): what beam search finds is made
+   likelier the more it would add to the BLEU-4 of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from captioning.models.neuraltalk.neuraltalk import NeuralTalk
+from captioning.training.reward import NOTHING, References
+from captioning.training.word_detector import WordDetector
+from vlcam.formats.vocabulary import END
+from vlcam.training.photo_trainer import Views
+from vlcam.training.trainer import Phase
+
+MAX_WORDS = 20
+SHARPNESS = 5.0  # of the distribution over a photo's candidates
+MEMORY = 0.98  # of the captions whose BLEU is to grow: those of the last fifty batches or so
+
+Captions = Sequence[Sequence[Sequence[int]]]
+"""Tokens, by photo and caption."""
+
+Rows = list[int]
+"""Places of photos in the training set."""
+
+
+class CaptionPhase(Phase):
+    """A phase over captioned photos.
+
+    Args:
+        model: the captioner.
+        tokens: the photos' captions.
+        batch: photos or captions a step.
+    """
+
+    def __init__(
+        self, model: NeuralTalk, tokens: Captions, epochs: int, batch: int, lr: float
+    ) -> None:
+        self.model, self.tokens = model, tokens
+        self.epochs, self.batch, self.lr = epochs, batch, lr
+
+    def helpers(self) -> Sequence[nn.Module]:
+        return ()
+
+
+class WithCnn(CaptionPhase):
+    """The likelihood of one drawn caption a photo, with the CNN.
+
+    Args:
+        views: of the photos to train on.
+        pretrained: whether the CNN's own batch normalisation stays as it is: the statistics of a
+            few photos would undo that of a pretrained network.
+        naming: detects words in the CNN's cells, with ``naming_weight``.
+    """
+
+    def __init__(
+        self,
+        model: NeuralTalk,
+        tokens: Captions,
+        epochs: int,
+        batch: int,
+        lr: float,
+        *,
+        views: Views,
+        pretrained: bool,
+        naming: WordDetector,
+        naming_weight: float,
+    ) -> None:
+        super().__init__(model, tokens, epochs, batch, lr)
+        self.views, self.pretrained = views, pretrained
+        self.naming, self.naming_weight = naming, naming_weight
+        self.before, self.after = model.encoder.split()
+
+    def helpers(self) -> Sequence[nn.Module]:
+        return (self.naming,)
+
+    def train_mode(self) -> None:
+        self.model.train()
+        if self.pretrained:
+            self.model.encoder.eval()
+
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[list[tuple[int, int]]]:
+        """Each photo once, with a caption drawn: it is the photos that cost."""
+        parts = self.views.begin_epoch(epoch, rng)
+        return [[(i, int(rng.integers(len(self.tokens[i])))) for i in part] for part in parts]
+
+    def loss(self, batch: list[tuple[int, int]], rng: np.random.Generator) -> tuple[Tensor, float]:
+        rows = [i for i, _ in batch]
+        # The CNN gains by half the bits; the LSTM would not, and sums long chains of small terms.
+        with self.views.autocast():
+            maps = self.before(self.views(rows, rng))
+            feature = self.after(maps)
+        texts = [self.tokens[i][k] for i, k in batch]
+        loss = self.model.word_losses(feature.float(), texts)[0].mean()
+        value = loss.item()
+        if self.naming_weight:
+            named = self.naming.loss(maps.float(), [self.tokens[i] for i in rows])
+            loss = loss + self.naming_weight * named
+        return loss, value
+
+
+class FixedCnn(CaptionPhase):
+    """The likelihood of every caption.
+
+    Args:
+        see: ``see(rows, rng)`` gives features (N, F) of photos.
+        smoothing: see :meth:`captioning.language.writer.Writer.word_losses`.
+        image_decay: weight decay of the image embedding, where it has one of its own.
+    """
+
+    fixed = "encoder."
+
+    def __init__(
+        self,
+        model: NeuralTalk,
+        tokens: Captions,
+        epochs: int,
+        batch: int,
+        lr: float,
+        *,
+        see: Callable[[Rows, np.random.Generator], Tensor],
+        smoothing: float = 0.0,
+        image_decay: float | None = None,
+    ) -> None:
+        super().__init__(model, tokens, epochs, batch, lr)
+        self.see, self.smoothing = see, smoothing
+        if image_decay is not None:
+            self.decays = {model.get_parameter("embed_image.weight"): image_decay}
+
+    def train_mode(self) -> None:
+        """Dropout on; the CNN and what was measured of its features stay as they are."""
+        self.model.train()
+        self.model.encoder.eval()
+        self.model.standardise.eval()
+
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Any]:
+        """Every caption once, those of like length together."""
+        size = self.batch
+        pairs = [(i, k) for i, captions in enumerate(self.tokens) for k in range(len(captions))]
+        order = rng.permutation(len(pairs)).tolist()
+        parts = []
+        for start in range(0, len(order), size * 16):
+            window = [pairs[i] for i in order[start : start + size * 16]]
+            window.sort(key=lambda pair: len(self.tokens[pair[0]][pair[1]]))
+            parts += [window[i : i + size] for i in range(0, len(window), size)]
+        return [parts[i] for i in rng.permutation(len(parts))]
+
+    def loss(self, batch: Any, rng: np.random.Generator) -> tuple[Tensor, float]:
+        feature = self.see([i for i, _ in batch], rng)
+        texts = [self.tokens[i][k] for i, k in batch]
+        losses, _ = self.model.word_losses(feature, texts, self.smoothing)
+        return losses.mean(), losses.mean().item()
+
+
+class Rewarded(FixedCnn):
+    """Minimum risk over what beam search finds: the candidates it compares in the end are scored as
+    it scores them, and those made likelier that would add more to the BLEU-4 of all.
+
+    Training on samples instead makes greedy captions better and those of beam search worse.
+
+    Args:
+        beams: candidates a photo, at least 2.
+        see: as for :class:`FixedCnn`.
+    """
+
+    measure = "reward"
+    keep = 0.99
+    clip = 1.0
+
+    def __init__(
+        self,
+        model: NeuralTalk,
+        tokens: Captions,
+        epochs: int,
+        batch: int,
+        lr: float,
+        *,
+        beams: int,
+        see: Callable[[Rows, np.random.Generator], Tensor],
+    ) -> None:
+        # No decay of the image embedding's own: a reward's small gradients could not hold it up.
+        super().__init__(model, tokens, epochs, batch, lr, see=see)
+        self.beams = beams
+        self._references = [References([_ended(c) for c in captions]) for captions in tokens]
+        self._sums, self._count = NOTHING, 0.0
+
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Any]:
+        self._sums, self._count = NOTHING, 0.0
+        order = rng.permutation(len(self.tokens)).tolist()
+        size = max(1, self.batch // self.beams)
+        return [order[i : i + size] for i in range(0, len(order), size)]
+
+    def loss(self, batch: Any, rng: np.random.Generator) -> tuple[Tensor, float]:
+        feature = self.see(batch, rng)
+        self.model.eval()
+        found = self.model.candidates(feature, self.beams)
+        self.train_mode()
+        rows = [row for row, captions in enumerate(found) for _ in captions]
+        texts = [list(caption.tokens) for captions in found for caption in captions]
+        rewards = self._rewards([batch[row] for row in rows], texts, rows).to(feature.device)
+        losses, inside = self.model.word_losses(feature[rows], texts)
+        lengths = inside.sum(1)
+        totals = -losses.new_zeros(inside.shape).masked_scatter(inside, losses).sum(1)
+        scores = totals / lengths**self.model.config.length_power
+        chances = _shares(SHARPNESS * scores, torch.tensor(rows, device=feature.device))
+        return -(chances * rewards).sum() / len(batch), self._sums.bleu()
+
+    def _rewards(self, photos: Rows, texts: Sequence[Sequence[int]], rows: Rows) -> Tensor:
+        """What each text would add to the BLEU of the best candidates so far, standardised."""
+        pairs = zip(photos, texts, strict=True)
+        counts = [self._references[photo].count(_ended(text)) for photo, text in pairs]
+        best = [c for i, c in enumerate(counts) if i == 0 or rows[i] != rows[i - 1]]
+        self._sums = sum(best, self._sums * MEMORY)
+        self._count = self._count * MEMORY + len(best)
+        gains = torch.tensor([each.gain(self._sums, self._count) for each in counts])
+        return (gains - gains.mean()) / (gains.std(correction=0) + 1e-6)
+
+
+def _shares(scores: Tensor, groups: Tensor) -> Tensor:
+    """Softmax of scores (N,) within each group (N,)."""
+    same = groups[:, None] == groups[None]
+    return torch.exp(
+        scores - scores.expand(len(scores), -1).masked_fill(~same, -torch.inf).logsumexp(1)
+    )
+
+
+def _ended(text: Sequence[int]) -> list[int]:
+    """A caption with its end as a word, so that a reward of n-grams sees "in a" end there."""
+    return [*text, END] if len(text) < MAX_WORDS else list(text)

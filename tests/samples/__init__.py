@@ -1,0 +1,1 @@
+"""Tiny models and files of every published layout, one module a family."""

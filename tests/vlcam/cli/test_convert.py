@@ -1,0 +1,40 @@
+"""Models rewritten as safetensors and JSON: the same, and whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.vqa.models.lstm_cnn.test_torch7 import write_checkpoint
+from vlcam.cli.convert import convert
+from vlcam.cli.parser import main
+from vlcam.models import load
+
+
+def test_a_converted_model_is_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    original, out = write_checkpoint(tmp_path / "torch7"), tmp_path / "new" / "model"
+    assert main(["convert", str(original), str(out)]) == 0
+    assert capsys.readouterr().out == f"{original}: lstm-cnn-torch7 -> {out}\n"
+    assert sorted(p.name for p in out.iterdir()) == ["config.json", "model.safetensors"]
+    one, other = load(original), load(out)
+    state = other.module.state_dict()
+    assert state.keys() == one.module.state_dict().keys()
+    assert all(torch.equal(v, state[k]) for k, v in one.module.state_dict().items())
+    assert one.understand("is the dog red ?") == other.understand("is the dog red ?")  # type: ignore[attr-defined]
+    assert main(["models", str(out)]) == 0
+    assert f"{out}: lstm-cnn, vqa" in capsys.readouterr().out
+
+
+def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", "scenes", str(tmp_path)]) == 1
+    assert "there is something already" in capsys.readouterr().err
+
+
+def test_nothing_is_left_of_a_failure(tmp_path: Path) -> None:
+    original = write_checkpoint(tmp_path / "torch7")
+    (original / "lstm.t7").write_bytes((original / "lstm.t7").read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"lstm\.t7"):
+        convert(original, tmp_path / "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["torch7"]

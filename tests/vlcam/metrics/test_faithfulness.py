@@ -1,0 +1,138 @@
+"""Whether maps tell the truth: rank correlation, deletion and insertion, randomised weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from tests.samples.adapters import ADAPTERS
+from tests.samples.tiny import TinyCaptioner
+from tests.vlcam.attribution.test_gradients import unchanged
+from vlcam.attribution.gradients import encode, explain_at_layer, score
+from vlcam.attribution.methods import get
+from vlcam.attribution.occlusion import Patch
+from vlcam.attribution.targets import units
+from vlcam.geometry.grid import Grid, Placement, place
+from vlcam.metrics.faithfulness import (
+    cascade,
+    curves,
+    layers_from_the_top,
+    on_patches,
+    rank_correlation,
+)
+
+
+def test_rank_correlation_shares_ranks_as_scipy_does() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        one, other = random.integers(0, 4, (2, 5, 7))
+        assert rank_correlation(one, other) == pytest.approx(
+            spearmanr(one.ravel(), other.ravel()).statistic, abs=1e-12
+        )
+    assert rank_correlation([[1, 2], [3, 4]], [[10, 20], [30, 40]]) == pytest.approx(1)
+    assert rank_correlation([[1, 2], [3, 4]], [[4, 3], [2, 1]]) == pytest.approx(-1)
+
+
+def test_maps_that_rank_nothing_have_no_correlation() -> None:
+    for flat in ([0.0, 0.0], [1.0, np.nan], [1.0, np.inf]):
+        assert rank_correlation(flat, [1.0, 2.0]) is None
+        assert rank_correlation([1.0, 2.0], flat) is None
+    with pytest.raises(ValueError, match=r"\(2,\) and \(3,\)"):
+        rank_correlation([1, 2], [1, 2, 3])
+
+
+def test_a_map_on_the_places_of_a_patch_is_its_mean_there() -> None:
+    maps = torch.rand(2, 4, 4, dtype=torch.float64)
+    grid, patch = Grid((4, 4), (3.5, 3.5), (8.0, 8.0)), Patch(10, 6)
+    found = on_patches(maps, grid, patch, (32, 32))
+    assert found.shape == (2, *patch.grid((32, 32)).size)
+    drawn = place(maps, grid, Placement.identity((32, 32)))
+    corners = patch.corners((32, 32))
+    for t in range(2):
+        for value, (y, x) in zip(found[t].flatten(), corners, strict=True):
+            torch.testing.assert_close(value, drawn[t, y : y + 10, x : x + 10].mean())
+
+
+@pytest.mark.parametrize("name", ["tiny", "lstm-cnn", "vilt"])
+def test_curves_are_the_scores_of_inputs_with_pixels_gone(
+    name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    case = ADAPTERS[name](tmp_path_factory.mktemp("model"))
+    size = tuple(case.pixels.shape[2:])
+    drawn = torch.rand(size, generator=torch.Generator().manual_seed(1))
+    target = case.asked()[0]
+    with unchanged(case.adapter.module):
+        found = curves(case.adapter, case.pixels, target, drawn, steps=4, fill=0.5)
+    assert found.shares == (0, 0.25, 0.5, 0.75, 1)
+    threshold = drawn.flatten().sort(descending=True).values
+    for i, share in enumerate(found.shares):
+        gone = torch.zeros(size, dtype=torch.bool)
+        if share:
+            gone = drawn >= threshold[round(share * drawn.numel()) - 1]
+        for values, where in ((found.deletion, gone), (found.insertion, ~gone)):
+            covered = case.pixels.clone()
+            covered[:, :, where] = 0.5
+            features = encode(case.adapter, covered, case.prompts)
+            assert values[i] == pytest.approx(score(case.adapter, features, [target]).item())
+    assert found.deletion[0] == found.insertion[-1] != found.deletion[-1] == found.insertion[0]
+    halves = np.asarray(found.deletion)
+    assert found.deletion_area == pytest.approx((halves[:-1] + halves[1:]).mean() / 2)
+
+
+def test_curves_of_what_does_not_fit() -> None:
+    model = TinyCaptioner()
+    target = units(model.read("a dog"))[0]
+    pixels = torch.zeros(1, 3, 32, 32, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"a map of \(4, 4\) for an input of \(32, 32\)"):
+        curves(model, pixels, target, torch.zeros(4, 4))
+    with pytest.raises(ValueError, match="0 steps"):
+        curves(model, pixels, target, torch.zeros(32, 32), steps=0)
+
+
+@pytest.mark.parametrize("name", ["neuraltalk", "lstm-cnn"])
+def test_layers_are_randomised_from_the_top_and_stay_so(
+    name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    case = ADAPTERS[name](tmp_path_factory.mktemp("model"))
+    names = layers_from_the_top(case.adapter.module)
+    assert names[-1].startswith("encoder") and not names[0].startswith("encoder")
+    original = {k: v.detach().clone() for k, v in case.adapter.module.named_parameters()}
+    done: set[str] = set()
+    maps = []
+    with unchanged(case.adapter.module):
+        for layer, changed in cascade(case.adapter):
+            done.add(layer)
+            for key, value in changed.module.named_parameters():
+                constant = original[key].std(correction=0) == 0 and original[key].numel() > 1
+                if key.rpartition(".")[0] not in done or constant:
+                    assert torch.equal(value, original[key]), key
+                else:
+                    assert not torch.equal(value, original[key]), key
+            features = encode(changed, case.pixels, case.prompts)
+            maps.append(explain_at_layer(changed, features, case.asked(), get("hirescam"))[1])
+    assert done == set(names)
+    assert not torch.allclose(maps[0], maps[-1])
+
+
+def test_the_same_seed_randomises_alike() -> None:
+    model = TinyCaptioner()
+    for (_, one), (_, other) in zip(cascade(model, seed=3), cascade(model, seed=3), strict=True):
+        for a, b in zip(one.module.parameters(), other.module.parameters(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_only_the_layers_asked_for_are_randomised() -> None:
+    model = TinyCaptioner()
+    name = layers_from_the_top(model.module)[0]
+    ((layer, changed),) = cascade(model, layers=[name])
+    assert layer == name
+    moved = {
+        key.rpartition(".")[0]
+        for (key, a), b in zip(
+            model.module.named_parameters(), changed.module.parameters(), strict=True
+        )
+        if not torch.equal(a, b)
+    }
+    assert moved == {name}

@@ -1,0 +1,1 @@
+"""The contract between vlcam and a model (:mod:`vlcam.adapters.adapter`), and what keeps it."""

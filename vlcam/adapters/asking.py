@@ -1,0 +1,158 @@
+"""A question to a VQA model, and the answers that are to be explained.
+
+Models that choose among the answers they know have a logit for each (:class:`Ask`); models that
+write their answers, word by word, have the log-probability of any text (:class:`AskWriter`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Protocol, cast, runtime_checkable
+
+from torch import Tensor
+
+from vlcam.adapters.adapter import Adapter, FeatureMaps, Question, Reading, Unit
+
+
+class AnswersQuestions(Protocol):
+    """The part of a VQA model that turns questions and answers into what can be explained."""
+
+    answers: Sequence[str]
+
+    def understand(self, question: str) -> Question: ...
+
+    def read(self, question: Question, answers: Sequence[str] | None = None) -> Reading: ...
+
+
+@runtime_checkable
+class WritesAnswers(Protocol):
+    """The same part of a model that writes its answers."""
+
+    def understand(self, question: str) -> Question: ...
+
+    def read_answer(self, question: Question, answer: str) -> Reading: ...
+
+    def write_answer(self, features: FeatureMaps, question: Question, beam: int = 1) -> Reading: ...
+
+
+class Ask:
+    """A question as a model understands it, and which of the answers it knows are to be explained.
+
+    Raises:
+        ValueError: the model knows no word of the question, or has no such answer; ``strict``: it
+            does not know every word.
+    """
+
+    def __init__(
+        self,
+        model: Adapter,
+        question: str,
+        answers: Sequence[str] | None = None,
+        contrast: tuple[str, str] | None = None,
+        top: int = 5,
+        strict: bool = False,
+    ) -> None:
+        if not hasattr(model, "understand"):
+            raise ValueError(f"{model.name} answers no questions: it is no VQA model")
+        chosen = _chosen(answers, contrast)
+        if top < 1:
+            raise ValueError("no answer to explain")
+        asked = cast(AnswersQuestions, model)
+        self.question = asked.understand(question)
+        _check_known(model.name, self.question, strict)
+        self.everything = asked.read(self.question)
+        self.chosen = None if chosen is None else asked.read(self.question, chosen).units
+        self.contrast, self.top = contrast is not None, top
+
+    def units(self, logits: Tensor) -> Sequence[Unit]:
+        """The answers to explain, of a photo with those logits (A,) of all answers."""
+        if self.chosen is not None:
+            return self.chosen
+        best = logits.topk(min(self.top, len(logits))).indices.tolist()
+        return [self.everything.units[i] for i in best]
+
+
+class AskWriter:
+    """The same for a model that writes its answers: any text can be one.
+
+    Attributes:
+        question: as the model understands it.
+        readings: the answers to explain; None: its own.
+        contrast: whether the difference of two is asked for.
+
+    Raises:
+        ValueError: as for :class:`Ask`.
+    """
+
+    def __init__(
+        self,
+        model: WritesAnswers,
+        question: str,
+        answers: Sequence[str] | None = None,
+        contrast: tuple[str, str] | None = None,
+        strict: bool = False,
+    ) -> None:
+        chosen = _chosen(answers, contrast)
+        self.question = model.understand(question)
+        _check_known(cast(Adapter, model).name, self.question, strict)
+        self.contrast = contrast is not None
+        self.readings: list[Reading] | None = None
+        if chosen is not None:
+            self.readings = [model.read_answer(self.question, answer) for answer in chosen]
+
+
+def listed(name: str, known: Sequence[str], chosen: Sequence[str] | None) -> tuple[Unit, ...]:
+    """Answers as columns of a model's scores.
+
+    Args:
+        name: of the model, for errors.
+        known: what it can answer, in the order of its scores.
+        chosen: of these; None: all.
+
+    Raises:
+        ValueError: the model has no such answer; the nearest it has are named.
+    """
+    columns = {answer: i for i, answer in enumerate(known)}
+    units = []
+    for answer in known if chosen is None else chosen:
+        if answer not in columns:
+            near = difflib.get_close_matches(answer, known, n=5, cutoff=0.5)
+            said = f"near: {', '.join(near)}" if near else f"such as {known[0]}"
+            raise ValueError(f"{answer!r} is no answer of {name}; {said}")
+        units.append(Unit(answer, (columns[answer],)))
+    return tuple(units)
+
+
+def check_question(
+    model: Adapter,
+    question: str,
+    answers: Sequence[str] | None = None,
+    contrast: tuple[str, str] | None = None,
+    top: int = 5,
+    strict: bool = False,
+) -> Ask | AskWriter:
+    """The question, as that model is asked it; arguments as of :func:`vlcam.explain`.
+
+    Raises:
+        ValueError: as for :class:`Ask`; the model answers no questions.
+    """
+    if isinstance(model, WritesAnswers):
+        return AskWriter(model, question, answers, contrast, strict)
+    return Ask(model, question, answers, contrast, top, strict)
+
+
+def _chosen(answers: Sequence[str] | None, contrast: tuple[str, str] | None) -> list[str] | None:
+    if answers is not None and contrast is not None:
+        raise ValueError("answers and a contrast: give one of them")
+    if contrast is not None and contrast[0] == contrast[1]:
+        raise ValueError(f"a contrast of {contrast[0]!r} with itself: give two answers")
+    if answers is not None and not answers:
+        raise ValueError("no answer to explain")
+    chosen = contrast or (None if answers is None else dict.fromkeys(answers))
+    return None if chosen is None else list(chosen)
+
+
+def _check_known(name: str, question: Question, strict: bool) -> None:
+    if strict and question.unknown:
+        raise ValueError(f"not in the vocabulary of {name}: {', '.join(question.unknown)}")

@@ -1,0 +1,95 @@
+"""What adapters of models around one of our CNNs share: the CNN, cut at the layer to explain."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from vlcam.adapters.adapter import Adapter, FeatureMaps
+from vlcam.adapters.once_per_image import once_an_image
+from vlcam.formats import checkpoint
+from vlcam.geometry.cells import derive
+from vlcam.geometry.grid import Grid, Placement
+from vlcam.networks.channels_last import look
+from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.errors import one_line
+
+
+class CnnAdapter(Adapter):
+    """The half of an adapter that looks; a subclass gives ``decode``.
+
+    Args:
+        model: with an ``encoder`` (:class:`vlcam.networks.encoder.Encoder`, or what has its
+            ``layer`` and ``split``) and a ``config`` with ``cnn`` and ``preprocess``.
+        name: as results carry it.
+        layer: of the CNN; None is the last rectified convolutional feature map.
+
+    Raises:
+        ValueError: the CNN has no such layer.
+    """
+
+    writes_pixels = False
+    thread_safe = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        name: str,
+        layer: str | None = None,
+    ) -> None:
+        self.module, self.name = model, name
+        encoder: Any = model.encoder
+        config: Any = model.config
+        self._cnn: str = config.cnn
+        self.layer = encoder.layer(layer).name
+        self._before, self._after = encoder.split(self.layer)
+        self._preprocess: Preprocess = config.preprocess
+        self._grids: dict[tuple[int, int], Grid] = {}
+
+    def resize(self, size: tuple[int, int]) -> None:
+        """A larger input than the CNN was trained with gives more cells. Models that attend to
+        regions have a fixed number of them."""
+        if getattr(self.module.encoder, "regions", None) is not None:
+            super().resize(size)
+        preprocess = replace(self._preprocess, size=size, resize_to=None)
+        try:
+            self.grid(size)
+        except RuntimeError as error:
+            text = one_line(error)
+            raise ValueError(
+                f"{self.name} does not take {size[0]} x {size[1]} pixels: {text}"
+            ) from error
+        self._preprocess = preprocess
+
+    def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
+        return self._preprocess.channels_last(photo)
+
+    def encode(self, pixels: Tensor, prompts: Any = None) -> FeatureMaps:
+        return FeatureMaps(look(self._before, pixels))
+
+    def encoder(self) -> nn.Module:
+        return self._before
+
+    def image_features(self, features: FeatureMaps) -> Tensor:
+        """The CNN's features (N, F) of N rows of maps, computed once an image."""
+        return once_an_image(lambda seen: self._after(seen.maps), features)
+
+    def grid(self, input_size: tuple[int, int]) -> Grid:
+        if input_size not in self._grids:
+            kind = next(self.module.parameters()).dtype
+            self._grids[input_size] = derive(
+                self._before, torch.empty(1, 3, *input_size, dtype=kind)
+            )
+        return self._grids[input_size]
+
+    def save(self, folder: Path) -> None:
+        config: Any = self.module.config
+        checkpoint.save(self.module, config.to_json(), folder)
+
+    def describe(self) -> dict[str, Any]:
+        return {"cnn": self._cnn, "preprocess": self._preprocess.to_json()}

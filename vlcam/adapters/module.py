@@ -1,0 +1,222 @@
+"""Any ``nn.Module``, cut at a named layer while it runs: the adapter for models without a seam."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
+from vlcam.geometry.cells import derive
+from vlcam.geometry.grid import Grid, Placement
+from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.untouched import untouched
+
+Score = Callable[[nn.Module, Tensor, Sequence[Prompt]], Tensor]
+"""``score(module, pixels (N, 3, H, W), prompts) -> scores (N, S)``, row n of both its own."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Of a layer whose output is a transformer's tokens (B, L, K): where its cells are among them.
+
+    Attributes:
+        patch: side of a patch in input pixels; an input of H x W has H // patch rows of
+            W // patch tokens, row by row.
+        skip: tokens before them that are no patches (a class token, registers).
+    """
+
+    patch: int
+    skip: int = 0
+
+    def __post_init__(self) -> None:
+        if self.patch < 1 or self.skip < 0:
+            raise ValueError(f"patch {self.patch} and skip {self.skip}: no layout of tokens")
+
+    def cells(self, input_size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of cells of an input of (height, width)."""
+        return input_size[0] // self.patch, input_size[1] // self.patch
+
+
+class ModuleAdapter(Adapter):
+    """A module, the name of the layer to explain, and a function that runs it to scores.
+
+    The layer's output is taken, and later replaced, during the forward pass. Same results as an
+    adapter with a seam; the price is that ``decode`` runs the part before the layer again for every
+    row (its result is dropped), so T targets cost about T forward passes, in memory-bound chunks.
+
+    Args:
+        module: left as it was; a compiled one is unwrapped, and compiled parts of one run as they
+            are written, as everywhere in vlcam.
+        layer: dotted name, as in ``module.named_modules()``. Its output (or the first of several)
+            must be (B, K, u, v), or (B, L, K) with ``tokens``.
+        score: runs the module; see :data:`Score`.
+        preprocess: how a photo becomes pixels.
+        example: a prompt ``score`` can be run under where only the layer's output is wanted, which
+            must not depend on it.
+        grid: where the layer's cells lie in the input; derived from the layers where None.
+        name: as results carry it; None: the module's class.
+        tokens: how a transformer's tokens are laid out, where the layer's output is such.
+
+    Raises:
+        ValueError: no such layer (names the nearest); while explaining: a layer that runs not
+            exactly once in a forward pass, or whose output is not of the form above.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layer: str,
+        score: Score,
+        preprocess: Preprocess | None = None,
+        example: Prompt = None,
+        grid: Grid | None = None,
+        name: str | None = None,
+        tokens: Tokens | None = None,
+    ) -> None:
+        self.module = getattr(module, "_orig_mod", module)
+        layers = dict(self.module.named_modules(remove_duplicate=False))
+        if layer not in layers or not layer:
+            near = get_close_matches(layer, layers, n=3) or [n for n in layers if n][-3:]
+            raise ValueError(f"no layer {layer!r}; there are, among others: {', '.join(near)}")
+        self.layer = layer
+        self.name = name or type(self.module).__name__
+        self._score = score
+        self._preprocess = preprocess or Preprocess()
+        self._example = example
+        self._grid = grid
+        self._tokens = tokens
+
+    def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
+        return self._preprocess(photo)
+
+    def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
+        prompts = [self._example] * len(pixels) if prompts is None else prompts
+        return FeatureMaps(self._run_to_layer(pixels.clone(), prompts), {"pixels": pixels})
+
+    def decode(
+        self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
+    ) -> Tensor:
+        pixels = features.rest["pixels"]
+        with self._watched(pixels, features.maps) as calls:
+            scores = self._score(self.module, pixels, prompts)
+        calls.output()
+        return scores
+
+    def grid(self, input_size: tuple[int, int]) -> Grid:
+        if self._tokens is not None:
+            return self._grid or Grid.patches(input_size, self._tokens.patch)
+        if self._grid is None:
+            kind = next((p.dtype for p in self.module.parameters()), torch.float32)
+            blank = torch.empty(1, 3, *input_size, dtype=kind)
+            with untouched(self.module):
+                self._grid = derive(lambda seen: self._run_to_layer(seen, [self._example]), blank)
+        return self._grid
+
+    def _run_to_layer(self, pixels: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+        with self._watched(pixels, None) as calls, suppress(_LayerReachedError):
+            self._score(self.module, pixels, prompts)
+        return calls.output()
+
+    def _watched(
+        self, pixels: Tensor, replacement: Tensor | None
+    ) -> AbstractContextManager[_Calls]:
+        size = (pixels.shape[2], pixels.shape[3])
+        return _hooked(self.module, _Calls(self.layer, self._tokens, size), replacement)
+
+
+def _first(output: Any) -> Any:
+    """Of several outputs (hidden states, attentions, ...) the first."""
+    return output[0] if isinstance(output, tuple | list) and output else output
+
+
+_hooking = threading.Lock()
+
+
+class _LayerReachedError(BaseException):
+    """Ends a forward pass of which only the layer's output is wanted."""
+
+
+class _Calls:
+    """What the layer put out while it was watched, as feature maps."""
+
+    def __init__(self, layer: str, tokens: Tokens | None, input_size: tuple[int, int]) -> None:
+        self.layer = layer
+        self.outputs: list[Tensor] = []
+        self._tokens = tokens
+        self._cells = tokens.cells(input_size) if tokens else None
+
+    def add(self, output: Any) -> Tensor:
+        """The feature maps in what the layer put out."""
+        if self.outputs:
+            raise ValueError(
+                f"layer {self.layer} runs more than once in a forward pass; choose another"
+            )
+        self.outputs.append(self._maps(output))
+        return self.outputs[0]
+
+    def _maps(self, output: Any) -> Tensor:
+        first = _first(output)
+        shape = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
+        if self._tokens is None or self._cells is None:
+            if not isinstance(first, Tensor) or first.ndim != 4:
+                raise ValueError(
+                    f"layer {self.layer} gives {shape}; expected a tensor (B, K, u, v), or tokens"
+                    " (B, L, K) and how they are laid out"
+                )
+            return first
+        count = self._tokens.skip + self._cells[0] * self._cells[1]
+        if not isinstance(first, Tensor) or first.ndim != 3 or first.shape[1] != count:
+            rows, columns = self._cells
+            raise ValueError(
+                f"layer {self.layer} gives {shape}; expected tokens (B, {count}, K):"
+                f" {self._tokens.skip} and {rows} x {columns} patches"
+            )
+        return first[:, self._tokens.skip :].transpose(1, 2).unflatten(2, self._cells)
+
+    def replaced(self, output: Any, maps: Tensor) -> Any:
+        """What the layer put out, with other feature maps in it."""
+        self.outputs = [maps]  # frees the graph of the part before the layer
+        first = maps
+        if self._tokens is not None:
+            others = _first(output)[:, : self._tokens.skip]
+            first = torch.cat([others, maps.flatten(2).transpose(1, 2)], 1)
+        return first if isinstance(output, Tensor) else type(output)([first, *output[1:]])
+
+    def output(self) -> Tensor:
+        if not self.outputs:
+            raise ValueError(f"layer {self.layer} did not run in the forward pass")
+        return self.outputs[0]
+
+
+@contextmanager
+def _hooked(module: nn.Module, calls: _Calls, replacement: Tensor | None) -> Iterator[_Calls]:
+    """Watch a layer, in this thread: replace its output, or end the run where it has it."""
+    thread = threading.get_ident()
+
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        if threading.get_ident() != thread:
+            return None
+        maps = calls.add(output)
+        if replacement is None:
+            raise _LayerReachedError
+        if maps.shape != replacement.shape:
+            raise ValueError(
+                f"layer {calls.layer} gives {tuple(maps.shape)} where {tuple(replacement.shape)} is"
+                " explained; the score function must run the pixels it is given, row by row"
+            )
+        return calls.replaced(output, replacement)
+
+    with _hooking:  # PyTorch numbers its hooks without a lock
+        handle = module.get_submodule(calls.layer).register_forward_hook(hook)
+    try:
+        yield calls
+    finally:
+        handle.remove()

@@ -1,0 +1,161 @@
+"""What adapters of transformers' models share that see a photo through a vision transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Protocol
+
+import transformers
+from PIL import Image
+from torch import Tensor
+
+from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
+from vlcam.adapters.image_processor import ImageProcessor, image_processor
+from vlcam.adapters.subwords import Subwords
+from vlcam.adapters.teacher_forcing import Word
+from vlcam.adapters.vision_transformer import VisionTransformer
+from vlcam.formats.pretrained import load_pretrained, quietly, save_pretrained
+from vlcam.geometry.grid import Grid, Placement
+
+
+class PhotoProcessor(Protocol):
+    """From photos to their pixels.
+
+    Attributes:
+        processor: of transformers.
+    """
+
+    processor: Any
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of every input; None where it depends on the photo."""
+
+    def __call__(self, photo: Image.Image) -> tuple[Tensor, Placement]: ...
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model of transformers with all it needs.
+
+    Attributes:
+        name: as results carry it.
+        module: the model.
+        tokenizer: a fast one.
+        processor: from photos to their pixels.
+    """
+
+    name: str
+    module: Any
+    tokenizer: Any
+    processor: PhotoProcessor
+
+    @classmethod
+    def load(
+        cls,
+        kind: Any,
+        path: Path,
+        processor: Callable[[Path, Any], PhotoProcessor],
+        unused: Sequence[str] = (),
+    ) -> Pretrained:
+        """From a folder that ``save_pretrained`` wrote (or a file in it), a model of that class.
+
+        Args:
+            processor: of a folder and the model from it.
+            unused: parts of the model that are never run, so that their weights may be missing.
+
+        Raises:
+            ValueError: as by :func:`vlcam.formats.pretrained.load_pretrained` and
+                ``processor``.
+        """
+        folder = path if path.is_dir() else path.parent
+        module, tokenizer = load_pretrained(kind, folder, unused)
+        try:
+            return cls(folder.resolve().name, module, tokenizer, processor(folder, module))
+        except ValueError as error:
+            raise ValueError(f"{folder}: image processor: {error}") from error
+
+
+def plain(default: Callable[[Any], Any]) -> Callable[[Path, Any], PhotoProcessor]:
+    """The image processor of a folder; where it has none, that which ``default`` makes for the
+    model."""
+    return lambda folder, module: ImageProcessor(image_processor(folder, default(module)))
+
+
+class PretrainedAdapter(Adapter):
+    """An adapter of a model whose feature maps are the tokens of a photo's patches.
+
+    Args:
+        parts: the model and all it needs.
+        vision: the vision transformer in it.
+        family: as results carry it.
+        size: (height, width) of the only input it takes; None: it takes any.
+
+    Raises:
+        ValueError: the tokenizer is no fast one; the image processor makes inputs of another size
+            than the model's.
+    """
+
+    module: Any  # transformers' own annotations do not follow its classes
+
+    def __init__(
+        self,
+        parts: Pretrained,
+        vision: VisionTransformer,
+        family: str,
+        size: tuple[int, int] | None,
+    ) -> None:
+        made = parts.processor.size
+        if size is not None and made != size:
+            found = f"of {made[0]} x {made[1]}" if made else "as the photo's shape has it"
+            raise ValueError(
+                f"{parts.name}: its image processor makes inputs {found},"
+                f" the model takes {size[0]} x {size[1]}"
+            )
+        self.name, self.module, self.layer = parts.name, parts.module, vision.layer
+        self.tokenizer, self.vision = parts.tokenizer, vision
+        self.layers = vision.layers  # those that can be explained
+        self.subwords = Subwords(parts.tokenizer)
+        self._processor = parts.processor
+        self._family = family
+
+    def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
+        return self._processor(photo)
+
+    def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
+        return self.vision.encode(pixels)
+
+    def grid(self, input_size: tuple[int, int]) -> Grid:
+        return self.vision.grid(input_size)
+
+    def save(self, folder: Path) -> None:
+        """As transformers' ``save_pretrained`` of the model, its tokenizer and its processor."""
+        save_pretrained(folder, self.module, self.tokenizer, self._processor.processor)
+
+    def describe(self) -> dict[str, Any]:
+        return {"family": self._family, "transformers": transformers.__version__}
+
+    def checked(self, what: str, words: list[Word], most: int | None) -> list[Word]:
+        """Those words.
+
+        Raises:
+            ValueError: they have more tokens than ``most``.
+        """
+        length = sum(len(word.tokens) for word in words)
+        if most is not None and length > most:
+            raise ValueError(f"the {what} has {length} tokens; {self.name} reads at most {most}")
+        return words
+
+
+def generate(
+    module: Any, beam: int, start: int, ends: int | Sequence[int] | None, **inputs: Any
+) -> list[int]:
+    """The tokens that ``generate`` of transformers writes about one photo, under the model's own
+    settings; the ``start`` first ones, which were given, left out, and what ends it."""
+    with quietly():
+        (sequence,) = module.generate(num_beams=beam, do_sample=False, **inputs)
+    last = {ends} if isinstance(ends, int) else set(ends or ())
+    return list(takewhile(lambda token: token not in last, sequence[start:].tolist()))

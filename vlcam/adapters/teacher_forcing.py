@@ -1,0 +1,92 @@
+"""Models that write: texts scored token by token, each given the photo and the tokens before it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt, Reading, Unit
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a text and the token ids it is written with. One without a text is read, as what
+    comes behind it is read in its light, but neither shown nor explained: a special token."""
+
+    text: str
+    tokens: tuple[int, ...]
+    unknown: bool = False
+
+
+class TeacherForced(Adapter):
+    """An adapter whose scores (N, L) are log-probabilities of the tokens of N texts.
+
+    A subclass gives :meth:`states`, and where its prompts are more than tuples of token ids
+    :meth:`tokens`.
+    """
+
+    def tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        """The token ids of a prompt's text."""
+        return prompt  # type: ignore[return-value]
+
+    @abstractmethod
+    def states(self, features: FeatureMaps, prompts: Sequence[Prompt], tokens: Tensor) -> Tensor:
+        """What :meth:`log_probabilities` reads the next token of N texts from, at each step.
+
+        Args:
+            features: N rows.
+            prompts: N prompts.
+            tokens: (N, L) ids of their texts, padded with 0 on the right.
+
+        Returns:
+            (N, L, ...), row l that from which token l is predicted (it has seen the tokens before
+            l). What stands at padding is not read.
+        """
+
+    def log_probabilities(self, states: Tensor) -> Tensor:
+        """Log-probabilities (n, V) from n of the states: of logits (n, V), unless overridden."""
+        exact = states if states.dtype == torch.float64 else states.float()
+        return exact.log_softmax(-1)
+
+    def decode(
+        self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
+    ) -> Tensor:
+        """Scores (N, L): log p(token l | image, tokens before l) of each row's text."""
+        tokens = padded([self.tokens(prompt) for prompt in prompts]).to(features.device)
+        states = self.states(features, prompts, tokens)
+        width = tokens.shape[1]
+        if wanted is None:
+            wanted = torch.ones_like(tokens, dtype=torch.bool)
+        where = torch.zeros_like(tokens, dtype=torch.bool)
+        where[:, : wanted.shape[1]] = wanted[:, :width]
+        # Only the steps that are read go through the vocabulary, by far the widest layer.
+        log_probabilities = self.log_probabilities(states[where.to(states.device)])
+        chosen = log_probabilities.to(tokens.device).gather(1, tokens[where][:, None]).squeeze(1)
+        return chosen.new_zeros(tokens.shape).masked_scatter(where, chosen)
+
+
+def padded(texts: Sequence[Any]) -> Tensor:
+    """Token ids (N, L) of N texts, 0 on the right."""
+    longest = max(len(text) for text in texts)
+    return torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts])
+
+
+def shown(words: Sequence[Word]) -> str:
+    """Words as a text."""
+    return " ".join(word.text for word in words if word.text)
+
+
+def reading(text: str, words: Sequence[Word]) -> Reading:
+    """A text with its words, each with the columns of its tokens' scores, under its tokens."""
+    units, tokens = [], list[int]()
+    for word in words:
+        columns = tuple(range(len(tokens), len(tokens) + len(word.tokens)))
+        if word.text:
+            units.append(Unit(word.text, columns, word.unknown))
+        tokens.extend(word.tokens)
+    return Reading(text, tuple(tokens), tuple(units))

@@ -1,0 +1,153 @@
+"""Vision transformers of transformers as parts of larger models, cut behind any of their blocks.
+
+Where the blocks are is looked up, as versions of transformers differ in it; what is done around
+them is not, so that only those listed here are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from vlcam.adapters.vision_transformer import Step, VisionTransformer, blocks
+
+_NORMALISED: dict[str, str | None] = {
+    "vit": "layernorm",
+    "deit": "layernorm",
+    "vit_msn": "layernorm",
+    "beit": "layernorm",
+    "dinov2": "layernorm",
+    "dinov2_with_registers": "layernorm",
+    "swin": "layernorm",
+    "swinv2": "layernorm",
+    "donut-swin": None,
+    "clip_vision_model": None,
+    "siglip_vision_model": "post_layernorm",
+}
+"""By ``model_type``: what comes behind the last block, if anything."""
+
+_ANY_SIZE = ("beit", "dinov2", "dinov2_with_registers")
+"""Those that interpolate the embeddings of places by themselves."""
+
+
+def vision_encoder(owner: str, name: str, encoder: Any, layer: str | None) -> VisionTransformer:
+    """A vision model of transformers, explained behind one of its blocks.
+
+    Args:
+        owner: name of the whole model, for errors.
+        name: of the part that the encoder is, with which its layers' names begin.
+        encoder: the vision model.
+        layer: name of a block; None: the last.
+
+    Raises:
+        ValueError: there is no such layer, or it is a vision model of another kind.
+    """
+    kind = encoder.config.model_type
+    if kind not in _NORMALISED:
+        known = ", ".join(_NORMALISED)
+        raise ValueError(f"{owner}: its photos go through {kind}; only {known} are known here")
+    place, modules = _blocks(encoder)
+    norm = _NORMALISED[kind]
+    return VisionTransformer(
+        owner,
+        _embed(encoder),
+        list(_steps(kind, f"{name}.{place}", modules, encoder)),
+        getattr(encoder, norm) if norm else nn.Identity(),
+        _pair(encoder.config.patch_size),
+        _others(kind, encoder.config),
+        layer,
+    )
+
+
+def only_size(encoder: Any) -> tuple[int, int] | None:
+    """(height, width) of the photos a vision model takes; None: any."""
+    config = encoder.config
+    return None if config.model_type in _ANY_SIZE else _pair(config.image_size)
+
+
+def image_size(encoder: Any) -> tuple[int, int]:
+    """(height, width) of the photos a vision model was made for."""
+    return _pair(encoder.config.image_size)
+
+
+def _blocks(encoder: Any) -> tuple[str, Any]:
+    """The first list of modules, which is that of the blocks or stages, and its name."""
+    return next(
+        (place, module)
+        for place, module in encoder.named_modules()
+        if isinstance(module, nn.ModuleList) and place.rpartition(".")[2] in ("layers", "layer")
+    )
+
+
+def _embed(encoder: Any) -> Callable[[Tensor], Tensor]:
+    before = getattr(encoder, "pre_layrnorm", nn.Identity())
+
+    def embed(pixels: Tensor) -> Tensor:
+        found = encoder.embeddings(pixels)
+        tokens: Tensor = before(found[0] if isinstance(found, tuple) else found)
+        return tokens
+
+    return embed
+
+
+def _steps(kind: str, name: str, modules: Any, encoder: Any) -> Iterator[Step]:
+    if kind == "beit":
+        yield from _beit(name, modules, encoder)
+    elif hasattr(modules[0], "blocks"):
+        for i, stage in enumerate(modules):
+            yield from _stage(f"{name}.{i}", stage)
+    else:
+        yield from blocks(name, modules)
+
+
+def _stage(name: str, stage: Any) -> Iterator[Step]:
+    """A stage of Swin: blocks that look around in windows, then patches are merged by fours."""
+
+    def run(module: Any) -> Callable[[Tensor, tuple[int, int]], Tensor]:
+        def step(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+            found = module(tokens, size)
+            return found[0] if isinstance(found, tuple) else found
+
+        return step
+
+    for i, block in enumerate(stage.blocks):
+        yield Step(f"{name}.blocks.{i}", run(block))
+    if stage.downsample is not None:
+        yield Step(f"{name}.downsample", run(stage.downsample), stride=2)
+
+
+def _beit(name: str, modules: Any, encoder: Any) -> Iterator[Step]:
+    """BEiT's blocks: what is added to their attention depends on where patches lie."""
+    height, width = _pair(encoder.config.patch_size)
+    shared = encoder.shared_position_bias
+
+    def run(block: Any) -> Callable[[Tensor, tuple[int, int]], Tensor]:
+        def step(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+            bias = None if shared is None else shared(size, dim_size=tokens.shape[1])
+            resolution = (size[0] * height, size[1] * width)
+            found: Tensor = block(tokens, attention_mask=bias, resolution=resolution)
+            return found
+
+        return step
+
+    for i, block in enumerate(modules):
+        yield Step(f"{name}.{i}", run(block))
+
+
+def _others(kind: str, config: Any) -> int:
+    """How many tokens come before the patches': those of the class, distillation, registers."""
+    if kind in ("swin", "swinv2", "donut-swin", "siglip_vision_model"):
+        return 0
+    if kind == "deit":
+        return 2
+    return 1 + getattr(config, "num_register_tokens", 0)
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    """A side, or a height and a width."""
+    if isinstance(size, int):
+        return size, size
+    height, width = size
+    return height, width

@@ -1,0 +1,163 @@
+"""Vision transformers: their patches' tokens as feature maps, laid out as the patches lie.
+
+Such a model looks at a photo in patches, one token each, and at a few tokens more that have no
+place in it (class, distillation and register tokens). The patches' tokens behind a step are the
+feature maps; the others pass beside them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlcam.adapters.adapter import FeatureMaps
+from vlcam.adapters.once_per_image import once_an_image
+from vlcam.attribution.relevance import PHOTO, Flow, Look
+from vlcam.geometry.grid import Grid
+
+_OTHERS = "other tokens"
+
+
+def laid_out(tokens: Tensor, size: tuple[int, int], others: int = 1) -> FeatureMaps:
+    """Tokens (B, others + u v, K) as feature maps (B, K, u, v).
+
+    Args:
+        size: (u, v), the patches' rows and columns; they are in the order one reads in.
+        others: how many tokens come before the patches'.
+    """
+    maps = tokens[:, others:].transpose(1, 2).unflatten(2, size)
+    return FeatureMaps(maps, {_OTHERS: tokens[:, :others]} if others else {})
+
+
+def in_line(features: FeatureMaps) -> Tensor:
+    """The tokens (B, others + u v, K) again. Inverse of :func:`laid_out`."""
+    patches = features.maps.flatten(2).transpose(1, 2)
+    others = features.rest.get(_OTHERS)
+    return patches if others is None else torch.cat([others, patches], 1)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of a vision transformer that can be explained: a block, most often.
+
+    Attributes:
+        name: of the layer.
+        run: tokens (B, n, K), patches in rows and columns, to tokens.
+        stride: how many patches, down and across, become one here.
+    """
+
+    name: str
+    run: Callable[[Tensor, tuple[int, int]], Tensor]
+    stride: int = 1
+
+
+def blocks(name: str, modules: Iterable[Any]) -> list[Step]:
+    """Steps of blocks that are given nothing but tokens: ``name.0``, ``name.1`` ..."""
+    return [Step(f"{name}.{i}", _plain(module)) for i, module in enumerate(modules)]
+
+
+def _plain(module: Any) -> Callable[[Tensor, tuple[int, int]], Tensor]:
+    # Where a mask can be given it must be, for some: none, as all patches see each other.
+    masks = {"attention_mask": None} if _takes_mask(module) else {}
+
+    def run(tokens: Tensor, _: tuple[int, int]) -> Tensor:
+        found = module(tokens, **masks)
+        return found[0] if isinstance(found, tuple) else found
+
+    return run
+
+
+def _takes_mask(module: Any) -> bool:
+    return "attention_mask" in inspect.signature(module.forward).parameters
+
+
+class VisionTransformer:
+    """A vision transformer with a seam behind one of its steps.
+
+    Args:
+        owner: name of the model, for errors.
+        embed: pixels (B, 3, H, W) to tokens (B, others + patches, K).
+        steps: that follow, one after the other.
+        finish: tokens behind the last of them to what the rest of the model reads.
+        patch: (height, width) in pixels of a patch as ``embed`` cuts it.
+        others: how many tokens come before the patches'.
+        layer: name of the step that is explained, or of what holds several, for the last in it;
+            None: the last.
+
+    Raises:
+        ValueError: there is no such step.
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        embed: Callable[[Tensor], Tensor],
+        steps: Sequence[Step],
+        finish: Callable[[Tensor], Tensor],
+        patch: int | tuple[int, int],
+        others: int = 1,
+        layer: str | None = None,
+    ) -> None:
+        names = [step.name for step in steps]
+        self.layer = layer or names[-1]
+        within = [name == self.layer or name.startswith(f"{self.layer}.") for name in names]
+        if not any(within):
+            raise ValueError(f"{owner}: no layer {layer!r}; known: {names[0]} ... {names[-1]}")
+        before = len(names) - within[::-1].index(True)
+        self.layers = names
+        self._embed, self._finish = embed, finish
+        self._before, self._behind = steps[:before], steps[before:]
+        self._patch = (patch, patch) if isinstance(patch, int) else patch
+        self._others = others
+
+    def encode(self, pixels: Tensor) -> FeatureMaps:
+        """Feature maps (B, K, u, v) of pixels (B, 3, H, W)."""
+        patch = self._patch
+        size = (pixels.shape[2] // patch[0], pixels.shape[3] // patch[1])
+        tokens, size = _walk(self._before, self._embed(pixels), size)
+        return laid_out(tokens, size, self._others)
+
+    def flow(self, behind: Sequence[tuple[Look, ...]], reads: str) -> Flow:
+        """How attention flows through all its blocks, one layer each, and the steps ``behind``
+        them, of a model whose scores are read from the stream ``reads``."""
+        blocks = [((PHOTO, PHOTO),)] * len(self.layers)
+        summary = 0 if self._others else None
+        return Flow((*blocks, *behind), reads, first=self._others, summary=summary)
+
+    def finish(self, features: FeatureMaps) -> Tensor:
+        """What the rest of the model reads (N, tokens, K), once an image the rows repeat."""
+        return once_an_image(self._behind_the_layer, features)
+
+    def grid(self, input_size: tuple[int, int]) -> Grid:
+        """Where the cells lie in an input of (height, width)."""
+        stride = prod(step.stride for step in self._before)
+        height, width = self._patch
+        size = (input_size[0] // height, input_size[1] // width)
+        for step in self._before:
+            size = _merged(size, step.stride)
+        side = (height * stride, width * stride)
+        return Grid(size, ((side[0] - 1) / 2, (side[1] - 1) / 2), (float(side[0]), float(side[1])))
+
+    def _behind_the_layer(self, features: FeatureMaps) -> Tensor:
+        size = (features.maps.shape[2], features.maps.shape[3])
+        return self._finish(_walk(self._behind, in_line(features), size)[0])
+
+
+def _walk(
+    steps: Sequence[Step], tokens: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, tuple[int, int]]:
+    for step in steps:
+        tokens = step.run(tokens, size)
+        size = _merged(size, step.stride)
+    return tokens, size
+
+
+def _merged(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Rows and columns where every ``stride`` become one, the last of fewer."""
+    return -(-size[0] // stride), -(-size[1] // stride)

@@ -1,0 +1,218 @@
+"""A model's attention and its gradients, for methods that follow it
+(:mod:`vlcam.attribution.relevance`).
+
+One forward pass a prompt, from the pixels to the scores, under a mode that sees every attention of
+the model in whatever form (a softmax spelled out, or torch's fused one, which is spelled out then),
+and a way back for each target. No hooks, and nothing of the model (how transformers was told to
+compute attention, say) is changed: the mode acts in this thread, and ends by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from vlcam.adapters.adapter import Adapter, Prompt
+from vlcam.attribution.gradients import HALF_PRECISION_SCALE, is_half
+from vlcam.attribution.methods import Method
+from vlcam.attribution.relevance import PHOTO
+from vlcam.attribution.targets import Target
+from vlcam.utils.untouched import untouched
+
+
+def explain_by_attention(
+    adapter: Adapter,
+    pixels: Tensor,
+    targets: Sequence[Target],
+    methods: Sequence[Method],
+    cells: tuple[int, int],
+) -> tuple[Tensor, list[Tensor]]:
+    """Scores (T,) and for each method raw maps (T, u, v), float32 or better.
+
+    A target read under several prompts (a contrast of two texts) has the sum of its maps under each
+    of them.
+
+    Args:
+        pixels: of one image, (1, 3, H, W).
+        cells: (u, v) of the photo's patches.
+
+    Raises:
+        ValueError: the model has no attention that such methods follow, or not that which it says.
+    """
+    refuse_without_flow(adapter, targets[0].terms[0].prompt, methods[0].name)
+    scores: list[Tensor | None] = [None] * len(targets)
+    maps: list[list[Tensor | None]] = [[None] * len(targets) for _ in methods]
+    for prompt in dict.fromkeys(term.prompt for target in targets for term in target.terms):
+        with untouched(adapter.module):
+            seen = _Seen(adapter, pixels, prompt, targets, cells)
+            for row, target in enumerate(targets):
+                columns = [c for t in target.terms if t.prompt == prompt for c in t.scores]
+                if not columns:
+                    continue
+                value, gradients = seen.gradients(target)
+                scores[row] = _sum(scores[row], value)
+                for own, method in zip(maps, methods, strict=True):
+                    own[row] = _sum(own[row], seen.follow(method, gradients, columns))
+    return torch.stack(_all(scores)), [torch.stack(_all(own)) for own in maps]
+
+
+def refuse_without_flow(adapter: Adapter, prompt: Prompt, method: str) -> None:
+    """Raises ValueError where a model has no attention to follow; names families that have."""
+    if adapter.attention_flow(prompt) is None:
+        from vlcam.models import families
+
+        known = ", ".join(family.name for family in families() if family.attends)
+        raise ValueError(
+            f"{adapter.name} has no attention between tokens of the photo that {method} follows;"
+            f" models that have: {known}"
+        )
+
+
+class _Seen:
+    """One forward pass under a prompt, with the graph from its attention to the scores."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        pixels: Tensor,
+        prompt: Prompt,
+        targets: Sequence[Target],
+        cells: tuple[int, int],
+    ) -> None:
+        flow = adapter.attention_flow(prompt)
+        assert flow is not None
+        self._adapter, self._prompt, self._flow, self._cells = adapter, prompt, flow, cells
+        terms = [term for t in targets for term in t.terms if term.prompt == prompt]
+        width = max(column for term in terms for column in term.scores) + 1
+        wanted = torch.zeros(1, width, dtype=torch.bool, device=pixels.device)
+        for term in terms:
+            wanted[0, list(term.scores)] = True
+        with torch.enable_grad(), _Attention() as attention:
+            given = [prompt] if adapter.encode_reads_prompt else None
+            features = adapter.encode(pixels.clone(), given)
+            scores = adapter.decode(features, [prompt], wanted)[0]
+        self._scores = scores if scores.dtype == torch.float64 else scores.float()
+        self._attention = attention.seen
+        self._half = any(is_half(weights) for weights in attention.seen) or is_half(scores)
+        self._check()
+
+    def _check(self) -> None:
+        """The attention is what the flow says."""
+        looks, sizes = list(self._flow.looks()), dict[str, int]()
+        found = [tuple(weights.shape) for weights in self._attention]
+        fits = len(looks) == len(found)
+        for look, shape in zip(looks, found, strict=False):
+            fits = fits and shape[0] == 1
+            for stream, size in zip(look, shape[2:], strict=True):
+                fits = fits and sizes.setdefault(stream, size) == size
+        u, v = self._cells
+        if not fits or sizes[PHOTO] - self._flow.first != u * v:
+            raise ValueError(
+                f"{self._adapter.name}: its {len(found)} layers of attention are not the"
+                f" {len(looks)} among its tokens that are known here (attention in windows, or"
+                " computed by kernels of its own?)"
+            )
+
+    def gradients(self, target: Target) -> tuple[Tensor, list[Tensor]]:
+        """The part of a target's value that is read here, and dy/dA (heads, n, m) of each look."""
+        factor = HALF_PRECISION_SCALE if self._half else 1.0
+        with torch.enable_grad():
+            value = sum(
+                (t.weight * self._scores[list(t.scores)].sum() for t in self._terms(target)),
+                start=self._scores.new_zeros(()),
+            )
+            found = torch.autograd.grad(
+                value * factor, self._attention, retain_graph=True, allow_unused=True
+            )
+        gradients = [
+            (torch.zeros_like(weights) if own is None else own)[0]
+            for own, weights in zip(found, self._attention, strict=True)
+        ]
+        return value.detach(), [_exact(gradient) / factor for gradient in gradients]
+
+    def _terms(self, target: Target) -> list[Any]:
+        return [term for term in target.terms if term.prompt == self._prompt]
+
+    def follow(self, method: Method, gradients: list[Tensor], columns: Sequence[int]) -> Tensor:
+        """A method's map (u, v)."""
+        assert method.follow is not None
+        weights = [_exact(each.detach()[0]) for each in self._attention]
+        with torch.no_grad(), torch.autocast(weights[0].device.type, enabled=False):
+            relevance = method.follow(self._flow, weights, gradients, columns)
+        return relevance[self._flow.first :].unflatten(0, self._cells)
+
+
+class _Attention(TorchFunctionMode):
+    """Keeps every attention (B, heads, n, m) computed while active, as part of the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return self._spelled_out(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if func in _SOFTMAX and result.ndim == 4:
+            return self._kept(result)
+        return result
+
+    def _kept(self, weights: Tensor) -> Tensor:
+        # Of a model that is fixed nothing asks for gradients but its first attention, made to here.
+        kept = weights if weights.requires_grad else weights.detach().requires_grad_()
+        self.seen.append(kept)
+        return kept
+
+    def _spelled_out(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        """torch's fused attention (B, heads, n, d); models run in evaluation, without dropout."""
+        if enable_gqa:
+            groups = query.shape[1] // key.shape[1]
+            key, value = (each.repeat_interleave(groups, 1) for each in (key, value))
+        scores = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+        if is_causal:
+            scores = scores.masked_fill(
+                ~torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril(),
+                -torch.inf,
+            )
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            scores = scores.masked_fill(~attn_mask, -torch.inf)
+        elif attn_mask is not None:
+            scores = scores + attn_mask
+        return self._kept(scores.softmax(-1)).to(value.dtype) @ value
+
+
+_SOFTMAX = {F.softmax, torch.softmax, Tensor.softmax}
+
+
+def _sum(total: Tensor | None, more: Tensor) -> Tensor:
+    return more if total is None else total + more
+
+
+def _all(found: Sequence[Tensor | None]) -> list[Tensor]:
+    return [one for one in found if one is not None]
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -1,0 +1,132 @@
+"""Attribution methods by name: where gradients are taken, the ReLU's backward rule, the reducer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+from vlcam.attribution import reducers, relevance
+from vlcam.attribution.backward_rules import Rule
+from vlcam.attribution.reducers import Reducer
+from vlcam.attribution.relevance import Follow
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named way from a model's gradients to a map.
+
+    Attributes:
+        name: as given to ``--method`` and carried by results.
+        reference: the paper's section or equation, or the method's own paper.
+        at: where the map lives. ``layer``: on the feature maps' cells; ``pixels``: on the input's
+            pixels, the greatest absolute value over the three colours; ``patches``: on the places
+            of a patch that covers the input, without gradients
+            (:mod:`vlcam.attribution.occlusion`); ``attention``: on the patches of a transformer,
+            whose attention is followed through all its layers (:mod:`vlcam.attribution.attention`).
+        reduce: makes the layer's map; for a pixel method the factor that the pixels' gradient is
+            multiplied by (section 3.2), or None for the gradient alone.
+        rule: backward rule of the ReLUs inside the CNN; for a layer method it acts on the gradients
+            that become the weights.
+        caveat: what whoever looks at such a map should know.
+        follow: of a method at the attention, how it is followed.
+    """
+
+    name: str
+    reference: str
+    at: Literal["layer", "pixels", "patches", "attention"]
+    reduce: Reducer | None = None
+    rule: Rule | None = None
+    caveat: str | None = None
+    follow: Follow | None = None
+
+
+_FAILS = (
+    "Guided and deconvolution maps fail the randomisation check (Adebayo et al. 2018): they hardly"
+    " change where the weights of the upper layers are drawn anew, so they show edges more than"
+    " what the model decided by."
+)
+_CAM = reducers.grad_cam
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("grad-cam", "Grad-CAM, eq. 1-2", "layer", _CAM),
+        Method(
+            "counterfactual", "counterfactual explanation, eq. 12", "layer", reducers.counterfactual
+        ),
+        Method("guided-grad-cam", "Guided Grad-CAM, section 3.2", "pixels", _CAM, "guided", _FAILS),
+        Method(
+            "deconv-grad-cam",
+            "Deconvolution Grad-CAM, section 3.2",
+            "pixels",
+            _CAM,
+            "deconv",
+            _FAILS,
+        ),
+        Method(
+            "guided-backprop",
+            "Guided Backpropagation (Springenberg et al. 2015), section 3.2; hardly depends on the"
+            " upper layers (Adebayo et al. 2018)",
+            "pixels",
+            rule="guided",
+            caveat=_FAILS,
+        ),
+        Method(
+            "deconv",
+            "Deconvolution (Zeiler and Fergus 2014), section 3.2",
+            "pixels",
+            rule="deconv",
+            caveat=_FAILS,
+        ),
+        Method("gradient", "plain gradient (Simonyan et al. 2014), section 2", "pixels"),
+        Method("occlusion", "drop behind a patch (Zeiler and Fergus 2014), section 8.2", "patches"),
+        Method("grad-cam-no-relu", "Table 3: no final ReLU, signed", "layer", reducers.no_relu),
+        Method("grad-cam-abs", "Table 3: absolute gradients", "layer", reducers.absolute_gradients),
+        Method("grad-cam-max-pool", "Table 3: global max pooling", "layer", reducers.max_pooling),
+        Method("grad-cam-guided", "Table 3: guided gradients as weights", "layer", _CAM, "guided"),
+        Method(
+            "grad-cam-deconv",
+            "Table 3: deconvolution gradients as weights",
+            "layer",
+            _CAM,
+            "deconv",
+        ),
+        Method("hirescam", "HiResCAM (Draelos and Carin 2020)", "layer", reducers.hires_cam),
+        Method(
+            "grad-cam++",
+            "Grad-CAM++ (Chattopadhay et al. 2018)",
+            "layer",
+            reducers.grad_cam_plus_plus,
+        ),
+        Method("layercam", "LayerCAM (Jiang et al. 2021)", "layer", reducers.layer_cam),
+        Method("xgrad-cam", "XGrad-CAM (Fu et al. 2020)", "layer", reducers.xgrad_cam),
+        Method(
+            "attention-rollout",
+            "attention rollout (Abnar and Zuidema 2020), of transformers; the same for every word",
+            "attention",
+            caveat="Attention rollout knows of no target: its map is the same for every word or"
+            " answer.",
+            follow=relevance.rollout,
+        ),
+        Method(
+            "attention-relevance",
+            "attention weighted by its gradients (Chefer et al. 2021), of transformers",
+            "attention",
+            follow=relevance.weighted,
+        ),
+    )
+}
+
+
+def get(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        ValueError: no such method; names the nearest, or all.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    near = get_close_matches(name, METHODS, n=3)
+    known = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(METHODS)}"
+    raise ValueError(f"unknown method {name!r}; {known}")

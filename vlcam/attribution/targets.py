@@ -1,0 +1,73 @@
+"""What is explained: one scalar per question asked, named.
+
+Every target of the paper is a weighted sum of a model's scores, each read under a prompt: a word's
+log-probability under teacher forcing, a caption's, an answer's logit, the difference of two, a
+negation (eq. 12). So a target is data, and its gradient the same weighted sum of rows' gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vlcam.adapters.adapter import Prompt, Reading, Unit
+
+
+@dataclass(frozen=True)
+class Term:
+    """``weight`` times the sum of the scores in the columns ``scores`` under ``prompt``."""
+
+    weight: float
+    prompt: Prompt
+    scores: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A scalar to explain: the sum of its terms. ``name`` says what it is, for results to carry."""
+
+    name: str
+    terms: tuple[Term, ...]
+
+    def __neg__(self) -> Target:
+        """The negated score: what speaks against it (counterfactual explanations, eq. 12)."""
+        return Target(f"-({self.name})", _scaled(self, -1))
+
+    def __sub__(self, other: Target) -> Target:
+        """Why this rather than the other: the difference of two scores."""
+        return Target(f"{self.name} - {other.name}", self.terms + _scaled(other, -1))
+
+
+def unit(reading: Reading, which: Unit, score: str = "log p") -> Target:
+    """The score of one unit: a word's log-probability given the words before it, say.
+
+    Raises:
+        ValueError: the model does not know the unit, so has no score for it.
+    """
+    if which.unknown or not which.scores:
+        raise ValueError(f"{which.text!r} is not in the model's vocabulary and has no score")
+    return Target(f"{score}({which.text})", (Term(1.0, reading.prompt, which.scores),))
+
+
+def units(reading: Reading, score: str = "log p") -> list[Target]:
+    """One target for each unit the model knows, in order."""
+    return [unit(reading, u, score) for u in reading.units if not u.unknown]
+
+
+def whole(reading: Reading, score: str = "log p") -> Target:
+    """The score of the whole text: the sum over all units, unknown ones left out.
+
+    For a caption, log p(caption | image) without its END token, as in section 8.1.
+
+    Raises:
+        ValueError: not one unit is known.
+    """
+    known: Sequence[Unit] = [u for u in reading.units if not u.unknown]
+    if not known:
+        raise ValueError(f"the model knows no word of {reading.text!r}")
+    columns = tuple(column for u in known for column in u.scores)
+    return Target(f"{score}({reading.text})", (Term(1.0, reading.prompt, columns),))
+
+
+def _scaled(target: Target, factor: float) -> tuple[Term, ...]:
+    return tuple(Term(factor * t.weight, t.prompt, t.scores) for t in target.terms)

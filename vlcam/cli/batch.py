@@ -1,0 +1,224 @@
+"""Photos explained one after the other, each into a folder of its own: whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from vlcam.adapters.adapter import Adapter
+from vlcam.adapters.asking import check_question
+from vlcam.attribution.occlusion import Patch
+from vlcam.explaining import TargetName, explain, read
+from vlcam.explanation.explanation import Explanation
+from vlcam.explanation.figure import draw_rows
+from vlcam.explanation.page import compared
+from vlcam.utils.atomic import written
+from vlcam.utils.errors import one_line
+
+FILES = ("explanation.json", "maps.npz", "figure.png", "page.html")
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of every photo; see :func:`vlcam.explain`."""
+
+    caption: str | None = None
+    question: str | None = None
+    answers: tuple[str, ...] | None = None
+    contrast: tuple[str, str] | None = None
+    top: int = 5
+    method: str = "grad-cam"
+    target: TargetName = "word"
+    beam: int = 1
+    strict: bool = False
+    patch: Patch | None = None
+
+
+@dataclass
+class Done:
+    """What came of a batch: the folders of explanations, and the photos that failed."""
+
+    explained: list[Path] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+def check(model: Adapter, asked: Asked) -> None:
+    """Raises ValueError where a model cannot be asked that, whatever the photo."""
+    if asked.question is not None:
+        check_question(
+            model, asked.question, asked.answers, asked.contrast, asked.top, asked.strict
+        )
+    elif asked.caption is not None:
+        read(model, asked.caption, asked.strict)
+
+
+def explain_photos(
+    model: Adapter, photos: Sequence[str], asked: Asked, out: Path, tell: Tell, debug: bool = False
+) -> Done:
+    """Explain photos and write each one's :data:`FILES` to ``out/<stem>/``.
+
+    A photo that fails is told of, and the next one gets its turn. A folder that holds another
+    photo's explanation, or anything else, is left alone: ``<stem>-2`` is taken, and told of.
+
+    Args:
+        tell: called with each complaint.
+        debug: let the first error through instead.
+
+    Raises:
+        ValueError: the caption or question cannot be explained with this model, whatever the
+            photo.
+    """
+    check(model, asked)
+    done, taken = Done(), set[Path]()
+    for photo in tqdm(photos, "photos", disable=True if len(photos) < 2 else None):
+        try:
+            explanation = explain(model, photo, **vars(asked))
+            folder = _folder(out, photo, taken)
+            write(explanation, folder)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            if debug:
+                raise
+            with tqdm.external_write_mode():
+                tell(_about(photo, error))
+            done.failed.append(photo)
+            continue
+        taken.add(folder)
+        done.explained.append(folder)
+        with tqdm.external_write_mode():
+            if explanation.unknown:
+                tell(f"{photo}: not in the model's vocabulary: {', '.join(explanation.unknown)}")
+            if folder.name != stem(photo):
+                tell(f"{photo}: {out / stem(photo)} is taken, written to {folder}")
+            print(told(explanation, folder), flush=True)
+    return done
+
+
+def compare(
+    models: Sequence[tuple[str, Adapter]],
+    photos: Sequence[str],
+    asked: Asked,
+    out: Path,
+    tell: Tell,
+    debug: bool = False,
+) -> Done:
+    """Ask several models the same of each photo: every model's explanations in a folder of its own,
+    and ``out/compared/<photo>.png`` and ``.html`` with a row a model.
+
+    Args:
+        models: at least two, each with what it is called.
+
+    Raises:
+        ValueError: as by :func:`explain_photos`; then nothing is compared.
+    """
+    for _, model in models:
+        check(model, asked)
+    photos = list(dict.fromkeys(photos))  # one named twice is compared once
+    found: dict[str, list[tuple[str, Path]]] = {photo: [] for photo in photos}
+    failed: list[str] = []
+    names = _distinct([model.name for _, model in models])
+    for (label, model), name in zip(models, names, strict=True):
+        print(f"{label}:")
+        done = explain_photos(model, photos, asked, out / name, tell, debug)
+        failed += [photo for photo in done.failed if photo not in failed]
+        explained = [photo for photo in photos if photo not in done.failed]
+        for photo, folder in zip(explained, done.explained, strict=True):
+            found[photo].append((label, folder))
+    compared_in = []
+    for photo, rows in found.items():
+        if photo not in failed:
+            compared_in.append(_write_compared(rows, out / "compared"))
+            print(f"{photo}\n  -> {compared_in[-1]}")
+    return Done(compared_in, failed)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, numbered where one occurs again."""
+    return [
+        name if names[:i].count(name) == 0 else f"{name}-{1 + names[:i].count(name)}"
+        for i, name in enumerate(names)
+    ]
+
+
+def _write_compared(rows: Sequence[tuple[str, Path]], folder: Path) -> Path:
+    """A picture and a page of one photo's explanations; the page's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    explained = [(label, Explanation.load(path), path) for label, path in rows]
+    name = rows[0][1].name
+    with written(folder / f"{name}.png") as draft:
+        draw_rows([(label, one) for label, one, _ in explained]).savefig(draft, format="png")
+    pages = [
+        (label, one, os.path.relpath(path / "page.html", folder)) for label, one, path in explained
+    ]
+    with written(folder / f"{name}.html") as draft:
+        draft.write_text(compared(pages), "utf-8")
+    return folder / f"{name}.html"
+
+
+def write(explanation: Explanation, folder: Path) -> None:
+    """Write an explanation's :data:`FILES`; the folder appears, or is replaced, as a whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".vlcam-", dir=folder.parent) as scratch:
+        draft = Path(scratch, "new")
+        explanation.save(draft)
+        explanation.figure().savefig(draft / "figure.png")
+        (draft / "page.html").write_text(explanation.html(), "utf-8")
+        if folder.exists():
+            folder.replace(Path(scratch, "old"))
+        draft.replace(folder)
+
+
+def told(explanation: Explanation, folder: Path) -> str:
+    """What the terminal says of an explanation: the text, each word or answer's probability."""
+    said = explanation.words if explanation.by_word else explanation.answers
+    words = "  ".join(f"{w.text} {w.probability:.2f}" for w in said)
+    flat = [word.text for word in explanation.items if word.degenerate]
+    lines = [f"{explanation.photo}: {explanation.text}", f"  {words}", f"  -> {folder}"]
+    slow = explanation.details.get("occlusion", {}).get("whole_passes_because")  # never of a file
+    if slow:
+        lines.insert(2, f"  each patch took a whole forward pass: {slow}")
+    if flat:
+        lines.insert(2, f"  no map (nothing speaks for it at this layer): {', '.join(flat)}")
+    return "\n".join(lines)
+
+
+def _folder(out: Path, photo: str, taken: set[Path]) -> Path:
+    """``out/<stem>``, or with a number behind where that holds anything but this photo's files."""
+    name, number = stem(photo), 1
+    folder = out / name
+    while folder in taken or (folder.exists() and not _is_of(folder, photo)):
+        number += 1
+        folder = out / f"{name}-{number}"
+    return folder
+
+
+def stem(photo: str) -> str:
+    """The photo's name without its suffix, where that can be a folder's name."""
+    path = Path(photo)
+    return path.name if path.stem in (".", "..") else path.stem
+
+
+def _is_of(folder: Path, photo: str) -> bool:
+    """Whether the folder holds just an explanation of that photo, made before."""
+    try:
+        before = json.loads((folder / FILES[0]).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return (
+        isinstance(before, dict)
+        and before.get("photo") == photo
+        and {p.name for p in folder.iterdir()} <= set(FILES)
+    )
+
+
+def _about(photo: str, error: Exception) -> str:
+    """One line that names the photo, which the error may do already."""
+    line = one_line(error)
+    return line if line.startswith(f"{Path(photo)}:") else f"{photo}: {line}"

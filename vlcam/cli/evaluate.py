@@ -1,0 +1,87 @@
+"""Options that all of ``vlcam evaluate`` share. Light to import: ``vlcam --help`` meets it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlcam.cli.arguments import DEVICE, count
+from vlcam.utils.allocator import keep_freed_memory
+
+if TYPE_CHECKING:
+    from vlcam.evaluation.experiment import Experiment
+
+
+def add_arguments(parser: argparse.ArgumentParser, out: str, limit: str = "so many photos") -> None:
+    """``out``: the default folder for the results; ``limit``: of what."""
+    add = parser.add_argument
+    add("--model", metavar="NAME|FILE", default="scenes", help="see vlcam models; default: scenes")
+    add(
+        "--method",
+        metavar="NAME,NAME",
+        default="grad-cam",
+        help="see vlcam methods; each photo is encoded once for all; default: grad-cam",
+    )
+    add("--layer", metavar="NAME", help="the explained layer; default: the model's")
+    add(
+        "--size",
+        metavar="PIXELS",
+        type=count,
+        help="height and width photos are stretched to, of a CNN that takes any; default: the"
+        " model's",
+    )
+    add("--device", metavar="NAME", help=DEVICE)
+    add("--limit", metavar="N", type=count, help=f"{limit}, chosen by --seed")
+    add("--seed", metavar="S", type=int, default=0, help="of everything random; default: 0")
+    add(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=Path(out),
+        help="for records, summary.json, .md and .tex, and report.html; default: %(default)s",
+    )
+    add(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="this process, or Ray Data, on this machine or a cluster; default: local",
+    )
+    add("--address", metavar="ADDRESS", help="of a Ray cluster; default: this machine")
+    add("--workers", metavar="N", type=count, help="on Ray; default: as many as fit")
+    add("--gpus", metavar="SHARE", type=float, default=0.0, help="of each worker; default: 0")
+    add(
+        "--part",
+        metavar="N",
+        type=count,
+        default=64,
+        help="photos whose records are written at once: what a kill costs; default: 64",
+    )
+    add("--resume", action="store_true", help="go on where a run into --out was interrupted")
+
+
+def run(args: argparse.Namespace, experiment: Callable[[], Experiment]) -> int:
+    """Evaluate; 0 if all went well. ValueError where it cannot be done."""
+    keep_freed_memory()
+    from vlcam.evaluation.evaluate import How, evaluate
+    from vlcam.evaluation.ray_runner import Cluster
+
+    on_ray = [name for name in ("address", "workers", "gpus") if getattr(args, name)]
+    if on_ray and args.engine != "ray":
+        raise ValueError(f"--{on_ray[0]} goes with --engine ray")
+    cluster = Cluster(args.address, args.workers, args.gpus) if args.engine == "ray" else None
+    methods = args.method.split(",")
+    how = How(
+        args.model,
+        methods,
+        args.out,
+        args.layer,
+        args.size,
+        args.resume,
+        args.part,
+        cluster,
+        args.device,
+    )
+    evaluate(experiment(), how)
+    return 0

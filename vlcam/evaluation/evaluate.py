@@ -1,0 +1,139 @@
+"""From a model and an experiment to tables: what ``vlcam evaluate`` does."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import nn
+
+from vlcam.adapters.adapter import Adapter
+from vlcam.attribution import methods
+from vlcam.evaluation import gallery, report, runner, summary
+from vlcam.evaluation import ray_runner as on_ray
+from vlcam.evaluation.experiment import Experiment
+from vlcam.evaluation.ray_runner import Cluster
+from vlcam.evaluation.store import opened
+from vlcam.models import load
+from vlcam.utils.atomic import written
+
+_VERSIONS = ("vlcam", "torch", "torchvision", "numpy", "pycocotools")
+
+
+@dataclass(frozen=True)
+class How:
+    """What to evaluate an experiment with.
+
+    Attributes:
+        model: what :func:`vlcam.load` takes.
+        methods: their names.
+        layer: None: the model's own.
+        size: of the square input; None: the model's own.
+        out: the folder for records and summaries.
+        resume: go on with what is there.
+        part: photos of a part of the records: what a kill costs at most.
+        cluster: to run on Ray; None: in this process.
+        device: as for :func:`vlcam.load`.
+    """
+
+    model: str
+    methods: Sequence[str]
+    out: Path
+    layer: str | None = None
+    size: int | None = None
+    resume: bool = False
+    part: int = runner.PART
+    cluster: Cluster | None = None
+    device: str | None = None
+
+    def load(self, kind: str) -> Adapter:
+        size = (self.size, self.size) if self.size else None
+        return load(self.model, self.layer, kind, size, self.device)
+
+
+def evaluate(experiment: Experiment, how: How) -> summary.Summary:
+    """Run an experiment, print its tables, and write ``summary.json``, ``summary.md``,
+    ``summary.tex`` and ``report.html`` beside its records.
+
+    Raises:
+        ValueError: model, data, a method or the folder cannot be used, or no photo is left.
+    """
+    chosen = tuple(dict.fromkeys(methods.get(name.strip()) for name in how.methods))
+    if not experiment.items:
+        why = "; ".join(experiment.skipped[:3]) or "the annotations name none"
+        raise ValueError(f"no photo to evaluate ({why})")
+    model = how.load(experiment.kind)
+    about = manifest(experiment, model, [method.name for method in chosen], how.part)
+    with opened(how.out, about, experiment.columns, how.resume) as store:
+        work = runner.Work(experiment, chosen, how.part)
+        if how.cluster is None:
+            runner.run(work, model, store)
+        else:
+            on_ray.run(work, partial(how.load, experiment.kind), store, how.cluster)
+        records, lines = runner.read_all(work, store)
+        skipped = [*experiment.skipped, *lines]
+        for line in skipped:
+            print(f"skipped: {line}", file=sys.stderr)
+        if not len(records):
+            raise ValueError(f"{how.out}: nothing could be scored")
+        tables = experiment.summarise(records)
+        title = f"{experiment.title} of {model.name}, layer {model.layer}"
+        shown = list(gallery.pictures(experiment, model, chosen[0], records))
+        text = summary.to_markdown(tables, title, about, skipped)
+        for name, content in (
+            ("summary.json", summary.to_json(tables, about, skipped)),
+            ("summary.md", text),
+            ("summary.tex", summary.to_latex(tables)),
+            ("report.html", report.page(tables, title, about, skipped, shown)),
+        ):
+            with written(how.out / name) as draft:
+                draft.write_text(content, "utf-8")
+    print(text)
+    print(f"-> {how.out / 'report.html'}")
+    return tables
+
+
+def manifest(
+    experiment: Experiment, model: Adapter, names: Sequence[str], part: int
+) -> dict[str, Any]:
+    """All that an experiment's records depend on."""
+    items = "\n".join(item.name for item in experiment.items)
+    return {
+        "experiment": experiment.name,
+        "settings": experiment.settings(),
+        "model": model.name,
+        "layer": model.layer,
+        "input": _input_size(model),
+        "weights": digest(model.module),
+        "methods": list(names),
+        "photos": len(experiment.items),
+        "part": part,
+        "names": hashlib.sha256(items.encode()).hexdigest()[:16],
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in _VERSIONS},
+        },
+    }
+
+
+def _input_size(model: Adapter) -> list[int] | None:
+    """(height, width); None where the model is not fed pixels."""
+    if not model.sees_pixels:
+        return None
+    return list(model.prepare(Image.new("RGB", (8, 8)))[0].shape[1:])
+
+
+def digest(module: nn.Module) -> str:
+    """A hash of a model's weights."""
+    found = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]

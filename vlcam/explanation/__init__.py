@@ -1,0 +1,1 @@
+"""The map over the photo: results as data, figures, pages and files."""

@@ -1,0 +1,359 @@
+"""An explanation as a web page: one file that needs no network, no server and no other file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import math
+import os
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+from itertools import product
+from pathlib import PurePath
+from string import Template
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
+
+from vlcam.explanation.display import (
+    OPACITY,
+    at_pixels,
+    blend,
+    chance,
+    ends,
+    fitted,
+    is_signed,
+    palette,
+    percent,
+    scaling,
+    settings,
+    shown_levels,
+)
+from vlcam.explanation.explanation import Answer, Explanation, Look, Word
+
+Item = Word | Answer | Look
+
+_PHOTO, _PHOTO_BYTES = 1280, 500_000  # the photo's longer side in pixels, its size in the page
+_MAP_SIDES, _MAP_BYTES = (400, 280, 200, 120), 550_000  # of each map, and of all maps' files
+_WIDE = 1.8  # width / height from which the words go below the photo on any screen
+
+
+def page(explanation: Explanation) -> str:
+    """A self-contained page: hover over, tap or walk to a word, see its map over the photo."""
+    height, width = explanation.image.shape[:2]
+    signed = is_signed(explanation)
+    script = _asset("page.js")
+    style = f"{_asset('page.css')}:root {{ --ratio: {width / height:.6f}; }}\n"
+    notes = [scaling(explanation)]
+    if explanation.caveat:
+        notes.append(explanation.caveat)
+    if explanation.unknown and explanation.by_word:
+        notes.append("Greyed words are not in the model's vocabulary.")
+    elif explanation.unknown:
+        notes.append(f"Not in the model's vocabulary: {', '.join(explanation.unknown)}.")
+    name = PurePath(explanation.photo).name
+    low, high = ends(explanation)
+    return _filled(
+        "page.html",
+        policy=_policy(style, script),
+        style=style,
+        script=script,
+        shape="wide" if width / height >= _WIDE else "",
+        title=escape(f"{explanation.text} - vlcam"),
+        photo_name=escape(name),
+        photo=_jpeg(explanation.image, _PHOTO, _PHOTO_BYTES),
+        width=width,
+        height=height,
+        opacity=OPACITY,
+        percent_opacity=round(100 * OPACITY),
+        maps=_maps(explanation),
+        peaks=_peaks(explanation.items, 0.025 * math.sqrt(width * height)),
+        heading=_heading(explanation),
+        legend=_coloured(np.arange(256, dtype=np.uint8)[None], palette(signed)),
+        low=low,
+        high=high,
+        note=escape(" ".join(notes)),
+        settings=_settings([("photo", name), *settings(explanation)]),
+    )
+
+
+def notebook(explanation: Explanation) -> str:
+    """The page in a frame of its own, so that any number of them fit in one notebook."""
+    ratio = explanation.image.shape[1] / explanation.image.shape[0]
+    return (
+        f'<iframe srcdoc="{escape(page(explanation))}" sandbox="allow-scripts" width="100%"'
+        f' height="{900 if ratio < _WIDE else 780}" loading="lazy"'
+        f' title="{escape(explanation.text)}" style="border: 0"></iframe>'
+    )
+
+
+def index(
+    captions: Sequence[tuple[Explanation, str]], answers: Sequence[tuple[Explanation, str]] = ()
+) -> str:
+    """A page of cards, one for each explanation and the path of its page from the index: explained
+    captions, then answers."""
+    style = _asset("page.css")
+    cards = "\n".join(
+        f'<h2>{heading}</h2>\n<ul class="cards">\n{"".join(_card(*entry) for entry in some)}\n</ul>'
+        for heading, some in (("Captions", captions), ("Answers", answers))
+        if some
+    )
+    return _filled("index.html", policy=_policy(style, ""), style=style, cards=cards)
+
+
+def compared(rows: Sequence[tuple[str, Explanation, str]]) -> str:
+    """A page of one photo as several models saw it: a row of maps each.
+
+    Args:
+        rows: what each row is called, its explanation, and the path of that one's own page.
+    """
+    style = _asset("page.css")
+    first = rows[0][1]
+    return _filled(
+        "compared.html",
+        policy=_policy(style, ""),
+        style=style,
+        title=escape(f"{PurePath(first.photo).name}: models compared - vlcam"),
+        heading=escape(first.question or PurePath(first.photo).name),
+        scaling=escape(scaling(first)),
+        rows="\n".join(_row(label, explanation, path) for label, explanation, path in rows),
+    )
+
+
+def _row(label: str, explanation: Explanation, path: str) -> str:
+    tiles = "\n".join(_map_tile(explanation, i) for i in range(len(explanation.items)))
+    said = f": {explanation.caption}" if explanation.by_word else ""
+    return (
+        f'<section><h2 dir="auto"><a href="{quote(os.fsencode(path))}">{escape(label)}</a>'
+        f'{escape(said)}</h2>\n<ul class="cards">\n{tiles}\n</ul></section>'
+    )
+
+
+def _map_tile(explanation: Explanation, index: int) -> str:
+    item = explanation.items[index]
+    size = fitted((explanation.image.shape[0], explanation.image.shape[1]), 360)
+    photo = Image.fromarray(explanation.image).resize((size[1], size[0]), Image.Resampling.BOX)
+    picture = np.asarray(photo)
+    if not item.degenerate:
+        levels = shown_levels(explanation, index, size)
+        picture = blend(picture, levels, palette(is_signed(explanation)))
+    told = _says(item, explanation.by_word)
+    return (
+        f'<li class="card"><img src="{_jpeg(picture, 360, 60_000)}"'
+        f' alt="the photo under the map of “{escape(item.text)}”">'
+        f'<p dir="auto">{escape(item.text)}</p><small>{escape(told)}</small></li>'
+    )
+
+
+def sentence(explanation: Explanation) -> list[tuple[str, int | None]]:
+    """The caption's words in order: each explained one with its index, each unknown with None.
+
+    Known and unknown words are each in order; how they alternate is told by the caption. Of all
+    ways, the one that finds the most of their letters in it, one word behind the other, is taken.
+    """
+    caption = explanation.caption.casefold()
+    known = [(word.text, index) for index, word in enumerate(explanation.words)]
+    unknown = [(text, None) for text in explanation.unknown]
+    best: dict[tuple[int, int], _Way] = {(0, 0): (0, 0, [])}  # by the numbers of words taken
+    for i, j in product(range(len(known) + 1), range(len(unknown) + 1)):
+        ways = [_behind(caption, best[i - 1, j], known[i - 1])] if i else []
+        ways += [_behind(caption, best[i, j - 1], unknown[j - 1])] if j else []
+        if ways:
+            best[i, j] = min(ways, key=lambda way: way[:2])
+    return best[len(known), len(unknown)][2]
+
+
+_Way = tuple[int, int, list[tuple[str, int | None]]]  # letters not found, place reached, words
+
+
+def _behind(caption: str, way: _Way, word: tuple[str, int | None]) -> _Way:
+    missed, at, words = way
+    letters = word[0].casefold()
+    place = caption.find(letters, at)
+    if place < 0:
+        return missed + len(letters), at, [*words, word]
+    return missed, place + len(letters), [*words, word]
+
+
+def _heading(explanation: Explanation) -> str:
+    """The caption's words, or the question over its answers or its answer's words, as buttons."""
+    looks = explanation.items[len(explanation.maps) :] if explanation.by_word else ()
+    attention = _answers(looks, by_word=True) if looks else ""
+    if explanation.question is None:
+        words = "\n".join(_words(explanation))
+        return f'<h1 class="caption" dir="auto">\n{words}\n</h1>{attention}'
+    question = f'<h1 class="question" dir="auto">{escape(explanation.question)}</h1>'
+    if not explanation.by_word:
+        return f"{question}{_answers(explanation.items)}"
+    words = "\n".join(_words(explanation))
+    return f'{question}\n<div class="caption answers" dir="auto">\n{words}\n</div>{attention}'
+
+
+def _answers(items: Sequence[Item], by_word: bool = False) -> str:
+    buttons = "\n".join(_button(item, by_word) for item in items)
+    return f'\n<div class="caption answers" dir="auto">\n{buttons}\n</div>'
+
+
+def _words(explanation: Explanation) -> Iterable[str]:
+    for text, which in sentence(explanation):
+        if which is None:
+            yield (
+                '<span class="unknown" title="not in the model&#x27;s vocabulary, so it has no'
+                f' probability and no map"><span class="text">{escape(text)}</span>'
+                f'{_bar(0)}<span class="percent">unknown</span></span>'
+            )
+        else:
+            yield _button(explanation.words[which])
+
+
+def _button(item: Item, by_word: bool = False) -> str:
+    kind = "word degenerate" if item.degenerate else "word"
+    return (
+        f'<button type="button" class="{kind}" aria-pressed="false"'
+        f' data-says="{escape(_says(item, by_word))}"><span class="text">{escape(item.text)}</span>'
+        f"{_bar(0 if isinstance(item, Look) else item.probability)}"
+        f'<span class="percent">{escape(_below(item))}</span></button>'
+    )
+
+
+def _below(item: Item) -> str:
+    return chance(item) + (" · no map" if item.degenerate else "")
+
+
+def _says(word: Item, by_word: bool) -> str:
+    if isinstance(word, Look):
+        told = "the model's own attention" + ("" if by_word else ", whatever the answer")
+    else:
+        told = f"probability {percent(word.probability)}"
+    if isinstance(word, Answer):
+        told = f"logit {word.logit:.2f} · {told}"
+    if word.degenerate:
+        kind = "answer" if isinstance(word, Answer) else "word"
+        return f"{told} · no map: nothing in the photo stands out for this {kind}"
+    return f"{told} · peak at x\u00a0{word.peak[0]}, y\u00a0{word.peak[1]}"
+
+
+def _bar(probability: float) -> str:
+    return (
+        '<svg class="bar" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="track" width="100" height="4"/>'
+        f'<rect class="fill" width="{100 * probability:.2f}" height="4"/></svg>'
+    )
+
+
+def _maps(explanation: Explanation) -> str:
+    """The maps as hidden images over the photo, as large as they may be together."""
+    height, width = explanation.image.shape[:2]
+    chosen = [i for i, word in enumerate(explanation.items) if not word.degenerate]
+    for side in _MAP_SIDES:
+        size = fitted((height, width), side)
+        images = [_map(explanation, index, size) for index in chosen]
+        if sum(map(len, images)) <= _MAP_BYTES:
+            break
+    return "\n".join(
+        f'<image class="map" data-word="{index}" hidden="" href="{image}" width="{width}"'
+        f' height="{height}" preserveAspectRatio="none"/>'
+        for index, image in zip(chosen, images, strict=True)
+    )
+
+
+def _map(explanation: Explanation, index: int, size: tuple[int, int]) -> str:
+    levels = shown_levels(explanation, index, size)
+    if at_pixels(explanation):
+        levels = levels // 8 * 8 + levels // 32  # 32 of the 256 levels: noise hardly compresses
+    return _coloured(levels, palette(is_signed(explanation)))
+
+
+def _peaks(words: Iterable[Item], radius: float) -> str:
+    circle = '<circle cx="{x}" cy="{y}" r="{r:.3f}"/>'
+    return "\n".join(
+        f'<g class="peak" data-word="{index}" hidden="">'
+        f"{2 * circle.format(x=word.peak[0] + 0.5, y=word.peak[1] + 0.5, r=radius)}</g>"
+        for index, word in enumerate(words)
+        if not word.degenerate
+    )
+
+
+def _settings(pairs: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
+
+
+def _card(explanation: Explanation, path: str) -> str:
+    size = fitted((explanation.image.shape[0], explanation.image.shape[1]), 360)
+    photo = Image.fromarray(explanation.image).resize((size[1], size[0]), Image.Resampling.BOX)
+    pictures = {f"The photo {PurePath(explanation.photo).name}": np.asarray(photo)}
+    small_print = f"{explanation.model} · {explanation.method}"
+    # The last word that has a map, as most captions end with something that can be seen; of
+    # answers the first.
+    explained = explanation.words if explanation.by_word else explanation.items
+    mapped = [i for i, item in enumerate(explained) if not item.degenerate]
+    if mapped:
+        told = mapped[-1 if explanation.by_word else 0]
+        colours, levels = palette(is_signed(explanation)), shown_levels(explanation, told, size)
+        text = f"the map of “{explanation.items[told].text}”"
+        pictures[f"The same under {text}"] = blend(np.asarray(photo), levels, colours)
+        small_print = f"right: {text} · {small_print}"
+    images = "".join(
+        f'<img src="{_jpeg(picture, 360, 60_000)}" alt="{escape(alternative)}">'
+        for alternative, picture in pictures.items()
+    )
+    return (
+        f'<li><a class="card" href="{quote(os.fsencode(path))}"><span class="two">{images}</span>'
+        f'<p dir="auto">{escape(explanation.text)}</p>'
+        f"<small>{escape(small_print)}</small></a></li>"
+    )
+
+
+def _coloured(levels: np.ndarray, colours: np.ndarray) -> str:
+    """Indices (h, w) into colours (256, 4) as the address of a PNG that holds both."""
+    image = Image.frombytes("P", (levels.shape[1], levels.shape[0]), levels.tobytes())
+    image.putpalette(colours.tobytes(), "RGBA")
+    return _data(image, "png")
+
+
+def _jpeg(image: np.ndarray, longest: int, most: int) -> str:
+    """A photo as the address of a JPEG of at most ``longest`` pixels a side and ``most`` bytes."""
+    height, width = fitted((image.shape[0], image.shape[1]), longest)
+    small = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+    for quality in (88, 75, 60, 40):
+        address = _data(small, "jpeg", quality=quality)
+        if len(address) <= most:
+            break
+    return address
+
+
+def _data(image: Image.Image, kind: str, **how: int) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **how)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _filled(name: str, **values: object) -> str:
+    """A template with its values; what UTF-8 cannot hold (bytes in a photo's name) becomes "?"."""
+    text = Template(_asset(name)).substitute(values)
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _asset(name: str) -> str:
+    return files("vlcam.explanation").joinpath(name).read_text("utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Content security: nothing from anywhere, and only the very style and script of the page."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "img-src data:",
+            f"style-src '{_digest(style)}'",
+            f"script-src '{_digest(script)}'",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,0 +1,99 @@
+"""A trained model as a folder: its configuration in ``config.json``, its weights in safetensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vlcam.formats.vocabulary import Vocabulary
+from vlcam.networks.encoder import WEIGHTS, load_exactly, read_state_dict
+from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.atomic import written
+
+CONFIG = "config.json"
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "Vocabulary": Vocabulary.from_json,
+    "Preprocess": Preprocess.from_json,
+}
+"""How fields of these types are read from JSON."""
+
+Model = TypeVar("Model", bound=nn.Module)
+Config = TypeVar("Config")
+
+
+def to_json(config: Any, architecture: str) -> dict[str, Any]:
+    """A configuration (a data class) as ``config.json`` has it, with the architecture's name."""
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    plain = {n: v.to_json() if hasattr(v, "to_json") else v for n, v in values.items()}
+    return {"architecture": architecture, **plain}
+
+
+def from_json(kind: type[Config], data: Any, architecture: str, what: str) -> Config:
+    """Inverse of :func:`to_json`, of a data class.
+
+    Args:
+        what: has such a configuration, for errors: "captioner".
+
+    Raises:
+        ValueError: it is of another architecture, or no configuration of that kind.
+    """
+    found = data.get("architecture") if isinstance(data, dict) else None
+    if found != architecture:
+        raise ValueError(f"architecture is {found!r}, expected {architecture!r}")
+    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in data.items()}
+    del values["architecture"]
+    try:
+        for field in fields(kind):  # type: ignore[arg-type]
+            if (reader := _READERS.get(str(field.type))) is not None:
+                values[field.name] = reader(values[field.name])
+        return kind(**values)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a {what}'s configuration ({error})") from error
+
+
+def save(model: nn.Module, config: dict[str, Any], folder: Path, half: bool = False) -> None:
+    """Write a model's configuration and weights (float16 where ``half``) to a folder."""
+    state = {
+        name: (value.half() if half and value.is_floating_point() else value).cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with written(folder / CONFIG) as path:
+        path.write_text(json.dumps(config, indent=1, ensure_ascii=False), "utf-8")
+    with written(folder / WEIGHTS) as path:
+        save_file(state, path)
+
+
+def load(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], what: str) -> Model:
+    """Read a model from its folder (or either file in it), in float32 and eval mode.
+
+    Args:
+        build: the model from its configuration and weights, whose shapes may tell its sizes;
+            ValueError where they are none of its own.
+        what: the model is, for errors: "neuraltalk captioner".
+
+    Raises:
+        ValueError: naming the file that is missing, truncated, or of another architecture.
+    """
+    folder = path if path.is_dir() else path.parent
+    config_path, weights_path = folder / CONFIG, folder / WEIGHTS
+    if not config_path.is_file():
+        raise ValueError(f"{config_path}: no such file; a {what} is a folder with it and {WEIGHTS}")
+    try:
+        config = json.loads(config_path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{config_path}: not JSON ({error})") from error
+    state = read_state_dict(weights_path)
+    try:
+        model = build(config, state)
+    except (ValueError, RuntimeError) as error:  # the second: sizes that no memory holds
+        raise ValueError(f"{config_path}: {' '.join(str(error).split())}") from error
+    load_exactly(model, state, f"{weights_path}: not the weights of this {what}")
+    return model.eval()

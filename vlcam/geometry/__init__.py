@@ -1,0 +1,1 @@
+"""Where a layer's cells lie in the input, and the input in the photo."""

@@ -1,0 +1,627 @@
+"""Where the cells of a CNN's feature maps lie in its input.
+
+:func:`derive` follows the pixels through the network: each operation says on which place of its
+input its output's cells are centred (for a convolution of kernel k, stride s, padding p and
+dilation d, cell i lies on ``d (k - 1) / 2 - p + s i``), and these affine maps compose to the offset
+and stride of the explained layer. It is exact, reads only the shapes of the weights, and computes
+no picture: the network runs on torch's meta device, under a mode that sees every function torch is
+asked for in whatever form (module, functional, method, in place). What the mode does not know it
+does not guess: a position that went through an unknown operation is lost, and missed if needed.
+
+:func:`measure` knows nothing of layers. It disturbs the pixels and looks which of them a cell
+answers to: slow and approximate, to check the derivation by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from vlcam.geometry.grid import Grid, line_through, pooled_cells
+
+Run = Callable[[Tensor], Tensor]
+
+
+class NoGridError(ValueError):
+    """The cells of a layer have no known place in the input."""
+
+
+def derive(run: Run, pixels: Tensor) -> Grid:
+    """Where the cells of ``run(pixels)`` lie in the pixels, derived from the layers' parameters.
+
+    Neither the model behind ``run`` nor torch's random numbers are touched, in training mode or in
+    evaluation: weights and statistics are only ever seen as empty tensors of their shapes.
+
+    Where branches with different places meet (a sum or a concatenation, as of ResNet-D's shortcuts)
+    the cells lie at the branches' mean. What is one value for a whole axis (the factors of squeeze
+    and excitation) moves nothing. Resizing by a ratio that is not whole (adaptive pooling of 8
+    cells to 7, nearest interpolation) leaves cells unevenly spaced: the straight line through them
+    is taken, off by less than one cell of what was resized (:meth:`vlcam.geometry.grid.Grid.pooled`
+    is exact).
+
+    Args:
+        run: from input pixels (N, C, H, W) to the explained layer's feature maps (N, K, u, v).
+        pixels: an input; only its shape (but for N) and dtype are used.
+
+    Raises:
+        NoGridError: the layer's output is not (N, K, u, v), or a position was lost on the way to
+            it: flattened, pooled over the whole axis, or changed by an operation that is not known
+            here. The message names the operation.
+    """
+    # Two of them: batch normalisation in training mode may refuse a batch of one.
+    blank = torch.empty((2, *pixels.shape[1:]), dtype=pixels.dtype, device="meta")
+    follow = _Follow(blank)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), follow:
+        maps = run(blank)
+    if not isinstance(maps, Tensor) or maps.ndim != 4:
+        what = tuple(maps.shape) if isinstance(maps, Tensor) else f"a {type(maps).__name__}"
+        raise NoGridError(f"the layer's output must be feature maps (N, K, u, v), not {what}")
+    places = follow.places(maps)
+    if places is None:
+        raise NoGridError("the layer's output does not depend on the pixels")
+    y, x = places
+    for place in places:
+        if isinstance(place, _Gone):
+            raise NoGridError(
+                f"the cells of the layer's output {tuple(maps.shape)} have no known place in the "
+                f"input: it was {'pooled' if place.pooled else 'lost'} in {place.by}"
+            )
+    assert isinstance(y, _Axis) and isinstance(x, _Axis)
+    if (y.dim, x.dim) != (-2, -1):
+        raise NoGridError(
+            f"rows and columns are dimensions {y.dim} and {x.dim} of the layer's output "
+            f"{tuple(maps.shape)}; they must be the last two, (N, K, u, v)"
+        )
+    return Grid((y.size, x.size), (y.offset, x.offset), (y.stride, x.stride))
+
+
+def measure(
+    run: Run, pixels: Tensor, cells: Sequence[tuple[int, int]], rounds: int = 2, seed: int = 0
+) -> Tensor:
+    """Where cells lie in the pixels, measured: the centre of the pixels that each one answers to.
+
+    A cell's answer to a small disturbance of one pixel is its gradient with respect to that pixel,
+    so that one backward pass moves the disturbance over the whole input. The centre is that of the
+    squared answers, summed over random inputs and random mixtures of the channels. The cell lies
+    there as far as the weights favour no side and the input's border cuts off nothing of what the
+    cell sees.
+
+    Args:
+        run: as of :func:`derive`; its model must be in evaluation mode.
+        pixels: (N, C, H, W), an input; only its shape (but for N), dtype and device are used.
+        cells: (row, column) of each cell asked for.
+        rounds: random inputs for each cell.
+        seed: of these inputs; torch's own random numbers are left alone.
+
+    Returns:
+        (cells, 2) float64 on the CPU: input pixels (y, x).
+
+    Raises:
+        ValueError: a cell answers to no pixel, or its answer is not finite.
+    """
+    random = torch.Generator().manual_seed(seed)
+    rows, columns = (list(axis) for axis in zip(*cells, strict=True))
+    answers = torch.zeros(len(cells), *pixels.shape[-2:], dtype=torch.float64)
+    for _ in range(rounds):
+        inputs = torch.randn(len(cells), *pixels.shape[1:], generator=random).to(pixels)
+        with torch.enable_grad():
+            maps = run(inputs.requires_grad_())
+            values = maps[list(range(len(cells))), :, rows, columns]
+            mixture = torch.randn(values.shape, generator=random).to(values)
+            (gradient,) = torch.autograd.grad((values * mixture).sum(), inputs)
+        answers += gradient.cpu().double().square().sum(1)
+    total = answers.sum((1, 2), keepdim=True)
+    for cell, answer in zip(cells, total.flatten().tolist(), strict=True):
+        if not 0 < answer < float("inf"):
+            raise ValueError(
+                f"cell {cell} has no place to measure: its answer to pixels is {answer}"
+            )
+    weights = answers / total
+    y = weights.sum(2) @ torch.arange(weights.shape[1], dtype=torch.float64)
+    x = weights.sum(1) @ torch.arange(weights.shape[2], dtype=torch.float64)
+    return torch.stack([y, x], 1)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Index k of a tensor's dimension ``dim`` (-1 the last) lies at ``offset + stride * k``."""
+
+    dim: int
+    size: int
+    offset: float
+    stride: float
+
+    def moved(self, start: float, step: float, dim: int, size: int) -> _Axis:
+        """The axis of a tensor whose index k lies on index ``start + step * k`` of this one."""
+        return _Axis(dim, size, self.offset + self.stride * start, self.stride * step)
+
+
+@dataclass(frozen=True)
+class _Gone:
+    """No dimension of the tensor follows the axis any more, since operation ``by``.
+
+    ``pooled``: the whole axis became one value, so that whatever is made of it is the same
+    everywhere, and moves nothing that it is added to or multiplied with.
+    """
+
+    by: str
+    pooled: bool = False
+
+
+_Place = _Axis | _Gone
+_Places = tuple[_Place, _Place]  # of the input's y and x
+
+
+class _Follow(TorchFunctionMode):
+    """Knows the places of each tensor that torch makes from the pixels."""
+
+    def __init__(self, pixels: Tensor) -> None:
+        super().__init__()
+        height, width = pixels.shape[-2:]
+        places = (_Axis(-2, height, 0.0, 1.0), _Axis(-1, width, 0.0, 1.0))
+        # The tensors (they hold no data) are kept alive, so that no id names two of them.
+        self._known: dict[int, tuple[Tensor, _Places | None]] = {id(pixels): (pixels, places)}
+
+    def places(self, tensor: Tensor) -> _Places | None:
+        """Places of a tensor; None for one that does not depend on the pixels."""
+        if id(tensor) in self._known:
+            return self._known[id(tensor)][1]
+        return _lost("code that torch's function modes do not see") if tensor.is_meta else None
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        tensors = _tensors((args, kwargs))
+        if any(each.is_meta for each in tensors) or (tensors and _writes(func, kwargs)):
+            args, kwargs = _replaced((args, kwargs), self._without_data)
+            tensors = _tensors((args, kwargs))
+        call = _Call(_name(func), func, args, kwargs, tensors, [*map(self.places, tensors)])
+        try:
+            result = call.result()
+        except RuntimeError as error:  # a meta tensor has no values to be read
+            line = str(error).strip().partition("\n")[0]
+            raise NoGridError(f"cannot follow the pixels through {call.name}: {line}") from error
+        outputs = _tensors(result)
+        for output, places in zip(outputs, _outcome(call, outputs), strict=True):
+            self._known[id(output)] = (output, places)
+        if call.name == "setitem" and any(call.places) and call.places[0] != call.places[-1]:
+            self._known[id(tensors[0])] = (tensors[0], _lost(call.name))
+        return result
+
+    def _without_data(self, tensor: Tensor) -> Tensor:
+        """What is computed with in place of a weight or buffer: a tensor of its shape."""
+        if tensor.is_meta:
+            return tensor
+        empty = torch.empty_like(tensor, device="meta")
+        self._known[id(empty)] = (empty, None)
+        return empty
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of a torch function, with the tensors among its arguments and their places."""
+
+    name: str
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    tensors: list[Tensor]
+    places: list[_Places | None]
+
+    def result(self) -> Any:
+        """What the function returns, without its work where only a shape comes of it."""
+        if self.tensors and self.tensors[0].is_meta:
+            if self.name in _SAME:
+                return torch.empty_like(self.tensors[0])
+            if self.name in _CONVERSIONS:  # another device would want data
+                converted = self.on(torch.empty(0, dtype=self.tensors[0].dtype))
+                return torch.empty_like(self.tensors[0], dtype=converted.dtype)
+        return self.func(*self.args, **self.kwargs)
+
+    def on(self, probe: Tensor) -> Any:
+        """The same call with another first tensor."""
+        if self.args:
+            return self.func(probe, *self.args[1:], **self.kwargs)
+        return self.func(**{**self.kwargs, "input": probe})
+
+
+def _outcome(call: _Call, outputs: list[Tensor]) -> list[_Places | None]:
+    """The places of a call's outputs."""
+    name, places = call.name, call.places[:1] if call.name in _LIKE else call.places
+    if name in _NEW or not any(places):
+        return [None for _ in outputs]
+    meeting = name in ("cat", "concat", "concatenate") or _is_pointwise(name)
+    if meeting and not (name in _REDUCTIONS and len(call.tensors) == 1):
+        return [_meeting(call, output) for output in outputs]
+    subject = places[0]
+    if subject is None or any(places[1:]):
+        return [_lost(name) for _ in outputs]
+    if name in _SAME or name in _CONVERSIONS:
+        return [subject for _ in outputs]
+    if name in _MOVES:
+        moves = _MOVES[name]
+        return [_moved(call, o, subject, moves(o, *call.args, **call.kwargs)) for o in outputs]
+    if name in _VIEWS:
+        probe = torch.empty(_BASE + call.tensors[0].numel(), device="meta")[_BASE:]
+        probe = probe.view(call.tensors[0].shape)
+        return [_viewed(call, subject, probe, view) for view in _tensors(call.on(probe))]
+    if name in _REDUCTIONS:
+        labels = torch.empty([*range(2, 2 + call.tensors[0].ndim)], device="meta")
+        return [_reduced(call, subject, labels, kept) for kept in _tensors(call.on(labels))]
+    return [_lost(name) for _ in outputs]
+
+
+def _lost(by: str) -> _Places:
+    return _Gone(by), _Gone(by)
+
+
+def _meeting(call: _Call, output: Tensor) -> _Places:
+    """Tensors that are added, multiplied or concatenated: the mean of their places."""
+    joined = None
+    if call.name in ("cat", "concat", "concatenate"):
+        dim = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim", 0)
+        joined = dim - output.ndim if dim >= 0 else dim
+    y, x = (_met(call, output, axis, joined) for axis in (0, 1))
+    return y, x
+
+
+def _met(call: _Call, output: Tensor, axis: int, joined: int | None) -> _Place:
+    met = [(t, places[axis]) for t, places in zip(call.tensors, call.places, strict=True) if places]
+    gone = [place for _, place in met if isinstance(place, _Gone)]
+    axes = [place for _, place in met if isinstance(place, _Axis)]
+    if not axes:
+        return min(gone, key=lambda place: place.pooled)
+    dim = axes[0].dim
+    if dim == joined or any(each.dim != dim for each in axes):
+        return _Gone(call.name)
+    size = output.size(dim)
+    for tensor, place in met:
+        mixed = isinstance(place, _Gone) and not place.pooled
+        if mixed and tensor.ndim >= -dim and tensor.size(dim) == size > 1:
+            return place
+    full = [each for each in axes if each.size == size]  # the others are one value for all cells
+    offset = sum(each.offset for each in full) / len(full)
+    stride = sum(each.stride for each in full) / len(full)
+    return _Axis(dim, size, offset, stride)
+
+
+def _reduced(call: _Call, subject: _Places, labels: Tensor, kept: Tensor) -> _Places:
+    """Sums, means, maxima over some dimensions: tried on a tensor with no two sizes equal."""
+
+    def follow(place: _Place) -> _Place:
+        if isinstance(place, _Gone):
+            return place
+        size = labels.size(place.dim)
+        if size not in kept.shape:
+            return _Gone(call.name, pooled=True)
+        return replace(place, dim=kept.shape.index(size) - kept.ndim)
+
+    return follow(subject[0]), follow(subject[1])
+
+
+# Where a probe of views starts in its storage, to tell a view from a copy (which starts at 0).
+_BASE = 2**40
+
+
+def _viewed(call: _Call, subject: _Places, probe: Tensor, view: Tensor) -> _Places:
+    """Permutations, slices, reshapes: a dimension is known again by its step through the memory."""
+    start = view.storage_offset() - _BASE
+    if start < 0:
+        return _picked(call, subject)
+
+    def follow(place: _Place) -> _Place:
+        if isinstance(place, _Gone):
+            return place
+        unit = probe.stride(place.dim)
+        first = int(start // unit % place.size)
+        found = []
+        for dim in range(-view.ndim, 0):
+            step, rest = divmod(view.stride(dim), unit)
+            size = view.size(dim)
+            inside = first + step * (size - 1) < place.size
+            if rest == 0 and inside and (step == 1 or (size > 1 and step > 1)):
+                found.append((dim, step, size))
+        found = [each for each in found if each[2] > 1] or found
+        if len(found) > 1:
+            found = [each for each in found if each[2] == 1 and each[0] == place.dim]
+        if not found:
+            return _Gone(call.name, pooled=place.size == 1)
+        dim, step, size = found[0]
+        return place.moved(first, step, dim, size)
+
+    return follow(subject[0]), follow(subject[1])
+
+
+def _picked(call: _Call, subject: _Places) -> _Places:
+    """``x[:, [2, 1, 0]]``: picking indices of one dimension leaves the others where they are."""
+    index = call.args[1] if call.name == "getitem" else None
+    lists = [i for i, each in enumerate(index or ()) if isinstance(each, list)]
+    if not isinstance(index, tuple) or len(lists) != 1:
+        return _lost(call.name)
+    if any(each != slice(None) for each in index if not isinstance(each, list)):
+        return _lost(call.name)
+    return _moved(call, call.tensors[0], subject, {lists[0] - call.tensors[0].ndim: None})
+
+
+# For each dimension of an output: its index k is centred on index ``start + step * k`` of the
+# input. None for one that mixes the whole dimension; dimensions not named stay as they are.
+_Moves = dict[int, tuple[float, float] | None]
+
+
+def _moved(call: _Call, output: Tensor, subject: _Places, moves: _Moves) -> _Places:
+    def follow(place: _Place) -> _Place:
+        if isinstance(place, _Gone):
+            return place
+        move = moves.get(place.dim, (0.0, 1.0))
+        size = output.size(place.dim)
+        return place.moved(*move, place.dim, size) if move else _Gone(call.name, pooled=size == 1)
+
+    return follow(subject[0]), follow(subject[1])
+
+
+# The rules below have the signatures of torch's functions, after the output.
+
+
+def _windows(kernel: Any, stride: Any, padding: Any, dilation: Any = 1) -> _Moves:
+    moves: _Moves = {}
+    for dim in (-2, -1):
+        reach = _of(dilation, dim) * (_of(kernel, dim) - 1)  # from a window's first to its last
+        if isinstance(padding, str):
+            before = reach // 2 if padding == "same" else 0
+        else:
+            before = _of(padding, dim)
+        moves[dim] = (reach / 2 - before, _of(stride, dim))
+    return moves
+
+
+def _of(value: Any, dim: int) -> int:
+    """A parameter given for both dimensions at once, or as (y, x)."""
+    if not isinstance(value, Sequence):
+        return int(value)
+    return int(value[dim] if len(value) > 1 else value[0])
+
+
+def _conv2d(
+    output: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> _Moves:
+    return _windows(weight.shape[-2:], stride, padding, dilation) | {-3: None}
+
+
+def _conv_transpose2d(
+    output: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> _Moves:
+    """The convolution's map, inverted."""
+    moves: _Moves = {-3: None}
+    for dim, move in _windows(weight.shape[-2:], stride, padding, dilation).items():
+        assert move is not None
+        moves[dim] = (-move[0] / move[1], 1 / move[1])
+    return moves
+
+
+def _max_pool2d(
+    output: Tensor,
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> _Moves:
+    return _windows(kernel_size, stride or kernel_size, padding, dilation)
+
+
+def _avg_pool2d(
+    output: Tensor,
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> _Moves:
+    return _windows(kernel_size, stride or kernel_size, padding)
+
+
+def _adaptive_pool2d(output: Tensor, input: Tensor, *_: Any, **__: Any) -> _Moves:
+    moves: _Moves = {}
+    for dim in (-2, -1):
+        cells, out = input.size(dim), output.size(dim)
+        line = line_through(pooled_cells(cells, out), cells / out)
+        moves[dim] = line if out > 1 or cells == 1 else None
+    return moves
+
+
+def _interpolate(
+    output: Tensor,
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> _Moves:
+    moves: _Moves = {}
+    for dim in (-2, -1):
+        cells, out = input.size(dim), output.size(dim)
+        step = cells / out
+        if scale_factor is not None and not recompute_scale_factor:
+            factor = scale_factor[dim] if isinstance(scale_factor, Sequence) else scale_factor
+            step = 1 / factor
+        if mode.startswith("nearest"):
+            shift = 0.5 if mode == "nearest-exact" else 0.0
+            taken = [min(int((k + shift) * step), cells - 1) for k in range(out)]
+            moves[dim] = line_through(taken, step)
+        elif align_corners:
+            moves[dim] = (0.0, (cells - 1) / max(out - 1, 1))
+        else:
+            moves[dim] = _rescaled(step)
+    return moves
+
+
+def _shuffled(output: Tensor, input: Tensor, *_: Any, **__: Any) -> _Moves:
+    ratios = {dim: input.size(dim) / output.size(dim) for dim in (-2, -1)}
+    return {-3: None} | {dim: _rescaled(ratio) for dim, ratio in ratios.items()}
+
+
+def _rescaled(step: float) -> tuple[float, float]:
+    """Cells resized between their edges: k + 1/2 of the output lies on step * (k + 1/2)."""
+    return step / 2 - 0.5, step
+
+
+def _pad(output: Tensor, input: Tensor, pad: Sequence[int], *_: Any, **__: Any) -> _Moves:
+    return {-1 - i: (-before, 1.0) for i, before in enumerate(pad[::2])}
+
+
+def _flip(output: Tensor, input: Tensor, *dims: Any) -> _Moves:
+    flat = [dim for each in dims for dim in (each if isinstance(each, Sequence) else [each])]
+    flipped = [dim - input.ndim if dim >= 0 else dim for dim in flat]
+    return {dim: (input.size(dim) - 1.0, -1.0) for dim in flipped}
+
+
+def _stay(output: Tensor, *_: Any, **__: Any) -> _Moves:
+    return {}
+
+
+def _linear(output: Tensor, input: Tensor, *_: Any, **__: Any) -> _Moves:
+    return {-1: None}
+
+
+_MOVES: dict[str, Callable[..., _Moves]] = {
+    "conv2d": _conv2d,
+    "conv_transpose2d": _conv_transpose2d,
+    "max_pool2d": _max_pool2d,
+    "max_pool2d_with_indices": _max_pool2d,
+    "avg_pool2d": _avg_pool2d,
+    "adaptive_avg_pool2d": _adaptive_pool2d,
+    "adaptive_max_pool2d": _adaptive_pool2d,
+    "adaptive_max_pool2d_with_indices": _adaptive_pool2d,
+    "interpolate": _interpolate,
+    "pixel_shuffle": _shuffled,
+    "pixel_unshuffle": _shuffled,
+    "pad": _pad,
+    "flip": _flip,
+    "linear": _linear,
+    "contiguous": _stay,
+}
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# One output for each input value, on its place; slow to compute for meta tensors, so they are not.
+_SAME = _names(
+    """
+    batch_norm instance_norm group_norm layer_norm rms_norm local_response_norm normalize
+    dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout
+    relu relu6 leaky_relu prelu elu celu selu gelu silu mish hardswish hardsigmoid hardtanh
+    sigmoid tanh logsigmoid softplus softsign softshrink hardshrink tanhshrink
+    softmax log_softmax softmin channel_shuffle native_channel_shuffle
+    """
+)
+_CONVERSIONS = _names("to type type_as float double half bfloat16 cpu cuda")
+_VIEWS = _names(
+    """
+    view view_as reshape reshape_as flatten unflatten permute transpose t T mT swapaxes swapdims
+    movedim moveaxis squeeze unsqueeze getitem select narrow chunk split tensor_split unbind
+    expand expand_as broadcast_to detach data requires_grad
+    """
+)
+_REDUCTIONS = _names(
+    """
+    mean sum amax amin max min prod logsumexp norm linalg_vector_norm
+    std var std_mean var_mean median argmax argmin
+    """
+)
+# Made of the first tensor; of the second they take only the shape or type.
+_LIKE = _names("view_as reshape_as expand_as type_as to")
+_NEW = _names(
+    """
+    new_empty new_zeros new_ones new_full new_tensor
+    empty_like zeros_like ones_like full_like rand_like randn_like randint_like
+    """
+)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    """The tensors among a function's arguments or results."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, dict):
+        tree = tree.values()
+    elif not isinstance(tree, tuple | list):
+        return []
+    return [tensor for branch in tree for tensor in _tensors(branch)]
+
+
+def _replaced(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A function's arguments with every tensor changed."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    if isinstance(tree, dict):
+        return {key: _replaced(branch, change) for key, branch in tree.items()}
+    if isinstance(tree, tuple | list):
+        kind = list if isinstance(tree, list) else tuple
+        return kind(_replaced(branch, change) for branch in tree)
+    return tree
+
+
+def _name(func: Callable[..., Any]) -> str:
+    """Of a torch function whatever its form: ``add`` for add_, Tensor.__add__, aten.add.Tensor."""
+    name = getattr(func, "__name__", str(func))
+    if name in ("__get__", "__set__"):  # of a property
+        owner = getattr(func, "__self__", None)
+        name = getattr(getattr(owner, "fget", owner), "__name__", name)
+    if name == "__float__":  # reads a value; Tensor.float is another
+        return name
+    return name.partition(".")[0].strip("_")
+
+
+def _writes(func: Callable[..., Any], kwargs: dict[str, Any]) -> bool:
+    """Whether a function may change its argument (by torch's names for such functions)."""
+    name = getattr(func, "__name__", "")
+    if name.startswith("__"):
+        writes = name.startswith("__i") and name not in ("__int__", "__index__", "__invert__")
+        return writes or name in ("__setitem__", "__set__")
+    return name.endswith("_") or kwargs.get("out") is not None
+
+
+@cache
+def _is_pointwise(name: str) -> bool:
+    """Whether torch says so of an operation of this name (or of what it reverses, as in 1 / x)."""
+    packets = [getattr(torch.ops.aten, each, None) for each in (name, name.removeprefix("r"))]
+    return any(
+        torch.Tag.pointwise in getattr(packet, overload).tags
+        for packet in packets
+        if packet is not None
+        for overload in packet.overloads()
+    )

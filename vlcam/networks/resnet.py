@@ -1,0 +1,127 @@
+"""ResNets of any depth and width from their weights, in the layout of torchvision or of Caffe.
+
+Under the same names of weights, the two differ in two places: Caffe's bottlenecks have their stride
+on the first 1 x 1 convolution (torchvision's on the 3 x 3 one), and its max pooling is not padded
+(its last window may hang over the edge instead).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor, nn
+
+from vlcam.networks.encoder import load_exactly, read_state_dict
+
+Style = Literal["torchvision", "caffe"]
+
+_STAGES = ("4", "5", "6", "7")
+_OF_TORCHVISION = {"conv1": "0", "bn1": "1"} | {f"layer{i}": str(i + 3) for i in range(1, 5)}
+
+
+class Residual(nn.Module):
+    """Two or three convolutions around a shortcut.
+
+    Args:
+        kernels: shapes (out, in, height, width) of the convolutions, in order.
+        stride: of the block.
+        strided: the convolution, from 1, that has it.
+        shortcut: whether it has a convolution of its own.
+        bias: whether the convolutions have biases (those ported from Torch7 do).
+    """
+
+    def __init__(
+        self,
+        kernels: Sequence[Sequence[int]],
+        stride: int,
+        strided: int,
+        shortcut: bool,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.depth = len(kernels)
+        for i, (out, inputs, size, _) in enumerate(kernels, 1):
+            step = stride if i == strided else 1
+            conv = nn.Conv2d(inputs, out, size, step, size // 2, bias=bias)
+            self.add_module(f"conv{i}", conv)
+            self.add_module(f"bn{i}", nn.BatchNorm2d(out))
+        self.downsample: nn.Sequential | None = None
+        if shortcut:
+            inputs, out = kernels[0][1], kernels[-1][0]
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inputs, out, 1, stride, bias=bias), nn.BatchNorm2d(out)
+            )
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = x
+        for i in range(1, self.depth + 1):
+            inner = self.get_submodule(f"bn{i}")(self.get_submodule(f"conv{i}")(inner))
+            if i < self.depth:
+                inner = self.relu(inner)
+        output: Tensor = self.relu(inner + (x if self.downsample is None else self.downsample(x)))
+        return output
+
+
+def read_resnet(path: Path, style: Style) -> tuple[nn.Sequential, int]:
+    """As :func:`resnet`, from a file with a state dict.
+
+    Raises:
+        ValueError: the file cannot be read, or is no such network.
+    """
+    return resnet(read_state_dict(path), style, f"{path}: not the weights of a ResNet")
+
+
+def resnet(state: Mapping[str, Tensor], style: Style, what: str) -> tuple[nn.Sequential, int]:
+    """A ResNet without its pooling and classifier, and the channels of its last feature maps.
+
+    The network is a sequence of eight: convolution, batch normalisation, ReLU, max pooling and the
+    stages ``4`` to ``7``.
+
+    Args:
+        state: its weights, with these names or torchvision's; a classifier (``fc``, or
+            ``last_linear`` in pretrained-models.pytorch) is left out.
+        what: it is not where it does not fit, for errors.
+
+    Raises:
+        ValueError: it is no such network.
+    """
+    named = {}
+    for key, tensor in state.items():
+        first, _, rest = key.partition(".")
+        if first not in ("fc", "last_linear"):
+            named[f"{_OF_TORCHVISION.get(first, first)}.{rest}"] = tensor
+    shapes = {key: tuple(tensor.shape) for key, tensor in named.items()}
+    stem = shapes.get("0.weight", ())
+    if len(stem) != 4:
+        raise ValueError(f"{what}: no first convolution (0.weight or conv1.weight)")
+    bias = "0.bias" in shapes
+    net = nn.Sequential(
+        nn.Conv2d(stem[1], stem[0], stem[2], 2, stem[2] // 2, bias=bias),
+        nn.BatchNorm2d(stem[0]),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, ceil_mode=True) if style == "caffe" else nn.MaxPool2d(3, 2, padding=1),
+    )
+    channels = 0
+    for stage in _STAGES:
+        blocks = nn.Sequential()
+        while kernels := _kernels(shapes, f"{stage}.{len(blocks)}."):
+            stride = 2 if stage != _STAGES[0] and not blocks else 1
+            strided = 2 if style == "torchvision" and len(kernels) == 3 else 1
+            shortcut = f"{stage}.{len(blocks)}.downsample.0.weight" in shapes
+            blocks.append(Residual(kernels, stride, strided, shortcut, bias))
+            channels = kernels[-1][0]
+        if not blocks:
+            raise ValueError(f"{what}: no block {stage}.0 (layer{int(stage) - 3}.0)")
+        net.append(blocks)
+    load_exactly(net, named, what)
+    return net, channels
+
+
+def _kernels(shapes: dict[str, tuple[int, ...]], prefix: str) -> list[tuple[int, ...]]:
+    found: list[tuple[int, ...]] = []
+    while len(shape := shapes.get(f"{prefix}conv{len(found) + 1}.weight", ())) == 4:
+        found.append(shape)
+    return found

@@ -1,0 +1,160 @@
+"""VGG networks in the layout of Caffe, of any depth and width, from their weights.
+
+They are fed with BGR pixels 0..255 less the mean colour; here the first convolution is turned
+around instead, so that the input is RGB like everyone else's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from vlcam.networks.encoder import Layer, load_exactly, read_state_dict
+from vlcam.networks.trunk import Trunk, cut, find_layer, layers_of
+
+MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
+STD = (1 / 255, 1 / 255, 1 / 255)
+
+CAFFE = "vgg"
+"""The name of these networks in configurations, whatever their depth."""
+
+SIZE = 224  # pixels of the input's sides
+
+_CONVOLUTION = re.compile(r"conv(\d)_(\d)$")
+# torchvision numbers the layers through, pooling and ReLU included.
+_BLOCKS = {13: (2, 2, 3, 3, 3), 16: (2, 2, 4, 4, 4)}
+
+
+class CaffeVgg(nn.Sequential):
+    """VGG up to its second fully connected layer: layers ``conv1_1``, ``relu1_1`` ... ``relu7``.
+
+    Args:
+        state: its weights, ``conv1_1.weight`` ... ``fc7.bias`` (any channels, any blocks).
+
+    Attributes:
+        layers: those with feature maps, in order, of an input of 224 x 224.
+        default_layer: the last ReLU before the last pooling (``relu5_4`` of VGG-19).
+        feature_size: F of the image feature (B, F), fc7's.
+    """
+
+    def __init__(self, state: dict[str, Tensor]) -> None:
+        super().__init__()
+        missing = [n for n in ("conv1_1", "fc6", "fc7") if f"{n}.weight" not in state]
+        if missing:
+            raise ValueError(f"not the weights of a VGG: no {missing[0]}.weight")
+        for name, module in _convolutional(state).items():
+            self.add_module(name, module)
+            if isinstance(module, nn.ReLU):
+                self.default_layer = name
+        self.layers = layers_of(self, (SIZE, SIZE))
+        self.add_module("flatten", nn.Flatten())
+        for name in ("6", "7"):
+            out, inputs = state[f"fc{name}.weight"].shape
+            self.add_module(f"fc{name}", nn.Linear(inputs, out))
+            self.add_module(f"relu{name}", nn.ReLU())
+        self.feature_size: int = out
+
+    def layer(self, name: str | None = None) -> Layer:
+        """The layer of that name (default: ``default_layer``); ValueError names near ones."""
+        return find_layer(self.layers, name or self.default_layer)
+
+    def split(self, layer: str) -> tuple[nn.Sequential, nn.Sequential]:
+        """Cut behind a layer: pixels to its maps, maps to the feature; the weights are shared."""
+        return cut(self, layer)
+
+
+def vgg_trunk(state: Mapping[str, Tensor], size: tuple[int, int]) -> Trunk:
+    """A VGG up to its last pooling (``pool5``), for inputs of (height, width), with those weights;
+    layers as of :class:`CaffeVgg`.
+
+    Raises:
+        ValueError: they are not the weights of such a network.
+    """
+    if "conv1_1.weight" not in state:
+        raise ValueError("not the weights of a VGG: no conv1_1.weight")
+    net = nn.Sequential(_convolutional(state))
+    load_exactly(net, dict(state), "not the weights of a VGG")
+    rectified = [name for name, module in net.named_children() if isinstance(module, nn.ReLU)]
+    return Trunk(net, size, rectified[-1])
+
+
+def read_vgg(path: Path) -> CaffeVgg:
+    """A VGG from a state dict with Caffe's names (``conv1_1.weight``) or torchvision's, BGR.
+
+    Raises:
+        ValueError: the file cannot be read, or does not hold a VGG.
+    """
+    what = f"{path}: not the weights of a VGG"
+    state = _read(path, what)
+    missing = [f"fc{i}.weight" for i in (6, 7) if f"fc{i}.weight" not in state]
+    if missing:
+        raise ValueError(f"{what}: missing {', '.join(missing)}")
+    net = CaffeVgg(state)
+    load_exactly(net, state, what)
+    return net.eval()
+
+
+def read_vgg_trunk(path: Path, size: tuple[int, int]) -> Trunk:
+    """As :func:`read_vgg`, up to the last pooling only; see :func:`vgg_trunk`."""
+    state = _read(path, f"{path}: not the weights of a VGG")
+    convolutions = {k: v for k, v in state.items() if k.startswith("conv")}
+    try:
+        return vgg_trunk(convolutions, size).eval()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _read(path: Path, what: str) -> dict[str, Tensor]:
+    """Weights with Caffe's names but for the classifier, for RGB pixels."""
+    state = _caffe_names(read_state_dict(path))
+    state = {k: v.float() for k, v in state.items() if not k.startswith("fc8.")}
+    first = state.get("conv1_1.weight")
+    if first is None or first.ndim != 4 or first.shape[1] != 3:
+        raise ValueError(f"{what}: no conv1_1.weight of three colours")
+    state["conv1_1.weight"] = first.flip(1)
+    return state
+
+
+def _convolutional(state: Mapping[str, Tensor]) -> OrderedDict[str, nn.Module]:
+    """The layers up to the last pooling, by their names."""
+    layers = OrderedDict[str, nn.Module]()
+    convolutions = sorted(
+        match.groups()
+        for name in state
+        if (match := _CONVOLUTION.match(name.removesuffix(".weight")))
+    )
+    block = "1"
+    for number, place in convolutions:
+        if number != block:
+            layers[f"pool{block}"] = nn.MaxPool2d(2, 2, ceil_mode=True)
+            block = number
+        shape = tuple(state[f"conv{number}_{place}.weight"].shape)
+        if len(shape) != 4:
+            raise ValueError(f"not the weights of a VGG: conv{number}_{place} has shape {shape}")
+        out, inputs, height, _ = shape
+        layers[f"conv{number}_{place}"] = nn.Conv2d(inputs, out, height, 1, height // 2)
+        layers[f"relu{number}_{place}"] = nn.ReLU()
+    layers[f"pool{block}"] = nn.MaxPool2d(2, 2, ceil_mode=True)
+    return layers
+
+
+def _caffe_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Caffe's names for torchvision's numbers."""
+    numbers = sorted(
+        int(name.split(".")[1]) for name in state if re.match(r"features\.\d+\.weight$", name)
+    )
+    blocks = _BLOCKS.get(len(numbers))
+    if blocks is None:
+        return state
+    places = [f"conv{b}_{i}" for b, n in enumerate(blocks, 1) for i in range(1, n + 1)]
+    names = {f"features.{n}": place for n, place in zip(numbers, places, strict=True)}
+    names |= {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"}
+    renamed = {}
+    for name, value in state.items():
+        stem, _, kind = name.rpartition(".")
+        renamed[f"{names.get(stem, stem)}.{kind}"] = value
+    return renamed

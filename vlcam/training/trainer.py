@@ -1,0 +1,240 @@
+"""Training in phases, with a running average of the weights, that continues after a kill.
+
+Every phase has a one-cycle learning rate and begins with the running average of the one before.
+Every epoch's randomness follows from (seed, epoch) alone and the whole state is written after each,
+so a killed run continues to the very weights it would have reached.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from vlcam.utils.atomic import written
+
+STATE = "training.safetensors"
+
+
+class Phase(ABC):
+    """What is drawn for each step, and what it minimises.
+
+    Attributes:
+        epochs: passes over the data.
+        lr: the highest learning rate of its cycle.
+        measure: what the second value of :meth:`loss` is.
+        keep: share of the running average of the weights that a step leaves.
+        clip: the greatest norm of a step's gradient.
+        fixed: beginning of the names of weights that stay as they are.
+        decays: weight decays of parameters that have one of their own.
+    """
+
+    epochs: int
+    lr: float
+    decays: Mapping[nn.Parameter, float] = MappingProxyType({})
+    measure: ClassVar[str] = "loss"
+    keep: ClassVar[float] = 0.998
+    clip: ClassVar[float] = 5.0
+    fixed: ClassVar[str | None] = None
+
+    @abstractmethod
+    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Any]:
+        """Begin an epoch of the phase (0 is its first): its batches, in order."""
+
+    @abstractmethod
+    def loss(self, batch: Any, rng: np.random.Generator) -> tuple[Tensor, float]:
+        """What to minimise, and what to report."""
+
+    @abstractmethod
+    def train_mode(self) -> None:
+        """Set every module's mode for a step."""
+
+    @abstractmethod
+    def helpers(self) -> Sequence[nn.Module]:
+        """What is trained besides the model."""
+
+
+class Trainer(ABC):
+    """A model, the running average of its weights, and the optimizer.
+
+    Args:
+        model: to train.
+        out: folder for the state.
+        options: that a continued training must share, as JSON has them.
+        epochs: of each phase; phases of none are left out.
+        seed: of everything random.
+        weight_decays: of AdamW, in each phase.
+        helpers: modules that are saved with the model, by name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        out: Path,
+        options: Mapping[str, Any],
+        epochs: Sequence[int],
+        seed: int,
+        weight_decays: Sequence[float],
+        helpers: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        self.model, self.out, self.options = model, out, dict(options)
+        self.average = copy.deepcopy(model).eval()
+        self.epochs, self.seed, self.weight_decays = list(epochs), seed, weight_decays
+        self.saved = {"model": self.model, "average": self.average, **(helpers or {})}
+        self.epoch = 0
+        self.history: list[dict[str, Any]] = []
+
+    @abstractmethod
+    def make_phase(self, index: int) -> Phase:
+        """The phase at a place of ``epochs``."""
+
+    @abstractmethod
+    def validate(self) -> tuple[dict[str, Any], str]:
+        """Scores of the average model after an epoch, for the report and in a line."""
+
+    def leave_phase(self, phase: Phase) -> None:
+        """Whatever there is to do when a phase is over and another will follow."""
+        return
+
+    def begin(self) -> None:
+        """Continue what was begun in ``out``, or begin."""
+        optimizer = self._resume()
+        self._enter_phase()
+        if optimizer:
+            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": optimizer})
+
+    def run(self) -> None:
+        """All epochs that are left."""
+        while self.epoch < sum(self.epochs):
+            self.run_epoch()
+
+    def run_epoch(self) -> None:
+        phase, own_epoch = self.phase, self.epoch - self._phase_start
+        torch.manual_seed(self.seed * 1_000_003 + self.epoch + 1)
+        rng = np.random.default_rng([self.seed, self.epoch])
+        batches = phase.begin_epoch(own_epoch, rng)
+        steps = phase.epochs * len(batches)
+        values = []
+        started = time.perf_counter()
+        bar = tqdm(batches, f"epoch {self.epoch + 1}", unit="batch", mininterval=1)
+        for step, batch in enumerate(bar, start=own_epoch * len(batches) + 1):
+            phase.train_mode()
+            self._set_rate(step / steps)
+            loss, value = phase.loss(batch, rng)
+            self.optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters(self.model), phase.clip)
+            self.optimizer.step()
+            self._update_average(step)
+            values.append(value)
+            bar.set_postfix({phase.measure: f"{np.mean(values[-50:]):.3f}"})
+        self.epoch += 1
+        scores, line = self.validate()
+        mean = float(np.mean(values))
+        seconds = round(time.perf_counter() - started, 1)
+        self.history.append(
+            {"epoch": self.epoch, phase.measure: mean, **scores, "seconds": seconds}
+        )
+        tqdm.write(f"epoch {self.epoch}: {phase.measure} {mean:.3f}, {line}")
+        if own_epoch + 1 == phase.epochs and self.epoch < sum(self.epochs):
+            self.model.load_state_dict(self.average.state_dict())
+            self.leave_phase(phase)
+            self._enter_phase()
+        self._save_state()
+
+    def _enter_phase(self) -> None:
+        """Set up the phase of the epoch to come (of the last, where all are done)."""
+        starts = [sum(self.epochs[:i]) for i in range(len(self.epochs))]
+        index = max(i for i, start in enumerate(starts) if self.epochs[i] and start <= self.epoch)
+        self._phase_start = starts[index]
+        self.phase = self.make_phase(index)
+        self.model.zero_grad()  # of what is now fixed
+        trained = [p for module in (self.model, *self.phase.helpers()) for p in parameters(module)]
+        decays = self.phase.decays
+        groups: list[dict[str, Any]] = [{"params": [p for p in trained if p not in decays]}]
+        groups += [{"params": [p], "weight_decay": own} for p, own in decays.items()]
+        decay = self.weight_decays[index]
+        self.optimizer = torch.optim.AdamW(groups, self.phase.lr, weight_decay=decay)
+
+    def _set_rate(self, progress: float) -> None:
+        """One cycle: up over a twentieth of the phase, down to zero along a cosine."""
+        cycle = min(1.0, 20 * progress) * (1 + math.cos(math.pi * progress)) / 2
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.phase.lr * cycle
+
+    @torch.no_grad()
+    def _update_average(self, step: int) -> None:
+        weight = 1 - min(self.phase.keep, step / (step + 20))
+        own = self.model.state_dict()
+        for name, value in self.average.state_dict().items():
+            if self.phase.fixed is not None and name.startswith(self.phase.fixed):
+                continue  # -0.0, averaged with itself, is 0.0: other bytes, so another cache
+            if value.is_floating_point():
+                value.lerp_(own[name], weight)
+            else:
+                value.copy_(own[name])
+
+    def _save_state(self) -> None:
+        tensors = {
+            f"{name}.{key}": value
+            for name, module in self.saved.items()
+            for key, value in module.state_dict().items()
+        }
+        for i, state in self.optimizer.state_dict()["state"].items():
+            tensors.update({f"optimizer.{i}.{key}": value for key, value in state.items()})
+        about = {
+            "training": json.dumps(self.options),
+            "epoch": str(self.epoch),
+            "history": json.dumps(self.history),
+        }
+        self.out.mkdir(parents=True, exist_ok=True)
+        with written(self.out / STATE) as path:
+            save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, path, about)
+
+    def _resume(self) -> dict[int, dict[str, Tensor]]:
+        """Load what a killed run left, if anything, and return the optimizer's part."""
+        path = self.out / STATE
+        if not path.is_file():
+            return {}
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        before = json.loads(about["training"])
+        other = [k for k, v in self.options.items() if v != before.get(k) and k != "out"]
+        if other:
+            raise ValueError(
+                f"{path}: a training with other options ({', '.join(other)}); "
+                "choose another --out, or delete it to start anew"
+            )
+        self.epoch, self.history = int(about["epoch"]), json.loads(about["history"])
+        for name, module in self.saved.items():
+            module.load_state_dict(_part(tensors, f"{name}."))
+        print(f"continuing after epoch {self.epoch}", file=sys.stderr)
+        optimizer: dict[int, dict[str, Tensor]] = {}
+        for key, value in _part(tensors, "optimizer.").items():
+            i, name = key.split(".")
+            optimizer.setdefault(int(i), {})[name] = value
+        return optimizer
+
+
+def parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Those that are trained."""
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,1 @@
+"""What VQA models share: questions, answers, the CNN."""

@@ -1,0 +1,1 @@
+"""The VQA models' part of the command line. Light to import."""

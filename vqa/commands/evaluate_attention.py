@@ -1,0 +1,39 @@
+"""The options of ``vlcam evaluate attention``. Light to import: ``vlcam --help`` meets it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlcam.cli import evaluate as command
+
+if TYPE_CHECKING:
+    from vqa.experiments.attention import Attention
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--data", metavar="DIR", type=Path, required=True, help="questions in VQA's layout")
+    add(
+        "--maps",
+        metavar="DIR",
+        type=Path,
+        help="human maps, QUESTION_K.png as in VQA-HAT; default: DIR/attention",
+    )
+    add(
+        "--answer",
+        choices=("predicted", "given"),
+        default="predicted",
+        help="explain the model's answer, or the one people gave; default: predicted",
+    )
+    command.add_arguments(parser, "attention", "so many of the questions with maps")
+
+
+def run(args: argparse.Namespace) -> int:
+    def experiment() -> Attention:
+        from vqa.experiments.attention import Attention
+
+        return Attention(args.data, args.maps, args.answer, args.limit, args.seed)
+
+    return command.run(args, experiment)

@@ -1,0 +1,35 @@
+"""The options of ``vlcam questions``. Light to import: ``vlcam --help`` meets it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--data", metavar="DIR", type=Path, required=True, help="photos in Flickr8k's layout")
+    add(
+        "--entities",
+        metavar="PATH",
+        type=Path,
+        required=True,
+        help="folder or zip archive of Flickr30k Entities: Sentences/ and Annotations/",
+    )
+    add("--out", metavar="DIR", type=Path, required=True, help="a new folder, in VQA's layout")
+    add(
+        "--least",
+        metavar="N",
+        type=int,
+        default=5,
+        help="leave out answers given to fewer training questions than this; default: 5",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write them; 0 if all went well. ValueError where it cannot be done."""
+    from vqa.data.make_questions import write
+
+    for split, count in write(args.data, args.entities, args.out, args.least).items():
+        print(f"{split}: {count} questions")
+    return 0

@@ -1,0 +1,44 @@
+"""The options of ``vlcam train vqa``. Light to import: ``vlcam --help`` meets it."""
+
+from __future__ import annotations
+
+import argparse
+
+from vlcam.cli import train as train_options
+
+_OPTIONS: train_options.Options = {
+    "data": (str, "folder in VQA's layout: annotations/*questions.json, *annotations.json, photos"),
+    "out": (str, "folder for the model, its report, and what resuming needs"),
+    **train_options.CNN,
+    "views": (int, "1: photos as they are (default); 2: and mirrored; more: and crops"),
+    "threshold": (int, "words rarer than this become UNK (default 1)"),
+    "architecture": (str, "lstm-cnn (default), coattention, or glimpses"),
+    "attention": (str, "of coattention: alternating (default) or parallel"),
+    "regions": (
+        str,
+        "of coattention and glimpses: the CNN's layer to attend to (default: its last maps)",
+    ),
+    "glimpses": (int, "of glimpses: how many (default 8)"),
+    "answers": (int, "how many it can give, the most frequent ones (default 1000)"),
+    "embedding": (int, "size of the word embeddings of lstm-cnn and glimpses (default 200)"),
+    "hidden": (int, "size of the LSTM, and of most of the rest (default 512)"),
+    "common": (int, "size of the space where question and image meet (default 1024)"),
+    "dropout": (float, "in front of every layer (default 0.5)"),
+    "epochs": (int, "then passes over the questions, the CNN being fixed (default 10)"),
+    "batch": (int, "questions a step (default 256)"),
+    "lr": (float, "highest learning rate of the cycle (default 1e-3)"),
+    **train_options.GENERAL,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options named like the fields of :class:`vqa.training.answerer.Training`."""
+    train_options.add(parser, _OPTIONS)
+    train_options.flag(
+        parser, "question-only", "for comparison: a model that never sees a photo (all are empty)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; 0 if all went well, else 2 and one line on standard error."""
+    return train_options.run(args, "vqa", "vqa.training.answerer")

@@ -1,0 +1,164 @@
+"""``vlcam questions``: questions and answers about captioned photos, written in VQA v2's layout."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from vlcam.evaluation.entities import Entities, Marked
+from vlcam.metrics.estimates import Box
+from vlcam.utils.atomic import written
+from vqa.data.from_captions import Pair, pairs
+
+EVIDENCE = "evidence.json"
+_PEOPLE = 10
+_TYPES = {"color": "what color", "number": "how many", "where": "where", "what": "what"}
+
+
+@dataclass
+class Question:
+    """A question about a photo, what the captions answer, and the boxes that show it."""
+
+    text: str
+    kind: str
+    answers: list[str] = field(default_factory=list)
+    boxes: set[Box] = field(default_factory=set)
+
+
+def write(data: Path, entities: Path, out: Path, least: int = 5) -> dict[str, int]:
+    """Make questions of every captioned photo of Flickr8k's layout and write them.
+
+    Under ``out``: ``SPLIT/*.jpg`` (the photos, named as VQA's are), ``annotations/
+    SPLIT_questions.json`` and ``SPLIT_annotations.json``, and ``annotations/evidence.json``: for
+    each ``question_id`` the boxes ``[x0, y0, x1, y1]``, in photo pixels, of what the answer names.
+
+    As in VQA ten answers are written, in which the answers of all captions that have one have equal
+    shares: else the official accuracy, which wants three people to agree, would call right answers
+    wrong.
+
+    Args:
+        data: ``Images/`` and ``{train,val,test}Images.txt``.
+        entities: folder or zip archive of Flickr30k Entities, whose files are called like the
+            photos up to the first ``_``.
+        out: a new folder.
+        least: answers rarer than this among the training questions are left out, with their
+            questions where no other answer is left.
+
+    Returns:
+        Questions by split.
+
+    Raises:
+        ValueError: ``out`` exists, or data or entities are not as expected. A photo that cannot be
+            used is skipped and told of.
+    """
+    if out.exists():
+        raise ValueError(f"{out}: exists already; name a new folder")
+    marked = Entities(entities)
+    splits = {name: _names(data / f"{name}Images.txt") for name in ("train", "val", "test")}
+    if not splits["train"]:
+        raise ValueError(f"{data / 'trainImages.txt'}: no such file, or no photo in it")
+    found: dict[str, list[tuple[Path, list[Question]]]] = {}
+    for split, names in splits.items():
+        found[split] = []
+        for name in tqdm(names, f"{split} photos", unit="photo"):
+            path = data / "Images" / name
+            try:
+                with Image.open(path) as photo:
+                    size = (photo.height, photo.width)
+                asked = merged(marked.read(path.stem.split("_")[0], size))
+            except (OSError, ValueError) as error:
+                with tqdm.external_write_mode(sys.stderr):
+                    print(f"skipped: {path}: {error}", file=sys.stderr)
+                continue
+            found[split].append((path, asked))
+    usual = Counter(a for _, asked in found["train"] for q in asked for a in set(q.answers))
+    kept = {answer for answer, count in usual.items() if count >= least}
+    counts, evidence = {}, {}
+    for split, photos in found.items():
+        counts[split], boxes = _write_split(out, split, photos, kept)
+        evidence.update(boxes)
+    _dump(out / "annotations" / EVIDENCE, {str(n): b for n, b in evidence.items()})
+    return counts
+
+
+def merged(photo: Marked) -> list[Question]:
+    """A photo's questions, each once, with the answers and the boxes of all its sentences."""
+    found: dict[str, Question] = {}
+    every: list[Pair] = [pair for sentence in photo.sentences for pair in pairs(sentence)]
+    for pair in every:
+        question = found.setdefault(pair.question, Question(pair.question, pair.kind))
+        question.answers.append(pair.answer)
+        question.boxes.update(photo.boxes.get(pair.entity, ()))
+    return list(found.values())
+
+
+def _names(path: Path) -> list[str]:
+    return path.read_text("utf-8").split() if path.is_file() else []
+
+
+def _write_split(
+    out: Path, split: str, photos: Sequence[tuple[Path, list[Question]]], kept: set[str]
+) -> tuple[int, dict[int, list[Box]]]:
+    questions, annotations, evidence = [], [], {}
+    (out / split).mkdir(parents=True, exist_ok=True)
+    for path, image, number, question in _numbered(photos, kept):
+        target = out / split / f"{image:012}.jpg"
+        if not target.exists():
+            _link(path, target)
+        head = {"question_id": number, "image_id": image}
+        questions.append(head | {"question": question.text})
+        annotations.append(head | _annotation(question))
+        evidence[number] = sorted(question.boxes)
+    for name, entries in (("questions", questions), ("annotations", annotations)):
+        _dump(out / "annotations" / f"{split}_{name}.json", {name: entries})
+    return len(questions), evidence
+
+
+def _numbered(
+    photos: Sequence[tuple[Path, list[Question]]], kept: set[str]
+) -> Iterator[tuple[Path, int, int, Question]]:
+    for path, asked in photos:
+        image = int(path.stem.split("_")[0])
+        for place, question in enumerate(asked):
+            answers = [answer for answer in question.answers if answer in kept]
+            if answers:
+                left = Question(question.text, question.kind, answers, question.boxes)
+                yield path, image, 100 * image + place, left
+
+
+def _annotation(question: Question) -> dict[str, Any]:
+    best = Counter(question.answers).most_common(1)[0][0]
+    given = sorted(question.answers)
+    said = [
+        {"answer_id": i + 1, "answer": given[i * len(given) // _PEOPLE], "answer_confidence": "yes"}
+        for i in range(_PEOPLE)
+    ]
+    return {
+        "question_type": _TYPES[question.kind],
+        "answer_type": question.kind,
+        "multiple_choice_answer": best,
+        "answers": said,
+    }
+
+
+def _link(path: Path, target: Path) -> None:
+    try:
+        os.link(path.resolve(), target)
+    except OSError:  # another disk
+        shutil.copyfile(path, target)
+
+
+def _dump(path: Path, data: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written(path) as draft:
+        draft.write_text(json.dumps(data), "utf-8")

@@ -1,0 +1,1 @@
+"""What `vlcam evaluate` measures on VQA models (section 8.2)."""

@@ -1,0 +1,234 @@
+"""How maps of a VQA model agree with where people looked (section 8.2 of the paper).
+
+The protocol of VQA-HAT (``vqa/human_attention.py``). Beside the methods stand noise, a centred
+Gaussian, the layer's summed activation, a uniform map (all ties), people against each other, and
+the model's own attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+import torch
+
+from vlcam.adapters.adapter import Adapter, Prompt
+from vlcam.attribution import targets
+from vlcam.attribution.targets import Target
+from vlcam.evaluation.baselines import ACTIVATION, GAUSSIAN, NOISE, UNIFORM, summed_activation
+from vlcam.evaluation.experiment import Asked, Experiment, Item, sample
+from vlcam.evaluation.records import Columns, Record
+from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
+from vlcam.explaining import Encoded, TargetMaps
+from vlcam.geometry.grid import place
+from vlcam.metrics.estimates import centred_gaussian, mean
+from vlcam.utils.errors import one_line
+from vlcam.utils.untouched import untouched
+from vqa.answering.answerer import Answerer, likeliest
+from vqa.data import questions as data
+from vqa.data.accuracy import normalised
+from vqa.data.human_attention import (
+    CELLS,
+    Agreement,
+    agreement,
+    between_people,
+    find,
+    on_cells,
+    read,
+)
+
+PAPER = "Selvaraju et al. (2019), VQA-HAT, 1,374 questions: Grad-CAM 0.136; chance 0."
+PEOPLE = "people, against each other"
+_OWN = "own attention: "
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A question with its people's maps on :data:`CELLS`."""
+
+    which: int  # of the item's targets
+    number: int
+    prompt: Prompt
+    human: list[np.ndarray]
+
+
+class Attention(Experiment):
+    """Rank correlation of maps with human attention.
+
+    Args:
+        questions: a folder in VQA's layout.
+        maps: ``QUESTION_K.png``; None: ``attention/`` in there.
+        answer: whose map is compared: the model's (``predicted``), or what people ``given``.
+        limit: so many of the questions that have maps, chosen by ``seed``.
+
+    Raises:
+        ValueError: a folder or file is missing or not as expected.
+    """
+
+    name: ClassVar = "attention"
+    kind: ClassVar = "vqa"
+    columns: ClassVar = {
+        "image": str, "target": int, "question": int, "map": str, "value": float, "constant": bool,
+    }  # fmt: skip
+    worth: ClassVar = "value"
+
+    def __init__(
+        self,
+        questions: Path,
+        maps: Path | None = None,
+        answer: Literal["predicted", "given"] = "predicted",
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.data, self.maps = questions, maps or questions / "attention"
+        self.answer, self.limit, self.seed = answer, limit, seed
+        self._maps = find(self.maps)
+        self._splits = data.read_data(questions, seed)
+        self.title = f"Agreement with {'simulated' if self.simulated else 'human'} attention"
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the folder of maps says that no people drew them, as those of the scenes do."""
+        note = self.maps / "README.md"
+        return note.is_file() and "simulated" in note.read_text("utf-8").lower()
+
+    def settings(self) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in ("answer", "limit", "seed", "simulated")}
+        return {"data": str(self.data), "maps": str(self.maps), **plain}
+
+    @cached_property
+    def _questions(self) -> dict[int, data.Asked]:
+        found = self._splits
+        return {asked.number: asked for asked in (*found.train, *found.val, *found.test)}
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        strangers = [n for n in self._maps.files if n not in self._questions]
+        lines = [f"question {n}: has maps, but is not in the data" for n in strangers]
+        return [*self._splits.skipped, *self._maps.skipped, *lines]
+
+    @cached_property
+    def _chosen(self) -> dict[Path, list[data.Asked]]:
+        """The questions by their photo, so that each is looked at once."""
+        every = [self._questions[n] for n in self._maps.files if n in self._questions]
+        every = sample(every, self.limit, self.seed)
+        found: dict[Path, list[data.Asked]] = {}
+        for asked in sorted(every, key=lambda one: (str(one.photo), one.number)):
+            found.setdefault(asked.photo, []).append(asked)
+        return found
+
+    @cached_property
+    def items(self) -> Sequence[Item]:
+        return [Item(str(path.relative_to(self.data)), path) for path in self._chosen]
+
+    def ask(self, model: Adapter, photo: Encoded, item: Item, written: Any) -> Asked:
+        asked: list[Target] = []
+        judged: list[Judged] = []
+        problems = []
+        for one in self._chosen[item.photo]:
+            try:
+                human = [
+                    read(path, photo.placement.photo_size) for path in self._maps.files[one.number]
+                ]
+                target = self._target(cast(Answerer, model), photo, one)
+            except ValueError as error:
+                problems.append(f"question {one.number}: {one_line(error)}")
+                continue
+            asked.append(target)
+            judged.append(Judged(len(judged), one.number, target.terms[0].prompt, human))
+        return Asked(asked, judged, tuple(problems))
+
+    def _target(self, model: Answerer, photo: Encoded, one: data.Asked) -> Target:
+        if self.answer == "predicted":
+            return likeliest(model, photo, one.text)
+        reading = model.read(model.understand(one.text), [normalised(one.answer)])
+        return targets.unit(reading, reading.units[0], "logit")
+
+    def score(
+        self,
+        model: Adapter,
+        item: Item,
+        photo: Encoded,
+        asked: Asked,
+        method: str,
+        found: TargetMaps,
+    ) -> Iterator[Record]:
+        judged: list[Judged] = asked.context
+        for one, values in zip(judged, found.maps, strict=True):
+            cells = on_cells(place(values[None], found.grid, photo.placement))[0]
+            yield self._record(item, one, method, agreement(cells, one.human))
+
+    def label(self, record: Record) -> str:
+        return self._questions[cast(int, record["question"])].text
+
+    def baselines(
+        self, model: Adapter, item: Item, photo: Encoded, asked: Asked
+    ) -> Iterator[Record]:
+        size = (photo.pixels.shape[2], photo.pixels.shape[3])
+        for one in cast(list[Judged], asked.context):
+            with untouched(model.module), torch.no_grad():
+                own = model.attention(photo.seen(model, one.prompt), one.prompt, size)
+            if own is not None:
+                drawn = on_cells(place(own.maps.detach().float(), own.grid, photo.placement))
+                for name, cells in zip(own.names, drawn, strict=True):
+                    yield self._record(item, one, f"{_OWN}{name}", agreement(cells, one.human))
+            noise = np.random.default_rng([self.seed, one.number]).random(CELLS)
+            yield self._record(item, one, NOISE, agreement(noise, one.human))
+            gaussian = agreement(centred_gaussian(CELLS), one.human)
+            yield self._record(item, one, GAUSSIAN, gaussian)
+            active = summed_activation(model, photo, photo.placement, one.prompt)
+            yield self._record(item, one, ACTIVATION, agreement(on_cells(active)[0], one.human))
+            yield self._record(item, one, UNIFORM, agreement(np.ones(CELLS), one.human))
+            people = between_people(one.human)
+            if people is not None:
+                yield self._record(item, one, PEOPLE, people)
+
+    @staticmethod
+    def _record(item: Item, one: Judged, name: str, found: Agreement) -> Record:
+        about: Record = {"image": item.name, "target": one.which, "question": one.number}
+        return about | {"map": name} | {"value": found.value, "constant": found.constant}
+
+    def summarise(self, records: Columns) -> Summary:
+        by_map = records.by("map")
+        baselines = (NOISE, GAUSSIAN, ACTIVATION, UNIFORM, PEOPLE)
+        own = [name for name in by_map if name.startswith(_OWN)]
+        methods = [name for name in by_map if name not in (*own, *baselines)]
+        names = [*methods, *own, *(name for name in baselines if name in by_map)]
+        table = Table(
+            self.title,
+            ("map", "rank correlation", "95 %", "less the Gaussian", "constant", "questions"),
+            tuple((name, *self._row(by_map, name)) for name in names),
+            "figure",
+            f"Spearman's rank correlation on {CELLS[0]} x {CELLS[1]} cells, the mean over a"
+            f" question's maps, of the {self.answer} answer. A constant map counts as 0.",
+            digits=3,
+        )
+        simulated = ("No people looked: these attention maps are simulated.",)
+        return Summary(
+            (table, *self._differences(by_map, methods)),
+            (*(simulated if self.simulated else ()), PAPER),
+        )
+
+    @staticmethod
+    def _differences(by_map: dict[str, Columns], names: Sequence[str]) -> tuple[Table, ...]:
+        """Of rank correlations, between methods."""
+        sums = {name: (by_map[name]["value"], np.ones(len(by_map[name]))) for name in names}
+        images = by_map[names[0]]["image"] if names else ()
+        return differences(sums, images, "rank correlation", "figure", 3)
+
+    @staticmethod
+    def _row(by_map: dict[str, Columns], name: str) -> list[Cell]:
+        some = by_map[name]
+        values, images = some["value"], some["image"]
+        # People are compared with each other only where a question has several.
+        centred = by_map[GAUSSIAN]
+        centred = centred.rows(np.isin(centred["question"], some["question"]))
+        estimate = mean(values, images)
+        low, high = estimate.interval
+        less = difference(values, centred["value"], images) if name != GAUSSIAN else ""
+        bounds = f"{low:.3f} ... {high:.3f}"
+        return [estimate, bounds, less, int(some["constant"].sum()), len(some)]

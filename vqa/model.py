@@ -1,9 +1,0 @@
-"""The VQA models of ours, by the names of their architectures."""
-
-from __future__ import annotations
-
-from vqa import coattention, glimpses, lstm_cnn
-
-Model = lstm_cnn.LstmCnn | coattention.CoAttention | glimpses.Glimpses
-
-ARCHITECTURES = (lstm_cnn.ARCHITECTURE, coattention.ARCHITECTURE, glimpses.ARCHITECTURE)

@@ -1,0 +1,1 @@
+"""VQA models, a file or folder an architecture."""

@@ -1,0 +1,1 @@
+"""Hierarchical co-attention (Lu et al., 2016)."""

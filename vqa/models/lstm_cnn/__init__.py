@@ -1,0 +1,1 @@
+"""Deeper LSTM question + normalised image (Lu et al., 2015)."""

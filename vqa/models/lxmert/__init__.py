@@ -1,0 +1,1 @@
+"""LXMERT, and the features of regions it reads."""

@@ -1,0 +1,260 @@
+"""LXMERT question answering of transformers (Tan and Bansal, EMNLP 2019), from a local folder.
+
+It looks at no pixels: a detector's regions of the photo (:mod:`vqa.models.lxmert.region_features`),
+a feature vector and a box each, are its picture. Regions are the cells of the feature maps, K
+channels of one row of R; a map gives each box one value and is painted as boxes. By default the
+regions' own features are explained: ``hirescam`` then is, box by box, the gradient times the
+feature summed over the channels; ``grad-cam`` averages the gradients over the boxes first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from PIL import Image
+from torch import Tensor
+from transformers import LxmertForQuestionAnswering
+
+from vlcam.adapters.adapter import FeatureMaps, Prompt, Question
+from vlcam.adapters.once_per_image import once_an_image
+from vlcam.attribution.backward_rules import outside_cnn
+from vlcam.attribution.relevance import PHOTO, Flow
+from vlcam.formats.pretrained import load_pretrained
+from vlcam.geometry.grid import Boxes, Cells, Grid, Placement
+from vqa.answering.answerer import Answerer
+from vqa.answering.tokenized import understand
+from vqa.models.lxmert import region_features
+from vqa.models.lxmert.region_features import Regions
+
+FEATURES = "visual_feats"
+"""The layer that is the regions' features themselves, as transformers calls them."""
+
+ANSWERS = "trainval_label2ans.json"
+"""The answers in the order of the logits, as LXMERT's authors publish them beside the model."""
+
+
+class LxmertAnswerer(Answerer):
+    """An LXMERT VQA model.
+
+    Args:
+        module: the model.
+        tokenizer: its WordPiece tokenizer.
+        answers: in the order of the logits.
+        name: as results carry it.
+        layer: ``visual_feats``, ``lxmert.encoder.visn_fc``, ``lxmert.encoder.r_layers.N`` or, with
+            feature maps that depend on the question, ``lxmert.encoder.x_layers.N`` but the last,
+            behind which the answer is read off the question alone. None: ``visual_feats``.
+
+    Raises:
+        ValueError: there is no such layer; answers or boxes are not what the model has.
+    """
+
+    module: Any  # an LxmertForQuestionAnswering; transformers' own annotations do not follow it
+    sees_pixels = False
+
+    def __init__(
+        self,
+        module: Any,
+        tokenizer: Any,
+        answers: Sequence[str],
+        name: str,
+        layer: str | None = None,
+    ) -> None:
+        encoder, config = module.lxmert.encoder, module.config
+        alone = [FEATURES, "lxmert.encoder.visn_fc"]
+        alone += [f"lxmert.encoder.r_layers.{i}" for i in range(len(encoder.r_layers))]
+        crossed = [f"lxmert.encoder.x_layers.{i}" for i in range(len(encoder.x_layers) - 1)]
+        self.layer = layer or FEATURES
+        if self.layer not in (*alone, *crossed):
+            known = ", ".join([*alone[:2], f"... {[*alone, *crossed][-1]}"])
+            raise ValueError(f"{name}: no layer {layer!r} with a gradient; known: {known}")
+        if len(answers) != config.num_qa_labels:
+            raise ValueError(f"{name}: {len(answers)} answers for {config.num_qa_labels} logits")
+        if config.visual_pos_dim != 4:
+            raise ValueError(f"{name}: boxes of {config.visual_pos_dim} numbers; 4 are known here")
+        self.name, self.module = name, module
+        self.answers = tuple(answers)
+        self.encode_reads_prompt = self.layer in crossed
+        self._crossed = crossed.index(self.layer) + 1 if self.encode_reads_prompt else 0
+        # How many of visn_fc and the r_layers come before the layer.
+        self._seen = len(alone) - 1 if self._crossed else alone.index(self.layer)
+        self._tokenizer = tokenizer
+
+    def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
+        raise ValueError(
+            f"{self.name} looks at regions found beforehand: give the photo as a file, with"
+            f" PHOTO{region_features.SUFFIX} beside it"
+        )
+
+    def prepare_file(self, photo: Image.Image, path: str) -> tuple[Tensor, Placement]:
+        regions = region_features.read(path, (photo.height, photo.width))
+        try:
+            return self.prepare_regions(photo, regions)
+        except ValueError as error:
+            raise ValueError(f"{region_features.beside(path)}: {error}") from error
+
+    def prepare_regions(self, photo: Image.Image, regions: Regions) -> tuple[Tensor, Placement]:
+        """What stands for the pixels: (1, R, K + 4), a row a region, its features and its box in
+        shares of the photo's width and height.
+
+        Raises:
+            ValueError: the regions have not as many features as the model reads.
+        """
+        most = self.module.config.visual_feat_dim
+        if regions.features.shape[1] != most:
+            raise ValueError(
+                f"regions of {regions.features.shape[1]} features; {self.name} reads {most}"
+            )
+        whole = torch.tensor([photo.width, photo.height] * 2)
+        rows = torch.cat([regions.features, regions.boxes / whole], 1)
+        return rows[None], Placement.identity((photo.height, photo.width))
+
+    def understand(self, question: str) -> Question:
+        """As :func:`vqa.answering.tokenized.understand`."""
+        most = self.module.config.max_position_embeddings
+        return understand(self._tokenizer, question, most, self.name)
+
+    def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
+        rows = pixels[:, 0]
+        features, boxes = rows[..., :-4], rows[..., -4:]
+        if not self._seen:
+            return FeatureMaps(_in_a_row(features), {"boxes": boxes})
+        regions = self._look(features, boxes, self._seen)
+        if not self._crossed:
+            return FeatureMaps(_in_a_row(regions))
+        assert prompts is not None
+        words, mask = self._read(prompts, pixels)
+        for layer in self.module.lxmert.encoder.x_layers[: self._crossed]:
+            words, regions = layer(words, mask, regions, None)
+        return FeatureMaps(_in_a_row(regions), {"words": words, "mask": mask})
+
+    def decode(
+        self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
+    ) -> Tensor:
+        """Logits (N, answers)."""
+        lxmert = self.module.lxmert
+        if self._crossed:
+            words, mask = features.rest["words"], features.rest["mask"]
+            regions = _regions(features)
+        else:
+            regions = once_an_image(self._look_behind, features)
+            words, mask = self._read(prompts, features.maps)
+        for layer in lxmert.encoder.x_layers[self._crossed :]:
+            words, regions = layer(words, mask, regions, None)
+        logits: Tensor = self.module.answer_head(lxmert.pooler(words))
+        return logits
+
+    def _look(self, features: Tensor, boxes: Tensor, steps: int) -> Tensor:
+        """Regions (B, R, K) behind the first steps of the vision half."""
+        encoder = self.module.lxmert.encoder
+        regions: Tensor = encoder.visn_fc(features, boxes)
+        for layer in encoder.r_layers[: steps - 1]:
+            regions = layer(regions)[0]
+        return regions
+
+    def _look_behind(self, features: FeatureMaps) -> Tensor:
+        """The same behind all of them, from the layer on."""
+        encoder = self.module.lxmert.encoder
+        regions = _regions(features)
+        if not self._seen:
+            return self._look(regions, features.rest["boxes"], 1 + len(encoder.r_layers))
+        for layer in encoder.r_layers[self._seen - 1 :]:
+            regions = layer(regions)[0]
+        return regions
+
+    def _read(self, prompts: Sequence[Prompt], like: Tensor) -> tuple[Tensor, Tensor]:
+        """Questions behind the language half: (N, L, K), and what is added to attention scores
+        (N, 1, 1, L) so that nobody looks at a question's padding. Each question is read once."""
+        lxmert, once = self.module.lxmert, list(dict.fromkeys(prompts))
+        longest = max(len(prompt) for prompt in once)  # type: ignore[arg-type]
+        ids = torch.zeros(len(once), longest, dtype=torch.long, device=like.device)
+        mask = like.new_full(ids.shape, torch.finfo(like.dtype).min)
+        for row, prompt in enumerate(once):
+            ids[row, : len(prompt)] = torch.tensor(prompt)  # type: ignore[arg-type]
+            mask[row, : len(prompt)] = 0  # type: ignore[arg-type]
+        added = mask[:, None, None]
+        with outside_cnn():
+            words = lxmert.embeddings(ids, torch.zeros_like(ids))
+            for layer in lxmert.encoder.layer:
+                words = layer(words, added)[0]
+        rows = torch.tensor([once.index(prompt) for prompt in prompts], device=like.device)
+        return words.index_select(0, rows), added.index_select(0, rows)
+
+    def attention_flow(self, prompt: Prompt) -> Flow:
+        """Regions and question by themselves, then at each other at once, then by themselves."""
+        encoder, question = self.module.lxmert.encoder, "question"
+        regions, words = (((stream, stream),) for stream in (PHOTO, question))
+        both = (((question, PHOTO), (PHOTO, question)), words, regions)
+        steps = (
+            *(regions,) * len(encoder.r_layers),
+            *(words,) * len(encoder.layer),
+            *both * len(encoder.x_layers),
+        )
+        return Flow(steps, question, row=lambda _: 0, first=0, summary=None)
+
+    def grid(self, input_size: tuple[int, int]) -> Grid:
+        raise ValueError(f"{self.name}: each photo's own regions are the cells")
+
+    def cells(self, pixels: Tensor, placement: Placement) -> Cells:
+        height, width = placement.input_size
+        whole = torch.tensor([width, height] * 2, dtype=torch.float64)
+        return Boxes.of_corners(pixels[0, 0, :, -4:].cpu().double() * whole)
+
+    def save(self, folder: Path) -> None:
+        """As transformers saves it, with the answers beside it."""
+        self.module.save_pretrained(folder)
+        self._tokenizer.save_pretrained(folder)
+        (folder / ANSWERS).write_text(json.dumps(list(self.answers)), "utf-8")
+
+    def describe(self) -> dict[str, Any]:
+        return {"family": "lxmert", "transformers": transformers.__version__}
+
+
+def _in_a_row(regions: Tensor) -> Tensor:
+    """Regions (B, R, K) as feature maps (B, K, 1, R)."""
+    return regions.transpose(1, 2)[:, :, None]
+
+
+def _regions(features: FeatureMaps) -> Tensor:
+    """Inverse of :func:`_in_a_row`."""
+    return features.maps[:, :, 0].transpose(1, 2)
+
+
+def load(path: Path, layer: str | None = None) -> LxmertAnswerer:
+    """A VQA model from a folder that transformers' ``save_pretrained`` wrote (or a file in it).
+
+    Its answers are those of ``trainval_label2ans.json`` in the folder, else of the configuration's
+    ``id2label``; where that names none, transformers' own names for them, ``LABEL_0`` and so on.
+
+    Raises:
+        ValueError: a file is missing or damaged, weights are missing or left over, or the
+            tokenizer or the answers do not fit; one line says which.
+    """
+    folder = path if path.is_dir() else path.parent
+    kind: Any = LxmertForQuestionAnswering
+    module, tokenizer = load_pretrained(kind, folder)
+    answers = _answers(folder, module.config)
+    return LxmertAnswerer(module, tokenizer, answers, folder.resolve().name, layer)
+
+
+def _answers(folder: Path, config: Any) -> list[str]:
+    file, count = folder / ANSWERS, config.num_qa_labels
+    if not file.is_file():
+        labels = config.id2label
+        if len(labels) != count:  # transformers' default: two, whatever the model
+            return [f"LABEL_{i}" for i in range(count)]
+        return [labels[i] for i in range(count)]
+    try:
+        answers = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not JSON ({' '.join(str(error).split())})") from error
+    if not (isinstance(answers, list) and all(isinstance(answer, str) for answer in answers)):
+        raise ValueError(f"{file}: expected a list of answers")
+    if len(answers) != count:
+        raise ValueError(f"{file}: {len(answers)} answers; the model has {count}")
+    return answers

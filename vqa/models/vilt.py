@@ -1,0 +1,193 @@
+"""ViLT question answering of transformers (Kim et al., ICML 2021), from a local folder.
+
+One transformer reads the question's tokens and the photo's patches together, so the feature maps
+(the patch tokens behind a layer, in the grid of their patches) depend on the question. transformers
+shuffles the patches at every call; here they keep their places, which the transformer cannot tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+from transformers import (
+    ViltForQuestionAnswering,
+    ViltImageProcessor,
+    ViltImageProcessorPil,
+)
+
+from vlcam.adapters.adapter import FeatureMaps, Prompt, Question
+from vlcam.adapters.image_processor import image_processor
+from vlcam.attribution.relevance import PHOTO, Flow
+from vlcam.formats.pretrained import load_pretrained, save_pretrained
+from vlcam.geometry.grid import Grid, Placement
+from vqa.answering.answerer import Answerer
+from vqa.answering.tokenized import understand
+
+
+class ViltAnswerer(Answerer):
+    """A ViLT VQA model.
+
+    Args:
+        module: the model.
+        tokenizer: its WordPiece tokenizer.
+        processor: its image processor, of transformers.
+        name: as results carry it.
+        layer: ``vilt.encoder.layer.N``, whose patch tokens are explained; None: the last but one.
+            Behind the last one the answer is read off the question's first token alone, so the
+            patches there have no gradient.
+
+    Raises:
+        ValueError: there is no such layer, or it has no gradient; the model looks at a random part
+            of the patches.
+    """
+
+    module: Any  # a ViltForQuestionAnswering; transformers' own annotations do not follow it
+    encode_reads_prompt = True
+
+    def __init__(
+        self,
+        module: Any,
+        tokenizer: Any,
+        processor: Any,
+        name: str,
+        layer: str | None = None,
+    ) -> None:
+        names = [f"vilt.encoder.layer.{i}" for i in range(len(module.vilt.encoder.layer) - 1)]
+        if not names or (layer is not None and layer not in names):
+            known = f"{names[0]} ... {names[-1]}" if names else "none: it has only one"
+            raise ValueError(
+                f"{name}: no layer {layer!r} with a gradient at its patches; known: {known}"
+            )
+        if (module.config.max_image_length or -1) > 0:
+            most = module.config.max_image_length
+            raise ValueError(f"{name}: it looks at {most} random patches (max_image_length)")
+        self.layer, self.layers = layer or names[-1], names
+        self.name = name
+        self.module = module
+        labels = module.config.id2label
+        self.answers = tuple(labels[i] for i in range(len(labels)))
+        self._before = names.index(self.layer) + 1
+        self._tokenizer = tokenizer
+        self._processor = processor
+        self._patch = module.config.patch_size
+
+    def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
+        """The photo's shorter side becomes 384 pixels, both sides multiples of 32."""
+        pixels: Tensor = self._processor(images=photo, return_tensors="pt").pixel_values[0].float()
+        size = (pixels.shape[1], pixels.shape[2])
+        return pixels, Placement.resized((photo.height, photo.width), size)
+
+    def understand(self, question: str) -> Question:
+        """As :func:`vqa.answering.tokenized.understand`."""
+        most = self.module.config.max_position_embeddings
+        return understand(self._tokenizer, question, most, self.name)
+
+    def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
+        assert prompts is not None
+        vilt = self.module.vilt
+        device = pixels.device
+        longest = max(len(p) for p in prompts)  # type: ignore[arg-type]
+        ids = torch.zeros(len(prompts), longest, dtype=torch.long, device=device)
+        mask = pixels.new_zeros(ids.shape)
+        for row, prompt in enumerate(prompts):
+            ids[row, : len(prompt)] = torch.tensor(prompt)  # type: ignore[arg-type]
+            mask[row, : len(prompt)] = 1  # type: ignore[arg-type]
+        types = vilt.embeddings.token_type_embeddings.weight
+        text = vilt.embeddings.text_embeddings(input_ids=ids) + types[0]
+        image = self._embed(pixels) + types[1]
+        tokens = torch.cat([text, image], 1)
+        for layer in vilt.encoder.layer[: self._before]:
+            tokens = layer(tokens, _attention(mask, tokens))[0]
+        u, v = (side // self._patch for side in pixels.shape[2:])
+        maps = tokens[:, longest + 1 :].transpose(1, 2).unflatten(2, (u, v))
+        return FeatureMaps(maps, {"others": tokens[:, : longest + 1], "mask": mask})
+
+    def _embed(self, pixels: Tensor) -> Tensor:
+        """The class token and the patches (B, 1 + u v, K) with the embeddings of their places."""
+        embeddings = self.module.vilt.embeddings
+        patches = embeddings.patch_embeddings(pixels)
+        side = self.module.config.image_size // self._patch
+        first, grid = embeddings.position_embeddings.split([1, side * side], 1)
+        places = functional.interpolate(
+            grid.transpose(1, 2).unflatten(2, (side, side)),
+            size=patches.shape[2:],
+            mode="bilinear",
+            align_corners=True,
+        )
+        start = (embeddings.cls_token + first).expand(len(pixels), -1, -1)
+        return torch.cat([start, (patches + places).flatten(2).transpose(1, 2)], 1)
+
+    def decode(
+        self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
+    ) -> Tensor:
+        """Logits (N, answers)."""
+        vilt = self.module.vilt
+        patches = features.maps.flatten(2).transpose(1, 2)
+        tokens = torch.cat([features.rest["others"], patches], 1)
+        for layer in vilt.encoder.layer[self._before :]:
+            tokens = layer(tokens, _attention(features.rest["mask"], tokens))[0]
+        logits: Tensor = self.module.classifier(vilt.pooler(vilt.layernorm(tokens)))
+        return logits
+
+    def attention_flow(self, prompt: Prompt) -> Flow:
+        """One stream: the question's tokens, a class token, the patches. The answer is read off the
+        first token."""
+        layers = (((PHOTO, PHOTO),),) * len(self.module.vilt.encoder.layer)
+        return Flow(layers, row=lambda _: 0, first=len(prompt) + 1)  # type: ignore[arg-type]
+
+    def grid(self, input_size: tuple[int, int]) -> Grid:
+        return Grid.patches(input_size, self._patch)
+
+    def save(self, folder: Path) -> None:
+        """As transformers' ``save_pretrained`` of the model, its tokenizer and its processor."""
+        save_pretrained(folder, self.module, self._tokenizer, self._processor)
+
+    def describe(self) -> dict[str, Any]:
+        return {"family": "vilt", "transformers": transformers.__version__}
+
+
+def _attention(mask: Tensor, tokens: Tensor) -> Tensor:
+    """What is added to attention scores, (B, 1, 1, L), so that nobody looks at a question's end.
+
+    Args:
+        mask: (B, questions' tokens), 0 where it is padding, else 1.
+        tokens: (B, L, K), questions' and all others.
+    """
+    seen = functional.pad(mask, (0, tokens.shape[1] - mask.shape[1]), value=1.0)
+    return ((1 - seen) * torch.finfo(tokens.dtype).min)[:, None, None]
+
+
+def load(path: Path, layer: str | None = None) -> ViltAnswerer:
+    """A VQA model from a folder that transformers' ``save_pretrained`` wrote (or a file in it).
+
+    Raises:
+        ValueError: a file is missing or damaged, weights are missing or left over, or the
+            tokenizer does not fit; one line says which.
+    """
+    folder = path if path.is_dir() else path.parent
+    kind: Any = ViltForQuestionAnswering
+    module, tokenizer = load_pretrained(kind, folder)
+    processor = _processor(folder)
+    return ViltAnswerer(module, tokenizer, processor, folder.resolve().name, layer)
+
+
+def _processor(folder: Path) -> Any:
+    """
+    Raises:
+        ValueError: the folder's settings are damaged, or those of another kind of processor.
+    """
+    default = ViltImageProcessor()
+    try:
+        found = image_processor(folder, default)
+    except ValueError as error:
+        raise ValueError(f"{folder}: image processor: {error}") from error
+    if not isinstance(found, ViltImageProcessor | ViltImageProcessorPil):
+        raise ValueError(f"{folder}: {type(found).__name__} is no image processor of ViLT's")
+    return found

@@ -1,0 +1,1 @@
+"""Cadene's vqa.pytorch: MLB and MUTAN."""

@@ -1,0 +1,529 @@
+"""Models of Cadene's vqa.pytorch (MLB and MUTAN, with attention or without), from their files.
+
+A checkpoint is a folder with
+
+* ``best_model.pth.tar`` or ``ckpt_model.pth.tar``: the weights;
+* ``wid_to_word.pickle`` and ``aid_to_ans.pickle``: words and answers (the project keeps them in its
+  ``data/vqa/processed/...``; ``word_to_wid.pickle`` and ``ans_to_aid.pickle`` say the same);
+* the ``.yaml`` file of its options (or ``logger.json``, which repeats them). Sizes are read off the
+  weights. Without options, what they alone tell (activations, how questions are taken apart, the
+  size of photos) is taken as in the published models, and results say so;
+* the CNN's weights, of Cadene's pretrained-models (``fbresnet152-2e20f6b4.pth``), as ``.pth`` or
+  ``.safetensors``. The models were trained on features of that CNN, so the project does not keep
+  it beside them. Without it, features (N, F, u, v) can be asked about, photos can not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor, nn
+
+from vlcam.adapters.adapter import FeatureMaps, OwnAttention, Prompt, Question
+from vlcam.adapters.once_per_image import once_an_image
+from vlcam.formats import checkpoint
+from vlcam.formats.restricted_pickle import read_pickle
+from vlcam.formats.torch_files import mentions, read_checkpoint
+from vlcam.formats.vocabulary import UNKNOWN
+from vlcam.geometry.cells import derive
+from vlcam.geometry.grid import Grid, Placement
+from vlcam.models import configuration
+from vlcam.networks.channels_last import look
+from vlcam.networks.encoder import load_exactly, read_state_dict
+from vlcam.networks.resnet import resnet
+from vlcam.photo.preprocess import Preprocess
+from vqa.answering.answerer import Answerer
+from vqa.models.vqa_pytorch import fusion
+from vqa.models.vqa_pytorch.fusion import WithAttention, WithoutAttention
+from vqa.models.vqa_pytorch.tokenizers import TOKENIZERS
+
+ARCHITECTURE = "vqa-pytorch"
+"""The name of these models in a ``config.json`` of ours."""
+
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+"""Layers that can be explained: the stages of the ResNet. The last is the default: its maps are
+the features that the models were trained on."""
+
+_FIRST = 4  # where the stages begin in the chain of a ResNet's layers
+_STRIDE = 32  # pixels from one cell of a ResNet's last maps to the next
+_SIZE = 448  # pixels of the input's sides
+_LONGEST = 26  # words of a question
+_WEIGHTS = ("seq2vec.embedding.weight", "linear_classif.weight")
+_WORDS = ("wid_to_word.pickle", "word_to_wid.pickle")
+_ANSWERS = ("aid_to_ans.pickle", "ans_to_aid.pickle")
+_MODELS = (".tar", ".pth", ".pt")
+_CNNS = (".pth", ".pt", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything but the weights and their sizes.
+
+    Attributes:
+        words: of questions; word i has token i + 1.
+        answers: in the order of the logits.
+        activations: see :data:`vqa.models.vqa_pytorch.fusion.PLACES`.
+        tokenizer: how questions are taken apart, one of
+            :data:`vqa.models.vqa_pytorch.tokenizers.TOKENIZERS`.
+        longest: words of a question that are read; the rest is cut off.
+        pad_left: whether questions are filled up with padding on the left, not on the right.
+        cnn: the network whose features the model was trained on; empty: not known.
+        preprocess: from a photo to that network's input.
+        assumed: options that no file told, taken as in the published models.
+    """
+
+    words: tuple[str, ...]
+    answers: tuple[str, ...]
+    activations: Mapping[str, str]
+    preprocess: Preprocess
+    tokenizer: str = "mcb"
+    longest: int = _LONGEST
+    pad_left: bool = False
+    cnn: str = ""
+    assumed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for what in ("words", "answers"):
+            texts = getattr(self, what)
+            if not texts or not all(isinstance(text, str) for text in texts):
+                raise ValueError(f"{what}: expected a list of texts, at least one")
+            if len(set(texts)) != len(texts):
+                raise ValueError(f"{what}: one occurs twice")
+        if not isinstance(self.activations, Mapping):
+            raise ValueError("activations: expected an object of names")
+        for place, name in self.activations.items():
+            if place not in fusion.PLACES or name not in fusion.ACTIVATIONS:
+                known = ", ".join(fusion.ACTIVATIONS)
+                raise ValueError(f"activation {name!r} of {place} is not known; known: {known}")
+        if self.tokenizer not in TOKENIZERS:
+            raise ValueError(f"tokenizer {self.tokenizer!r} is none of {', '.join(TOKENIZERS)}")
+        if type(self.longest) is not int or self.longest < 1:
+            raise ValueError(f"longest is {self.longest!r}, expected a whole number, at least 1")
+
+
+class Model(nn.Module):
+    """The CNN, where there is one, and what answers behind it.
+
+    Raises:
+        ValueError: words, answers or the CNN's channels are not as many as the weights are for.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        answerer: WithAttention | WithoutAttention,
+        cnn: tuple[nn.Sequential, int] | None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.cnn: nn.Sequential | None
+        self.cnn, channels = cnn or (None, answerer.channels)
+        self.answerer = answerer
+        for what, found, expected in (
+            ("words", len(config.words), answerer.seq2vec.embedding.num_embeddings - 1),
+            ("answers", len(config.answers), answerer.linear_classif.out_features),
+            ("channels of the CNN", channels, answerer.channels),
+        ):
+            if found != expected:
+                raise ValueError(f"{found} {what}, but weights for {expected}")
+
+
+class VqaPyTorch(Answerer):
+    """An MLB or MUTAN model.
+
+    Args:
+        model: its weights and configuration.
+        name: as results carry it.
+        folder: where the CNN's weights are expected, for errors.
+        layer: one of :data:`LAYERS`; None: the last.
+
+    Raises:
+        ValueError: there is no such layer, or it needs a CNN that is not there.
+    """
+
+    module: Model
+
+    def __init__(self, model: Model, name: str, folder: Path, layer: str | None = None) -> None:
+        self.layer = layer or LAYERS[-1]
+        if self.layer not in LAYERS:
+            known = ", ".join(LAYERS)
+            raise ValueError(f"{name}: no layer {layer!r}; known: {known} (stages of the CNN)")
+        self.module, self.name, self._folder = model, name, folder
+        self.config = model.config
+        self.answers = model.config.answers
+        self._tokens = {word: i for i, word in enumerate(self.config.words, 1)}
+        self._preprocess = self.config.preprocess
+        self._grids: dict[tuple[int, ...], Grid] = {}
+        self._cut = _FIRST + LAYERS.index(self.layer) + 1
+        if self.layer != LAYERS[-1]:
+            self._cnn()
+
+    def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
+        self._cnn()
+        return self._preprocess(photo)
+
+    def resize(self, size: tuple[int, int]) -> None:
+        """A larger input gives more cells."""
+        self._preprocess = replace(self._preprocess, size=size, resize_to=None)
+
+    def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
+        return FeatureMaps(look(self.encoder(), pixels))
+
+    def encoder(self) -> nn.Module:
+        return self._cnn()[: self._cut]
+
+    def decode(
+        self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
+    ) -> Tensor:
+        """Logits (N, answers)."""
+        logits: Tensor = self.module.answerer(self._features(features), self._asked(prompts))
+        return logits
+
+    def understand(self, question: str) -> Question:
+        """Of a question that is too long only the first words, as in the original."""
+        words = TOKENIZERS[self.config.tokenizer](question)
+        if not words:
+            raise ValueError(f"the question {question!r} has no word")
+        read = words[: self.config.longest]
+        unknown = tuple(word for word in dict.fromkeys(read) if word not in self._tokens)
+        if all(word in unknown for word in read):
+            raise ValueError(f"{self.name} knows no word of the question: {', '.join(unknown)}")
+        if unknown and UNKNOWN not in self._tokens:
+            listed = ", ".join(unknown)
+            raise ValueError(f"{self.name} has no {UNKNOWN} to read unknown words as: {listed}")
+        stand_in = self._tokens.get(UNKNOWN, 0)
+        tokens = tuple(self._tokens.get(word, stand_in) for word in read)
+        # Words that are cut off are no part of what is explained.
+        text = question if len(read) == len(words) else " ".join(read)
+        return Question(text, self._padded(tokens, len(words)), unknown)
+
+    def _padded(self, tokens: tuple[int, ...], words: int) -> tuple[int, ...]:
+        """Tokens as the model's questions were prepared, of a question of so many words."""
+        if not self.config.pad_left:
+            return tokens  # zeros behind them are never read
+        longest = self.config.longest
+        if words <= longest:
+            return (0,) * (longest - words) + tokens
+        # The original counts places back from the row's end for the words that do not fit, and
+        # those before its start come around to the end.
+        beyond = (words - longest) % longest
+        return tokens[beyond:] + tokens[:beyond]
+
+    def attention(
+        self, features: FeatureMaps, prompt: Prompt, input_size: tuple[int, int]
+    ) -> OwnAttention | None:
+        """Each glimpse's shares of the cells of the CNN's last maps."""
+        answerer = self.module.answerer
+        if not isinstance(answerer, WithAttention):
+            return None
+        shares = answerer.look(self._features(features), self._asked([prompt]))[0]
+        names = tuple(f"glimpse {i}" for i in range(1, len(shares) + 1))
+        return OwnAttention(names, shares, self._grid(input_size, _FIRST + len(LAYERS)))
+
+    def grid(self, input_size: tuple[int, int]) -> Grid:
+        return self._grid(input_size, self._cut)
+
+    def save(self, folder: Path) -> None:
+        checkpoint.save(self.module, checkpoint.to_json(self.config, ARCHITECTURE), folder)
+
+    def describe(self) -> dict[str, Any]:
+        answerer = self.module.answerer
+        return {
+            "family": ARCHITECTURE,
+            "architecture": fusion.architecture_of(answerer.state_dict()),
+            "question encoder": answerer.seq2vec.kind,
+            "cnn": self.config.cnn,
+            "preprocess": self._preprocess.to_json(),
+            "assumed as published": list(self.config.assumed),
+        }
+
+    def _asked(self, prompts: Sequence[Any]) -> Tensor:
+        """The questions' vectors (N, Q), one row a prompt."""
+        # The question is no function of the photo, so it needs no graph, and is read once.
+        distinct = list(dict.fromkeys(prompts))
+        with torch.no_grad():
+            vectors = self.module.answerer.encode(distinct)
+        return vectors[[distinct.index(prompt) for prompt in prompts]]
+
+    def _features(self, features: FeatureMaps) -> Tensor:
+        """The CNN's last maps (N, F, u, v), computed once an image."""
+        if self.layer == LAYERS[-1]:
+            return features.maps
+        rest = self._cnn()[self._cut :]
+        return once_an_image(lambda seen: rest(seen.maps), features)
+
+    def _grid(self, input_size: tuple[int, int], cut: int) -> Grid:
+        if self.module.cnn is None:  # of given features: as all ResNets have them
+            size = (-(-input_size[0] // _STRIDE), -(-input_size[1] // _STRIDE))
+            return Grid(size, (0.0, 0.0), (_STRIDE, _STRIDE))
+        key = (*input_size, cut)
+        if key not in self._grids:
+            kind = self.module.answerer.linear_classif.weight.dtype
+            pixels = torch.empty(1, 3, *input_size, dtype=kind)
+            self._grids[key] = derive(self.module.cnn[:cut], pixels)
+        return self._grids[key]
+
+    def _cnn(self) -> nn.Sequential:
+        if self.module.cnn is None:
+            raise ValueError(
+                f"{self._folder}: no CNN to see photos with; the weights of"
+                f" {self.config.cnn or 'fbresnet152'} are missing, whose features the model was"
+                " trained on (fbresnet152-2e20f6b4.pth of pretrained-models.pytorch, say; .pth or"
+                " .safetensors)"
+            )
+        return self.module.cnn
+
+
+def recognises(path: Path) -> bool:
+    """Whether a file belongs to, or a folder holds, a checkpoint of this project, or a model of it
+    that :meth:`VqaPyTorch.save` wrote."""
+    if configuration(path).get("architecture") == ARCHITECTURE:
+        return True
+    if path.is_dir():
+        # A folder with words and answers alone is ours too: to say what is missing.
+        return bool(_models(path)) or all((path / n).is_file() for n in (_WORDS[0], _ANSWERS[0]))
+    return _is_model(path) or (
+        path.suffix in (".tar", ".yaml", ".pickle") and recognises(path.parent)
+    )
+
+
+def load(path: Path, layer: str | None = None) -> VqaPyTorch:
+    """A model from its folder or a file in it.
+
+    Of several models in a folder the best is taken, or else the latest.
+
+    Args:
+        layer: one of :data:`LAYERS`; None: the last.
+
+    Raises:
+        ValueError: a file is missing, damaged, hostile, of another architecture, or does not fit
+            the others; one line says which and why.
+    """
+    folder = path if path.is_dir() else path.parent
+    if configuration(path).get("architecture") == ARCHITECTURE:
+        model = checkpoint.load(path, _saved, f"{ARCHITECTURE} VQA model")
+    else:
+        model = _read(_model_file(path), folder)
+    model.eval().requires_grad_(False)
+    return VqaPyTorch(model, folder.resolve().name, folder, layer)
+
+
+def _saved(data: Any, state: Mapping[str, Tensor]) -> Model:
+    """What :meth:`VqaPyTorch.save` wrote, but for the answerer's weights."""
+    config = checkpoint.from_json(Config, data, ARCHITECTURE, "VQA model")
+    own, seen = (
+        {k.removeprefix(part): v for k, v in state.items() if k.startswith(part)}
+        for part in ("answerer.", "cnn.")
+    )
+    cnn = resnet(seen, "torchvision", "its CNN is no ResNet") if seen else None
+    return Model(config, fusion.build(_shapes(own), config.activations), cnn)
+
+
+def _read(path: Path, folder: Path) -> Model:
+    """The project's own files."""
+    state = read_checkpoint(path)
+    architecture = fusion.architecture_of(state)
+    what = f"{path}: not the weights of a {architecture} model of vqa.pytorch"
+    options, told = _options(folder)
+    claimed = options.get("model", {}).get("arch", architecture)
+    if claimed != architecture:
+        raise ValueError(f"{told}: model.arch is {claimed!r}, but {path} holds a {architecture}")
+    words, answers = _texts(folder, _WORDS, 1), _texts(folder, _ANSWERS, 0)
+    try:
+        config = _config(words, answers, options, architecture)
+    except ValueError as error:
+        raise ValueError(f"{told or folder}: {error}") from error
+    cnn = _read_cnn(folder, config.cnn)
+    try:
+        answerer = fusion.build(_shapes(state), config.activations)
+    except (ValueError, RuntimeError) as error:  # the second: sizes that no memory holds
+        raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
+    load_exactly(answerer, state, what)
+    try:
+        return Model(config, answerer, cnn)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in state.items()}
+
+
+def _is_model(file: Path) -> bool:
+    if file.suffix not in _MODELS or not file.is_file():
+        return False
+    # Damaged or hostile files are ours to refuse where their names say that they are ours.
+    ours = file.name.endswith("_model.pth.tar") and (file.parent / _ANSWERS[0]).is_file()
+    return ours or mentions(file, *_WEIGHTS)
+
+
+def _models(folder: Path) -> list[Path]:
+    """The files of models, the best first, then the latest."""
+
+    def rank(file: Path) -> tuple[bool, bool, int]:
+        epoch = re.search(r"epoch,(\d+)_", file.name)
+        return not file.name.startswith("best"), epoch is not None, -int(epoch[1] if epoch else 0)
+
+    return sorted((file for file in sorted(folder.iterdir()) if _is_model(file)), key=rank)
+
+
+def _model_file(path: Path) -> Path:
+    """The file of the model that a path means."""
+    if _is_model(path):
+        return path
+    folder = path if path.is_dir() else path.parent
+    found = _models(folder)
+    if not found:
+        raise ValueError(f"{folder}: no best_model.pth.tar, ckpt_model.pth.tar or other weights")
+    return found[0]
+
+
+def _texts(folder: Path, names: tuple[str, str], first: int) -> tuple[str, ...]:
+    """Texts in the order of their numbers.
+
+    Args:
+        names: of the files of numbers to texts and of texts to numbers; one is enough.
+        first: of the numbers.
+    """
+    found = {}
+    for name in names:
+        path = folder / name
+        if path.is_file():
+            data = read_pickle(path)
+            try:
+                found[name] = _in_order(data, first)
+            except (TypeError, KeyError) as error:
+                raise ValueError(f"{path}: expected texts numbered from {first}") from error
+    if not found:
+        raise ValueError(
+            f"{folder}: no {names[0]} (nor {names[1]}); it lies in data/vqa/processed/... of"
+            " vqa.pytorch"
+        )
+    if len(set(found.values())) > 1:
+        raise ValueError(f"{folder}: {names[0]} and {names[1]} do not agree")
+    return found.popitem()[1]
+
+
+def _in_order(data: Any, first: int) -> tuple[str, ...]:
+    """Texts of a list, or of a dictionary from numbers to them or back."""
+    if isinstance(data, list):
+        data = dict(enumerate(data, first))
+    if not isinstance(data, dict):
+        raise TypeError
+    if data and isinstance(next(iter(data)), str):
+        data = {number: text for text, number in data.items()}
+    texts = tuple(data[number] for number in range(first, first + len(data)))
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError
+    return texts
+
+
+def _options(folder: Path) -> tuple[dict[str, Any], Path | None]:
+    """The options of the training, and the file that tells them; none where there is no such file.
+
+    Each section that is read is a dictionary.
+    """
+    found = [(options, file) for file, options in _files_of_options(folder)]
+    if not found:
+        return {}, None
+    options, file = found[0]
+    other = next((f for o, f in found[1:] if o != options), None)
+    if other is not None:
+        raise ValueError(f"{folder}: {file.name} and {other.name} have other options; leave one")
+    model = options["model"]
+    sections = {name: options.get(name) for name in ("vqa", "coco")}
+    sections |= {f"model.{name}": model.get(name) for name in ("attention", "fusion", "classif")}
+    for name, section in sections.items():
+        if not isinstance(section, dict | None):
+            raise ValueError(f"{file}: {name} is no section of options")
+    return options, file
+
+
+def _files_of_options(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for file in sorted(folder.glob("*.y*ml")):
+        try:
+            options = yaml.safe_load(file.read_bytes())
+        except Exception as error:  # whatever a damaged file makes it stumble over
+            raise ValueError(f"{file}: not plain YAML ({' '.join(str(error).split())})") from error
+        if isinstance(options, dict) and isinstance(options.get("model"), dict):
+            yield file, options
+            continue  # the training's own arguments, args.yaml, have no such section
+    log = folder / "logger.json"
+    if log.is_file():
+        try:
+            options = json.loads(log.read_bytes())["options"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{log}: not a log of vqa.pytorch, with its options") from error
+        if isinstance(options, dict) and isinstance(options.get("model"), dict):
+            yield log, options
+
+
+def _config(
+    words: tuple[str, ...], answers: tuple[str, ...], options: dict[str, Any], architecture: str
+) -> Config:
+    """The configuration that the options tell; what they do not is as published."""
+    assumed = []
+
+    def told(section: str, name: str, default: Any) -> Any:
+        known = options.get(section) or {}
+        if name not in known:
+            assumed.append(f"{section}.{name}")
+        return known.get(name, default)
+
+    activations = {}
+    for part in ("attention", "fusion", "classif"):
+        section = options.get("model", {}).get(part)
+        if section is not None:
+            for key, name in section.items():
+                place = part + str(key).removeprefix("activation").replace("_", ".", 1)
+                if str(key).startswith("activation") and place in fusion.PLACES:
+                    activations[place] = name
+        elif part != "attention" or not architecture.endswith("NoAtt"):
+            published = fusion.PUBLISHED[architecture]
+            activations |= {p: n for p, n in published.items() if p.partition(".")[0] == part}
+            assumed.append(f"model.{part}.activation")
+    size = told("coco", "size", _SIZE)
+    tokenizer = told("vqa", "nlp", "mcb")
+    return Config(
+        words,
+        answers,
+        activations,
+        Preprocess((size, size), "torchvision"),
+        tokenizer if tokenizer in TOKENIZERS else "naive",  # so does the project
+        longest=told("vqa", "maxlength", _LONGEST),
+        pad_left=told("vqa", "pad", "right") != "right",
+        cnn=str(told("coco", "arch", "")),
+        assumed=tuple(sorted(assumed)),
+    )
+
+
+def _read_cnn(folder: Path, name: str) -> tuple[nn.Sequential, int] | None:
+    """The CNN whose weights lie in the folder, if any, and its channels.
+
+    Args:
+        name: it must have; empty: any.
+    """
+    files = [f for f in sorted(folder.iterdir()) if f.suffix in _CNNS and not _is_model(f)]
+    if len(files) > 1:
+        listed = ", ".join(file.name for file in files)
+        raise ValueError(f"{folder}: expected one file of the CNN's weights, found {listed}")
+    if not files:
+        return None
+    read = read_state_dict if files[0].suffix == ".safetensors" else read_checkpoint
+    net, channels = resnet(
+        read(files[0]), "torchvision", f"{files[0]}: not the weights of a ResNet"
+    )
+    # What tells Torch7's ResNet from torchvision's of the same shape.
+    biased = cast(nn.Conv2d, net[0]).bias is not None
+    if name and biased != name.startswith("fb"):
+        what = "convolutions with biases" if biased else "convolutions without biases"
+        raise ValueError(f"{files[0]}: {what}, so it is not {name}, whose features the model reads")
+    return net, channels
