@@ -13,21 +13,24 @@ if TYPE_CHECKING:
     from vlcam.adapters.adapter import Adapter, FeatureMaps
     from vlcam.adapters.module import ModuleAdapter
     from vlcam.adapters.wrap import wrap
-    from vlcam.explaining import Encoded, explain, look
+    from vlcam.attribution.encoding import Encoded, look
+    from vlcam.explaining import explain
     from vlcam.explanation.explanation import Explanation
     from vlcam.models import load
     from vlcam.photo.preprocess import Preprocess
 
+    __version__: str
+
 _WHERE = {
     "Adapter": "vlcam.adapters.adapter",
-    "Encoded": "vlcam.explaining",
+    "Encoded": "vlcam.attribution.encoding",
     "Explanation": "vlcam.explanation.explanation",
     "FeatureMaps": "vlcam.adapters.adapter",
     "ModuleAdapter": "vlcam.adapters.module",
     "Preprocess": "vlcam.photo.preprocess",
     "explain": "vlcam.explaining",
     "load": "vlcam.models",
-    "look": "vlcam.explaining",
+    "look": "vlcam.attribution.encoding",
     "wrap": "vlcam.adapters.wrap",
 }
 
@@ -46,8 +49,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name == "__version__":
+        value: Any = import_module("importlib.metadata").version("vlcam")
+    elif name in _WHERE:
+        value = getattr(import_module(_WHERE[name]), name)
+    else:
         raise AttributeError(f"module 'vlcam' has no attribute {name!r}")
-    value = getattr(import_module(_WHERE[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,12 +1,14 @@
-"""Finding models: families of them register under the entry point group ``vlcam.models``.
+"""Finding models: packages register their families under the entry point group ``vlcam.models``.
 
-Nothing of a family is imported until it is asked for, and vlcam itself knows none.
+An entry is a list of :class:`Family`, one entry a package. Nothing of a family is imported until it
+is asked for, and vlcam itself knows none.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -60,6 +62,26 @@ class Family:
         return kind in (None, self.kind) or self.kind == CHAT
 
 
+def family(
+    name: str,
+    kind: str,
+    reference: str,
+    module: str,
+    recognises: Callable[[Path], bool] | None = None,
+    **more: Any,
+) -> Family:
+    """A family whose module has ``load(path, layer)`` and, unless it is given here,
+    ``recognises(path)``; the module is imported when one of them is first called."""
+    return Family(
+        name,
+        kind,
+        reference,
+        recognises=recognises or later(module, "recognises"),
+        load=later(module, "load"),
+        **more,
+    )
+
+
 def later(module: str, function: str) -> Callable[..., Any]:
     """A function of a module that is imported when it is first called."""
 
@@ -93,7 +115,23 @@ def any_of(*recognisers: Callable[[Path], bool]) -> Callable[[Path], bool]:
 
 def families() -> list[Family]:
     """All registered families, by name."""
-    return [entry.load() for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name)]
+    found: list[Family] = []
+    for entry in entry_points(group=GROUP):
+        loaded = entry.load()
+        found += [loaded] if isinstance(loaded, Family) else loaded
+    return sorted(found, key=lambda one: one.name)
+
+
+@contextmanager
+def families_that_attend() -> Iterator[None]:
+    """Where a model without attention is refused inside, the error names families that have it."""
+    from vlcam.attribution.attention import NoFlowError
+
+    try:
+        yield
+    except NoFlowError as error:
+        known = ", ".join(family.name for family in families() if family.attends)
+        raise ValueError(f"{error}; models that have: {known}") from error
 
 
 def load(

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.adapters.asking import WritesAnswers
 from vlcam.attribution import targets
-from vlcam.attribution.gradients import encode, score, seam_gradients
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import score, seam_gradients
 from vlcam.attribution.targets import Target, Term
 from vlcam.geometry.cells import measure
 from vlcam.utils.errors import one_line

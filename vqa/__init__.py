@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from vqa.answering.answerer import Answerer
+
+    __version__: str
 
 __all__ = ["load"]
 
@@ -24,3 +26,15 @@ def load(model: str | Path, layer: str | None = None) -> Answerer:
     from vqa.answering.answerer import Answerer
 
     return cast(Answerer, load(model, layer, kind="vqa"))
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        import vlcam
+
+        return vlcam.__version__
+    raise AttributeError(f"module 'vqa' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

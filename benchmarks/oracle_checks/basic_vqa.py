@@ -18,7 +18,7 @@ from benchmarks.oracle_checks.report import (
     check_maps,
     relative,
 )
-from vlcam.attribution.gradients import encode
+from vlcam.attribution.encoding import encode
 from vlcam.attribution.targets import unit
 from vqa.answering.cnn_answerer import CnnAnswerer
 from vqa.models.basic_vqa import BasicVqa

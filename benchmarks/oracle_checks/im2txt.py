@@ -18,9 +18,9 @@ from benchmarks.oracle_checks.report import (
     relative,
 )
 from captioning.models.im2txt.model import Im2txt
-from vlcam.attribution.gradients import encode
+from vlcam.attribution.encoding import encode
 from vlcam.attribution.targets import Target, Term
-from vlcam.photo.loading import load as load_photo
+from vlcam.photo.loading import load_photo
 
 PIXEL = 1e-6
 """Largest absolute difference of preprocessed pixels, in -1..1."""

@@ -18,9 +18,9 @@ from benchmarks.oracle_checks.report import (
     check_maps,
     relative,
 )
-from vlcam.attribution.gradients import encode
+from vlcam.attribution.encoding import encode
 from vlcam.attribution.targets import units, whole
-from vqa.answering.writing_answerer import Asked
+from vqa.answering.writing_answerer import AnswerPrompt
 from vqa.models.chat.llava import Llava
 
 
@@ -44,7 +44,7 @@ def check(folder: Path, report: Report) -> None:
     groups = [list(unit.scores) for unit in reading.units]
     report.same(name, "tokens of each word", groups, meta["word_groups"])
     with torch.no_grad():
-        scores = model.decode(features, [Asked(asked.prompt, tuple(tokens))])[0].numpy()
+        scores = model.decode(features, [AnswerPrompt(asked.prompt, tuple(tokens))])[0].numpy()
     difference = np.abs(scores - expected["token_logp"]).max()
     report.number(name, "log-probabilities, all tokens", difference, LOG_PROBABILITY)
     check_maps(

@@ -16,7 +16,8 @@ from torch.nn import functional
 import vlcam
 from benchmarks.oracle_checks.report import LOG_PROBABILITY, MAP, Check, Report, relative
 from vlcam.attribution import methods
-from vlcam.attribution.gradients import encode, explain_at_layer, explain_at_pixels
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer, explain_at_pixels
 from vlcam.attribution.targets import Target, unit
 from vqa.answering.cnn_answerer import CnnAnswerer
 

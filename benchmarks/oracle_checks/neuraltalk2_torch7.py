@@ -20,7 +20,8 @@ from benchmarks.oracle_checks.report import (
 from captioning.models.neuraltalk.neuraltalk2 import NeuralTalk2Captioner
 from captioning.models.neuraltalk.neuraltalk2_torch7 import load
 from vlcam.attribution import methods
-from vlcam.attribution.gradients import encode, explain_at_pixels
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_pixels
 from vlcam.attribution.targets import Target, Term
 
 _CAPTION = "a dog and a zebra posing for a picture"

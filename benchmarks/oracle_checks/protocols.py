@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.oracle_checks.report import Check, Report
-from vlcam.metrics.estimates import mean_by_class, points_at
+from vlcam.metrics.estimates import mean_by_class
+from vlcam.metrics.pointing import points_at
 from vqa.data.accuracy import accuracy, normalised
 
 

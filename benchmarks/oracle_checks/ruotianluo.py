@@ -19,7 +19,7 @@ from benchmarks.oracle_checks.report import (
 )
 from captioning.models.neuraltalk.neuraltalk2_pytorch import NeuralTalk2PyTorch
 from vlcam.adapters.adapter import FeatureMaps
-from vlcam.attribution.gradients import encode
+from vlcam.attribution.encoding import encode
 from vlcam.attribution.targets import Target, Term
 
 

@@ -18,7 +18,7 @@ from benchmarks.oracle_checks.report import (
     relative,
 )
 from captioning.models.show_attend_tell import POOL, ShowAttendTell
-from vlcam.attribution.gradients import encode
+from vlcam.attribution.encoding import encode
 from vlcam.attribution.targets import Target, Term
 
 VARIANT = "state_dicts_variant.pth.tar"

@@ -22,9 +22,10 @@ from benchmarks.oracle_checks.report import (
     relative,
 )
 from vlcam.attribution import methods
-from vlcam.attribution.gradients import encode, explain_at_pixels
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_pixels
 from vlcam.attribution.targets import Target, Term
-from vlcam.networks.encoder import load_exactly, read_state_dict
+from vlcam.formats.state_dict import load_exactly, read_state_dict
 from vlcam.networks.resnet import resnet
 
 

@@ -19,7 +19,7 @@ from benchmarks.oracle_checks.report import (
     relative,
 )
 from captioning.models.tutorial_captioner import TutorialCaptioner
-from vlcam.attribution.gradients import encode
+from vlcam.attribution.encoding import encode
 from vlcam.attribution.targets import Target, Term
 
 

@@ -10,7 +10,7 @@ import torch
 
 import vlcam
 from benchmarks.oracle_checks.report import LOG_PROBABILITY, Check, Report, check_maps
-from vlcam.attribution.gradients import encode
+from vlcam.attribution.encoding import encode
 from vlcam.attribution.targets import unit
 from vqa.models.vilt import ViltAnswerer
 

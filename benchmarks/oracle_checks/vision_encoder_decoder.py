@@ -18,7 +18,7 @@ from benchmarks.oracle_checks.report import (
     relative,
 )
 from captioning.models.vision_encoder_decoder import VisionEncoderDecoder
-from vlcam.attribution.gradients import encode
+from vlcam.attribution.encoding import encode
 from vlcam.attribution.targets import units, whole
 
 

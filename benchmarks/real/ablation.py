@@ -27,7 +27,7 @@ from benchmarks.shared import report
 from captioning.experiments.regions import BoxRatios
 from captioning.experiments.words import CENTRE, Words
 from captioning.models.neuraltalk import neuraltalk
-from captioning.models.neuraltalk.neuraltalk_captioner import NeuralTalkCaptioner
+from captioning.models.neuraltalk.neuraltalk import NeuralTalkCaptioner
 from vlcam.attribution import methods
 from vlcam.evaluation import runner, tables
 from vlcam.evaluation.baselines import GAUSSIAN
@@ -107,15 +107,15 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     begun = time.perf_counter()
-    module = neuraltalk.load(args.model)
+    module = neuraltalk.load_module(args.model)
     flickr = args.data / "flickr8k"
     validation = (flickr / "valImages.txt").read_text("utf-8").split()
-    words = Words(args.data / "coco", "train2017", "first", args.photos)
+    words = Words(args.data / "coco", split="train2017", captions="first", limit=args.photos)
     regions = BoxRatios(
         args.data / "flickr30k_entities" / "annotations.zip",
         flickr / "Images",
-        validation,
-        "sentence",
+        names=validation,
+        protocol="sentence",
         limit=args.phrase_photos,
     )
     layers = [None if name == "default" else name for name in args.layers]

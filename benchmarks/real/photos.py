@@ -23,13 +23,15 @@ from benchmarks.shared import pointing, report
 from captioning.data import regions
 from captioning.experiments.regions import Protocol, target_of
 from captioning.language.captioner import Captioner
-from captioning.models.neuraltalk import neuraltalk_captioner
+from captioning.models.neuraltalk import neuraltalk
 from vlcam import look
 from vlcam.attribution import methods, targets
+from vlcam.attribution.encoding import Encoded
+from vlcam.attribution.maps import explain_targets
 from vlcam.evaluation.entities import Entities
-from vlcam.explaining import Encoded, explain_targets
 from vlcam.geometry.grid import Placement, place
-from vlcam.metrics.estimates import BoxMeans, box_means, boxes_in_input, centred_gaussian
+from vlcam.metrics.box_ratio import BoxMeans, box_means, boxes_in_input
+from vlcam.metrics.pointing import centred_gaussian
 
 PROTOCOLS: dict[str, Protocol] = {
     "phrase as a caption": "alone",
@@ -129,7 +131,7 @@ def main() -> int:
     torch.set_num_threads(args.threads)
     begun = time.perf_counter()
     try:
-        model = neuraltalk_captioner.load(args.model, args.layer)
+        model = neuraltalk.load(args.model, args.layer)
         if args.size:
             model.resize((args.size, args.size))
         parts = [pointings(model, args)]

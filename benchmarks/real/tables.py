@@ -50,7 +50,7 @@ def experiments(data: Path, folder: Path, limit: int | None) -> dict[str, Callab
     entities = data / "flickr30k_entities" / "annotations.zip"
 
     def regions(protocol: str) -> BoxRatios:
-        return BoxRatios(entities, flickr / "Images", names, protocol, limit=limit)  # type: ignore[arg-type]
+        return BoxRatios(entities, flickr / "Images", names=names, protocol=protocol, limit=limit)  # type: ignore[arg-type]
 
     return {
         "words": lambda: Words(one_coco(data / "coco", folder / "coco"), limit=limit),

@@ -35,26 +35,19 @@ from benchmarks.shared import answering, report
 from benchmarks.shared.report import Table
 from vlcam import look
 from vlcam.attribution import methods, targets
+from vlcam.attribution.encoding import Encoded
+from vlcam.attribution.maps import explain_targets
 from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
 from vlcam.evaluation.tables import table
-from vlcam.explaining import Encoded, explain_targets
 from vlcam.geometry.grid import Placement, place
-from vlcam.metrics.estimates import (
-    Box,
-    BoxMeans,
-    box_means,
-    boxes_in_input,
-    centre,
-    centred_gaussian,
-    hit,
-    points_at,
-)
+from vlcam.metrics.box_ratio import Box, BoxMeans, box_means, boxes_in_input
+from vlcam.metrics.pointing import centre, centred_gaussian, hit, points_at
 from vqa.answering.answerer import Answerer
 from vqa.answering.cnn_answerer import CnnAnswerer
 from vqa.data.accuracy import accuracy
 from vqa.data.make_questions import EVIDENCE
-from vqa.data.questions import Asked, read_data, read_questions
+from vqa.data.questions import AnsweredQuestion, read_data, read_questions
 
 KINDS = ("what", "color", "number", "where", "all")
 OFFICIAL = ("yes/no", "number", "other", "all")
@@ -68,7 +61,7 @@ Boxes = dict[int, tuple[Box, ...]]
 class Item:
     """A question with the boxes of its evidence, and what the model says."""
 
-    asked: Asked
+    asked: AnsweredQuestion
     boxes: tuple[Box, ...]
     answer: str
     target: Target
@@ -89,7 +82,7 @@ class Results:
         return cls(Table(), Table(), {}, Table())
 
 
-def priors(asked: Sequence[Asked]) -> dict[str, str]:
+def priors(asked: Sequence[AnsweredQuestion]) -> dict[str, str]:
     """The most frequent answer to questions of each type."""
     counts: dict[str, Counter[str]] = {}
     for one in asked:
@@ -97,8 +90,8 @@ def priors(asked: Sequence[Asked]) -> dict[str, str]:
     return {kind: count.most_common(1)[0][0] for kind, count in counts.items()}
 
 
-def by_photo(asked: Sequence[Asked]) -> dict[Path, list[Asked]]:
-    found: dict[Path, list[Asked]] = {}
+def by_photo(asked: Sequence[AnsweredQuestion]) -> dict[Path, list[AnsweredQuestion]]:
+    found: dict[Path, list[AnsweredQuestion]] = {}
     for one in asked:
         found.setdefault(one.photo, []).append(one)
     return found
@@ -153,7 +146,9 @@ def point(
                 results.boxes.setdefault((name, group), []).append((photo, ratio))
 
 
-def judge(model: Answerer, encoded: Encoded, asked: Sequence[Asked], boxes: Boxes) -> list[Item]:
+def judge(
+    model: Answerer, encoded: Encoded, asked: Sequence[AnsweredQuestion], boxes: Boxes
+) -> list[Item]:
     """What the model says to a photo's questions."""
     given = answering.answers(model, encoded, [one.text for one in asked])
     return [
@@ -243,7 +238,7 @@ def read_boxes(path: Path) -> Boxes:
         raise ValueError(f"{path}: not a file of evidence ({error})") from error
 
 
-def official_kind(asked: Asked) -> str:
+def official_kind(asked: AnsweredQuestion) -> str:
     """VQA's answer type, also where the file does not say it."""
     if asked.kind:
         return asked.kind

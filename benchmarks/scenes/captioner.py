@@ -26,10 +26,11 @@ from benchmarks.shared import pointing, report
 from captioning.language.captioner import Captioner
 from vlcam import look
 from vlcam.attribution import methods, targets
+from vlcam.attribution.encoding import Encoded
+from vlcam.attribution.maps import explain_targets
 from vlcam.evaluation.tables import figure, table
-from vlcam.explaining import Encoded, explain_targets
 from vlcam.geometry.grid import Grid, Placement, place
-from vlcam.metrics.estimates import Box, BoxMeans, box_in_input, box_mask, box_means, box_ratio
+from vlcam.metrics.box_ratio import Box, BoxMeans, box_in_input, box_mask, box_means, box_ratio
 
 BOX_METHODS = ("guided-backprop", "grad-cam", "guided-grad-cam")
 

@@ -24,7 +24,7 @@ from captioning.models import densecap
 from captioning.models.densecap import Described, Source
 from vlcam.evaluation.tables import table
 from vlcam.formats.vocabulary import words_of
-from vlcam.photo.loading import load
+from vlcam.photo.loading import load_photo
 from vlcam.scenes.colours import COLOURS
 from vlcam.scenes.text import category_of
 
@@ -85,7 +85,7 @@ def main() -> int:
     photos = found.photos[: args.photos]
     results = report.Table()
     for photo in tqdm(photos, "photos", unit="photo"):
-        described = source.model.describe(load(photo.path), max(args.top))
+        described = source.model.describe(load_photo(photo.path), max(args.top))
         for top in args.top:
             judge(photo, described, top, results)
     columns = ("on a region", "names the thing", "colours are said of it", "true ones found")

@@ -26,10 +26,11 @@ from benchmarks.shared.report import Table
 from captioning.experiments.faithfulness import OfWords
 from vlcam.adapters.adapter import Adapter
 from vlcam.attribution import methods
+from vlcam.attribution.encoding import Encoded
+from vlcam.attribution.maps import explain_targets
 from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
 from vlcam.evaluation.tables import table
-from vlcam.explaining import Encoded, explain_targets
 from vlcam.metrics.faithfulness import cascade, on_patches, rank_correlation
 
 METHODS = (

@@ -31,16 +31,17 @@ from benchmarks.shared import answering, report
 from benchmarks.shared.report import Table
 from vlcam import look
 from vlcam.attribution import methods, targets
+from vlcam.attribution.encoding import Encoded
+from vlcam.attribution.maps import explain_targets
 from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
 from vlcam.evaluation.tables import table
-from vlcam.explaining import Encoded, explain_targets
-from vlcam.metrics.estimates import Mask, centre, hit, points_at
-from vlcam.scenes.questions import Question, questions
+from vlcam.metrics.pointing import Mask, centre, hit, points_at
+from vlcam.scenes.questions import SceneQuestion, questions
 from vlcam.scenes.scene import Item, Scene, scene
 from vqa.answering.answerer import Answerer
 from vqa.data.accuracy import accuracy
-from vqa.data.questions import Asked, read_data
+from vqa.data.questions import AnsweredQuestion, read_data
 
 HYDRANT = "fire hydrant"
 ASK_COLOUR = f"what color is the {HYDRANT}?"
@@ -51,12 +52,12 @@ PAINTED = {HYDRANT: {"body": "red", "cap": "yellow"}}
 class Entry:
     """A question of the files, with what the scene knows of it."""
 
-    asked: Asked
-    question: Question
+    asked: AnsweredQuestion
+    question: SceneQuestion
     kind: str
 
 
-def kind_of(question: Question) -> str:
+def kind_of(question: SceneQuestion) -> str:
     if question.answer_type == "yes/no":
         return "yes/no"
     for start, kind in (("what color", "colour"), ("where", "where"), ("how many", "count")):
@@ -78,7 +79,7 @@ def by_photo(folder: Path, limit: int) -> Iterator[tuple[Path, int, Scene, list[
         "seed"
     ]
     splits = read_data(folder)
-    asked: dict[Path, list[Asked]] = {}
+    asked: dict[Path, list[AnsweredQuestion]] = {}
     for one in sorted((*splits.train, *splits.val), key=lambda one: one.number):
         asked.setdefault(one.photo, []).append(one)
     for path, some in tqdm(list(asked.items())[:limit], "scenes"):
@@ -134,7 +135,7 @@ def forced(
     hydrants = [item for item in photo.items if item.category == HYDRANT]
     if len(hydrants) != 1 or not {"body", "cap"} <= set(hydrants[0].parts):
         return
-    colours = [hydrants[0].look.colours[part] for part in ("body", "cap")]
+    colours = [hydrants[0].appearance.colours[part] for part in ("body", "cap")]
     if colours[0] == colours[1]:
         return
     encoded = look(model, photo.photo)

@@ -10,10 +10,11 @@ import torch
 import vqa
 from benchmarks.shared.report import Table
 from vlcam.attribution import methods
+from vlcam.attribution.encoding import Encoded
+from vlcam.attribution.maps import TargetMaps, explain_targets
 from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
 from vlcam.evaluation.tables import table
-from vlcam.explaining import Encoded, TargetMaps, explain_targets
 from vlcam.geometry.grid import degenerate, peak, place
 from vlcam.metrics.faithfulness import on_patches, rank_correlation
 from vqa.answering.answerer import Answerer, likeliest

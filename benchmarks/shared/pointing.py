@@ -15,11 +15,13 @@ from pycocotools.coco import COCO
 import word_maps
 from vlcam.adapters.adapter import Adapter, Reading, Unit
 from vlcam.attribution import methods
+from vlcam.attribution.encoding import Encoded
+from vlcam.attribution.maps import explain_targets
 from vlcam.attribution.targets import Target, unit
 from vlcam.evaluation.tables import share, table
-from vlcam.explaining import Encoded, explain_targets
 from vlcam.geometry.grid import Grid, degenerate, peak, place
-from vlcam.metrics.estimates import Mask, centre, hit, mean, mean_by_class, near, points_at
+from vlcam.metrics.estimates import mean, mean_by_class
+from vlcam.metrics.pointing import Mask, centre, hit, near, points_at
 
 TOLERANCE = 15.0  # pixels, of the pointing game's usual protocol
 

@@ -13,7 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vlcam.evaluation import tables
-from vlcam.metrics.estimates import BoxMeans, Estimate, box_ratio, mean
+from vlcam.metrics.box_ratio import BoxMeans, box_ratio
+from vlcam.metrics.estimates import Estimate, mean
 from vlcam.utils.atomic import written
 
 

@@ -32,11 +32,12 @@ from torch import Tensor, nn
 from captioning.language.captioner import Captioner, CaptionWord
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.adapters.once_per_image import once_an_image
-from vlcam.attribution.gradients import encode, explain_at_layer, explain_at_pixels
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer, explain_at_pixels
 from vlcam.attribution.methods import METHODS
 from vlcam.attribution.targets import Target, Term
 from vlcam.geometry.grid import Grid, Placement
-from vlcam.networks.channels_last import fastest, look
+from vlcam.networks.channels_last import fastest, run_channels_last
 from vlcam.networks.encoder import Encoder
 
 LAYERS = {"vgg16": "features.29", "resnet50": "layer4"}
@@ -75,7 +76,7 @@ class Ours(Captioner):
         self.before, self.after = model.encoder.split(layer)
 
     def encode(self, pixels: Tensor, prompts: object = None) -> FeatureMaps:
-        return FeatureMaps(look(self.before, pixels))
+        return FeatureMaps(run_channels_last(self.before, pixels))
 
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
         image = once_an_image(lambda seen: self.after(seen.maps), features)

@@ -42,13 +42,12 @@ from captioning.experiments.regions import BoxRatios
 from captioning.experiments.words import Words
 from captioning.language.captioner import Captioner
 from vlcam.attribution import methods
-from vlcam.attribution.gradients import encode
+from vlcam.attribution.encoding import encode, encode_photos
 from vlcam.evaluation import runner
 from vlcam.evaluation.evaluate import How, evaluate
 from vlcam.evaluation.experiment import Experiment, Item
 from vlcam.evaluation.store import opened
 from vlcam.evaluation.tables import table
-from vlcam.explaining import look_at
 from vlcam.utils.allocator import keep_freed_memory
 
 PART = 64
@@ -200,7 +199,7 @@ def whole(
 def ready(model: Captioner, experiment: Experiment) -> list[torch.Tensor]:
     """A part's photos, in batches that could be encoded at once."""
     found = [runner._read(model, item) for item in experiment.items[:PART]]
-    seen = look_at(model, [one for one in found if not isinstance(one, str)])
+    seen = encode_photos(model, [one for one in found if not isinstance(one, str)])
     return list(torch.cat([one.pixels for one in seen]).split(experiment.batch))
 
 

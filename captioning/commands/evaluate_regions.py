@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlcam.cli import evaluate as command
+from vlcam.cli import evaluate
 from vlcam.cli.arguments import count
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=5,
         help="of a dense captioner's; default: 5",
     )
-    command.add_arguments(parser, "regions")
+    evaluate.add_arguments(parser, "regions")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,7 +55,13 @@ def run(args: argparse.Namespace) -> int:
 
         names = args.names.read_text("utf-8").split() if args.names else None
         return BoxRatios(
-            args.regions, args.photos, names, args.protocol, args.top, args.limit, args.seed
+            args.regions,
+            args.photos,
+            names=names,
+            protocol=args.protocol,
+            top=args.top,
+            limit=args.limit,
+            seed=args.seed,
         )
 
-    return command.run(args, experiment)
+    return evaluate.run(args, experiment)

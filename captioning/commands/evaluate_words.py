@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlcam.cli import evaluate as command
+from vlcam.cli import evaluate
 
 if TYPE_CHECKING:
     from captioning.experiments.words import Words
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--beam", metavar="N", type=int, default=1, help="for generated captions; default: 1")
     add("--tolerance", metavar="PIXELS", type=float, default=15.0, help="default: 15")
     add("--words", metavar="FILE", type=Path, help="visual words to add; see word_maps/table.txt")
-    command.add_arguments(parser, "words")
+    evaluate.add_arguments(parser, "words")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,13 +42,13 @@ def run(args: argparse.Namespace) -> int:
 
         return Words(
             args.data,
-            args.split,
-            args.captions,
-            args.limit,
-            args.seed,
-            args.tolerance,
-            args.beam,
-            args.words,
+            split=args.split,
+            captions=args.captions,
+            limit=args.limit,
+            seed=args.seed,
+            tolerance=args.tolerance,
+            beam=args.beam,
+            table=args.words,
         )
 
-    return command.run(args, experiment)
+    return evaluate.run(args, experiment)

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Describe; 0 if all went well, 1 where a photo could not be read."""
     from captioning.data.regions import write_densecap
     from captioning.models.densecap import Described, Source
-    from vlcam.photo.loading import load
+    from vlcam.photo.loading import load_photo
     from vlcam.utils.errors import one_line
 
     source = Source.found(args.model)
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     failed = 0
     for path in map(Path, args.photos):
         try:
-            photo = load(path)
+            photo = load_photo(path)
         except ValueError as error:
             print(f"vlcam: {one_line(error)}", file=sys.stderr)
             failed += 1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from vlcam.cli import train as train_options
+from vlcam.cli import train
 
-_OPTIONS: train_options.Options = {
+_OPTIONS: train.Options = {
     "data": (str, "folder in COCO's or Flickr8k's layout"),
     "out": (str, "folder for the captioner, its report, and what resuming needs"),
-    **train_options.CNN,
+    **train.CNN,
     "naming": (float, "weight of a loss that teaches the CNN to detect words in cells (default 0)"),
     "views": (int, "1: photos as they are; 2: and mirrored; more: and crops (default 2)"),
     "threshold": (int, "words rarer than this become UNK (default 5)"),
@@ -31,15 +31,15 @@ _OPTIONS: train_options.Options = {
     ),
     "reward-lr": (float, "their highest learning rate (default 3e-4)"),
     "beams": (int, "of beam search, in them and in the final report (default 5)"),
-    **train_options.GENERAL,
+    **train.GENERAL,
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options named like the fields of :class:`captioning.training.captioner.Training`."""
-    train_options.add(parser, _OPTIONS)
+    train.add(parser, _OPTIONS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; 0 if all went well, else 2 and one line on standard error."""
-    return train_options.run(args, "captioner", "captioning.training.captioner")
+    return train.run(args, "captioner", "captioning.training.captioner")

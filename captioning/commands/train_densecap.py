@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from vlcam.cli import train as train_options
+from vlcam.cli import train
 
-_OPTIONS: train_options.Options = {
+_OPTIONS: train.Options = {
     "data": (str, "folder with region_descriptions.json of Visual Genome and its photos"),
     "out": (str, "folder for the dense captioner, its report, and what resuming needs"),
-    **train_options.CNN,
+    **train.CNN,
     "regions": (str, "the CNN's layer that regions are cut from (default: its last feature maps)"),
     "threshold": (int, "words rarer than this become UNK (default 1)"),
     "cells": (int, "of a region's features, a side (default 4)"),
@@ -21,15 +21,15 @@ _OPTIONS: train_options.Options = {
     "epochs": (int, "then passes over the photos, the CNN being fixed (default 10)"),
     "batch": (int, "photos a step in them (default 32)"),
     "lr": (float, "their highest learning rate (default 1e-3)"),
-    **train_options.GENERAL,
+    **train.GENERAL,
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options named like the fields of :class:`captioning.training.densecap.Training`."""
-    train_options.add(parser, _OPTIONS)
+    train.add(parser, _OPTIONS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; 0 if all went well, else 2 and one line on standard error."""
-    return train_options.run(args, "densecap", "captioning.training.densecap")
+    return train.run(args, "densecap", "captioning.training.densecap")

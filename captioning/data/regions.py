@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from vlcam.evaluation.entities import Entities, Marked
-from vlcam.metrics.estimates import Box
+from vlcam.metrics.box_ratio import Box
 from vlcam.photo.loading import size_of
 from vlcam.utils.atomic import written
 

@@ -13,11 +13,11 @@ import word_maps
 from captioning.language.captioner import Captioner
 from vlcam.adapters.adapter import Adapter, Unit
 from vlcam.attribution import targets
+from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
-from vlcam.evaluation.experiment import Asked, Item, sample
-from vlcam.evaluation.faithfulness_experiment import Faithfulness
-from vlcam.explaining import Encoded
+from vlcam.evaluation.experiment import Item, sample
+from vlcam.evaluation.faithfulness_experiment import Faithfulness, Occluded
 from vlcam.utils.untouched import untouched
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
@@ -40,6 +40,7 @@ class OfWords(Faithfulness):
     def __init__(
         self,
         photos: Path,
+        *,
         patch: Patch | None = None,
         with_curves: bool = True,
         words: int = 3,
@@ -60,11 +61,11 @@ class OfWords(Faithfulness):
         found = sorted(p for p in self.photos.iterdir() if p.suffix.lower() in _PICTURES)
         return [Item(path.name, path) for path in sample(found, self.limit, self.seed)]
 
-    def ask(self, model: Adapter, photo: Encoded, item: Item, written: Any) -> Asked:
+    def ask(self, model: Adapter, item: Item, photo: Encoded, written: Any) -> Occluded:
         asked = self.targets(model, photo)
         if not asked:
             raise ValueError("no visual word in the model's caption")
-        return self.occluded(model, photo, asked)
+        return self.occluded(model, item, photo, asked)
 
     def targets(self, model: Adapter, photo: Encoded) -> list[Target]:
         """The visual words of the caption that a model writes of a photo."""

@@ -7,6 +7,7 @@ inside the region's box over that outside.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -17,20 +18,15 @@ from captioning.language.captioner import Captioner
 from captioning.models import densecap
 from vlcam.adapters.adapter import Adapter, Reading
 from vlcam.attribution import targets
+from vlcam.attribution.encoding import Encoded
+from vlcam.attribution.maps import TargetMaps
 from vlcam.evaluation import baselines
 from vlcam.evaluation.experiment import Asked, Experiment, Item, sample
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.summary import Cell, Summary, Table, differences
-from vlcam.explaining import Encoded, TargetMaps
 from vlcam.geometry.grid import Placement, place
-from vlcam.metrics.estimates import (
-    BoxMeans,
-    Mask,
-    box_means,
-    box_ratio,
-    boxes_in_input,
-    every_box_means,
-)
+from vlcam.metrics.box_ratio import BoxMeans, box_means, box_ratio, boxes_in_input, every_box_means
+from vlcam.metrics.pointing import Mask
 
 Protocol = Literal["alone", "sentence"]
 BASELINES = (baselines.GAUSSIAN, baselines.NOISE, baselines.ACTIVATION, baselines.UNIFORM)
@@ -61,7 +57,16 @@ def target_of(model: Captioner, region: Region, protocol: Protocol) -> targets.T
     return targets.whole(Reading(region.text, reading.prompt, known)) if known else None
 
 
-class BoxRatios(Experiment):
+@dataclass(frozen=True)
+class AskedRegions(Asked):
+    """A photo's regions, one a target, each with its mask (H, W) in the input; and records of those
+    that cannot be asked."""
+
+    regions: list[tuple[Region, Mask]]
+    missing: list[Record]
+
+
+class BoxRatios(Experiment[AskedRegions]):
     """Box ratio of region captions, at input resolution.
 
     Args:
@@ -86,6 +91,7 @@ class BoxRatios(Experiment):
         self,
         source: Path,
         photos: Path,
+        *,
         names: Sequence[str] | None = None,
         protocol: Protocol = "alone",
         top: int = 5,
@@ -120,7 +126,7 @@ class BoxRatios(Experiment):
     def items(self) -> Sequence[Item]:
         return [Item(photo.name, photo.path) for photo in self._photos.values()]
 
-    def ask(self, model: Adapter, photo: Encoded, item: Item, written: Any) -> Asked:
+    def ask(self, model: Adapter, item: Item, photo: Encoded, written: Any) -> AskedRegions:
         asked, kept, missing = [], list[tuple[Region, Mask]](), list[Record]()
         found = self._photos[item.name].regions
         if self._dense:
@@ -135,39 +141,32 @@ class BoxRatios(Experiment):
                 continue
             asked.append(target)
             kept.append((region, boxes_in_input(region.boxes, photo.placement)))
-        return Asked(asked, (kept, missing))
+        return AskedRegions(item, photo, asked, kept, missing)
 
     def score(
-        self,
-        model: Adapter,
-        item: Item,
-        photo: Encoded,
-        asked: Asked,
-        method: str,
-        found: TargetMaps,
+        self, model: Adapter, asked: AskedRegions, method: str, found: TargetMaps
     ) -> Iterator[Record]:
-        kept = asked.context[0]
+        kept = asked.regions
         if kept:
-            whole = Placement.identity(photo.placement.input_size)
+            whole = Placement.identity(asked.photo.placement.input_size)
             placed = place(found.maps, found.grid, whole).cpu().numpy()
             for which, ((region, inside), values) in enumerate(zip(kept, placed, strict=True)):
-                yield self._measured(item, which, region, method, box_means(values, inside))
+                yield self._measured(asked.item, which, region, method, box_means(values, inside))
 
     def label(self, record: Record) -> str:
         return str(record["text"])
 
-    def outline(self, asked: Asked, which: int, photo: Encoded) -> Mask | None:
-        region: Region = asked.context[0][which][0]
-        return boxes_in_input(region.boxes, Placement.identity(photo.placement.photo_size))
+    def outline(self, asked: AskedRegions, which: int) -> Mask | None:
+        region, _ = asked.regions[which]
+        whole = Placement.identity(asked.photo.placement.photo_size)
+        return boxes_in_input(region.boxes, whole)
 
-    def baselines(
-        self, model: Adapter, item: Item, photo: Encoded, asked: Asked
-    ) -> Iterator[Record]:
-        kept, missing = asked.context
-        yield from missing
+    def baselines(self, model: Adapter, asked: AskedRegions) -> Iterator[Record]:
+        yield from asked.missing
+        kept, item = asked.regions, asked.item
         if not kept:
             return
-        maps = baselines.maps_at_input(model, photo, self.seed, item.name)
+        maps = baselines.maps_at_input(model, asked.photo, self.seed, item.name)
         found = every_box_means(list(maps.values()), [inside for _, inside in kept])
         for which, ((region, _), of_maps) in enumerate(zip(kept, found, strict=True)):
             for name, means in zip(maps, of_maps, strict=True):

@@ -21,13 +21,15 @@ import word_maps
 from captioning.language.captioner import Captioner, CaptionWord, reading
 from vlcam.adapters.adapter import Adapter, Reading, Unit
 from vlcam.attribution import targets
+from vlcam.attribution.encoding import Encoded
+from vlcam.attribution.maps import TargetMaps
 from vlcam.evaluation.baselines import ACTIVATION, UNIFORM, summed_activation
 from vlcam.evaluation.experiment import Asked, Experiment, Item, sample
 from vlcam.evaluation.records import Column, Columns, Record
 from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
-from vlcam.explaining import Encoded, TargetMaps
 from vlcam.geometry.grid import degenerate, highest, place
-from vlcam.metrics.estimates import Mask, centre, hit, mean, mean_by_class, near, points_at
+from vlcam.metrics.estimates import mean, mean_by_class
+from vlcam.metrics.pointing import Mask, centre, hit, near, points_at
 from vlcam.utils.errors import one_line
 from vlcam.utils.untouched import untouched
 from word_maps.coco import read_captions, read_instances
@@ -86,7 +88,16 @@ class _Shown:
         return VisualWord(text, category, self._segments[category], len(self.present))
 
 
-class Words(Experiment):
+@dataclass(frozen=True)
+class AskedWords(Asked):
+    """The visual words of a photo's captions, one a target, and records of those that cannot be
+    pointed with."""
+
+    words: list[VisualWord]
+    missing: list[Record]
+
+
+class Words(Experiment[AskedWords]):
     """Pointing of visual words.
 
     Args:
@@ -116,6 +127,7 @@ class Words(Experiment):
     def __init__(
         self,
         data: Path,
+        *,
         split: str = "",
         captions: Captions = "reference",
         limit: int | None = None,
@@ -161,7 +173,7 @@ class Words(Experiment):
         with untouched(model.module), torch.no_grad():
             return cast(Captioner, model).generate_all([p.seen(model) for p in photos], self.beam)
 
-    def ask(self, model: Adapter, photo: Encoded, item: Item, written: Any) -> Asked:
+    def ask(self, model: Adapter, item: Item, photo: Encoded, written: Any) -> AskedWords:
         image, coco = int(item.name), self._instances.coco
         height, width = coco.imgs[image]["height"], coco.imgs[image]["width"]
         if (height, width) != photo.placement.photo_size:
@@ -188,7 +200,8 @@ class Words(Experiment):
                 else:
                     reason = "unknown" if category in shown.present else "absent"
                     missing.append(self._record(item, text, category, reason=reason))
-        return Asked(asked, (words, missing), tuple(f"{image}: {line}" for line in skipped))
+        lines = tuple(f"{image}: {line}" for line in skipped)
+        return AskedWords(item, photo, asked, words, missing, skipped=lines)
 
     def _readings(
         self, model: Captioner, image: int, own: Sequence[CaptionWord]
@@ -206,37 +219,28 @@ class Words(Experiment):
         return read, skipped
 
     def score(
-        self,
-        model: Adapter,
-        item: Item,
-        photo: Encoded,
-        asked: Asked,
-        method: str,
-        found: TargetMaps,
+        self, model: Adapter, asked: AskedWords, method: str, found: TargetMaps
     ) -> Iterator[Record]:
-        words: list[VisualWord] = asked.context[0]
+        words = asked.words
         if not words:
             return
-        placed = place(found.maps, found.grid, photo.placement)
+        placed = place(found.maps, found.grid, asked.photo.placement)
         points = highest(placed)
         inside = _inside(placed.clamp_(min=0), [word.where.mask for word in words])
         rows = zip(words, points, degenerate(found.maps), inside, strict=True)
         for which, (word, point, flat, share) in enumerate(rows):
-            about = self._of(item, which, word)
+            about = self._of(asked.item, which, word)
             yield about | _pointed(method, word, point, flat) | {"inside": share}
 
     def label(self, record: Record) -> str:
         return str(record["word"])
 
-    def outline(self, asked: Asked, which: int, photo: Encoded) -> Mask | None:
-        word: VisualWord = asked.context[0][which]
-        return word.where.mask
+    def outline(self, asked: AskedWords, which: int) -> Mask | None:
+        return asked.words[which].where.mask
 
-    def baselines(
-        self, model: Adapter, item: Item, photo: Encoded, asked: Asked
-    ) -> Iterator[Record]:
-        words, missing = asked.context
-        yield from missing
+    def baselines(self, model: Adapter, asked: AskedWords) -> Iterator[Record]:
+        item, photo, words = asked.item, asked.photo, asked.words
+        yield from asked.missing
         size = photo.placement.photo_size
         rng = np.random.default_rng([self.seed, int(item.name)])
         middle = centre(size)

@@ -7,9 +7,11 @@ the vocabulary lacks. Marks are never shown, but for ``<unk>``, which models wri
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from captioning.language.captioner import CaptionWord
+from vlcam.formats import vocabulary
 
 START, END, PAD, UNKNOWN = "<start>", "<end>", "<pad>", "<unk>"
 
@@ -69,3 +71,29 @@ def words_by_token(tokens: Any) -> tuple[str, ...]:
     if set(words) != set(range(len(tokens))):
         raise ValueError("the words' tokens are not 0, 1, 2, ...")
     return tuple(words[token] for token in range(len(words)))
+
+
+class WordList:
+    """Word i (from 0) has token i + 1. Not all such lists have ``UNK``, or have it last."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = tuple(words)
+
+    def find(self, word: str, *spellings: str) -> CaptionWord:
+        """A word of a text, by the first of its spellings (itself, then those) that is known.
+
+        Where none is, ``UNK`` stands in for it, if there is one.
+        """
+        for spelling in (word, *spellings):
+            if spelling in self._tokens:
+                return CaptionWord(word, (self._tokens[spelling],))
+        stand_in = self._tokens.get(vocabulary.UNKNOWN)
+        return CaptionWord(word, () if stand_in is None else (stand_in,), unknown=True)
+
+    def written(self, tokens: Sequence[int]) -> list[CaptionWord]:
+        """A caption that the model wrote."""
+        return [CaptionWord(self.words[token - 1], (token,)) for token in tokens]
+
+    @cached_property
+    def _tokens(self) -> dict[str, int]:
+        return {word: i for i, word in enumerate(self.words, 1)}

@@ -16,10 +16,10 @@ from transformers import BlipForConditionalGeneration
 
 from captioning.language.captioner import Captioner, CaptionWord
 from vlcam.adapters.adapter import FeatureMaps, Prompt
-from vlcam.adapters.blip_vision import blip_vision, default_processor, only_size
+from vlcam.adapters.attention_flow import PHOTO, Flow, decoder_steps
 from vlcam.adapters.pretrained import Pretrained, PretrainedAdapter, generate, plain
+from vlcam.adapters.vision_encoders import blip_processor, blip_vision, only_size
 from vlcam.attribution.backward_rules import outside_cnn
-from vlcam.attribution.relevance import PHOTO, Flow, looking
 
 
 class BlipCaptioner(PretrainedAdapter, Captioner):
@@ -60,7 +60,7 @@ class BlipCaptioner(PretrainedAdapter, Captioner):
 
     def attention_flow(self, prompt: Prompt) -> Flow:
         layers = self._text.num_hidden_layers
-        return self.vision.flow(looking("caption", PHOTO, layers), "caption")
+        return self.vision.flow(decoder_steps("caption", PHOTO, layers), "caption")
 
     def words(self, text: str) -> list[CaptionWord]:
         """Words as the tokenizer splits them (punctuation is a word), written as in the text.
@@ -107,5 +107,5 @@ def load(path: Path, layer: str | None = None, prompt: str = "") -> BlipCaptione
             tokenizer does not fit; one line says which.
     """
     kind: Any = BlipForConditionalGeneration
-    parts = Pretrained.load(kind, path, plain(default_processor))
+    parts = Pretrained.load(kind, path, plain(blip_processor))
     return BlipCaptioner(parts, layer, prompt)

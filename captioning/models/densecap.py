@@ -33,9 +33,10 @@ from torchvision.ops.boxes import remove_small_boxes
 from captioning.language.decoding import Caption
 from captioning.language.writer import Writer, WriterConfig
 from vlcam.formats import checkpoint
-from vlcam.metrics.estimates import Box, box_in_photo
+from vlcam.formats.state_dict import WEIGHTS
+from vlcam.metrics.box_ratio import Box, box_in_photo
 from vlcam.models import configuration
-from vlcam.networks.encoder import WEIGHTS, RegionEncoder
+from vlcam.networks.encoder import RegionEncoder
 from vlcam.photo.preprocess import Preprocess
 
 ARCHITECTURE = "densecap"
@@ -271,7 +272,7 @@ class Source:
     @cached_property
     def model(self) -> DenseCap:
         with _loading:
-            return self.__dict__.get("model") or load(self.folder)
+            return self.__dict__.get("model") or load_module(self.folder)
 
     def digest(self) -> str:
         """A hash of its files."""
@@ -282,17 +283,17 @@ class Source:
         return {"folder": self.folder}  # what is sent to another process loads it there
 
 
-def save(model: DenseCap, folder: Path, half: bool = False) -> None:
+def save_module(model: DenseCap, folder: Path, half: bool = False) -> None:
     """Write ``config.json`` and ``model.safetensors`` (float16 where ``half``) to a folder."""
-    checkpoint.save(model, model.config.to_json(), folder, half)
+    checkpoint.save_folder(model, model.config.to_json(), folder, half)
 
 
-def load(path: Path) -> DenseCap:
+def load_module(path: Path) -> DenseCap:
     """Read a dense captioner from its folder (or either file in it), in float32 and eval mode.
 
     Raises:
         ValueError: a file is missing, truncated, or of another architecture.
     """
-    return checkpoint.load(
+    return checkpoint.load_folder(
         path, lambda data, _: DenseCap(Config.from_json(data)), f"{ARCHITECTURE} dense captioner"
     )

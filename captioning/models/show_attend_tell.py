@@ -25,15 +25,13 @@ from vlcam.adapters.cnn import CnnAdapter
 from vlcam.adapters.once_per_image import once_an_image
 from vlcam.attribution.backward_rules import outside_cnn
 from vlcam.formats import checkpoint
-from vlcam.formats.torch_files import mentions
-from vlcam.formats.torch_pickle import Inert, module_state, read_torch_modules
+from vlcam.formats.state_dict import load_exactly, matrix
+from vlcam.formats.torch_pickle import Inert, mentions, module_state, read_torch_modules
 from vlcam.formats.vocabulary import words_of
 from vlcam.geometry.cells import derive
 from vlcam.geometry.grid import Grid
 from vlcam.models import configuration
-from vlcam.networks.encoder import load_exactly, matrix
-from vlcam.networks.pooled_resnet import PooledResNet
-from vlcam.networks.resnet import resnet
+from vlcam.networks.resnet import PooledResNet, resnet
 from vlcam.photo.preprocess import Preprocess
 
 ARCHITECTURE = "show-attend-tell"
@@ -264,7 +262,7 @@ def load(path: Path, layer: str | None = None) -> ShowAttendTell:
     """
     folder = path if path.is_dir() else path.parent
     if configuration(path).get("architecture") == ARCHITECTURE:
-        model = checkpoint.load(path, _build, "show, attend and tell captioner")
+        model = checkpoint.load_folder(path, _build, "show, attend and tell captioner")
     else:
         model = _read(_checkpoint(path))
     return ShowAttendTell(model.eval().requires_grad_(False), folder.resolve().name, layer)

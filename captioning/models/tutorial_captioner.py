@@ -25,11 +25,10 @@ from vlcam.adapters.adapter import FeatureMaps
 from vlcam.adapters.cnn import CnnAdapter
 from vlcam.formats import checkpoint
 from vlcam.formats.restricted_pickle import read_pickle
-from vlcam.formats.torch_files import mentions
+from vlcam.formats.state_dict import load_exactly, matrix, read_state_dict
+from vlcam.formats.torch_pickle import mentions
 from vlcam.models import configuration
-from vlcam.networks.encoder import load_exactly, matrix, read_state_dict
-from vlcam.networks.pooled_resnet import PooledResNet
-from vlcam.networks.resnet import resnet
+from vlcam.networks.resnet import PooledResNet, resnet
 from vlcam.photo.preprocess import Preprocess
 
 ARCHITECTURE = "tutorial-captioner"
@@ -183,7 +182,7 @@ def load(path: Path, layer: str | None = None) -> TutorialCaptioner:
     """
     folder = path if path.is_dir() else path.parent
     if configuration(path).get("architecture") == ARCHITECTURE:
-        model = checkpoint.load(path, _build, "tutorial captioner")
+        model = checkpoint.load_folder(path, _build, "tutorial captioner")
     else:
         model = _read(path)
     return TutorialCaptioner(model.eval().requires_grad_(False), folder.resolve().name, layer)

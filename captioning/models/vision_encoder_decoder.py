@@ -16,9 +16,9 @@ from transformers.modeling_outputs import BaseModelOutput
 from captioning.language.captioner import CaptionWord
 from captioning.models.encoder_decoder import EncoderDecoder
 from vlcam.adapters.adapter import FeatureMaps, Prompt
+from vlcam.adapters.attention_flow import PHOTO, Flow, decoder_steps
 from vlcam.adapters.pretrained import Pretrained, generate, plain
 from vlcam.adapters.vision_encoders import image_size, only_size, vision_encoder
-from vlcam.attribution.relevance import PHOTO, Flow, looking
 
 
 class VisionEncoderDecoder(EncoderDecoder):
@@ -53,7 +53,7 @@ class VisionEncoderDecoder(EncoderDecoder):
 
     def attention_flow(self, prompt: Prompt) -> Flow:
         layers = self.module.config.decoder.num_hidden_layers
-        return self.vision.flow(looking("caption", PHOTO, layers), "caption")
+        return self.vision.flow(decoder_steps("caption", PHOTO, layers), "caption")
 
     def words(self, text: str) -> list[CaptionWord]:
         """

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from captioning.data.captions import Example, read_data
-from captioning.models.neuraltalk.neuraltalk import Config, NeuralTalk, save
+from captioning.models.neuraltalk.neuraltalk import Config, NeuralTalk, save_module
 from captioning.training.bleu import bleu
 from captioning.training.phases import MAX_WORDS, FixedCnn, Rewarded, WithCnn
 from captioning.training.word_detector import WordDetector
@@ -209,7 +209,7 @@ class _Trainer(PhotoTrainer):
             for split in self.examples
             if split != "train"
         }
-        save(self.average, self.out, self.how.half)
+        save_module(self.average, self.out, self.how.half)
         for split, by_search in scores.items():
             for name, values in by_search.items():
                 print(f"{split}, {name}: BLEU-1..4 {_line(values)}")

@@ -24,7 +24,7 @@ from captioning.models import densecap
 from captioning.models.densecap import Config, DenseCap, Lesson
 from captioning.training.bleu import bleu
 from vlcam.formats.vocabulary import Vocabulary, words_of
-from vlcam.metrics.estimates import Box, box_in_input
+from vlcam.metrics.box_ratio import Box, box_in_input
 from vlcam.photo.loading import size_of
 from vlcam.photo.preprocess import Preprocess
 from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining, Views
@@ -283,7 +283,7 @@ class _Trainer(PhotoTrainer):
 
     def finish(self) -> dict[str, Any]:
         scores = self.score()
-        densecap.save(self.average, self.out, self.how.half)
+        densecap.save_module(self.average, self.out, self.how.half)
         print(f"val: {_line(scores)}")
         return self.write_report(val=scores)
 

@@ -60,7 +60,7 @@ def folders(tmp_path: Path) -> Path:
     given = [answers(1, "red", 1), answers(2, "yes", 1), answers(3, "no", 1)]
     write(tmp_path / "vqa", "", asked, given)
     model = tiny_glimpses().float()
-    checkpoint.save(model, model.config.to_json(), tmp_path / "model")
+    checkpoint.save_folder(model, model.config.to_json(), tmp_path / "model")
     return tmp_path
 
 

@@ -18,13 +18,8 @@ from tests.samples.adapters import ADAPTERS, CAPTIONED, Case
 from tests.vlcam.attribution.test_gradients import unchanged
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.attribution.backward_rules import BackwardRule
-from vlcam.attribution.gradients import (
-    encode,
-    explain_at_layer,
-    explain_at_pixels,
-    score,
-    seam_gradients,
-)
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer, explain_at_pixels, score, seam_gradients
 from vlcam.attribution.incremental import incremental
 from vlcam.attribution.methods import METHODS, Method
 from vlcam.attribution.occlusion import Patch, occlusion_maps

@@ -13,12 +13,11 @@ from captioning.language.captioner import Captioner, padded
 from captioning.models import blip, vision_encoder_decoder
 from captioning.models import show_attend_tell as show_attend_tell_
 from captioning.models import tutorial_captioner as tutorial_captioner_
-from captioning.models.im2txt import model as im2txt
+from captioning.models.im2txt import files as im2txt
 from captioning.models.neuraltalk import neuraltalk2_pytorch
 from captioning.models.neuraltalk import neuraltalk2_torch7 as neuraltalk2_torch7_
-from captioning.models.neuraltalk.neuraltalk import Config, NeuralTalk
+from captioning.models.neuraltalk.neuraltalk import Config, NeuralTalk, NeuralTalkCaptioner
 from captioning.models.neuraltalk.neuraltalk2 import NeuralTalk2Captioner
-from captioning.models.neuraltalk.neuraltalk_captioner import NeuralTalkCaptioner
 from tests.captioning.models import (
     test_blip,
     test_pix2struct,
@@ -52,7 +51,7 @@ from vqa.models.chat import llava, qwen_vl, smolvlm
 from vqa.models.chat.chat import ChatModel
 from vqa.models.coattention import hiecoatt_torch7 as hiecoatt_torch7_
 from vqa.models.coattention import skyol5_pytorch as coattention_pytorch_
-from vqa.models.coattention.model import CoAttention
+from vqa.models.coattention.model import CoAttention, CoAttentionAnswerer
 from vqa.models.coattention.model import Config as CoAttentionConfig
 from vqa.models.glimpses import Config as GlimpsesConfig
 from vqa.models.glimpses import Glimpses
@@ -60,7 +59,7 @@ from vqa.models.lstm_cnn import torch7 as lstm_cnn_torch7_
 from vqa.models.lstm_cnn.model import Config as LstmCnnConfig
 from vqa.models.lstm_cnn.model import LstmCnn
 from vqa.models.lxmert import lxmert
-from vqa.models.vqa_pytorch import model as vqa_pytorch_
+from vqa.models.vqa_pytorch import files as vqa_pytorch_
 
 
 @dataclass(frozen=True)
@@ -238,7 +237,7 @@ def coattention(attention: str) -> Callable[[Path], Case]:
             for layer in model.modules():
                 if isinstance(layer, nn.Linear):  # far from indifferent
                     nn.init.normal_(layer.weight, std=0.5)
-        adapter = CnnAnswerer(model.double().eval(), f"coattention-{attention}", "stage2")
+        adapter = CoAttentionAnswerer(model.double().eval(), f"coattention-{attention}", "stage2")
         long, short = (adapter.understand(text) for text in ("the red dog sees a cat", "a cat"))
         return Case(adapter, noise(32), adapter.read(long), adapter.read(short))
 

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import torch
 
-from vlcam.explanation.explanation import Explanation, explained_words
+from vlcam.explanation.explanation import Explanation
+from vlcam.explanation.result import explained_words
 from vlcam.geometry.grid import Grid, Placement
 
 GRID = Grid((6, 8), (0.0, 0.0), (10.0, 10.0))

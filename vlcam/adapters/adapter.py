@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vlcam.attribution.relevance import Flow
+from vlcam.adapters.attention_flow import Flow
 from vlcam.geometry.grid import Cells, Grid, Placement
 
 Prompt = Hashable

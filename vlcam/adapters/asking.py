@@ -48,6 +48,7 @@ class Ask:
         self,
         model: Adapter,
         question: str,
+        *,
         answers: Sequence[str] | None = None,
         contrast: tuple[str, str] | None = None,
         top: int = 5,
@@ -89,6 +90,7 @@ class AskWriter:
         self,
         model: WritesAnswers,
         question: str,
+        *,
         answers: Sequence[str] | None = None,
         contrast: tuple[str, str] | None = None,
         strict: bool = False,
@@ -127,6 +129,7 @@ def listed(name: str, known: Sequence[str], chosen: Sequence[str] | None) -> tup
 def check_question(
     model: Adapter,
     question: str,
+    *,
     answers: Sequence[str] | None = None,
     contrast: tuple[str, str] | None = None,
     top: int = 5,
@@ -138,8 +141,8 @@ def check_question(
         ValueError: as for :class:`Ask`; the model answers no questions.
     """
     if isinstance(model, WritesAnswers):
-        return AskWriter(model, question, answers, contrast, strict)
-    return Ask(model, question, answers, contrast, top, strict)
+        return AskWriter(model, question, answers=answers, contrast=contrast, strict=strict)
+    return Ask(model, question, answers=answers, contrast=contrast, top=top, strict=strict)
 
 
 def _chosen(answers: Sequence[str] | None, contrast: tuple[str, str] | None) -> list[str] | None:

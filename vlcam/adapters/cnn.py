@@ -15,7 +15,7 @@ from vlcam.adapters.once_per_image import once_an_image
 from vlcam.formats import checkpoint
 from vlcam.geometry.cells import derive
 from vlcam.geometry.grid import Grid, Placement
-from vlcam.networks.channels_last import look
+from vlcam.networks.channels_last import run_channels_last
 from vlcam.photo.preprocess import Preprocess
 from vlcam.utils.errors import one_line
 
@@ -70,7 +70,7 @@ class CnnAdapter(Adapter):
         return self._preprocess.channels_last(photo)
 
     def encode(self, pixels: Tensor, prompts: Any = None) -> FeatureMaps:
-        return FeatureMaps(look(self._before, pixels))
+        return FeatureMaps(run_channels_last(self._before, pixels))
 
     def encoder(self) -> nn.Module:
         return self._before
@@ -89,7 +89,7 @@ class CnnAdapter(Adapter):
 
     def save(self, folder: Path) -> None:
         config: Any = self.module.config
-        checkpoint.save(self.module, config.to_json(), folder)
+        checkpoint.save_folder(self.module, config.to_json(), folder)
 
     def describe(self) -> dict[str, Any]:
         return {"cnn": self._cnn, "preprocess": self._preprocess.to_json()}

@@ -14,8 +14,8 @@ from transformers import AutoImageProcessor
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
 
 from vlcam.formats.pretrained import image_settings, quietly
+from vlcam.formats.state_dict import unreadable
 from vlcam.geometry.grid import Placement
-from vlcam.networks.encoder import unreadable
 
 _DONE = ("resize", "center_crop", "rescale", "normalize", "convert_rgb", "reduce_labels")
 """What processors do of which we know where it leaves the photo."""

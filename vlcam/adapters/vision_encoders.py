@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
+from transformers import BlipImageProcessor
 
 from vlcam.adapters.vision_transformer import Step, VisionTransformer, blocks
 
@@ -151,3 +152,26 @@ def _pair(size: Any) -> tuple[int, int]:
         return size, size
     height, width = size
     return height, width
+
+
+def blip_vision(owner: str, vision: Any, layer: str | None) -> VisionTransformer:
+    """A ``BlipVisionModel`` as part of a model, explained at ``vision_model.encoder.layers.N``,
+    whose output (before the final normalisation) are the feature maps; None: the last.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+    return VisionTransformer(
+        owner,
+        vision.embeddings,
+        blocks("vision_model.encoder.layers", vision.encoder.layers),
+        vision.post_layernorm,
+        vision.embeddings.patch_size,
+        layer=layer,
+    )
+
+
+def blip_processor(module: Any) -> Any:
+    """BLIP's image processor, where the folder has none."""
+    height, width = image_size(module.vision_model)
+    return BlipImageProcessor(size={"height": height, "width": width})

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from vlcam.adapters.adapter import FeatureMaps
+from vlcam.adapters.attention_flow import PHOTO, AttentionStep, Flow
 from vlcam.adapters.once_per_image import once_an_image
-from vlcam.attribution.relevance import PHOTO, Flow, Look
 from vlcam.geometry.grid import Grid
 
 _OTHERS = "other tokens"
@@ -123,7 +123,7 @@ class VisionTransformer:
         tokens, size = _walk(self._before, self._embed(pixels), size)
         return laid_out(tokens, size, self._others)
 
-    def flow(self, behind: Sequence[tuple[Look, ...]], reads: str) -> Flow:
+    def flow(self, behind: Sequence[tuple[AttentionStep, ...]], reads: str) -> Flow:
         """How attention flows through all its blocks, one layer each, and the steps ``behind``
         them, of a model whose scores are read from the stream ``reads``."""
         blocks = [((PHOTO, PHOTO),)] * len(self.layers)

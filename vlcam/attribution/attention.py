@@ -18,11 +18,15 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from vlcam.adapters.adapter import Adapter, Prompt
+from vlcam.adapters.attention_flow import PHOTO
 from vlcam.attribution.gradients import HALF_PRECISION_SCALE, is_half
 from vlcam.attribution.methods import Method
-from vlcam.attribution.relevance import PHOTO
 from vlcam.attribution.targets import Target
 from vlcam.utils.untouched import untouched
+
+
+class NoFlowError(ValueError):
+    """A model has no attention that methods can follow."""
 
 
 def explain_by_attention(
@@ -42,7 +46,8 @@ def explain_by_attention(
         cells: (u, v) of the photo's patches.
 
     Raises:
-        ValueError: the model has no attention that such methods follow, or not that which it says.
+        NoFlowError: the model has no attention that such methods follow.
+        ValueError: its attention is not what it says.
     """
     refuse_without_flow(adapter, targets[0].terms[0].prompt, methods[0].name)
     scores: list[Tensor | None] = [None] * len(targets)
@@ -62,14 +67,10 @@ def explain_by_attention(
 
 
 def refuse_without_flow(adapter: Adapter, prompt: Prompt, method: str) -> None:
-    """Raises ValueError where a model has no attention to follow; names families that have."""
+    """Raises NoFlowError where a model has no attention to follow."""
     if adapter.attention_flow(prompt) is None:
-        from vlcam.models import families
-
-        known = ", ".join(family.name for family in families() if family.attends)
-        raise ValueError(
-            f"{adapter.name} has no attention between tokens of the photo that {method} follows;"
-            f" models that have: {known}"
+        raise NoFlowError(
+            f"{adapter.name} has no attention between tokens of the photo that {method} follows"
         )
 
 
@@ -103,7 +104,7 @@ class _Seen:
 
     def _check(self) -> None:
         """The attention is what the flow says."""
-        looks, sizes = list(self._flow.looks()), dict[str, int]()
+        looks, sizes = list(self._flow.attention_steps()), dict[str, int]()
         found = [tuple(weights.shape) for weights in self._attention]
         fits = len(looks) == len(found)
         for look, shape in zip(looks, found, strict=False):

@@ -7,20 +7,25 @@ a loop, hooks or ``retain_graph``. Nothing below the layer has an autograd graph
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
+from vlcam.adapters.adapter import Adapter, FeatureMaps
 from vlcam.adapters.once_per_image import Repeated
 from vlcam.attribution.backward_rules import BackwardRule
+from vlcam.attribution.encoding import only_prompt
+from vlcam.attribution.guards import (
+    KeptBytes,
+    RefuseRowMixing,
+    check_features,
+    disconnected,
+    refuse_unseen_rule,
+)
 from vlcam.attribution.methods import Method
 from vlcam.attribution.targets import Target, Term
 from vlcam.geometry.grid import Placement, place
@@ -31,39 +36,6 @@ DEFAULT_MEMORY = 512 * 2**20
 
 _FIRST_GUESS = 16  # bytes kept behind the layer for each byte of A, until measured
 HALF_PRECISION_SCALE = 1024.0  # log-probability gradients underflow float16
-
-
-def encode(
-    adapter: Adapter, pixels: Tensor, prompts: Sequence[Prompt] | None = None
-) -> FeatureMaps:
-    """Feature maps of pixels (B, 3, H, W): one forward pass of the CNN, no autograd graph.
-
-    Args:
-        prompts: one an image; needed by models whose feature maps depend on the prompt.
-    """
-    if adapter.encode_reads_prompt and prompts is None:
-        raise ValueError(
-            f"{adapter.name}: the feature maps depend on the prompt, so encode needs it"
-        )
-    with untouched(adapter.module), torch.no_grad():
-        features = adapter.encode(pixels.clone() if adapter.writes_pixels else pixels, prompts)
-    _check_features(adapter, features, len(pixels))
-    return features
-
-
-def only_prompt(targets: Sequence[Target]) -> Prompt:
-    """The prompt of all the targets, for a model whose feature maps depend on it.
-
-    Raises:
-        ValueError: they have several.
-    """
-    prompts = {term.prompt for target in targets for term in target.terms}
-    if len(prompts) > 1:
-        raise ValueError(
-            f"targets under {len(prompts)} prompts, of a model whose feature maps depend on the"
-            " prompt: explain them one prompt at a time"
-        )
-    return prompts.pop()
 
 
 def score(
@@ -143,7 +115,7 @@ def seam_gradients(
     while start < len(targets):
         chunk = _chunk(targets, start, size)
         rows = _rows([targets[i] for i in chunk], [images[i] for i in chunk])
-        kept = _KeptBytes(adapter)
+        kept = KeptBytes(adapter)
         with untouched(adapter.module):
             with kept:
                 found = _differentiate(adapter, features, rows, rule)
@@ -192,7 +164,7 @@ def explain_all_at_layer(
             for own, method in zip(maps, methods, strict=True):
                 assert method.reduce is not None
                 own.append(_float32(method.reduce, seen, gradients))
-    _refuse_unseen(adapter, rule, f"between layer {adapter.layer} and the score")
+    refuse_unseen_rule(adapter, rule, f"between layer {adapter.layer} and the score")
     return torch.cat(scores), [torch.cat(own) for own in maps]
 
 
@@ -235,7 +207,7 @@ def explain_all_at_pixels(
         leaf = pixels.clone().detach().requires_grad_()
         with rule or nullcontext():
             features = adapter.encode(leaf.clone(), prompts)  # it may write into them
-        _check_features(adapter, features, 1)
+        check_features(adapter, features, 1)
         names = list(features.rest)
         outputs = [features.maps, *(features.rest[name] for name in names)]
         if not features.maps.requires_grad:
@@ -279,7 +251,7 @@ def explain_all_at_pixels(
                 (gradient,) = torch.autograd.grad(live, leaf, heads, retain_graph=True)
                 maps.append(_at_least_float32(gradient[0]).abs().amax(0) * unit)
         del features, outputs, live
-    _refuse_unseen(adapter, rule, "in the CNN")
+    refuse_unseen_rule(adapter, rule, "in the CNN")
     result, whole = torch.stack(maps), Placement.identity((pixels.shape[2], pixels.shape[3]))
     # The factor at each pixel is the map placed by its cells' true centres.
     placed = (place(torch.cat(own), adapter.grid(whole.input_size), whole) for own in coarse)
@@ -339,7 +311,7 @@ def _differentiate(
         ]
         repeated = Repeated(features, image, followed)
         with ExitStack() as stack:
-            stack.enter_context(_RefuseRowMixing(adapter))
+            stack.enter_context(RefuseRowMixing(adapter))
             if rule is not None:
                 stack.enter_context(rule)
             before = rule.seen if rule else 0
@@ -348,7 +320,7 @@ def _differentiate(
         factor = HALF_PRECISION_SCALE if is_half(repeated.leaf) else 1.0
         wanted = [repeated.leaf, *(repeated.leaves[name] for name in followed)]
         if not scores.requires_grad:
-            raise ValueError(_disconnected(adapter))
+            raise ValueError(disconnected(adapter))
         total = scores.sum() * factor
         again = plain_too and ruled
         found = torch.autograd.grad(total, wanted, allow_unused=True, retain_graph=again)
@@ -358,7 +330,7 @@ def _differentiate(
             with rule.lifted():
                 (plain,) = torch.autograd.grad(total, wanted[:1], allow_unused=True)
     if found[0] is None and not any(g is not None for g in found[1:]):
-        raise ValueError(_disconnected(adapter))
+        raise ValueError(disconnected(adapter))
     gradients = [
         torch.zeros_like(w, dtype=torch.float32) if g is None else _at_least_float32(g)
         for g, w in zip((*found, plain), (*wanted, wanted[0]), strict=True)
@@ -441,91 +413,3 @@ def _float32(reduce: Callable[[Tensor, Tensor], Tensor], maps: Tensor, gradients
     """The reducer outside of any autocast: half precision costs 0.4 % of a map."""
     with torch.no_grad(), torch.autocast(maps.device.type, enabled=False):
         return reduce(maps, gradients)
-
-
-def _check_features(adapter: Adapter, features: FeatureMaps, images: int) -> None:
-    shape = tuple(features.maps.shape)
-    if len(shape) != 4 or shape[0] != images:
-        raise ValueError(
-            f"{adapter.name}: layer {adapter.layer} gave feature maps of shape {shape};"
-            f" expected ({images}, channels, rows, columns)"
-        )
-
-
-def _disconnected(adapter: Adapter) -> str:
-    return (
-        f"{adapter.name}: the score does not depend on layer {adapter.layer}; choose a layer"
-        " between the pixels and the score, and a decode without no_grad, detach or argmax"
-    )
-
-
-def _refuse_unseen(adapter: Adapter, rule: BackwardRule | None, where: str) -> None:
-    if rule is None:
-        return
-    if any(isinstance(m, torch.jit.ScriptModule) for m in adapter.module.modules()):
-        raise ValueError(
-            f"{adapter.name}: its scripted parts may hold ReLUs that the {rule.rule} rule cannot"
-            " reach; load it unscripted or choose a method without a rule"
-        )
-    if not rule.seen:
-        raise ValueError(
-            f"{adapter.name}: no ReLU {where}, so the {rule.rule} rule would only give the plain"
-            " gradient; choose a method without it"
-        )
-
-
-class _RefuseRowMixing(TorchFunctionMode):
-    """Refuses batch normalisation by the batch's own statistics, which mixes rows."""
-
-    def __init__(self, adapter: Adapter) -> None:
-        super().__init__()
-        self.adapter = adapter
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        training = func in (F.batch_norm, torch.batch_norm) and (
-            args[5] if len(args) > 5 else kwargs.get("training", False)
-        )
-        if training:
-            raise ValueError(
-                f"{self.adapter.name}: a BatchNorm behind layer {self.adapter.layer} uses the"
-                " statistics of the batch, so rows influence each other; give it running statistics"
-                " (and eval mode)"
-            )
-        return func(*args, **kwargs)
-
-
-class _KeptBytes(torch.autograd.graph.saved_tensors_hooks):
-    """Counts the bytes autograd keeps for a backward, parameters left out.
-
-    Refuses, as autograd does where nobody counts, a value that was written over since.
-    """
-
-    def __init__(self, adapter: Adapter) -> None:
-        self.bytes = 0
-        known = {p.untyped_storage().data_ptr() for p in adapter.module.parameters()}
-
-        def pack(tensor: Tensor) -> tuple[Tensor, int]:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in known:
-                known.add(storage.data_ptr())
-                self.bytes += storage.nbytes()
-            # Detached: a graph that held its own output, never walked back, would live forever.
-            return tensor.detach(), tensor._version
-
-        def unpack(kept: tuple[Tensor, int]) -> Tensor:
-            tensor, version = kept
-            if tensor._version != version:
-                raise ValueError(
-                    f"{adapter.name}: an in-place operation behind layer {adapter.layer} writes"
-                    " over a value that the gradient needs"
-                )
-            return tensor
-
-        super().__init__(pack, unpack)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Literal
 
 from vlcam.attribution import reducers, relevance
@@ -119,14 +121,35 @@ METHODS: dict[str, Method] = {
 }
 
 
+GROUP = "vlcam.methods"
+"""The entry points under which packages register lists of methods of their own."""
+
+
+@cache
+def every() -> tuple[Method, ...]:
+    """Ours, and those of other packages.
+
+    Raises:
+        ValueError: a package registers one whose name is taken.
+    """
+    found = dict(METHODS)
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        for method in entry.load():
+            if method.name in found:
+                raise ValueError(f"{entry.value}: there is a method {method.name} already")
+            found[method.name] = method
+    return tuple(found.values())
+
+
 def get(name: str) -> Method:
     """The method of that name.
 
     Raises:
         ValueError: no such method; names the nearest, or all.
     """
-    if name in METHODS:
-        return METHODS[name]
-    near = get_close_matches(name, METHODS, n=3)
-    known = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(METHODS)}"
-    raise ValueError(f"unknown method {name!r}; {known}")
+    known = {method.name: method for method in every()}
+    if name in known:
+        return known[name]
+    near = get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    raise ValueError(f"unknown method {name!r}; {hint}")

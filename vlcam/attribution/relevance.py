@@ -7,48 +7,12 @@ What looks at what, in which order, is told by a :class:`Flow`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-Look = tuple[str, str]
-"""The stream of tokens that looks, and the one it looks at (itself, or another)."""
-
-PHOTO = "photo"
-"""The stream whose tokens hold the photo's patches."""
-
-
-@dataclass(frozen=True)
-class Flow:
-    """How attention flows through a model under a prompt.
-
-    Attributes:
-        steps: the attention layers in the order in which they run. Mostly one look each; those of
-            one step see each other's streams as they were before it.
-        reads: the stream that scores are read from; ``photo`` where there is only one.
-        row: the token of that stream from which a score is read, by the score's column.
-        first: of the stream ``photo``, the first token that is a patch; the patches are its last
-            tokens, in the order one reads in.
-        summary: of the stream ``photo`` the token that stands for the whole photo, for rollout
-            where scores are read elsewhere; None: there is none, and all count alike.
-    """
-
-    steps: tuple[tuple[Look, ...], ...]
-    reads: str = PHOTO
-    row: Callable[[int], int] = field(default=lambda column: column)
-    first: int = 1
-    summary: int | None = 0
-
-    def looks(self) -> Iterator[Look]:
-        return (look for step in self.steps for look in step)
-
-
-def looking(stream: str, at: str, layers: int) -> tuple[tuple[Look, ...], ...]:
-    """Layers of a decoder: its tokens look at each other, and then at those of another stream."""
-    return (((stream, stream),), ((stream, at),)) * layers
-
+from vlcam.adapters.attention_flow import PHOTO, AttentionStep, Flow
 
 Follow = Callable[[Flow, Sequence[Tensor], Sequence[Tensor], Sequence[int]], Tensor]
 """``follow(flow, attention, gradients, columns)``: the relevance of each token of the photo's
@@ -68,7 +32,7 @@ def rollout(
     read, or of the one that stands for the photo. It knows of no target.
     """
     joint: Tensor | None = None
-    for look, weights in zip(flow.looks(), attention, strict=True):
+    for look, weights in zip(flow.attention_steps(), attention, strict=True):
         if look == (PHOTO, PHOTO):
             mean = weights.mean(0)
             own = 0.5 * mean + 0.5 * torch.eye(len(mean)).to(mean)
@@ -116,10 +80,10 @@ def weighted(
     return relevance[flow.reads, PHOTO][_rows(flow, columns)].sum(0)
 
 
-def _start(flow: Flow, attention: Sequence[Tensor]) -> dict[Look, Tensor]:
+def _start(flow: Flow, attention: Sequence[Tensor]) -> dict[AttentionStep, Tensor]:
     """Each token relevant for itself alone."""
     like, sizes = attention[0], dict[str, int]()
-    for (s, q), weights in zip(flow.looks(), attention, strict=True):
+    for (s, q), weights in zip(flow.attention_steps(), attention, strict=True):
         sizes |= {s: weights.shape[1], q: weights.shape[2]}
     return {
         (s, q): torch.eye(n).to(like) if s == q else like.new_zeros(n, m)
@@ -129,7 +93,7 @@ def _start(flow: Flow, attention: Sequence[Tensor]) -> dict[Look, Tensor]:
 
 
 def _streams(flow: Flow) -> list[str]:
-    return list(dict.fromkeys(stream for look in flow.looks() for stream in look))
+    return list(dict.fromkeys(stream for look in flow.attention_steps() for stream in look))
 
 
 def _residual_free(relevance: Tensor) -> Tensor:

@@ -12,9 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vlcam.adapters.adapter import Adapter
-from vlcam.adapters.asking import check_question
-from vlcam.attribution.occlusion import Patch
-from vlcam.explaining import TargetName, explain, read
+from vlcam.explaining import Request, explain_request
 from vlcam.explanation.explanation import Explanation
 from vlcam.explanation.figure import draw_rows
 from vlcam.explanation.page import compared
@@ -26,22 +24,6 @@ FILES = ("explanation.json", "maps.npz", "figure.png", "page.html")
 Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is asked of every photo; see :func:`vlcam.explain`."""
-
-    caption: str | None = None
-    question: str | None = None
-    answers: tuple[str, ...] | None = None
-    contrast: tuple[str, str] | None = None
-    top: int = 5
-    method: str = "grad-cam"
-    target: TargetName = "word"
-    beam: int = 1
-    strict: bool = False
-    patch: Patch | None = None
-
-
 @dataclass
 class Done:
     """What came of a batch: the folders of explanations, and the photos that failed."""
@@ -50,18 +32,14 @@ class Done:
     failed: list[str] = field(default_factory=list)
 
 
-def check(model: Adapter, asked: Asked) -> None:
-    """Raises ValueError where a model cannot be asked that, whatever the photo."""
-    if asked.question is not None:
-        check_question(
-            model, asked.question, asked.answers, asked.contrast, asked.top, asked.strict
-        )
-    elif asked.caption is not None:
-        read(model, asked.caption, asked.strict)
-
-
 def explain_photos(
-    model: Adapter, photos: Sequence[str], asked: Asked, out: Path, tell: Tell, debug: bool = False
+    model: Adapter,
+    photos: Sequence[str],
+    request: Request,
+    out: Path,
+    *,
+    tell: Tell,
+    debug: bool = False,
 ) -> Done:
     """Explain photos and write each one's :data:`FILES` to ``out/<stem>/``.
 
@@ -76,11 +54,11 @@ def explain_photos(
         ValueError: the caption or question cannot be explained with this model, whatever the
             photo.
     """
-    check(model, asked)
+    request.check(model)
     done, taken = Done(), set[Path]()
     for photo in tqdm(photos, "photos", disable=True if len(photos) < 2 else None):
         try:
-            explanation = explain(model, photo, **vars(asked))
+            explanation = explain_request(model, photo, request)
             folder = _folder(out, photo, taken)
             write(explanation, folder)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
@@ -104,8 +82,9 @@ def explain_photos(
 def compare(
     models: Sequence[tuple[str, Adapter]],
     photos: Sequence[str],
-    asked: Asked,
+    request: Request,
     out: Path,
+    *,
     tell: Tell,
     debug: bool = False,
 ) -> Done:
@@ -119,14 +98,14 @@ def compare(
         ValueError: as by :func:`explain_photos`; then nothing is compared.
     """
     for _, model in models:
-        check(model, asked)
+        request.check(model)
     photos = list(dict.fromkeys(photos))  # one named twice is compared once
     found: dict[str, list[tuple[str, Path]]] = {photo: [] for photo in photos}
     failed: list[str] = []
     names = _distinct([model.name for _, model in models])
     for (label, model), name in zip(models, names, strict=True):
         print(f"{label}:")
-        done = explain_photos(model, photos, asked, out / name, tell, debug)
+        done = explain_photos(model, photos, request, out / name, tell=tell, debug=debug)
         failed += [photo for photo in done.failed if photo not in failed]
         explained = [photo for photo in photos if photo not in done.failed]
         for photo, folder in zip(explained, done.explained, strict=True):

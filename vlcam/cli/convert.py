@@ -1,11 +1,23 @@
-"""Published checkpoints rewritten as safetensors and JSON."""
+"""``vlcam convert``: published checkpoints rewritten as safetensors and JSON. Light to import."""
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from pathlib import Path
 
 from vlcam.models import Family, find
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="PATH", help="see vlcam models")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the new folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    family = convert(args.model, args.out)
+    print(f"{args.model}: {family.name} -> {args.out}")
+    return 0
 
 
 def convert(model: str | Path, out: Path) -> Family:

@@ -71,17 +71,16 @@ def run(args: argparse.Namespace, experiment: Callable[[], Experiment]) -> int:
     if on_ray and args.engine != "ray":
         raise ValueError(f"--{on_ray[0]} goes with --engine ray")
     cluster = Cluster(args.address, args.workers, args.gpus) if args.engine == "ray" else None
-    methods = args.method.split(",")
     how = How(
-        args.model,
-        methods,
-        args.out,
-        args.layer,
-        args.size,
-        args.resume,
-        args.part,
-        cluster,
-        args.device,
+        model=args.model,
+        methods=args.method.split(","),
+        out=args.out,
+        layer=args.layer,
+        size=args.size,
+        resume=args.resume,
+        part=args.part,
+        cluster=cluster,
+        device=args.device,
     )
     evaluate(experiment(), how)
     return 0

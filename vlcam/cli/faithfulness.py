@@ -1,46 +1,71 @@
-"""The options of ``vlcam evaluate faithfulness``. Light to import: ``vlcam --help`` meets it."""
+"""``vlcam evaluate faithfulness``. Light to import.
+
+What maps are of, a caption's words or a question's answers, is a :class:`Subject` of some package,
+registered as an entry point of the group ``vlcam.faithfulness``.
+"""
 
 from __future__ import annotations
 
 import argparse
-from importlib import import_module
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlcam.cli import evaluate as command
+from vlcam.cli import evaluate
 
 if TYPE_CHECKING:
+    from vlcam.attribution.occlusion import Patch
     from vlcam.evaluation.experiment import Experiment
+
+GROUP = "vlcam.faithfulness"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the faithfulness of maps is measured on.
+
+    Attributes:
+        option: the option that names the folder of its data, without dashes.
+        help: what that is, in a line.
+        add_arguments: adds the options that only this subject has.
+        experiment: from the command line, the patch that covers the photo and whether deletion and
+            insertion are measured.
+    """
+
+    option: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    experiment: Callable[[argparse.Namespace, Patch, bool], Experiment]
+
+
+def subjects() -> list[Subject]:
+    """All registered subjects, by the names of their entry points."""
+    return [entry.load() for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name)]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    known = subjects()
+    one_of = parser.add_mutually_exclusive_group(required=True)
+    for subject in known:
+        one_of.add_argument(f"--{subject.option}", metavar="DIR", type=Path, help=subject.help)
+    for subject in known:
+        subject.add_arguments(parser)
     add = parser.add_argument
-    asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument(
-        "--photos", metavar="DIR", type=Path, help="a captioner's words on a folder of photos"
-    )
-    asked.add_argument(
-        "--data", metavar="DIR", type=Path, help="a VQA model's answers to questions (VQA's layout)"
-    )
-    add("--words", metavar="K", type=int, default=3, help="visual words a caption; default: 3")
     add("--patch-size", metavar="PIXELS", type=int, default=45, help="default: 45")
     add("--patch-stride", metavar="PIXELS", type=int, default=16, help="default: 16")
     add("--no-curves", action="store_true", help="leave out deletion and insertion, to save time")
-    command.add_arguments(parser, "faithfulness")
+    evaluate.add_arguments(parser, "faithfulness")
 
 
 def run(args: argparse.Namespace) -> int:
+    (subject,) = (one for one in subjects() if getattr(args, one.option) is not None)
+
     def experiment() -> Experiment:
         from vlcam.attribution.occlusion import Patch
 
-        patch, curves = Patch(args.patch_size, args.patch_stride), not args.no_curves
-        found: Experiment
-        if args.photos is not None:
-            of_words = import_module("captioning.experiments.faithfulness").OfWords
-            found = of_words(args.photos, patch, curves, args.words, args.limit, args.seed)
-        else:
-            of_answers = import_module("vqa.experiments.faithfulness").OfAnswers
-            found = of_answers(args.data, patch, curves, args.limit, args.seed)
-        return found
+        patch = Patch(args.patch_size, args.patch_stride)
+        return subject.experiment(args, patch, not args.no_curves)
 
-    return command.run(args, experiment)
+    return evaluate.run(args, experiment)

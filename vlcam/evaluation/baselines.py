@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from vlcam.adapters.adapter import Adapter, Prompt
-from vlcam.explaining import Encoded
+from vlcam.attribution.encoding import Encoded
 from vlcam.geometry.grid import Placement, place
-from vlcam.metrics.estimates import centred_gaussian
+from vlcam.metrics.pointing import centred_gaussian
 
 GAUSSIAN, NOISE, ACTIVATION, UNIFORM = (
     "centred Gaussian",

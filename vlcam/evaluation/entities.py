@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from vlcam.metrics.estimates import Box
+from vlcam.metrics.box_ratio import Box
 
 _MARK = re.compile(r"\[/EN#(\d+)/(\S+) ([^\]]*)\]")
 

@@ -22,7 +22,7 @@ from vlcam.evaluation import ray_runner as on_ray
 from vlcam.evaluation.experiment import Experiment
 from vlcam.evaluation.ray_runner import Cluster
 from vlcam.evaluation.store import opened
-from vlcam.models import load
+from vlcam.models import families_that_attend, load
 from vlcam.utils.atomic import written
 
 _VERSIONS = ("vlcam", "torch", "torchvision", "numpy", "pycocotools")
@@ -75,7 +75,8 @@ def evaluate(experiment: Experiment, how: How) -> summary.Summary:
     with opened(how.out, about, experiment.columns, how.resume) as store:
         work = runner.Work(experiment, chosen, how.part)
         if how.cluster is None:
-            runner.run(work, model, store)
+            with families_that_attend():
+                runner.run(work, model, store)
         else:
             on_ray.run(work, partial(how.load, experiment.kind), store, how.cluster)
         records, lines = runner.read_all(work, store)

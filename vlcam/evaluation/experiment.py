@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 
 from vlcam.adapters.adapter import Adapter
+from vlcam.attribution.encoding import Encoded
+from vlcam.attribution.maps import TargetMaps
 from vlcam.attribution.targets import Target
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.summary import Summary
-from vlcam.explaining import Encoded, TargetMaps
-from vlcam.metrics.estimates import Mask
+from vlcam.metrics.pointing import Mask
 
 Thing = TypeVar("Thing")
 
@@ -39,12 +40,20 @@ class Item:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be explained of a photo, whatever :meth:`Experiment.score` needs besides, and a
-    line for each thing that could not be asked."""
+    """A photo, encoded, and what is to be explained of it. Experiments add what they score by.
 
+    Attributes:
+        skipped: a line for each thing that could not be asked.
+    """
+
+    item: Item
+    photo: Encoded
     targets: list[Target]
-    context: Any = None
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = field(default=(), kw_only=True)
+
+
+AskedPhoto = TypeVar("AskedPhoto", bound=Asked)
+"""An experiment's own kind of :class:`Asked`."""
 
 
 def sample(things: Sequence[Thing], limit: int | None, seed: int) -> list[Thing]:
@@ -55,7 +64,7 @@ def sample(things: Sequence[Thing], limit: int | None, seed: int) -> list[Thing]
     return [things[row] for row in sorted(rows.tolist())]
 
 
-class Experiment(ABC):
+class Experiment(ABC, Generic[AskedPhoto]):
     """A measurement over many photos.
 
     Attributes:
@@ -97,7 +106,7 @@ class Experiment(ABC):
         return [None] * len(photos)
 
     @abstractmethod
-    def ask(self, model: Adapter, photo: Encoded, item: Item, written: Any) -> Asked:
+    def ask(self, model: Adapter, item: Item, photo: Encoded, written: Any) -> AskedPhoto:
         """What to explain of a photo.
 
         Args:
@@ -109,27 +118,19 @@ class Experiment(ABC):
 
     @abstractmethod
     def score(
-        self,
-        model: Adapter,
-        item: Item,
-        photo: Encoded,
-        asked: Asked,
-        method: str,
-        found: TargetMaps,
+        self, model: Adapter, asked: AskedPhoto, method: str, found: TargetMaps
     ) -> Iterator[Record]:
         """Records of one method's maps, one a target."""
 
     @abstractmethod
-    def baselines(
-        self, model: Adapter, item: Item, photo: Encoded, asked: Asked
-    ) -> Iterator[Record]:
+    def baselines(self, model: Adapter, asked: AskedPhoto) -> Iterator[Record]:
         """Records of what needs no explanation, and of what could not be asked."""
 
     def label(self, record: Record) -> str:
         """What a record is about, for a picture of its map."""
         return str(record["map"])
 
-    def outline(self, asked: Asked, which: int, photo: Encoded) -> Mask | None:
+    def outline(self, asked: AskedPhoto, which: int) -> Mask | None:
         """What the map of a target should be on, at photo size (H, W), where it is known."""
         return None
 

@@ -6,6 +6,7 @@ What is asked of a photo is a subclass's business; the rest is the same for ever
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,13 +15,14 @@ from torch import Tensor
 
 from vlcam.adapters.adapter import Adapter
 from vlcam.attribution import methods
+from vlcam.attribution.encoding import Encoded
+from vlcam.attribution.maps import TargetMaps, explain_targets
 from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
 from vlcam.evaluation.baselines import ACTIVATION, GAUSSIAN, NOISE, UNIFORM, maps_at_input
 from vlcam.evaluation.experiment import Asked, Experiment, Item
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
-from vlcam.explaining import Encoded, TargetMaps, explain_targets
 from vlcam.geometry.grid import Cells, Grid, Placement, place
 from vlcam.metrics.estimates import mean
 from vlcam.metrics.faithfulness import curves, on_patches, rank_correlation
@@ -32,7 +34,14 @@ PAPER = (
 )
 
 
-class Faithfulness(Experiment):
+@dataclass(frozen=True)
+class Occluded(Asked):
+    """What was asked of a photo, with its occlusion maps (T, u, v)."""
+
+    occlusion: Tensor
+
+
+class Faithfulness(Experiment[Occluded]):
     """Maps against occlusion (section 8.2) and against the score as pixels go (Petsiuk et al.).
 
     Args:
@@ -59,29 +68,24 @@ class Faithfulness(Experiment):
         patch = {"size": self.patch.size, "stride": self.patch.stride, "fill": self.patch.fill}
         return {"patch": patch, "curves": self.with_curves, "seed": self.seed}
 
-    def occluded(self, model: Adapter, photo: Encoded, targets: list[Target]) -> Asked:
+    def occluded(
+        self, model: Adapter, item: Item, photo: Encoded, targets: list[Target]
+    ) -> Occluded:
         """What was asked, with its occlusion maps."""
         occlusion = methods.get("occlusion")
         found = explain_targets(model, photo, targets, occlusion, patch=self.patch)
-        return Asked(targets, found.maps)
+        return Occluded(item, photo, targets, found.maps)
 
     def score(
-        self,
-        model: Adapter,
-        item: Item,
-        photo: Encoded,
-        asked: Asked,
-        method: str,
-        found: TargetMaps,
+        self, model: Adapter, asked: Occluded, method: str, found: TargetMaps
     ) -> Iterator[Record]:
-        yield from self._records(model, item, photo, asked, method, found.maps, found.grid)
+        yield from self._records(model, asked, method, found.maps, found.grid)
 
     def label(self, record: Record) -> str:
         return str(record["asked"])
 
-    def baselines(
-        self, model: Adapter, item: Item, photo: Encoded, asked: Asked
-    ) -> Iterator[Record]:
+    def baselines(self, model: Adapter, asked: Occluded) -> Iterator[Record]:
+        item, photo = asked.item, asked.photo
         each = [
             maps_at_input(model, photo, self.seed, item.name, target.terms[0].prompt)
             for target in asked.targets
@@ -89,27 +93,21 @@ class Faithfulness(Experiment):
         grid = Grid.pixels(photo.placement.input_size)
         for name in BASELINES if each else ():
             maps = torch.stack([torch.from_numpy(some[name]).float() for some in each])
-            yield from self._records(model, item, photo, asked, name, maps, grid)
+            yield from self._records(model, asked, name, maps, grid)
 
     def _records(
-        self,
-        model: Adapter,
-        item: Item,
-        photo: Encoded,
-        asked: Asked,
-        name: str,
-        maps: Tensor,
-        grid: Cells,
+        self, model: Adapter, asked: Occluded, name: str, maps: Tensor, grid: Cells
     ) -> Iterator[Record]:
+        photo = asked.photo
         size = (photo.pixels.shape[2], photo.pixels.shape[3])
         coarse = on_patches(maps, grid, self.patch, size)
         placed = place(maps, grid, Placement.identity(size))
         ranked = self.with_curves and name != UNIFORM
         for i, target in enumerate(asked.targets):
-            value = rank_correlation(coarse[i], asked.context[i])
+            value = rank_correlation(coarse[i], asked.occlusion[i])
             run = curves(model, photo.pixels, target, placed[i]) if ranked else None
             yield {
-                "image": item.name,
+                "image": asked.item.name,
                 "target": i,
                 "asked": target.name,
                 "map": name,

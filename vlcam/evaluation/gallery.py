@@ -12,13 +12,14 @@ import numpy as np
 from PIL import Image
 
 from vlcam.adapters.adapter import Adapter
+from vlcam.attribution.encoding import Encoded, look
+from vlcam.attribution.maps import TargetMaps, explain_targets
 from vlcam.attribution.methods import Method
 from vlcam.evaluation.experiment import Experiment
 from vlcam.evaluation.records import Columns, Record
-from vlcam.explaining import Encoded, TargetMaps, explain_targets, look
 from vlcam.explanation.display import blend, fitted, is_at_pixels, levels, palette
 from vlcam.geometry.grid import place
-from vlcam.metrics.estimates import Mask
+from vlcam.metrics.pointing import Mask
 
 KINDS = ("best", "median", "worst")
 _SIDE = 360  # pixels of a picture's longer side
@@ -58,11 +59,11 @@ def pictures(
             shown.add(key)
             item = by_name[key[0]]
             photo = look(model, item.photo)
-            asked = experiment.ask(model, photo, item, experiment.write(model, [photo])[0])
+            asked = experiment.ask(model, item, photo, experiment.write(model, [photo])[0])
             if key[1] >= len(asked.targets):
                 continue  # written by itself, a caption that hung in the balance is another one
             found = explain_targets(model, photo, [asked.targets[key[1]]], method)
-            over = _drawn(photo, found, experiment.outline(asked, key[1], photo))
+            over = _drawn(photo, found, experiment.outline(asked, key[1]))
             worth = f"{experiment.worth} {cast(float, record[experiment.worth]):.2f}"
             yield Picture(kind, f"{experiment.label(record)} - {item.name}, {worth}", _jpeg(over))
 

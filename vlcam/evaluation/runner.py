@@ -22,20 +22,13 @@ from tqdm import tqdm
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps
 from vlcam.attribution import methods
+from vlcam.attribution.encoding import Prepared, encode_photos, prepare
 from vlcam.attribution.gradients import explain_all_at_layer
+from vlcam.attribution.maps import TargetMaps, alike, explain_targets_by
 from vlcam.evaluation.experiment import Asked, Experiment, Item, Thing
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.store import Part, Store
-from vlcam.explaining import (
-    Encoded,
-    Prepared,
-    TargetMaps,
-    alike,
-    explain_targets_by,
-    look_at,
-    prepare,
-)
-from vlcam.photo.loading import load as load_photo
+from vlcam.photo.loading import load_photo
 from vlcam.utils.errors import one_line
 
 PART = 64
@@ -50,7 +43,7 @@ class Work:
     """What to do with each photo: an experiment's questions, by some methods; ``part``: photos of a
     part."""
 
-    experiment: Experiment
+    experiment: Experiment[Any]
     methods: tuple[methods.Method, ...]
     part: int = PART
 
@@ -174,8 +167,8 @@ def _measured(
     """The records of a batch; the model looks at it when it is its turn."""
     read = [photo.result() for photo in photos]
     with turns:
-        looked = _look(work, model, batch.items, read, over)
-    return _score(work, model, looked, over)
+        explained = _explain(work, model, batch.items, read, over)
+    return _score(work, model, explained, over)
 
 
 def _until(over: Event, things: Sequence[Thing]) -> Iterator[Thing]:
@@ -194,67 +187,61 @@ def _read(model: Adapter, item: Item) -> Prepared | str:
 
 
 @dataclass(frozen=True)
-class _Looked:
-    """A photo with what was asked of it and the maps by each method; or what is wrong with it."""
+class _Explained:
+    """What was asked of a photo, with the maps by each method; or what is wrong with it."""
 
-    item: Item
-    photo: Encoded | None = None
     asked: Asked | None = None
     maps: tuple[TargetMaps, ...] = ()
     problem: str = ""
 
 
-def _look(
+def _explain(
     work: Work,
     model: Adapter,
     items: Sequence[Item],
     photos: Sequence[Prepared | str],
     over: Event,
-) -> list[_Looked]:
+) -> list[_Explained]:
     """Encode a batch, ask, and explain."""
-    seen = look_at(model, [photo for photo in photos if isinstance(photo, Prepared)])
+    seen = encode_photos(model, [photo for photo in photos if isinstance(photo, Prepared)])
     written = zip(seen, work.experiment.write(model, seen), strict=True)
-    looked: list[_Looked] = []
+    found: list[_Explained] = []
     for item, read in zip(_until(over, items), photos, strict=True):
         if isinstance(read, str):
-            looked.append(_Looked(item, problem=f"{item.name}: {read}"))
+            found.append(_Explained(problem=f"{item.name}: {read}"))
             continue
         photo, own = next(written)
         try:
-            looked.append(_Looked(item, photo, work.experiment.ask(model, photo, item, own)))
+            found.append(_Explained(work.experiment.ask(model, item, photo, own)))
         except ValueError as error:
-            looked.append(_Looked(item, problem=f"{item.name}: {one_line(error)}"))
-    ready = [(one.photo, one.asked) for one in looked if one.photo and one.asked]
-    every = iter(_explained(model, ready, work.methods, over))
-    return [replace(one, maps=next(every)) if one.asked else one for one in looked]
+            found.append(_Explained(problem=f"{item.name}: {one_line(error)}"))
+    ready = [one.asked for one in found if one.asked]
+    every = iter(_maps(model, ready, work.methods, over))
+    return [replace(one, maps=next(every)) if one.asked else one for one in found]
 
 
-def _score(work: Work, model: Adapter, looked: Sequence[_Looked], over: Event) -> Part:
+def _score(work: Work, model: Adapter, explained: Sequence[_Explained], over: Event) -> Part:
     """The records of a batch."""
     records: list[Record] = []
     skipped: list[str] = []
     experiment = work.experiment
-    for one in _until(over, looked):
-        if one.photo is None or one.asked is None:
+    for one in _until(over, explained):
+        if one.asked is None:
             skipped.append(one.problem)
             continue
-        about = (model, one.item, one.photo, one.asked)
-        records += experiment.baselines(*about)
+        records += experiment.baselines(model, one.asked)
         for method, found in zip(work.methods, one.maps, strict=True):
-            records += experiment.score(*about, method.name, found)
+            records += experiment.score(model, one.asked, method.name, found)
         skipped += one.asked.skipped
     return Part(records, skipped)
 
 
-def _explained(
-    model: Adapter,
-    photos: Sequence[tuple[Encoded, Asked]],
-    by: Sequence[methods.Method],
-    over: Event,
+def _maps(
+    model: Adapter, photos: Sequence[Asked], by: Sequence[methods.Method], over: Event
 ) -> list[tuple[TargetMaps, ...]]:
     """Each photo's maps, method by method; by those at the layer all photos' in one pass, where
     they fit."""
-    sizes = {photo.pixels.shape for photo, _ in photos}
+    sizes = {one.photo.pixels.shape for one in photos}
     fits = not model.encode_reads_prompt and len(sizes) == 1
     together = [group for group in alike(by) if fits and group[0].at == "layer"]
     found: list[dict[str, TargetMaps]] = [{} for _ in photos]
@@ -263,24 +250,24 @@ def _explained(
             for own, one in zip(found, maps, strict=True):
                 own[method.name] = one
     rest = [method for method in by if not any(method in group for group in together)]
-    for own, (photo, asked) in zip(found, _until(over, photos), strict=True):
-        own_maps = explain_targets_by(model, photo, asked.targets, rest)
+    for own, asked in zip(found, _until(over, photos), strict=True):
+        own_maps = explain_targets_by(model, asked.photo, asked.targets, rest)
         own |= {method.name: each for method, each in zip(rest, own_maps, strict=True)}
     return [tuple(own[method.name] for method in by) for own in found]
 
 
 def _together(
-    model: Adapter, photos: Sequence[tuple[Encoded, Asked]], group: Sequence[methods.Method]
+    model: Adapter, photos: Sequence[Asked], group: Sequence[methods.Method]
 ) -> list[list[TargetMaps]]:
     """By each method of a group the photos' maps."""
-    cells = [model.cells(photo.pixels, photo.placement) for photo, _ in photos]
-    targets = [target for _, one in photos for target in one.targets]
-    rows = [row for row, (_, one) in enumerate(photos) for _ in one.targets]
+    cells = [model.cells(one.photo.pixels, one.photo.placement) for one in photos]
+    targets = [target for one in photos for target in one.targets]
+    rows = [row for row, one in enumerate(photos) for _ in one.targets]
     scores, maps = torch.zeros(0), [torch.zeros(0, *cells[0].size)] * len(group)
     if targets:
-        features = FeatureMaps.of([photo.seen(model) for photo, _ in photos])
+        features = FeatureMaps.of([one.photo.seen(model) for one in photos])
         scores, maps = explain_all_at_layer(model, features, targets, group, rows)
-    counts = [len(one.targets) for _, one in photos]
+    counts = [len(one.targets) for one in photos]
     return [
         [
             TargetMaps(some, of_them.float(), grid)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vlcam.explanation.explanation import Answer, Explanation, Look, Word
+from vlcam.explanation.result import Answer, AttentionMap, Result, Word
 from vlcam.geometry.grid import Cells, Grid, Placement, place
 
 OPACITY = 0.75
@@ -46,7 +46,7 @@ def palette(signed: bool) -> np.ndarray:
     return np.rint(255 * np.stack(channels, axis=1)).astype(np.uint8)
 
 
-def is_signed(explanation: Explanation) -> bool:
+def is_signed(explanation: Result) -> bool:
     """Whether any map shown holds what speaks against its item, so that all are shown signed."""
     explained = explanation.items[: len(explanation.maps)]
     shown = [index for index, word in enumerate(explained) if not word.degenerate]
@@ -82,20 +82,20 @@ def fitted(size: tuple[int, int], longest: int) -> tuple[int, int]:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def shown_map(explanation: Explanation, index: int, size: tuple[int, int]) -> np.ndarray:
+def shown_map(explanation: Result, index: int, size: tuple[int, int]) -> np.ndarray:
     """The map of word ``index`` drawn over the whole photo at another size, float32 (h, w)."""
     placement = _at_size(explanation.placement, size)
     return place(*explanation.map(index), placement).cpu().numpy()
 
 
-def shown_levels(explanation: Explanation, index: int, size: tuple[int, int]) -> np.ndarray:
+def shown_levels(explanation: Result, index: int, size: tuple[int, int]) -> np.ndarray:
     """The same as indices into the explanation's palette, uint8 (h, w)."""
     raw = shown_map(explanation, index, size)
     speckled = at_pixels(explanation) and index < len(explanation.maps)
     return levels(raw, is_signed(explanation), speckled)
 
 
-def at_pixels(explanation: Explanation) -> bool:
+def at_pixels(explanation: Result) -> bool:
     """Whether the maps were made at the input's pixels, not at a layer's cells."""
     return is_at_pixels(explanation.grid)
 
@@ -105,7 +105,7 @@ def is_at_pixels(grid: Cells) -> bool:
     return isinstance(grid, Grid) and grid.stride == (1.0, 1.0)
 
 
-def scaling(explanation: Explanation) -> str:
+def scaling(explanation: Result) -> str:
     """How the maps' values became colours, in words."""
     own = "maximum"
     if at_pixels(explanation):
@@ -114,7 +114,7 @@ def scaling(explanation: Explanation) -> str:
     return f"Each map is scaled by its own {own}: colours compare places, not {kind}."
 
 
-def ends(explanation: Explanation) -> tuple[str, str]:
+def ends(explanation: Result) -> tuple[str, str]:
     """What the first and the last colour of the palette stand for, in words."""
     if is_signed(explanation):
         return "against", "for"
@@ -139,9 +139,9 @@ def blend(
     return np.rint(photo * (1 - alpha) + layer[..., :3] * alpha).astype(np.uint8)
 
 
-def chance(item: Word | Answer | Look) -> str:
+def chance(item: Word | Answer | AttentionMap) -> str:
     """An item's probability as a person reads it; that a look is one, which has none."""
-    return "attention" if isinstance(item, Look) else percent(item.probability)
+    return "attention" if isinstance(item, AttentionMap) else percent(item.probability)
 
 
 def percent(probability: float) -> str:
@@ -153,7 +153,7 @@ def percent(probability: float) -> str:
     return ">99 %" if 0.995 <= probability < 1 else f"{100 * probability:.0f} %"
 
 
-def settings(explanation: Explanation) -> list[tuple[str, str]]:
+def settings(explanation: Result) -> list[tuple[str, str]]:
     """What made the maps: names and values, in the order they are shown."""
     names = ("model", "layer", "method", "target")
     shown = [(name, getattr(explanation, name)) for name in names]

@@ -27,7 +27,7 @@ from vlcam.explanation.display import (
     settings,
     shown_levels,
 )
-from vlcam.explanation.explanation import Explanation
+from vlcam.explanation.result import Result
 
 _TILE = 480  # pixels of a tile's longer side
 _WIDTH = 12.0  # inches, of the widest figure
@@ -38,7 +38,7 @@ _GAP = 0.1
 _LEGEND, _BAR = 0.22, 1.6  # inches: height of the legend's line, length of its bar
 
 
-def draw(explanation: Explanation) -> Figure:
+def draw(explanation: Result) -> Figure:
     """The photo and, for each word, its map over the photo with the word's probability.
 
     Every map is scaled by itself: colours compare places within one tile, never two tiles.
@@ -68,7 +68,7 @@ def draw(explanation: Explanation) -> Figure:
     return figure
 
 
-def draw_rows(rows: Sequence[tuple[str, Explanation]]) -> Figure:
+def draw_rows(rows: Sequence[tuple[str, Result]]) -> Figure:
     """One photo, a row of maps an explanation: by several models, or at several layers (as in the
     paper's Figures 12 and 22).
 
@@ -112,7 +112,7 @@ def draw_rows(rows: Sequence[tuple[str, Explanation]]) -> Figure:
 def _titled_tile(
     figure: Figure,
     box: tuple[float, float, float, float],
-    explanation: Explanation,
+    explanation: Result,
     index: int,
     photo: np.ndarray,
 ) -> None:
@@ -129,7 +129,7 @@ def _titled_tile(
     _write(figure, box[0], above, _cut(name or "the photo", room, **how), va="bottom", **how)
 
 
-def _tile(axes: Axes, explanation: Explanation, index: int, photo: np.ndarray) -> tuple[str, str]:
+def _tile(axes: Axes, explanation: Result, index: int, photo: np.ndarray) -> tuple[str, str]:
     """The photo itself (index -1), or under a word's map; its word and probability."""
     if index < 0:
         axes.imshow(photo)
@@ -147,7 +147,7 @@ def _tile(axes: Axes, explanation: Explanation, index: int, photo: np.ndarray) -
 _VEIL = np.full((256, 4), 235, np.uint8)  # over the photo of a word that has no map
 
 
-def _legend(figure: Figure, explanation: Explanation, y: float) -> None:
+def _legend(figure: Figure, explanation: Result, y: float) -> None:
     """A bar of the colours as they look over a grey photo, between what its ends stand for."""
     inches, thick = figure.get_size_inches()
     low, high = ends(explanation)
@@ -170,7 +170,7 @@ def _cut(text: str, inches: float, **how: Any) -> str:
     return cut
 
 
-def _small_print(explanation: Explanation) -> list[str]:
+def _small_print(explanation: Result) -> list[str]:
     lines = [" · ".join(f"{name}: {value}" for name, value in settings(explanation))]
     lines.append(scaling(explanation))
     if explanation.caveat:

@@ -32,16 +32,16 @@ from vlcam.explanation.display import (
     settings,
     shown_levels,
 )
-from vlcam.explanation.explanation import Answer, Explanation, Look, Word
+from vlcam.explanation.result import Answer, AttentionMap, Result, Word
 
-Item = Word | Answer | Look
+Item = Word | Answer | AttentionMap
 
 _PHOTO, _PHOTO_BYTES = 1280, 500_000  # the photo's longer side in pixels, its size in the page
 _MAP_SIDES, _MAP_BYTES = (400, 280, 200, 120), 550_000  # of each map, and of all maps' files
 _WIDE = 1.8  # width / height from which the words go below the photo on any screen
 
 
-def page(explanation: Explanation) -> str:
+def page(explanation: Result) -> str:
     """A self-contained page: hover over, tap or walk to a word, see its map over the photo."""
     height, width = explanation.image.shape[:2]
     signed = is_signed(explanation)
@@ -80,7 +80,7 @@ def page(explanation: Explanation) -> str:
     )
 
 
-def notebook(explanation: Explanation) -> str:
+def notebook(explanation: Result) -> str:
     """The page in a frame of its own, so that any number of them fit in one notebook."""
     ratio = explanation.image.shape[1] / explanation.image.shape[0]
     return (
@@ -91,7 +91,7 @@ def notebook(explanation: Explanation) -> str:
 
 
 def index(
-    captions: Sequence[tuple[Explanation, str]], answers: Sequence[tuple[Explanation, str]] = ()
+    captions: Sequence[tuple[Result, str]], answers: Sequence[tuple[Result, str]] = ()
 ) -> str:
     """A page of cards, one for each explanation and the path of its page from the index: explained
     captions, then answers."""
@@ -104,7 +104,7 @@ def index(
     return _filled("index.html", policy=_policy(style, ""), style=style, cards=cards)
 
 
-def compared(rows: Sequence[tuple[str, Explanation, str]]) -> str:
+def compared(rows: Sequence[tuple[str, Result, str]]) -> str:
     """A page of one photo as several models saw it: a row of maps each.
 
     Args:
@@ -123,7 +123,7 @@ def compared(rows: Sequence[tuple[str, Explanation, str]]) -> str:
     )
 
 
-def _row(label: str, explanation: Explanation, path: str) -> str:
+def _row(label: str, explanation: Result, path: str) -> str:
     tiles = "\n".join(_map_tile(explanation, i) for i in range(len(explanation.items)))
     said = f": {explanation.caption}" if explanation.by_word else ""
     return (
@@ -132,7 +132,7 @@ def _row(label: str, explanation: Explanation, path: str) -> str:
     )
 
 
-def _map_tile(explanation: Explanation, index: int) -> str:
+def _map_tile(explanation: Result, index: int) -> str:
     item = explanation.items[index]
     size = fitted((explanation.image.shape[0], explanation.image.shape[1]), 360)
     photo = Image.fromarray(explanation.image).resize((size[1], size[0]), Image.Resampling.BOX)
@@ -148,7 +148,7 @@ def _map_tile(explanation: Explanation, index: int) -> str:
     )
 
 
-def sentence(explanation: Explanation) -> list[tuple[str, int | None]]:
+def sentence(explanation: Result) -> list[tuple[str, int | None]]:
     """The caption's words in order: each explained one with its index, each unknown with None.
 
     Known and unknown words are each in order; how they alternate is told by the caption. Of all
@@ -178,7 +178,7 @@ def _behind(caption: str, way: _Way, word: tuple[str, int | None]) -> _Way:
     return missed, place + len(letters), [*words, word]
 
 
-def _heading(explanation: Explanation) -> str:
+def _heading(explanation: Result) -> str:
     """The caption's words, or the question over its answers or its answer's words, as buttons."""
     looks = explanation.items[len(explanation.maps) :] if explanation.by_word else ()
     attention = _answers(looks, by_word=True) if looks else ""
@@ -197,7 +197,7 @@ def _answers(items: Sequence[Item], by_word: bool = False) -> str:
     return f'\n<div class="caption answers" dir="auto">\n{buttons}\n</div>'
 
 
-def _words(explanation: Explanation) -> Iterable[str]:
+def _words(explanation: Result) -> Iterable[str]:
     for text, which in sentence(explanation):
         if which is None:
             yield (
@@ -214,7 +214,7 @@ def _button(item: Item, by_word: bool = False) -> str:
     return (
         f'<button type="button" class="{kind}" aria-pressed="false"'
         f' data-says="{escape(_says(item, by_word))}"><span class="text">{escape(item.text)}</span>'
-        f"{_bar(0 if isinstance(item, Look) else item.probability)}"
+        f"{_bar(0 if isinstance(item, AttentionMap) else item.probability)}"
         f'<span class="percent">{escape(_below(item))}</span></button>'
     )
 
@@ -224,7 +224,7 @@ def _below(item: Item) -> str:
 
 
 def _says(word: Item, by_word: bool) -> str:
-    if isinstance(word, Look):
+    if isinstance(word, AttentionMap):
         told = "the model's own attention" + ("" if by_word else ", whatever the answer")
     else:
         told = f"probability {percent(word.probability)}"
@@ -244,7 +244,7 @@ def _bar(probability: float) -> str:
     )
 
 
-def _maps(explanation: Explanation) -> str:
+def _maps(explanation: Result) -> str:
     """The maps as hidden images over the photo, as large as they may be together."""
     height, width = explanation.image.shape[:2]
     chosen = [i for i, word in enumerate(explanation.items) if not word.degenerate]
@@ -260,7 +260,7 @@ def _maps(explanation: Explanation) -> str:
     )
 
 
-def _map(explanation: Explanation, index: int, size: tuple[int, int]) -> str:
+def _map(explanation: Result, index: int, size: tuple[int, int]) -> str:
     levels = shown_levels(explanation, index, size)
     if at_pixels(explanation):
         levels = levels // 8 * 8 + levels // 32  # 32 of the 256 levels: noise hardly compresses
@@ -281,7 +281,7 @@ def _settings(pairs: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
 
 
-def _card(explanation: Explanation, path: str) -> str:
+def _card(explanation: Result, path: str) -> str:
     size = fitted((explanation.image.shape[0], explanation.image.shape[1]), 360)
     photo = Image.fromarray(explanation.image).resize((size[1], size[0]), Image.Resampling.BOX)
     pictures = {f"The photo {PurePath(explanation.photo).name}": np.asarray(photo)}

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vlcam.formats.state_dict import WEIGHTS, load_exactly, read_state_dict
 from vlcam.formats.vocabulary import Vocabulary
-from vlcam.networks.encoder import WEIGHTS, load_exactly, read_state_dict
 from vlcam.photo.preprocess import Preprocess
 from vlcam.utils.atomic import written
 
@@ -58,7 +58,7 @@ def from_json(kind: type[Config], data: Any, architecture: str, what: str) -> Co
         raise ValueError(f"not a {what}'s configuration ({error})") from error
 
 
-def save(model: nn.Module, config: dict[str, Any], folder: Path, half: bool = False) -> None:
+def save_folder(model: nn.Module, config: dict[str, Any], folder: Path, half: bool = False) -> None:
     """Write a model's configuration and weights (float16 where ``half``) to a folder."""
     state = {
         name: (value.half() if half and value.is_floating_point() else value).cpu().contiguous()
@@ -71,7 +71,7 @@ def save(model: nn.Module, config: dict[str, Any], folder: Path, half: bool = Fa
         save_file(state, path)
 
 
-def load(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], what: str) -> Model:
+def load_folder(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], what: str) -> Model:
     """Read a model from its folder (or either file in it), in float32 and eval mode.
 
     Args:

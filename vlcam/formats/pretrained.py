@@ -14,7 +14,7 @@ from typing import Any
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from vlcam.networks.encoder import unreadable
+from vlcam.formats.state_dict import unreadable
 
 _TOKENIZER_FILES = (
     "tokenizer.json",

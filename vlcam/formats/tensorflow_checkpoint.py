@@ -17,9 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
-
-from vlcam.formats.crc32c import crc32c
 
 STATE = "checkpoint"
 """The file of a folder that names its newest checkpoint."""
@@ -103,7 +102,7 @@ class TensorFlowCheckpoint:
         with path.open("rb") as file:
             file.seek(variable.offset)
             data = file.read(variable.size)
-        if variable.checksum not in (None, _masked(crc32c(data))):
+        if variable.checksum not in (None, _checksum(data)):
             raise ValueError(f"{what} is damaged: its checksum is wrong")
         return np.frombuffer(data, kind).reshape(variable.shape)
 
@@ -311,7 +310,7 @@ def _block(data: bytes, where: tuple[int, int]) -> bytes:
         how = "by Snappy, which is not read" if data[end] == 1 else "in an unknown way"
         raise ValueError(f"a block is compressed {how}")
     (checksum,) = struct.unpack_from("<I", data, end + 1)
-    if checksum != _masked(crc32c(data[start : end + 1])):
+    if checksum != _checksum(data[start : end + 1]):
         raise ValueError(f"the block at byte {start} is damaged: its checksum is wrong")
     return data[start:end]
 
@@ -334,6 +333,7 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += own + length
 
 
-def _masked(checksum: int) -> int:
-    """Checksums are stored turned and shifted, as they are taken of data that hold some."""
-    return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
+def _checksum(data: bytes) -> int:
+    """TensorFlow's masked CRC-32C: rotated and shifted, as the data may hold checksums, too."""
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

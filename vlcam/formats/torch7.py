@@ -58,7 +58,7 @@ class LuaTable(dict[Any, Any]):
         return f"<table of {len(self)}>"
 
 
-def load(path: Path) -> Any:
+def load_torch7(path: Path) -> Any:
     """The value in a Torch7 file.
 
     Tensors are numpy arrays; tables are :class:`LuaTable`, keys as in Lua (the first element's is
@@ -72,8 +72,8 @@ def load(path: Path) -> Any:
 
 
 def outline(path: Path) -> Any:
-    """As :func:`load`, but every tensor is left a :class:`LuaObject`: to see what a file holds.
-    Little of it is read, however large it is."""
+    """As :func:`load_torch7`, but every tensor is left a :class:`LuaObject`: to see what a file
+    holds. Little of it is read, however large it is."""
     return _read(path, numbers=False)
 
 

@@ -1,13 +1,28 @@
-"""Files of ``torch.save`` that hold whole modules, read without importing or running anything.
+"""Files of ``torch.save``, read without importing or running anything.
 
 A module that is saved whole is pickled by the name of its class, and whoever reads it the ordinary
 way imports that class and trusts the file. Here every class becomes an inert container of what the
 file says about its object; tensors are descriptions that stay in the file until they are asked for,
-so an optimizer that was saved beside a model costs next to nothing. No function is ever called, but
-for stand-ins of ours for the few that rebuild tensors.
+so an optimizer that was saved beside a model costs next to nothing. No function is ever called,
+except stand-ins of ours for the few that rebuild tensors.
 
 Both layouts are read: the archive of PyTorch 1.6 and later, and the stream of pickles and numbers
 that was written before.
+
+``torch.load(pickle_module=...)`` with a restricted unpickler does not replace this module: the
+unpickler limits what a pickle may call, but torch.load (2.14) does more than unpickle.
+
+* An archive with a ``constants.pkl`` goes to ``torch.jit.load``, which runs the TorchScript in it.
+* A stream may have a class compared with its source here. That warns for each class of a model; if
+  the file has set ``dump_patches`` and ``__name__`` on a stand-in, a ``.patch`` of that name, with
+  lines from the file, is written to the working directory.
+* A tar file is unpacked into a temporary folder before anything is checked, and links are followed.
+* No checksum is verified: numbers that have changed are read as if they were right.
+* All numbers of a stream are read: 512 MiB of an optimizer's for the 0.8 MB that are wanted. (Those
+  of an archive can be left in the file, by ``mmap=True``.)
+* ``TORCH_FORCE_WEIGHTS_ONLY_LOAD=1`` in the environment refuses any ``pickle_module``.
+
+With all that done by hand, finding ``data.pkl`` is what is left to torch.load.
 """
 
 from __future__ import annotations
@@ -44,11 +59,13 @@ _KINDS = {
 _ARCHIVE = b"PK\x03\x04"
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a stream
 _LARGEST_PICKLE = 2**28  # bytes, without the tensors
+_HEAD = 2**22  # bytes at the beginning of a stream that name its tensors
 _MOST_MODULES, _DEEPEST = 10_000, 50
+_STANDARD = {*sys.stdlib_module_names, "__builtin__", "copy_reg", "commands"}
 
 
 class _Class(type):
-    """Of classes that a file names and nobody imports: their objects are made, not initialised."""
+    """The class of classes that are named, not imported: their objects are not initialised."""
 
     kind = ""
 
@@ -95,39 +112,43 @@ class StoredTensor:
         Raises:
             ValueError: its file is cut short or damaged.
         """
-        values = self.storage.read().as_strided(self.shape, self.strides, self.offset)
+        values = self.storage.read()
+        try:
+            values = values.as_strided(self.shape, self.strides, self.offset)
+        except (TypeError, ValueError, RuntimeError):  # sizes beyond 64 bits
+            path = self.storage.storages.path
+            raise ValueError(f"{path}: damaged: a tensor of no possible shape") from None
         return values.clone() if values.numel() < self.storage.count else values
 
 
 def read_torch_modules(path: Path) -> Any:
-    """What a file of ``torch.save`` holds: plain data, :class:`Inert` objects and
-    :class:`StoredTensor`\\ s.
+    """What a file of ``torch.save`` holds: plain data, :class:`Inert` objects, and each tensor as a
+    :class:`StoredTensor`.
 
     Raises:
-        ValueError: it is no such file, damaged, or asks for a function to be called (named).
+        ValueError: the file is damaged or another kind of file, or asks for a function to be
+            called, which is named.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
+    with path.open("rb") as file:
+        try:
+            start = file.read(len(_ARCHIVE))
             file.seek(0)
             return _archive(path, file) if start == _ARCHIVE else _stream(path, file)
-    except OSError:
-        raise
-    except Refused as refused:
-        raise ValueError(f"{path}: {refused}; only tensors and plain data are read") from None
-    except Exception as error:  # whatever a broken file makes the readers stumble over
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path}: damaged, or not written by torch.save ({reason})") from error
+        except Refused as refused:
+            raise ValueError(f"{path}: {refused}; only tensors and plain data are read") from None
+        except Exception as error:  # whatever a broken file makes the readers stumble over
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ValueError(f"{path}: damaged, or not written by torch.save ({reason})") from error
 
 
 def module_state(saved: Any, what: str) -> dict[str, Tensor]:
-    """The state dict of a module (or a state dict) as :func:`read_torch_modules` gave it.
+    """The tensors of a module, or of a state dict, that :func:`read_torch_modules` returned.
 
     Args:
-        what: it is, for errors: "encoder.pth: its encoder".
+        what: names it in errors: "encoder.pth: its encoder".
 
     Raises:
-        ValueError: it is neither, or its file is damaged.
+        ValueError: ``saved`` is neither, or its file is damaged.
     """
     if isinstance(saved, Mapping):
         stored = dict(saved)
@@ -141,8 +162,58 @@ def module_state(saved: Any, what: str) -> dict[str, Tensor]:
     return {name: tensor.read() for name, tensor in stored.items()}
 
 
+def read_checkpoint(path: Path, key: str = "state_dict") -> dict[str, Tensor]:
+    """The state dict that a file holds: itself one (or a module), or a dict with one under ``key``.
+
+    Names lose the ``module.`` that ``nn.DataParallel`` puts before them; every floating-point
+    tensor becomes float32.
+
+    Raises:
+        ValueError: the file cannot be read, or holds no state dict.
+    """
+    saved = read_torch_modules(path)
+    if isinstance(saved, Mapping) and key in saved:
+        saved = saved[key]
+    state = module_state(saved, f"{path}: its {key}")
+    return {
+        name.removeprefix("module."): value.float() if value.is_floating_point() else value
+        for name, value in state.items()
+    }
+
+
+def mentions(path: Path, *names: str) -> bool:
+    """Whether all these names, of tensors say, are in a file of ``torch.save``.
+
+    Cheap: no tensor is read. Of any other file it is false.
+    """
+    try:
+        head = _head(path)
+    except Exception:  # whatever a broken file makes zipfile stumble over
+        return False
+    return all(name.encode() in head for name in names)
+
+
+def _head(path: Path) -> bytes:
+    """The bytes of a file that name its tensors."""
+    with path.open("rb") as file:
+        start = file.read(len(_ARCHIVE))
+        if start[:1] == b"\x80":  # a pickle, with which a stream begins
+            return file.read(_HEAD)
+        if start != _ARCHIVE:
+            return b""
+        try:
+            with zipfile.ZipFile(file) as archive:
+                pickles = [m for m in archive.infolist() if m.filename.endswith("/data.pkl")]
+                if not pickles or pickles[0].file_size > _HEAD:
+                    return b""
+                return archive.read(pickles[0])
+        except zipfile.BadZipFile:  # cut short; the names come first
+            file.seek(0)
+            return file.read(_HEAD)
+
+
 def _stored(module: Inert, what: str) -> dict[str, Any]:
-    """A module's parameters and buffers by their full names."""
+    """A module's parameters and persistent buffers by their full names."""
     found: dict[str, Any] = {}
     waiting: list[tuple[str, Any]] = [("", module)]
     for prefix, part in waiting:  # which grows while it is walked
@@ -150,14 +221,16 @@ def _stored(module: Inert, what: str) -> dict[str, Any]:
             raise ValueError(f"{what}: its modules have no end")
         if not isinstance(part, Inert):
             raise ValueError(f"{what}: {prefix[:-1]} is no module")
-        held = part.attributes
-        passing = held.get("_non_persistent_buffers_set", ())
-        tensors = {**held.get("_buffers", {}), **held.get("_parameters", {})}
-        for name, tensor in tensors.items():
+        kinds = ("_parameters", "_buffers", "_modules")
+        parameters, buffers, parts = held = [part.attributes.get(kind, {}) for kind in kinds]
+        passing = part.attributes.get("_non_persistent_buffers_set", set())
+        if not isinstance(passing, set) or not all(isinstance(values, dict) for values in held):
+            raise ValueError(f"{what}: damaged: {part.kind} without its dicts of tensors")
+        for name, tensor in (buffers | parameters).items():
             if tensor is not None and name not in passing:
                 found[f"{prefix}{name}"] = tensor
-        parts = held.get("_modules", {}).items()
-        waiting += [(f"{prefix}{name}.", inner) for name, inner in parts if inner is not None]
+        inner = ((f"{prefix}{name}.", inner) for name, inner in parts.items() if inner is not None)
+        waiting.extend(inner)
     return found
 
 
@@ -196,7 +269,7 @@ class _Storages:
 
 @dataclass(frozen=True)
 class _Storage:
-    """``count`` numbers of one kind, from the ``first`` of those with a key."""
+    """``count`` numbers of one type, from the ``first`` of those with a key on."""
 
     storages: _Storages
     key: str
@@ -229,7 +302,7 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, saved: Any) -> Any:
         tag, *told = saved
-        if tag == "module":  # a class, and its source
+        if tag == "module":  # a class and its source, of no interest here
             return told[0]
         if tag != "storage":
             raise Refused(f"it refers to a {tag!r}")
@@ -244,9 +317,6 @@ class _Unpickler(pickle.Unpickler):
         if not _whole(first, count):
             raise Refused(f"it asks for numbers {first} ... of {count}")
         return _Storage(self._storages, key, kind, count, first)
-
-
-_STANDARD = {*sys.stdlib_module_names, "__builtin__", "copy_reg", "commands"}
 
 
 def _torch_names() -> dict[tuple[str, str], Any]:

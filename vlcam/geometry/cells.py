@@ -16,14 +16,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from vlcam.geometry.grid import Grid, line_through, pooled_cells
+from vlcam.geometry.grid import Grid
+from vlcam.geometry.torch_functions import (
+    CONVERSIONS,
+    LIKE,
+    MOVES,
+    NEW,
+    REDUCTIONS,
+    SAME,
+    VIEWS,
+    Moves,
+    is_pointwise,
+    name_of,
+    writes_in_place,
+)
 
 Run = Callable[[Tensor], Tensor]
 
@@ -183,10 +195,10 @@ class _Follow(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         tensors = _tensors((args, kwargs))
-        if any(each.is_meta for each in tensors) or (tensors and _writes(func, kwargs)):
+        if any(each.is_meta for each in tensors) or (tensors and writes_in_place(func, kwargs)):
             args, kwargs = _replaced((args, kwargs), self._without_data)
             tensors = _tensors((args, kwargs))
-        call = _Call(_name(func), func, args, kwargs, tensors, [*map(self.places, tensors)])
+        call = _Call(name_of(func), func, args, kwargs, tensors, [*map(self.places, tensors)])
         try:
             result = call.result()
         except RuntimeError as error:  # a meta tensor has no values to be read
@@ -222,9 +234,9 @@ class _Call:
     def result(self) -> Any:
         """What the function returns, without its work where only a shape comes of it."""
         if self.tensors and self.tensors[0].is_meta:
-            if self.name in _SAME:
+            if self.name in SAME:
                 return torch.empty_like(self.tensors[0])
-            if self.name in _CONVERSIONS:  # another device would want data
+            if self.name in CONVERSIONS:  # another device would want data
                 converted = self.on(torch.empty(0, dtype=self.tensors[0].dtype))
                 return torch.empty_like(self.tensors[0], dtype=converted.dtype)
         return self.func(*self.args, **self.kwargs)
@@ -238,25 +250,25 @@ class _Call:
 
 def _outcome(call: _Call, outputs: list[Tensor]) -> list[_Places | None]:
     """The places of a call's outputs."""
-    name, places = call.name, call.places[:1] if call.name in _LIKE else call.places
-    if name in _NEW or not any(places):
+    name, places = call.name, call.places[:1] if call.name in LIKE else call.places
+    if name in NEW or not any(places):
         return [None for _ in outputs]
-    meeting = name in ("cat", "concat", "concatenate") or _is_pointwise(name)
-    if meeting and not (name in _REDUCTIONS and len(call.tensors) == 1):
+    meeting = name in ("cat", "concat", "concatenate") or is_pointwise(name)
+    if meeting and not (name in REDUCTIONS and len(call.tensors) == 1):
         return [_meeting(call, output) for output in outputs]
     subject = places[0]
     if subject is None or any(places[1:]):
         return [_lost(name) for _ in outputs]
-    if name in _SAME or name in _CONVERSIONS:
+    if name in SAME or name in CONVERSIONS:
         return [subject for _ in outputs]
-    if name in _MOVES:
-        moves = _MOVES[name]
+    if name in MOVES:
+        moves = MOVES[name]
         return [_moved(call, o, subject, moves(o, *call.args, **call.kwargs)) for o in outputs]
-    if name in _VIEWS:
+    if name in VIEWS:
         probe = torch.empty(_BASE + call.tensors[0].numel(), device="meta")[_BASE:]
         probe = probe.view(call.tensors[0].shape)
         return [_viewed(call, subject, probe, view) for view in _tensors(call.on(probe))]
-    if name in _REDUCTIONS:
+    if name in REDUCTIONS:
         labels = torch.empty([*range(2, 2 + call.tensors[0].ndim)], device="meta")
         return [_reduced(call, subject, labels, kept) for kept in _tensors(call.on(labels))]
     return [_lost(name) for _ in outputs]
@@ -354,12 +366,7 @@ def _picked(call: _Call, subject: _Places) -> _Places:
     return _moved(call, call.tensors[0], subject, {lists[0] - call.tensors[0].ndim: None})
 
 
-# For each dimension of an output: its index k is centred on index ``start + step * k`` of the
-# input. None for one that mixes the whole dimension; dimensions not named stay as they are.
-_Moves = dict[int, tuple[float, float] | None]
-
-
-def _moved(call: _Call, output: Tensor, subject: _Places, moves: _Moves) -> _Places:
+def _moved(call: _Call, output: Tensor, subject: _Places, moves: Moves) -> _Places:
     def follow(place: _Place) -> _Place:
         if isinstance(place, _Gone):
             return place
@@ -371,205 +378,6 @@ def _moved(call: _Call, output: Tensor, subject: _Places, moves: _Moves) -> _Pla
 
 
 # The rules below have the signatures of torch's functions, after the output.
-
-
-def _windows(kernel: Any, stride: Any, padding: Any, dilation: Any = 1) -> _Moves:
-    moves: _Moves = {}
-    for dim in (-2, -1):
-        reach = _of(dilation, dim) * (_of(kernel, dim) - 1)  # from a window's first to its last
-        if isinstance(padding, str):
-            before = reach // 2 if padding == "same" else 0
-        else:
-            before = _of(padding, dim)
-        moves[dim] = (reach / 2 - before, _of(stride, dim))
-    return moves
-
-
-def _of(value: Any, dim: int) -> int:
-    """A parameter given for both dimensions at once, or as (y, x)."""
-    if not isinstance(value, Sequence):
-        return int(value)
-    return int(value[dim] if len(value) > 1 else value[0])
-
-
-def _conv2d(
-    output: Tensor,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> _Moves:
-    return _windows(weight.shape[-2:], stride, padding, dilation) | {-3: None}
-
-
-def _conv_transpose2d(
-    output: Tensor,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> _Moves:
-    """The convolution's map, inverted."""
-    moves: _Moves = {-3: None}
-    for dim, move in _windows(weight.shape[-2:], stride, padding, dilation).items():
-        assert move is not None
-        moves[dim] = (-move[0] / move[1], 1 / move[1])
-    return moves
-
-
-def _max_pool2d(
-    output: Tensor,
-    input: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> _Moves:
-    return _windows(kernel_size, stride or kernel_size, padding, dilation)
-
-
-def _avg_pool2d(
-    output: Tensor,
-    input: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> _Moves:
-    return _windows(kernel_size, stride or kernel_size, padding)
-
-
-def _adaptive_pool2d(output: Tensor, input: Tensor, *_: Any, **__: Any) -> _Moves:
-    moves: _Moves = {}
-    for dim in (-2, -1):
-        cells, out = input.size(dim), output.size(dim)
-        line = line_through(pooled_cells(cells, out), cells / out)
-        moves[dim] = line if out > 1 or cells == 1 else None
-    return moves
-
-
-def _interpolate(
-    output: Tensor,
-    input: Tensor,
-    size: Any = None,
-    scale_factor: Any = None,
-    mode: str = "nearest",
-    align_corners: bool | None = None,
-    recompute_scale_factor: bool | None = None,
-    antialias: bool = False,
-) -> _Moves:
-    moves: _Moves = {}
-    for dim in (-2, -1):
-        cells, out = input.size(dim), output.size(dim)
-        step = cells / out
-        if scale_factor is not None and not recompute_scale_factor:
-            factor = scale_factor[dim] if isinstance(scale_factor, Sequence) else scale_factor
-            step = 1 / factor
-        if mode.startswith("nearest"):
-            shift = 0.5 if mode == "nearest-exact" else 0.0
-            taken = [min(int((k + shift) * step), cells - 1) for k in range(out)]
-            moves[dim] = line_through(taken, step)
-        elif align_corners:
-            moves[dim] = (0.0, (cells - 1) / max(out - 1, 1))
-        else:
-            moves[dim] = _rescaled(step)
-    return moves
-
-
-def _shuffled(output: Tensor, input: Tensor, *_: Any, **__: Any) -> _Moves:
-    ratios = {dim: input.size(dim) / output.size(dim) for dim in (-2, -1)}
-    return {-3: None} | {dim: _rescaled(ratio) for dim, ratio in ratios.items()}
-
-
-def _rescaled(step: float) -> tuple[float, float]:
-    """Cells resized between their edges: k + 1/2 of the output lies on step * (k + 1/2)."""
-    return step / 2 - 0.5, step
-
-
-def _pad(output: Tensor, input: Tensor, pad: Sequence[int], *_: Any, **__: Any) -> _Moves:
-    return {-1 - i: (-before, 1.0) for i, before in enumerate(pad[::2])}
-
-
-def _flip(output: Tensor, input: Tensor, *dims: Any) -> _Moves:
-    flat = [dim for each in dims for dim in (each if isinstance(each, Sequence) else [each])]
-    flipped = [dim - input.ndim if dim >= 0 else dim for dim in flat]
-    return {dim: (input.size(dim) - 1.0, -1.0) for dim in flipped}
-
-
-def _stay(output: Tensor, *_: Any, **__: Any) -> _Moves:
-    return {}
-
-
-def _linear(output: Tensor, input: Tensor, *_: Any, **__: Any) -> _Moves:
-    return {-1: None}
-
-
-_MOVES: dict[str, Callable[..., _Moves]] = {
-    "conv2d": _conv2d,
-    "conv_transpose2d": _conv_transpose2d,
-    "max_pool2d": _max_pool2d,
-    "max_pool2d_with_indices": _max_pool2d,
-    "avg_pool2d": _avg_pool2d,
-    "adaptive_avg_pool2d": _adaptive_pool2d,
-    "adaptive_max_pool2d": _adaptive_pool2d,
-    "adaptive_max_pool2d_with_indices": _adaptive_pool2d,
-    "interpolate": _interpolate,
-    "pixel_shuffle": _shuffled,
-    "pixel_unshuffle": _shuffled,
-    "pad": _pad,
-    "flip": _flip,
-    "linear": _linear,
-    "contiguous": _stay,
-}
-
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# One output for each input value, on its place; slow to compute for meta tensors, so they are not.
-_SAME = _names(
-    """
-    batch_norm instance_norm group_norm layer_norm rms_norm local_response_norm normalize
-    dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout
-    relu relu6 leaky_relu prelu elu celu selu gelu silu mish hardswish hardsigmoid hardtanh
-    sigmoid tanh logsigmoid softplus softsign softshrink hardshrink tanhshrink
-    softmax log_softmax softmin channel_shuffle native_channel_shuffle
-    """
-)
-_CONVERSIONS = _names("to type type_as float double half bfloat16 cpu cuda")
-_VIEWS = _names(
-    """
-    view view_as reshape reshape_as flatten unflatten permute transpose t T mT swapaxes swapdims
-    movedim moveaxis squeeze unsqueeze getitem select narrow chunk split tensor_split unbind
-    expand expand_as broadcast_to detach data requires_grad
-    """
-)
-_REDUCTIONS = _names(
-    """
-    mean sum amax amin max min prod logsumexp norm linalg_vector_norm
-    std var std_mean var_mean median argmax argmin
-    """
-)
-# Made of the first tensor; of the second they take only the shape or type.
-_LIKE = _names("view_as reshape_as expand_as type_as to")
-_NEW = _names(
-    """
-    new_empty new_zeros new_ones new_full new_tensor
-    empty_like zeros_like ones_like full_like rand_like randn_like randint_like
-    """
-)
 
 
 def _tensors(tree: Any) -> list[Tensor]:
@@ -593,35 +401,3 @@ def _replaced(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
         kind = list if isinstance(tree, list) else tuple
         return kind(_replaced(branch, change) for branch in tree)
     return tree
-
-
-def _name(func: Callable[..., Any]) -> str:
-    """Of a torch function whatever its form: ``add`` for add_, Tensor.__add__, aten.add.Tensor."""
-    name = getattr(func, "__name__", str(func))
-    if name in ("__get__", "__set__"):  # of a property
-        owner = getattr(func, "__self__", None)
-        name = getattr(getattr(owner, "fget", owner), "__name__", name)
-    if name == "__float__":  # reads a value; Tensor.float is another
-        return name
-    return name.partition(".")[0].strip("_")
-
-
-def _writes(func: Callable[..., Any], kwargs: dict[str, Any]) -> bool:
-    """Whether a function may change its argument (by torch's names for such functions)."""
-    name = getattr(func, "__name__", "")
-    if name.startswith("__"):
-        writes = name.startswith("__i") and name not in ("__int__", "__index__", "__invert__")
-        return writes or name in ("__setitem__", "__set__")
-    return name.endswith("_") or kwargs.get("out") is not None
-
-
-@cache
-def _is_pointwise(name: str) -> bool:
-    """Whether torch says so of an operation of this name (or of what it reverses, as in 1 / x)."""
-    packets = [getattr(torch.ops.aten, each, None) for each in (name, name.removeprefix("r"))]
-    return any(
-        torch.Tag.pointwise in getattr(packet, overload).tags
-        for packet in packets
-        if packet is not None
-        for overload in packet.overloads()
-    )

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlcam.adapters.adapter import Adapter
-from vlcam.attribution.gradients import encode, score
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import score
 from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
 from vlcam.geometry.grid import Cells, Placement, place

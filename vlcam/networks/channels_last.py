@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 
-def look(before: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
+def run_channels_last(before: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
     """``before(pixels)``: feature maps (B, K, u, v), in the usual order, of pixels (B, 3, H, W).
 
     For networks that never ``view`` their activations, as this project's.

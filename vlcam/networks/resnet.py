@@ -8,12 +8,15 @@ on the first 1 x 1 convolution (torchvision's on the 3 x 3 one), and its max poo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from torch import Tensor, nn
 
-from vlcam.networks.encoder import load_exactly, read_state_dict
+from vlcam.formats.state_dict import load_exactly, read_state_dict
+from vlcam.networks.cutting import Layer
+from vlcam.networks.trunk import find_layer, layers_of
 
 Style = Literal["torchvision", "caffe"]
 
@@ -125,3 +128,64 @@ def _kernels(shapes: dict[str, tuple[int, ...]], prefix: str) -> list[tuple[int,
     while len(shape := shapes.get(f"{prefix}conv{len(found) + 1}.weight", ())) == 4:
         found.append(shape)
     return found
+
+
+class PooledResNet(nn.Module):
+    """Pixels to pooled maps.
+
+    Args:
+        resnet: of :func:`vlcam.networks.resnet.resnet`.
+        pool: what comes behind it.
+        pool_name: where its maps can be explained, too: the name of that layer.
+        size: (height, width) of the input, from which the shapes of feature maps follow.
+
+    Attributes:
+        layers: those with feature maps, in order.
+        default_layer: the last stage.
+    """
+
+    default_layer = "resnet.7"
+
+    def __init__(
+        self,
+        resnet: nn.Sequential,
+        pool: nn.Module,
+        pool_name: str | None = None,
+        size: tuple[int, int] = (224, 224),
+    ) -> None:
+        super().__init__()
+        self.resnet, self.pool = resnet, pool
+        names = [*(some for some, _ in _steps(resnet)), [pool_name] if pool_name else []]
+        self._ends = {name: place for place, some in enumerate(names, 1) for name in some}
+        shapes = layers_of(nn.Sequential(*self._modules_in_order()), size)
+        self.layers = [replace(shapes[end - 1], name=name) for name, end in self._ends.items()]
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        pooled: Tensor = self.pool(self.resnet(pixels))
+        return pooled
+
+    def layer(self, name: str | None = None) -> Layer:
+        """The layer of that name (default: ``default_layer``); ValueError names near ones."""
+        return find_layer(self.layers, name or self.default_layer)
+
+    def split(self, layer: str | None = None) -> tuple[nn.Sequential, nn.Sequential]:
+        """Cut behind a layer: pixels to its maps, and those to pooled maps; shared weights."""
+        end, modules = self._ends[self.layer(layer).name], self._modules_in_order()
+        return nn.Sequential(*modules[:end]), nn.Sequential(*modules[end:])
+
+    def _modules_in_order(self) -> list[nn.Module]:
+        return [*(module for _, module in _steps(self.resnet)), self.pool]
+
+
+def _steps(resnet: nn.Sequential) -> list[tuple[list[str], nn.Module]]:
+    """The network's layers with their names, one by one: of a stage its blocks, the last of which
+    bears the stage's name as well."""
+    steps: list[tuple[list[str], nn.Module]] = []
+    for number, module in resnet.named_children():
+        name = f"resnet.{number}"
+        if isinstance(module, nn.Sequential):
+            steps += [([f"{name}.{i}"], block) for i, block in enumerate(module)]
+            steps[-1][0].append(name)
+        else:
+            steps.append(([name], module))
+    return steps

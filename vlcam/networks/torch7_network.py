@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlcam.formats.torch7 import LuaObject, LuaTable, class_of, get, items
-from vlcam.formats.torch7 import load as load_torch7
+from vlcam.formats.state_dict import load_exactly
+from vlcam.formats.torch7 import LuaObject, LuaTable, class_of, get, items, load_torch7
 from vlcam.networks.described_network import DEEPEST, LARGEST, MOST, Description, network
-from vlcam.networks.encoder import load_exactly
 from vlcam.networks.trunk import Trunk
 
 TORCH7 = "torch7"

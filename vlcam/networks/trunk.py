@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vlcam.networks.encoder import Layer
+from vlcam.networks.cutting import Layer
 from vlcam.utils.errors import one_line
 
 

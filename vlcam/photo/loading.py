@@ -43,7 +43,7 @@ class PhotoError(ValueError):
     """A photo that cannot be read; the one-line message names the file."""
 
 
-def load(path: str | Path) -> Image.Image:
+def load_photo(path: str | Path) -> Image.Image:
     """Read a photo as a person sees it: 8-bit RGB, upright, the first frame where it is animated.
 
     Whatever is transparent is laid over white, as most viewers show it. Deep grey is scaled by its
@@ -66,10 +66,10 @@ def load(path: str | Path) -> Image.Image:
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
-    """(height, width) of the photo that :func:`load` would give, without decoding it.
+    """(height, width) of the photo that :func:`load_photo` would give, without decoding it.
 
     Raises:
-        PhotoError: as of :func:`load`, but for damage beyond the header.
+        PhotoError: as of :func:`load_photo`, but for damage beyond the header.
     """
     with _opened(Path(path)) as image:
         turned = _TURNS.get(_orientation(image)) in _SIDEWAYS

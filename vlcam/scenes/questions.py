@@ -40,7 +40,7 @@ TYPES = ("what color is the", "what animal is", "what is in the", "what is", "wh
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class SceneQuestion:
     """A question, the answer most people give and other right ones; ``items`` show the answer."""
 
     text: str
@@ -67,7 +67,7 @@ class Question:
         return tuple(said[number] for number in rng.permutation(PEOPLE))
 
 
-def questions(scene: Scene) -> tuple[Question, ...]:
+def questions(scene: Scene) -> tuple[SceneQuestion, ...]:
     """Different questions of each kind the scene allows, at most as :data:`MOST` says."""
     rng = generator(scene, 3)
     kinds = {
@@ -85,7 +85,7 @@ def questions(scene: Scene) -> tuple[Question, ...]:
     return tuple({question.text: question for question in asked}.values())
 
 
-def what(scene: Scene, rng: np.random.Generator) -> list[Question]:
+def what(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
     """Name a thing: the only one, the only animal, or the only one on some side of the photo."""
     present = groups(scene)
     found = list(on_sides(scene))
@@ -98,14 +98,14 @@ def what(scene: Scene, rng: np.random.Generator) -> list[Question]:
     return found
 
 
-def named(text: str, item: Item) -> Question:
+def named(text: str, item: Item) -> SceneQuestion:
     """A question answered by a thing's name, in its synonyms too."""
     nouns = dict.fromkeys(noun for noun, _ in NOUNS[item.category])
-    answer, *others = [item.look.kind, *nouns] if known_kind(item) else nouns
-    return Question(text, answer, tuple(others), (item,))
+    answer, *others = [item.appearance.kind, *nouns] if known_kind(item) else nouns
+    return SceneQuestion(text, answer, tuple(others), (item,))
 
 
-def on_sides(scene: Scene) -> Iterator[Question]:
+def on_sides(scene: Scene) -> Iterator[SceneQuestion]:
     """ "What is on the left?" where one thing is, and no other's middle is left of the photo's."""
     for side in SIDES:
         there = [item for item in scene.items if side in where(item)]
@@ -128,7 +128,7 @@ def leans(item: Item, side: str) -> bool:
     return near[side]
 
 
-def place(scene: Scene) -> list[Question]:
+def place(scene: Scene) -> list[SceneQuestion]:
     """Where the only thing of its category is, if that can be said in a word."""
     found = []
     for item in singles(scene):
@@ -136,30 +136,34 @@ def place(scene: Scene) -> list[Question]:
         if len(sides) == 1 or sides == ("in the middle", "in the center"):
             words = tuple(side.split()[-1] for side in sides)
             others = (*words[1:], *sides)
-            found.append(Question(f"where is the {item.category}?", words[0], others, (item,)))
+            found.append(SceneQuestion(f"where is the {item.category}?", words[0], others, (item,)))
     return found
 
 
-def colours_of(item: Item) -> Iterator[Question]:
+def colours_of(item: Item) -> Iterator[SceneQuestion]:
     """The colour or colours of a thing, of its part or of clothes."""
-    start, look = "what color is the", item.look
+    start, appearance = "what color is the", item.appearance
     seen = colour(item)
     if seen and len(item.thing.parts["body"]) > 2:
         first, _, second = seen.partition(" and ")
         # Of two colours some people name but one.
         others = (f"{second} and {first}", first, second) if second else ()
-        yield Question(f"{start} {item.category}?", seen, others, (item,))
+        yield SceneQuestion(f"{start} {item.category}?", seen, others, (item,))
     part, _ = WITH_PART.get(item.category, ("", ()))
     if part in item.parts:
-        yield Question(f"{start} {item.category}'s {part}?", look.colours[part], (), (item,))
+        yield SceneQuestion(
+            f"{start} {item.category}'s {part}?", appearance.colours[part], (), (item,)
+        )
     if known_kind(item) and "shirt" in item.parts:
-        worn = CLOTHES[look.kind]
-        yield Question(f"{start} {look.kind}'s {worn}?", look.colours["shirt"], (), (item,))
-    if f"lit-{look.pose}" in item.parts:
-        yield Question(f"{start} traffic light?", look.pose, (), (item,))
+        worn = CLOTHES[appearance.kind]
+        yield SceneQuestion(
+            f"{start} {appearance.kind}'s {worn}?", appearance.colours["shirt"], (), (item,)
+        )
+    if f"lit-{appearance.pose}" in item.parts:
+        yield SceneQuestion(f"{start} traffic light?", appearance.pose, (), (item,))
 
 
-def count(scene: Scene, rng: np.random.Generator) -> list[Question]:
+def count(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
     """How many there are of a category, maybe none."""
     present = {group.category: group.items for group in groups(scene)}
     absent = pick([thing.name for thing in THINGS if thing.name not in present], rng)
@@ -172,13 +176,13 @@ def count(scene: Scene, rng: np.random.Generator) -> list[Question]:
     return [how_many(choices[number][0], choices[number][1], rng) for number in chosen]
 
 
-def how_many(category: str, items: tuple[Item, ...], rng: np.random.Generator) -> Question:
+def how_many(category: str, items: tuple[Item, ...], rng: np.random.Generator) -> SceneQuestion:
     plural = pick(NOUNS[category], rng)[1]
     ending = pick(("are there?", "are in the picture?", "can you see?"), rng)
-    return Question(f"how many {plural} {ending}", str(len(items)), (), items)
+    return SceneQuestion(f"how many {plural} {ending}", str(len(items)), (), items)
 
 
-def yes_no(scene: Scene, rng: np.random.Generator) -> Question:
+def yes_no(scene: Scene, rng: np.random.Generator) -> SceneQuestion:
     """A question that is answered by yes in one half of the cases, whatever it is about."""
     truth = bool(rng.random() < 0.5)
     present, alone = groups(scene), singles(scene)
@@ -193,15 +197,15 @@ def yes_no(scene: Scene, rng: np.random.Generator) -> Question:
     return pick(found[kinds[rng.choice(len(kinds), p=weights / weights.sum())]], rng)
 
 
-def presence(present: tuple[Group, ...], truth: bool, rng: np.random.Generator) -> Question:
+def presence(present: tuple[Group, ...], truth: bool, rng: np.random.Generator) -> SceneQuestion:
     names = {group.category: group.items for group in present}
     category = pick([thing.name for thing in THINGS if (thing.name in names) == truth], rng)
     noun, plural = pick(NOUNS[category], rng)
     wordings = (f"is there {an(noun)} in the picture?", f"are there any {plural}?")
-    return Question(pick(wordings, rng), "yes" if truth else "no", (), names.get(category, ()))
+    return SceneQuestion(pick(wordings, rng), "yes" if truth else "no", (), names.get(category, ()))
 
 
-def is_coloured(item: Item, truth: bool, rng: np.random.Generator) -> list[Question]:
+def is_coloured(item: Item, truth: bool, rng: np.random.Generator) -> list[SceneQuestion]:
     seen = colour(item)
     choices = item.thing.parts.get("body", ())
     if not seen or len(choices) < 3 or item.category in TWO_TONE:
@@ -210,15 +214,15 @@ def is_coloured(item: Item, truth: bool, rng: np.random.Generator) -> list[Quest
     return [answered(f"is the {item.category} {asked}?", truth, item)]
 
 
-def is_posed(item: Item, truth: bool, rng: np.random.Generator) -> list[Question]:
-    poses, pose = item.thing.poses, item.look.pose
+def is_posed(item: Item, truth: bool, rng: np.random.Generator) -> list[SceneQuestion]:
+    poses, pose = item.thing.poses, item.appearance.pose
     if len(poses) < 2 or item.category in ("traffic light", "pizza") or item.seen < 0.85:
         return []
     asked = pose if truth else pick([name for name in poses if name != pose], rng)
     return [answered(f"is the {item.category} {asked}?", truth, item)]
 
 
-def is_placed(item: Item, truth: bool, rng: np.random.Generator) -> list[Question]:
+def is_placed(item: Item, truth: bool, rng: np.random.Generator) -> list[SceneQuestion]:
     choices = [side for side in SIDES if (side in where(item)) == truth]
     if not truth:  # and clearly so
         choices = [side for side in choices if not leans(item, side)]
@@ -227,8 +231,8 @@ def is_placed(item: Item, truth: bool, rng: np.random.Generator) -> list[Questio
     return [answered(f"is the {item.category} {pick(choices, rng)}?", truth, item)]
 
 
-def answered(text: str, truth: bool, *items: Item) -> Question:
-    return Question(text, "yes" if truth else "no", (), items)
+def answered(text: str, truth: bool, *items: Item) -> SceneQuestion:
+    return SceneQuestion(text, "yes" if truth else "no", (), items)
 
 
 def singles(scene: Scene) -> list[Item]:

@@ -30,7 +30,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """What captions may say of a thing: colours by part, the body's pattern, kind and pose."""
 
     colours: dict[str, str]
@@ -51,7 +51,7 @@ class Item:
     """
 
     thing: Thing
-    look: Look
+    appearance: Appearance
     mask: np.ndarray
     seen: float
     parts: tuple[str, ...]
@@ -113,7 +113,7 @@ class Placed:
     """A sprite with its top left corner at (x, y) on the canvas, which it may overhang."""
 
     thing: Thing
-    look: Look
+    appearance: Appearance
     sprite: Sprite
     x: int
     y: int
@@ -148,7 +148,7 @@ def scene(seed: int, index: int, colours: Colours = MappingProxyType({})) -> Sce
     items = tuple(
         Item(
             one.thing,
-            one.look,
+            one.appearance,
             shown == number,
             in_sight(one, placed[number:], canvas).sum() / (one.sprite.inks > 0).sum(),
             visible_parts(one, placed[number:], canvas),
@@ -171,9 +171,11 @@ def arrange(
     things = choose(rng)
     placed: list[Placed] = []
     for thing in things:
-        look = look_of(thing, rng)
-        look = replace(look, colours=look.colours | dict(colours.get(thing.name, {})))
-        one = place(thing, look, len(things), placed, canvas, rng)
+        appearance = appearance_of(thing, rng)
+        appearance = replace(
+            appearance, colours=appearance.colours | dict(colours.get(thing.name, {}))
+        )
+        one = place(thing, appearance, len(things), placed, canvas, rng)
         if one is not None:
             placed.append(one)
     return placed
@@ -190,9 +192,9 @@ def choose(rng: np.random.Generator) -> list[Thing]:
     return [things[position] for position in rng.permutation(total)]
 
 
-def look_of(thing: Thing, rng: np.random.Generator) -> Look:
+def appearance_of(thing: Thing, rng: np.random.Generator) -> Appearance:
     colours = {part: str(rng.choice(choices)) for part, choices in thing.parts.items()}
-    return Look(
+    return Appearance(
         colours,
         str(rng.choice(thing.patterns)),
         str(rng.choice(thing.kinds)),
@@ -202,7 +204,7 @@ def look_of(thing: Thing, rng: np.random.Generator) -> Look:
 
 def place(
     thing: Thing,
-    look: Look,
+    appearance: Appearance,
     total: int,
     placed: list[Placed],
     canvas: tuple[int, int],
@@ -215,30 +217,30 @@ def place(
     low, high = ((0.5, 0.9), (0.4, 0.68), (0.36, 0.56), (0.33, 0.5))[total - 1]
     size = thing.span * rng.uniform(low, high) * min(canvas)
     angle, flip = rng.normal(0, 6), thing.mirrored and bool(rng.random() < 0.5)
-    paints = {part: paint_of(thing, look, part, rng) for part in look.colours}
+    paints = {part: paint_of(thing, appearance, part, rng) for part in appearance.colours}
     details = int(rng.integers(2**32))  # what no caption mentions stays the same when redrawn
     for attempt in range(TRIES):
         if attempt % 10 == 0:
             pen = Pen(paints, size * 0.88 ** (attempt // 10), angle, flip)
-            thing.draw(pen, look.kind, look.pose, np.random.default_rng(details))
+            thing.draw(pen, appearance.kind, appearance.pose, np.random.default_rng(details))
             sprite = pen.sprite()
         rows, columns = sprite.inks.shape
         over = 0.06  # the share of a thing that may lie outside the photo, each way
         x = int(rng.uniform(-over * columns, canvas[1] - (1 - over) * columns))
         y = int(rng.uniform(-over * rows, canvas[0] - (1 - over) * rows))
-        one = Placed(thing, look, sprite, x, y)
+        one = Placed(thing, appearance, sprite, x, y)
         if leaves_in_sight(one, placed, canvas):
             return one
     return None
 
 
-def paint_of(thing: Thing, look: Look, part: str, rng: np.random.Generator) -> Paint:
+def paint_of(thing: Thing, appearance: Appearance, part: str, rng: np.random.Generator) -> Paint:
     """A shade of the part's colour; the main part also wears the pattern."""
-    rgb = shade(look.colours[part], rng)
-    if look.pattern == "plain" or part != next(iter(thing.parts)):
+    rgb = shade(appearance.colours[part], rng)
+    if appearance.pattern == "plain" or part != next(iter(thing.parts)):
         return Paint(rgb)
     light = sum(rgb) > 330
-    return Paint(rgb, look.pattern, darker(rgb, 0.5) if light else lighter(rgb, 0.62))
+    return Paint(rgb, appearance.pattern, darker(rgb, 0.5) if light else lighter(rgb, 0.62))
 
 
 def leaves_in_sight(new: Placed, placed: list[Placed], canvas: tuple[int, int]) -> bool:

@@ -244,12 +244,12 @@ def noun_of(item: Item, rng: np.random.Generator) -> tuple[str, str]:
 
 
 def known_kind(item: Item) -> str:
-    return item.look.kind if item.seen > 0.8 else ""
+    return item.appearance.kind if item.seen > 0.8 else ""
 
 
 def main_colour(item: Item) -> str:
     """The name of the body's colour, empty where that is hidden, mixed or goes without saying."""
-    shown = item.look.colours.get("body", "") if "body" in item.parts else ""
+    shown = item.appearance.colours.get("body", "") if "body" in item.parts else ""
     return "" if item.category in ("traffic light", "zebra") else shown
 
 
@@ -260,7 +260,7 @@ def colour(item: Item) -> str:
         return main
     if other not in item.parts:
         return ""
-    second = item.look.colours[other]
+    second = item.appearance.colours[other]
     return main if second == main else f"{main} and {second}"
 
 
@@ -271,23 +271,27 @@ def size(item: Item) -> tuple[str, ...]:
 
 
 def pattern(item: Item) -> tuple[str, ...]:
-    look = item.look
+    appearance = item.appearance
     if item.category == "umbrella" and " and " in colour(item):
         return ("striped",)
-    plain = look.pattern == "plain" or item.category == "person" or "body" not in item.parts
-    return () if plain else (look.pattern,)
+    plain = appearance.pattern == "plain" or item.category == "person" or "body" not in item.parts
+    return () if plain else (appearance.pattern,)
 
 
 def part(item: Item) -> tuple[str, ...]:
     """Phrases about a part or the clothes, such as "with a yellow cap"."""
-    colours = item.look.colours
+    colours = item.appearance.colours
     if item.category == "person" and "shirt" in item.parts:
         worn = colours["shirt"]
         if not known_kind(item):
             return (f"in {worn}",)
-        garment = CLOTHES[item.look.kind]
-        plain = item.look.pattern == "plain"
-        named = (worn,) if plain else (worn, item.look.pattern, f"{worn} {item.look.pattern}")
+        garment = CLOTHES[item.appearance.kind]
+        plain = item.appearance.pattern == "plain"
+        named = (
+            (worn,)
+            if plain
+            else (worn, item.appearance.pattern, f"{worn} {item.appearance.pattern}")
+        )
         return tuple(
             f"{verb} {an(f'{how} {garment}')}" for how in named for verb in ("in", "wearing")
         )
@@ -299,7 +303,7 @@ def part(item: Item) -> tuple[str, ...]:
 
 def action(item: Item) -> tuple[str, ...]:
     """Phrases about the pose: a person waves, a traffic light shows a colour, a pizza is cut."""
-    pose = item.look.pose
+    pose = item.appearance.pose
     if item.category == "traffic light":
         return (f"showing {pose}",) if f"lit-{pose}" in item.parts else ()
     if item.seen < 0.85 or not pose:

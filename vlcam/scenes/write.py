@@ -36,7 +36,7 @@ from pycocotools import mask as rle
 from tqdm import tqdm
 
 from vlcam.scenes.attention import VIEWERS, attention
-from vlcam.scenes.questions import Question, questions
+from vlcam.scenes.questions import SceneQuestion, questions
 from vlcam.scenes.scene import Item, Scene, scene
 from vlcam.scenes.text import captions, generator, pick, regions
 from vlcam.scenes.things import THINGS
@@ -165,12 +165,14 @@ def region_entries(one: Scene, image_id: int) -> list[Record]:
     ]
 
 
-def identified(asked: Sequence[Question], image_id: int) -> Iterable[tuple[int, Question]]:
+def identified(
+    asked: Sequence[SceneQuestion], image_id: int
+) -> Iterable[tuple[int, SceneQuestion]]:
     """Questions with their ids."""
     return enumerate(asked, start=image_id * 1000)
 
 
-def answer_entries(one: Scene, asked: Sequence[Question], image_id: int) -> list[Record]:
+def answer_entries(one: Scene, asked: Sequence[SceneQuestion], image_id: int) -> list[Record]:
     rng = generator(one, 4)
     return [
         {
@@ -192,7 +194,9 @@ def answer_entries(one: Scene, asked: Sequence[Question], image_id: int) -> list
     ]
 
 
-def write_attention(directory: Path, one: Scene, asked: Sequence[Question], image_id: int) -> None:
+def write_attention(
+    directory: Path, one: Scene, asked: Sequence[SceneQuestion], image_id: int
+) -> None:
     """Three viewers' maps for one of the questions whose answer can be seen, if there is one."""
     rng = generator(one, 5)
     visible = [pair for pair in identified(asked, image_id) if pair[1].items]

@@ -16,7 +16,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from vlcam.networks.encoder import Encoder
-from vlcam.photo.loading import load
+from vlcam.photo.loading import load_photo
 from vlcam.photo.preprocess import Preprocess
 from vlcam.utils.atomic import written
 
@@ -64,7 +64,7 @@ class Photos:
         out.flush()
 
     def _picture(self, path: Path) -> np.ndarray:
-        pixels, _ = self.preprocess(load(path))
+        pixels, _ = self.preprocess(load_photo(path))
         levels = ((pixels * self._std + self._mean) * self.preprocess.levels).round().clamp(0, 255)
         return levels.to(torch.uint8).permute(1, 2, 0).numpy()
 

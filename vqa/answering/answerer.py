@@ -9,8 +9,8 @@ import torch
 
 from vlcam.adapters.adapter import Adapter, Question, Reading
 from vlcam.adapters.asking import listed
+from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.targets import Target, unit
-from vlcam.explaining import Encoded
 from vlcam.utils.untouched import untouched
 
 

@@ -9,20 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlcam.adapters.adapter import FeatureMaps, OwnAttention, Prompt, Question
+from vlcam.adapters.adapter import FeatureMaps, Prompt, Question
 from vlcam.adapters.cnn import CnnAdapter
-from vlcam.geometry.cells import derive
 from vqa.answering.answerer import Answerer
-from vqa.models.coattention import model as coattention
-from vqa.models.coattention.model import Levels
-from vqa.models.lstm_cnn import model as lstm_cnn
 
 
 class CnnAnswerer(CnnAdapter, Answerer):
-    """Adapter of :class:`vqa.models.lstm_cnn.model.LstmCnn`,
-    :class:`vqa.models.coattention.model.CoAttention`, :class:`vqa.models.glimpses.Glimpses` and
-    whatever has their ``encoder``, ``encode_question``, ``forward`` and, of their ``config``, how
-    questions are read; see :class:`CnnAdapter`."""
+    """Adapter of any VQA module around a CNN of ours; see :class:`CnnAdapter`.
+
+    The module has ``encoder`` (the CNN), ``encode_question(questions)`` (tokens of N questions to
+    their encodings, N rows), ``forward(features, encodings)`` (image features (N, F) to logits
+    (N, answers)) and ``config``: ``answers``, and how questions are read
+    (:class:`vqa.answering.question.QuestionConfig`).
+    """
 
     module: Any
 
@@ -35,10 +34,10 @@ class CnnAnswerer(CnnAdapter, Answerer):
         self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
     ) -> Tensor:
         """Logits (N, answers)."""
-        logits: Tensor = self.module(self.image_features(features), self._encoded(prompts))
+        logits: Tensor = self.module(self.image_features(features), self.encoded_questions(prompts))
         return logits
 
-    def _encoded(self, prompts: Sequence[Any]) -> Tensor:
+    def encoded_questions(self, prompts: Sequence[Any]) -> Tensor:
         """The questions' encodings, one row a prompt."""
         # The question is no function of the photo, so it needs no graph, and is read once.
         distinct = list(dict.fromkeys(prompts))
@@ -59,34 +58,6 @@ class CnnAnswerer(CnnAdapter, Answerer):
         if all(word in unknown for word in words):
             raise ValueError(f"{self.name} knows no word of the question: {', '.join(unknown)}")
         return Question(question, tuple(config.tokens(question)), unknown)
-
-    def attention(
-        self, features: FeatureMaps, prompt: Prompt, input_size: tuple[int, int]
-    ) -> OwnAttention | None:
-        """Of co-attention: where each of its levels looked, the regions' shares."""
-        if not isinstance(self.module, Levels):
-            return None
-        regions = self.module.encoder.regions
-        seen = self.module.look(self.image_features(features), self._encoded([prompt]))
-        maps = torch.cat([level.regions for level in seen.values()])
-        before, _ = self.module.encoder.split(regions.name)
-        kind = next(self.module.parameters()).dtype
-        grid = derive(before, torch.empty(1, 3, *input_size, dtype=kind))
-        return OwnAttention(tuple(seen), maps.unflatten(1, grid.size), grid)
-
-
-def load_lstm_cnn(path: Path, layer: str | None = None) -> CnnAnswerer:
-    """A VQA model from its folder (``config.json``, ``model.safetensors``) or a file in it.
-
-    Raises:
-        ValueError: a file is missing, damaged or of another architecture.
-    """
-    return CnnAnswerer(lstm_cnn.load(path), folder_name(path), layer)
-
-
-def load_coattention(path: Path, layer: str | None = None) -> CnnAnswerer:
-    """As :func:`load_lstm_cnn`, of a co-attention model."""
-    return CnnAnswerer(coattention.load(path), folder_name(path), layer)
 
 
 def folder_name(path: Path) -> str:

@@ -12,7 +12,7 @@ from vlcam.adapters.adapter import FeatureMaps, Prompt, Question, Reading
 from vlcam.adapters.teacher_forcing import TeacherForced, Word, reading, shown
 
 
-class Asked(NamedTuple):
+class AnswerPrompt(NamedTuple):
     """A prompt: an answer's token ids under a question's (whatever the model makes of it)."""
 
     question: Prompt
@@ -20,12 +20,12 @@ class Asked(NamedTuple):
 
 
 class WritingAnswerer(TeacherForced):
-    """An adapter whose prompts are :class:`Asked` and whose scores are log-probabilities of the
-    answer's tokens, each given the photo, the question and the tokens before it.
+    """An adapter whose prompts are :class:`AnswerPrompt` and whose scores are log-probabilities of
+    the answer's tokens, each given the photo, the question and the tokens before it.
 
     A subclass gives the rest of :class:`Adapter` and of :class:`TeacherForced`, and
 
-    * :meth:`understand`: a question as a prompt (``Question.prompt`` is ``Asked.question``);
+    * :meth:`understand`: a question as a prompt (``Question.prompt`` is ``AnswerPrompt.question``);
     * :meth:`answer_words`: a text as words and tokens;
     * :meth:`generate_answer`: the model's own answer.
     """
@@ -49,12 +49,12 @@ class WritingAnswerer(TeacherForced):
         """The model's own answer about one image's feature maps; greedy where ``beam`` is 1."""
 
     def tokens(self, prompt: Prompt) -> tuple[int, ...]:
-        assert isinstance(prompt, Asked)
+        assert isinstance(prompt, AnswerPrompt)
         return prompt.answer
 
     def questions(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """The questions of prompts, one a row."""
-        return [prompt.question for prompt in prompts if isinstance(prompt, Asked)]
+        return [prompt.question for prompt in prompts if isinstance(prompt, AnswerPrompt)]
 
     def read_answer(self, question: Question, answer: str) -> Reading:
         """An answer as the model reads it.
@@ -82,5 +82,5 @@ class WritingAnswerer(TeacherForced):
 
 
 def _under(question: Question, answer: Reading) -> Reading:
-    prompt = Asked(question.prompt, answer.prompt)  # type: ignore[arg-type]
+    prompt = AnswerPrompt(question.prompt, answer.prompt)  # type: ignore[arg-type]
     return Reading(answer.text, prompt, answer.units)

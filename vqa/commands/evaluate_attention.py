@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlcam.cli import evaluate as command
+from vlcam.cli import evaluate
 
 if TYPE_CHECKING:
     from vqa.experiments.attention import Attention
@@ -27,13 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="predicted",
         help="explain the model's answer, or the one people gave; default: predicted",
     )
-    command.add_arguments(parser, "attention", "so many of the questions with maps")
+    evaluate.add_arguments(parser, "attention", "so many of the questions with maps")
 
 
 def run(args: argparse.Namespace) -> int:
     def experiment() -> Attention:
         from vqa.experiments.attention import Attention
 
-        return Attention(args.data, args.maps, args.answer, args.limit, args.seed)
+        return Attention(
+            args.data, maps=args.maps, answer=args.answer, limit=args.limit, seed=args.seed
+        )
 
-    return command.run(args, experiment)
+    return evaluate.run(args, experiment)

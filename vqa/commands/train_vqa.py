@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from vlcam.cli import train as train_options
+from vlcam.cli import train
 
-_OPTIONS: train_options.Options = {
+_OPTIONS: train.Options = {
     "data": (str, "folder in VQA's layout: annotations/*questions.json, *annotations.json, photos"),
     "out": (str, "folder for the model, its report, and what resuming needs"),
-    **train_options.CNN,
+    **train.CNN,
     "views": (int, "1: photos as they are (default); 2: and mirrored; more: and crops"),
     "threshold": (int, "words rarer than this become UNK (default 1)"),
     "architecture": (str, "lstm-cnn (default), coattention, or glimpses"),
@@ -27,18 +27,18 @@ _OPTIONS: train_options.Options = {
     "epochs": (int, "then passes over the questions, the CNN being fixed (default 10)"),
     "batch": (int, "questions a step (default 256)"),
     "lr": (float, "highest learning rate of the cycle (default 1e-3)"),
-    **train_options.GENERAL,
+    **train.GENERAL,
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options named like the fields of :class:`vqa.training.answerer.Training`."""
-    train_options.add(parser, _OPTIONS)
-    train_options.flag(
+    train.add(parser, _OPTIONS)
+    train.flag(
         parser, "question-only", "for comparison: a model that never sees a photo (all are empty)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; 0 if all went well, else 2 and one line on standard error."""
-    return train_options.run(args, "vqa", "vqa.training.answerer")
+    return train.run(args, "vqa", "vqa.training.answerer")

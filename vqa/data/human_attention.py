@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vlcam.metrics.faithfulness import rank_correlation
-from vlcam.photo.loading import load as load_photo
+from vlcam.photo.loading import load_photo
 
 CELLS = (14, 14)
 """Rows and columns of the grid on which maps are compared."""

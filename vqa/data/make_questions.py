@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from vlcam.evaluation.entities import Entities, Marked
-from vlcam.metrics.estimates import Box
+from vlcam.metrics.box_ratio import Box
 from vlcam.utils.atomic import written
 from vqa.data.from_captions import Pair, pairs
 
@@ -26,7 +26,7 @@ _TYPES = {"color": "what color", "number": "how many", "where": "where", "what":
 
 
 @dataclass
-class Question:
+class CaptionQuestion:
     """A question about a photo, what the captions answer, and the boxes that show it."""
 
     text: str
@@ -67,7 +67,7 @@ def write(data: Path, entities: Path, out: Path, least: int = 5) -> dict[str, in
     splits = {name: _names(data / f"{name}Images.txt") for name in ("train", "val", "test")}
     if not splits["train"]:
         raise ValueError(f"{data / 'trainImages.txt'}: no such file, or no photo in it")
-    found: dict[str, list[tuple[Path, list[Question]]]] = {}
+    found: dict[str, list[tuple[Path, list[CaptionQuestion]]]] = {}
     for split, names in splits.items():
         found[split] = []
         for name in tqdm(names, f"{split} photos", unit="photo"):
@@ -91,12 +91,12 @@ def write(data: Path, entities: Path, out: Path, least: int = 5) -> dict[str, in
     return counts
 
 
-def merged(photo: Marked) -> list[Question]:
+def merged(photo: Marked) -> list[CaptionQuestion]:
     """A photo's questions, each once, with the answers and the boxes of all its sentences."""
-    found: dict[str, Question] = {}
+    found: dict[str, CaptionQuestion] = {}
     every: list[Pair] = [pair for sentence in photo.sentences for pair in pairs(sentence)]
     for pair in every:
-        question = found.setdefault(pair.question, Question(pair.question, pair.kind))
+        question = found.setdefault(pair.question, CaptionQuestion(pair.question, pair.kind))
         question.answers.append(pair.answer)
         question.boxes.update(photo.boxes.get(pair.entity, ()))
     return list(found.values())
@@ -107,7 +107,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _write_split(
-    out: Path, split: str, photos: Sequence[tuple[Path, list[Question]]], kept: set[str]
+    out: Path, split: str, photos: Sequence[tuple[Path, list[CaptionQuestion]]], kept: set[str]
 ) -> tuple[int, dict[int, list[Box]]]:
     questions, annotations, evidence = [], [], {}
     (out / split).mkdir(parents=True, exist_ok=True)
@@ -125,18 +125,18 @@ def _write_split(
 
 
 def _numbered(
-    photos: Sequence[tuple[Path, list[Question]]], kept: set[str]
-) -> Iterator[tuple[Path, int, int, Question]]:
+    photos: Sequence[tuple[Path, list[CaptionQuestion]]], kept: set[str]
+) -> Iterator[tuple[Path, int, int, CaptionQuestion]]:
     for path, asked in photos:
         image = int(path.stem.split("_")[0])
         for place, question in enumerate(asked):
             answers = [answer for answer in question.answers if answer in kept]
             if answers:
-                left = Question(question.text, question.kind, answers, question.boxes)
+                left = CaptionQuestion(question.text, question.kind, answers, question.boxes)
                 yield path, image, 100 * image + place, left
 
 
-def _annotation(question: Question) -> dict[str, Any]:
+def _annotation(question: CaptionQuestion) -> dict[str, Any]:
     best = Counter(question.answers).most_common(1)[0][0]
     given = sorted(question.answers)
     said = [

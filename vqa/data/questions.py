@@ -13,7 +13,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Asked:
+class AnsweredQuestion:
     """One question about a photo.
 
     Attributes:
@@ -40,9 +40,9 @@ class Asked:
 class Splits:
     """Questions to learn from, to choose by, and (where the data has them) to report on."""
 
-    train: tuple[Asked, ...]
-    val: tuple[Asked, ...]
-    test: tuple[Asked, ...] = ()
+    train: tuple[AnsweredQuestion, ...]
+    val: tuple[AnsweredQuestion, ...]
+    test: tuple[AnsweredQuestion, ...] = ()
     skipped: tuple[str, ...] = ()
 
 
@@ -50,7 +50,7 @@ class Splits:
 class _Found:
     """What the files hold: questions by split, and a line for each that cannot be used."""
 
-    splits: dict[str, list[Asked]] = field(default_factory=dict)
+    splits: dict[str, list[AnsweredQuestion]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
 
 
@@ -100,7 +100,7 @@ def _subset(path: Path) -> str:
 
 def read_questions(
     questions: Path, annotations: Path, photos: Iterable[Path], subset: str, skipped: list[str]
-) -> Iterator[Asked]:
+) -> Iterator[AnsweredQuestion]:
     """The questions of one pair of files.
 
     Args:
@@ -131,7 +131,7 @@ def read_questions(
         else:
             seen.add(number)
             kind = str(annotation.get("answer_type", ""))
-            yield Asked(number, photo, str(question["question"]), answers, kind)
+            yield AnsweredQuestion(number, photo, str(question["question"]), answers, kind)
             continue
         skipped.append(f"question {number}: {problem}")
 
@@ -154,7 +154,7 @@ def _entries(path: Path, name: str) -> list[dict[str, Any]]:
     return list(entries)
 
 
-def _hold_out(splits: dict[str, list[Asked]], share: float, seed: int) -> None:
+def _hold_out(splits: dict[str, list[AnsweredQuestion]], share: float, seed: int) -> None:
     """All questions of some of the photos."""
     photos = list(dict.fromkeys(asked.photo for asked in splits["train"]))
     if len(photos) < 2:

@@ -18,14 +18,16 @@ import torch
 
 from vlcam.adapters.adapter import Adapter, Prompt
 from vlcam.attribution import targets
+from vlcam.attribution.encoding import Encoded
+from vlcam.attribution.maps import TargetMaps
 from vlcam.attribution.targets import Target
 from vlcam.evaluation.baselines import ACTIVATION, GAUSSIAN, NOISE, UNIFORM, summed_activation
 from vlcam.evaluation.experiment import Asked, Experiment, Item, sample
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
-from vlcam.explaining import Encoded, TargetMaps
 from vlcam.geometry.grid import place
-from vlcam.metrics.estimates import centred_gaussian, mean
+from vlcam.metrics.estimates import mean
+from vlcam.metrics.pointing import centred_gaussian
 from vlcam.utils.errors import one_line
 from vlcam.utils.untouched import untouched
 from vqa.answering.answerer import Answerer, likeliest
@@ -56,7 +58,14 @@ class Judged:
     human: list[np.ndarray]
 
 
-class Attention(Experiment):
+@dataclass(frozen=True)
+class AskedQuestions(Asked):
+    """A photo's questions, one a target, with the maps of the people who answered them."""
+
+    judged: list[Judged]
+
+
+class Attention(Experiment[AskedQuestions]):
     """Rank correlation of maps with human attention.
 
     Args:
@@ -79,6 +88,7 @@ class Attention(Experiment):
     def __init__(
         self,
         questions: Path,
+        *,
         maps: Path | None = None,
         answer: Literal["predicted", "given"] = "predicted",
         limit: int | None = None,
@@ -101,7 +111,7 @@ class Attention(Experiment):
         return {"data": str(self.data), "maps": str(self.maps), **plain}
 
     @cached_property
-    def _questions(self) -> dict[int, data.Asked]:
+    def _questions(self) -> dict[int, data.AnsweredQuestion]:
         found = self._splits
         return {asked.number: asked for asked in (*found.train, *found.val, *found.test)}
 
@@ -112,11 +122,11 @@ class Attention(Experiment):
         return [*self._splits.skipped, *self._maps.skipped, *lines]
 
     @cached_property
-    def _chosen(self) -> dict[Path, list[data.Asked]]:
+    def _chosen(self) -> dict[Path, list[data.AnsweredQuestion]]:
         """The questions by their photo, so that each is looked at once."""
         every = [self._questions[n] for n in self._maps.files if n in self._questions]
         every = sample(every, self.limit, self.seed)
-        found: dict[Path, list[data.Asked]] = {}
+        found: dict[Path, list[data.AnsweredQuestion]] = {}
         for asked in sorted(every, key=lambda one: (str(one.photo), one.number)):
             found.setdefault(asked.photo, []).append(asked)
         return found
@@ -125,7 +135,7 @@ class Attention(Experiment):
     def items(self) -> Sequence[Item]:
         return [Item(str(path.relative_to(self.data)), path) for path in self._chosen]
 
-    def ask(self, model: Adapter, photo: Encoded, item: Item, written: Any) -> Asked:
+    def ask(self, model: Adapter, item: Item, photo: Encoded, written: Any) -> AskedQuestions:
         asked: list[Target] = []
         judged: list[Judged] = []
         problems = []
@@ -140,36 +150,28 @@ class Attention(Experiment):
                 continue
             asked.append(target)
             judged.append(Judged(len(judged), one.number, target.terms[0].prompt, human))
-        return Asked(asked, judged, tuple(problems))
+        return AskedQuestions(item, photo, asked, judged, skipped=tuple(problems))
 
-    def _target(self, model: Answerer, photo: Encoded, one: data.Asked) -> Target:
+    def _target(self, model: Answerer, photo: Encoded, one: data.AnsweredQuestion) -> Target:
         if self.answer == "predicted":
             return likeliest(model, photo, one.text)
         reading = model.read(model.understand(one.text), [normalised(one.answer)])
         return targets.unit(reading, reading.units[0], "logit")
 
     def score(
-        self,
-        model: Adapter,
-        item: Item,
-        photo: Encoded,
-        asked: Asked,
-        method: str,
-        found: TargetMaps,
+        self, model: Adapter, asked: AskedQuestions, method: str, found: TargetMaps
     ) -> Iterator[Record]:
-        judged: list[Judged] = asked.context
-        for one, values in zip(judged, found.maps, strict=True):
-            cells = on_cells(place(values[None], found.grid, photo.placement))[0]
-            yield self._record(item, one, method, agreement(cells, one.human))
+        for one, values in zip(asked.judged, found.maps, strict=True):
+            cells = on_cells(place(values[None], found.grid, asked.photo.placement))[0]
+            yield self._record(asked.item, one, method, agreement(cells, one.human))
 
     def label(self, record: Record) -> str:
         return self._questions[cast(int, record["question"])].text
 
-    def baselines(
-        self, model: Adapter, item: Item, photo: Encoded, asked: Asked
-    ) -> Iterator[Record]:
+    def baselines(self, model: Adapter, asked: AskedQuestions) -> Iterator[Record]:
+        item, photo = asked.item, asked.photo
         size = (photo.pixels.shape[2], photo.pixels.shape[3])
-        for one in cast(list[Judged], asked.context):
+        for one in asked.judged:
             with untouched(model.module), torch.no_grad():
                 own = model.attention(photo.seen(model, one.prompt), one.prompt, size)
             if own is not None:

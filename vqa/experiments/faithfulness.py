@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from vlcam.adapters.adapter import Adapter
+from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.occlusion import Patch
-from vlcam.evaluation.experiment import Asked, Item, sample
-from vlcam.evaluation.faithfulness_experiment import Faithfulness
-from vlcam.explaining import Encoded
+from vlcam.evaluation.experiment import Item, sample
+from vlcam.evaluation.faithfulness_experiment import Faithfulness, Occluded
 from vlcam.utils.errors import one_line
 from vqa.answering.answerer import Answerer, likeliest
 from vqa.data import questions as data
@@ -35,6 +35,7 @@ class OfAnswers(Faithfulness):
     def __init__(
         self,
         questions: Path,
+        *,
         patch: Patch | None = None,
         with_curves: bool = True,
         limit: int | None = None,
@@ -52,8 +53,8 @@ class OfAnswers(Faithfulness):
         return self._splits.skipped
 
     @cached_property
-    def _asked(self) -> dict[Path, list[data.Asked]]:
-        found: dict[Path, list[data.Asked]] = {}
+    def _asked(self) -> dict[Path, list[data.AnsweredQuestion]]:
+        found: dict[Path, list[data.AnsweredQuestion]] = {}
         for one in self._splits.test or self._splits.val:
             found.setdefault(one.photo, []).append(one)
         return {path: found[path] for path in sample(sorted(found), self.limit, self.seed)}
@@ -62,7 +63,7 @@ class OfAnswers(Faithfulness):
     def items(self) -> Sequence[Item]:
         return [Item(str(path.relative_to(self.data)), path) for path in self._asked]
 
-    def ask(self, model: Adapter, photo: Encoded, item: Item, written: Any) -> Asked:
+    def ask(self, model: Adapter, item: Item, photo: Encoded, written: Any) -> Occluded:
         asked, problems = [], []
         for one in self._asked[item.photo]:
             try:
@@ -71,4 +72,4 @@ class OfAnswers(Faithfulness):
                 problems.append(f"question {one.number}: {one_line(error)}")
         if not asked:
             raise ValueError("no question about it can be asked")
-        return replace(self.occluded(model, photo, asked), skipped=tuple(problems))
+        return replace(self.occluded(model, item, photo, asked), skipped=tuple(problems))

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from vlcam.formats import checkpoint
-from vlcam.formats.torch_files import read_checkpoint
+from vlcam.formats.state_dict import load_exactly, matrix
+from vlcam.formats.torch_pickle import read_checkpoint
 from vlcam.models import of_architecture
-from vlcam.networks.encoder import load_exactly, matrix
-from vlcam.networks.torchvision_vgg import TorchvisionVgg
+from vlcam.networks.vgg import TorchvisionVgg
 from vlcam.photo.preprocess import Preprocess
 from vqa.answering.cnn_answerer import CnnAnswerer, folder_name
 from vqa.models.published import ListedConfig, checkpoints, the_checkpoint
@@ -150,7 +150,7 @@ def load(path: Path, layer: str | None = None, constant_norm: bool = False) -> C
         ValueError: a file is missing, damaged or does not fit the others; one line names it.
     """
     if of_architecture(ARCHITECTURE)(path):
-        model = checkpoint.load(path, _build, f"{ARCHITECTURE} VQA model")
+        model = checkpoint.load_folder(path, _build, f"{ARCHITECTURE} VQA model")
     else:
         model = _read(path)
     model.constant_norm = constant_norm

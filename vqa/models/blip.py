@@ -15,11 +15,11 @@ from torch import Tensor
 from transformers import BlipForQuestionAnswering
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question
-from vlcam.adapters.blip_vision import blip_vision, default_processor, only_size
+from vlcam.adapters.attention_flow import PHOTO, Flow, decoder_steps
 from vlcam.adapters.pretrained import Pretrained, PretrainedAdapter, generate, plain
 from vlcam.adapters.teacher_forcing import Word
+from vlcam.adapters.vision_encoders import blip_processor, blip_vision, only_size
 from vlcam.attribution.backward_rules import outside_cnn
-from vlcam.attribution.relevance import PHOTO, Flow, looking
 from vqa.answering.tokenized import understand
 from vqa.answering.writing_answerer import WritingAnswerer
 
@@ -84,8 +84,8 @@ class BlipAnswerer(PretrainedAdapter, WritingAnswerer):
 
     def attention_flow(self, prompt: Prompt) -> Flow:
         layers = self._text.num_hidden_layers
-        asked = looking("question", PHOTO, layers)
-        return self.vision.flow((*asked, *looking("answer", "question", layers)), "answer")
+        asked = decoder_steps("question", PHOTO, layers)
+        return self.vision.flow((*asked, *decoder_steps("answer", "question", layers)), "answer")
 
     def generate_answer(
         self, features: FeatureMaps, question: Question, beam: int = 1
@@ -127,4 +127,4 @@ def load(path: Path, layer: str | None = None) -> BlipAnswerer:
             tokenizer does not fit; one line says which.
     """
     kind: Any = BlipForQuestionAnswering
-    return BlipAnswerer(Pretrained.load(kind, path, plain(default_processor)), layer)
+    return BlipAnswerer(Pretrained.load(kind, path, plain(blip_processor)), layer)

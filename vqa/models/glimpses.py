@@ -2,8 +2,8 @@
 
 As in the deeper LSTM question + normalised image model, question and image meet in products, but at
 every region of the image, and what they find is *added up* over the regions. Models whose attention
-is a softmax (``vqa/coattention.py``) take a mean of the regions instead, and a mean cannot count
-(Zhang et al., ICLR 2018)::
+is a softmax (:mod:`vqa.models.coattention.model`) take a mean of the regions instead, and a mean
+cannot count (Zhang et al., ICLR 2018)::
 
     regions x_r >= 0                       cells of the CNN's last rectified feature maps
     concepts c_r = relu(C x_r)
@@ -13,7 +13,7 @@ is a softmax (``vqa/coattention.py``) take a mean of the regions instead, and a 
 
 There is no bias on the way from the image: what the CNN does not show (x_r = 0) adds nothing to the
 prior, which only reads the question. Between the products m_gr e_r, the last feature maps, and the
-logits lies nothing but their mean and a function of it (``vqa/glimpses_answerer.py``).
+logits lies nothing but their mean and a function of it (see :class:`GlimpsesAnswerer`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from vlcam.adapters.adapter import FeatureMaps, Prompt
 from vlcam.formats import checkpoint
 from vlcam.networks.encoder import RegionEncoder
+from vqa.answering.cnn_answerer import CnnAnswerer, folder_name
 from vqa.answering.question import QuestionConfig, padded
 
 ARCHITECTURE = "glimpses"
@@ -177,11 +179,61 @@ def _places(shape: tuple[int, int], like: Tensor) -> Tensor:
     return 3 * torch.stack([x, y, 2 * x * x - 1, 2 * y * y - 1, torch.ones_like(x)], 1)
 
 
-def load(path: Path) -> Glimpses:
+def load_module(path: Path) -> Glimpses:
     """Read a model from its folder (or either file in it), in float32 and eval mode.
 
     Raises ValueError naming the file that is missing, truncated, or of another architecture.
     """
-    return checkpoint.load(
+    return checkpoint.load_folder(
         path, lambda data, _: Glimpses(Config.from_json(data)), f"{ARCHITECTURE} VQA model"
     )
+
+
+LAYER = "glimpses"
+
+
+class GlimpsesAnswerer(CnnAnswerer):
+    """Explained at its last feature maps: each glimpse's share of each kind of evidence, region by
+    region (G J channels). They come right before the model's only pooling, so that Grad-CAM is CAM
+    (section 3.1 of the paper), and they depend on the question. The CNN runs once a photo."""
+
+    module: Glimpses
+    encode_reads_prompt = True
+
+    def __init__(self, model: Glimpses, name: str) -> None:
+        super().__init__(model, name, model.encoder.regions.name)
+        self.layer = LAYER
+
+    def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
+        assert prompts is not None
+        return self.encode_prompt(self.encode_photo(pixels), prompts)
+
+    def encode_photo(self, pixels: Tensor) -> FeatureMaps:
+        return super().encode(pixels)
+
+    def encode_prompt(self, photo: FeatureMaps, prompts: Sequence[Prompt]) -> FeatureMaps:
+        shares, evidence = self.module.look(photo.maps.flatten(1), self.encoded_questions(prompts))
+        products = shares[:, :, None] * evidence.transpose(1, 2)[:, None]
+        grid = self.module.grid(products.shape[3])
+        return FeatureMaps(products.flatten(1, 2).unflatten(2, grid))
+
+    def decode(
+        self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
+    ) -> Tensor:
+        """Logits (N, answers)."""
+        return self.module.conclude(features.maps.mean((2, 3)), self.encoded_questions(prompts))
+
+
+def load(path: Path, layer: str | None = None) -> CnnAnswerer:
+    """A model of glimpses from its folder (``config.json``, ``model.safetensors``) or a file in it.
+
+    Args:
+        layer: ``glimpses`` (the default), or one of the CNN.
+
+    Raises:
+        ValueError: a file is missing, damaged or of another architecture.
+    """
+    model = load_module(path)
+    if layer in (None, LAYER):
+        return GlimpsesAnswerer(model, folder_name(path))
+    return CnnAnswerer(model, folder_name(path), layer)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vlcam.formats import checkpoint
-from vlcam.formats.torch_files import mentions
+from vlcam.formats.torch_pickle import mentions
 from vlcam.photo.preprocess import Preprocess
 
 

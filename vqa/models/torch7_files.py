@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlcam.formats.torch7 import load as load_torch7
-from vlcam.formats.torch7 import mentions
+from vlcam.formats.torch7 import load_torch7, mentions
 from vlcam.formats.vocabulary import UNKNOWN
 from vlcam.networks.torch7_network import is_network
 

@@ -23,8 +23,8 @@ from transformers import (
 )
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question
+from vlcam.adapters.attention_flow import PHOTO, Flow
 from vlcam.adapters.image_processor import image_processor
-from vlcam.attribution.relevance import PHOTO, Flow
 from vlcam.formats.pretrained import load_pretrained, save_pretrained
 from vlcam.geometry.grid import Grid, Placement
 from vqa.answering.answerer import Answerer

@@ -23,12 +23,11 @@ from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining, Views
 from vlcam.training.trainer import Phase
 from vqa.answering.question import QuestionConfig
 from vqa.data.accuracy import accuracy, normalised
-from vqa.data.questions import Asked, read_data
+from vqa.data.questions import AnsweredQuestion, read_data
 from vqa.models import glimpses
 from vqa.models.coattention import model as coattention
 from vqa.models.lstm_cnn import model as lstm_cnn
-from vqa.training.model import ARCHITECTURES, Model
-from vqa.training.phases import FixedCnn, Lesson, WithCnn
+from vqa.training.phases import ARCHITECTURES, FixedCnn, Lesson, Model, WithCnn
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class _Trainer(PhotoTrainer):
         splits = read_data(Path(how.data), how.seed)
         for line in splits.skipped:
             print(f"skipped: {line}", file=sys.stderr)
-        every: dict[str, tuple[Asked, ...]] = vars(splits)
+        every: dict[str, tuple[AnsweredQuestion, ...]] = vars(splits)
         self.asked = {n: every[n] for n in ("train", "val", "test") if every[n]}
         torch.manual_seed(how.seed)
         model = _build(how, splits.train)
@@ -172,13 +171,13 @@ class _Trainer(PhotoTrainer):
 
     def finish(self) -> dict[str, Any]:
         scores = {split: self._score(split) for split in self.asked if split != "train"}
-        checkpoint.save(self.average, self.average.config.to_json(), self.out, self.how.half)
+        checkpoint.save_folder(self.average, self.average.config.to_json(), self.out, self.how.half)
         for split, values in scores.items():
             print(f"{split}: accuracy {_line(values)}")
         return self.write_report(accuracy=scores)
 
 
-def _build(how: Training, asked: Sequence[Asked]) -> Model:
+def _build(how: Training, asked: Sequence[AnsweredQuestion]) -> Model:
     """The model, with random weights, for the words and answers of the training questions."""
     common: dict[str, Any] = {
         "cnn": how.cnn,
@@ -199,7 +198,7 @@ def _build(how: Training, asked: Sequence[Asked]) -> Model:
     return coattention.CoAttention(coattention.Config(**common, **attended))
 
 
-def likeliest(asked: Sequence[Asked], count: int) -> tuple[str, ...]:
+def likeliest(asked: Sequence[AnsweredQuestion], count: int) -> tuple[str, ...]:
     """The answers most given, the most given first: what the model will be able to answer."""
     said = Counter(normalised(one.answer) for one in asked)
     said.pop("", None)

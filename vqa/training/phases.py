@@ -16,7 +16,9 @@ from torch.nn import functional
 
 from vlcam.training.photo_trainer import Views
 from vlcam.training.trainer import Phase
-from vqa.training.model import Model
+from vqa.models import glimpses
+from vqa.models.coattention import model as coattention
+from vqa.models.lstm_cnn import model as lstm_cnn
 
 
 @dataclass(frozen=True)
@@ -134,3 +136,9 @@ class FixedCnn(AnswerPhase):
         photos = list(dict.fromkeys(lesson.photo for lesson in batch))
         rows = {photo: row for row, photo in enumerate(photos)}
         return self.answer_loss(self.see(photos, rng), batch, [rows[one.photo] for one in batch])
+
+
+Model = lstm_cnn.LstmCnn | coattention.CoAttention | glimpses.Glimpses
+
+
+ARCHITECTURES = (lstm_cnn.ARCHITECTURE, coattention.ARCHITECTURE, glimpses.ARCHITECTURE)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vlcam.networks.encoder import Layer
+from vlcam.networks.cutting import Layer
 from vlcam.networks.trunk import cut, find_layer, layers_of
 
 SIZE = 299

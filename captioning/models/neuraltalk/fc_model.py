@@ -138,7 +138,7 @@ def read_saved(path: Path) -> FcModel:
     Raises:
         ValueError: naming the file that is missing, truncated, or of another architecture.
     """
-    return checkpoint.load(path, _build, f"{ARCHITECTURE} captioner")
+    return checkpoint.load_folder(path, _build, f"{ARCHITECTURE} captioner")
 
 
 def _build(data: Any, state: Mapping[str, Tensor]) -> FcModel:

@@ -6,17 +6,27 @@ reads and writes: ``captioning/writer.py``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from captioning.language.captioner import CaptionWord
+from captioning.language.decoding import Caption
+from captioning.language.lstm import Reader, ReadsImageFirst
 from captioning.language.writer import Writer, WriterConfig
+from vlcam.adapters.adapter import FeatureMaps
+from vlcam.adapters.cnn import CnnAdapter
 from vlcam.formats import checkpoint
+from vlcam.formats.vocabulary import END, words_of
 from vlcam.networks.encoder import Encoder
 from vlcam.photo.preprocess import Preprocess
 
+_KEPT_BY_LSTM = 6  # numbers a unit, for the backward pass (captioning/language/lstm.py)
+_STEPS = 20  # about the words of a long caption
 ARCHITECTURE = "neuraltalk"
 
 
@@ -74,16 +84,68 @@ class NeuralTalk(Writer):
         nn.init.zeros_(self.embed_image.bias)
 
 
-def save(model: NeuralTalk, folder: Path, half: bool = False) -> None:
+def save_module(model: NeuralTalk, folder: Path, half: bool = False) -> None:
     """Write ``config.json`` and ``model.safetensors`` (float16 where ``half``) to a folder."""
-    checkpoint.save(model, model.config.to_json(), folder, half)
+    checkpoint.save_folder(model, model.config.to_json(), folder, half)
 
 
-def load(path: Path) -> NeuralTalk:
+def load_module(path: Path) -> NeuralTalk:
     """Read a captioner from its folder (or either file in it), in float32 and eval mode.
 
     Raises ValueError naming the file that is missing, truncated, or of another architecture.
     """
-    return checkpoint.load(
+    return checkpoint.load_folder(
         path, lambda data, _: NeuralTalk(Config.from_json(data)), f"{ARCHITECTURE} captioner"
     )
+
+
+class NeuralTalkCaptioner(CnnAdapter, ReadsImageFirst):
+    """Adapter of :class:`captioning.models.neuraltalk.neuraltalk.NeuralTalk`; see
+    :class:`CnnAdapter`."""
+
+    module: NeuralTalk
+
+    def image_embedding(self, features: FeatureMaps) -> Tensor:
+        return self.module.image_embedding(self.image_features(features))
+
+    def reader(self) -> Reader:
+        return Reader(self.module.rnn, self.module.embed_word, END)
+
+    def kept_bytes(self, features: FeatureMaps) -> int | None:
+        """Little, where but a mean over the cells lies between the layer and the LSTM."""
+        if any(True for _ in self._after.parameters()):
+            return None
+        of_step = _KEPT_BY_LSTM * self.module.rnn.hidden_size
+        return (features.maps[0].numel() + _STEPS * of_step) * features.maps.element_size()
+
+    def log_probabilities(self, states: Tensor) -> Tensor:
+        return super().log_probabilities(self.module.logits(states))
+
+    def words(self, text: str) -> list[CaptionWord]:
+        vocabulary = self.module.config.vocabulary
+        return [
+            CaptionWord(word, tuple(vocabulary.tokens([word])), word not in vocabulary)
+            for word in words_of(text)
+        ]
+
+    def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
+        return self.generate_all([features], beam)[0]
+
+    def generate_all(self, images: Sequence[FeatureMaps], beam: int = 1) -> list[list[CaptionWord]]:
+        """All captions advance together, a word a step."""
+        maps = torch.cat([features.maps for features in images])
+        return [self._words(caption) for caption in self.module.write(self._after(maps), beam)]
+
+    def _words(self, caption: Caption) -> list[CaptionWord]:
+        words = self.module.config.vocabulary.text(caption.tokens)
+        return [CaptionWord(w, (t,)) for w, t in zip(words, caption.tokens, strict=True)]
+
+
+def load(path: Path, layer: str | None = None) -> NeuralTalkCaptioner:
+    """A captioner from its folder (``config.json``, ``model.safetensors``) or a file in it.
+
+    Raises:
+        ValueError: a file is missing, damaged or of another architecture.
+    """
+    folder = path if path.is_dir() else path.parent
+    return NeuralTalkCaptioner(load_module(path), folder.name, layer)

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from captioning.language.captioner import CaptionWord, reading
 from captioning.language.lstm import Reader, ReadsImageFirst
-from captioning.language.word_list import WordList
+from captioning.language.vocabularies import WordList
 from vlcam.adapters.adapter import FeatureMaps, Reading
 from vlcam.adapters.cnn import CnnAdapter
 from vlcam.adapters.once_per_image import once_an_image
 from vlcam.formats import checkpoint
+from vlcam.formats.state_dict import matrix
 from vlcam.formats.vocabulary import END, words_of
-from vlcam.networks.encoder import matrix
 from vlcam.networks.vgg import CAFFE, SIZE, CaffeVgg
 from vlcam.photo.preprocess import Preprocess
 
@@ -243,13 +243,13 @@ def build(config: Config, state: dict[str, Tensor]) -> NeuralTalk2:
     return model.to_empty(device="cpu")
 
 
-def load(path: Path) -> NeuralTalk2:
+def load_module(path: Path) -> NeuralTalk2:
     """Read a model that :meth:`NeuralTalk2Captioner.save` wrote, from its folder.
 
     Raises:
         ValueError: naming the file that is missing, truncated, or of another architecture.
     """
-    return checkpoint.load(
+    return checkpoint.load_folder(
         path,
         lambda data, state: build(Config.from_json(data), state),
         f"{ARCHITECTURE} captioner",

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from captioning.language.captioner import CaptionWord
 from captioning.language.lstm import Reader, ReadsImageFirst
-from captioning.language.word_list import WordList
+from captioning.language.vocabularies import WordList
 from captioning.models.neuraltalk.fc_model import (
     ARCHITECTURE,
     KINDS,
@@ -39,12 +39,12 @@ from vlcam.adapters.adapter import FeatureMaps, Prompt
 from vlcam.adapters.once_per_image import once_an_image
 from vlcam.formats import checkpoint
 from vlcam.formats.restricted_pickle import read_pickle
+from vlcam.formats.state_dict import load_exactly, read_state_dict
 from vlcam.formats.vocabulary import UNKNOWN
 from vlcam.geometry.cells import derive
 from vlcam.geometry.grid import Grid, Placement
 from vlcam.models import configuration
-from vlcam.networks.channels_last import look
-from vlcam.networks.encoder import load_exactly, read_state_dict
+from vlcam.networks.channels_last import run_channels_last
 from vlcam.networks.resnet import resnet
 from vlcam.photo.preprocess import Preprocess
 
@@ -94,7 +94,7 @@ class NeuralTalk2PyTorch(ReadsImageFirst):
         return Preprocess(size=(height, width))(photo)
 
     def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
-        return FeatureMaps(look(self._before, pixels))
+        return FeatureMaps(run_channels_last(self._before, pixels))
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
         return derive(
@@ -124,7 +124,7 @@ class NeuralTalk2PyTorch(ReadsImageFirst):
         return {"family": "neuraltalk2-pytorch", "caption_model": self.module.config.kind}
 
     def save(self, folder: Path) -> None:
-        checkpoint.save(self.module, self.module.config.to_json(), folder)
+        checkpoint.save_folder(self.module, self.module.config.to_json(), folder)
 
     @torch.no_grad()
     def greedy(self, features: FeatureMaps) -> list[int]:

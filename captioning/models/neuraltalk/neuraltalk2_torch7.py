@@ -22,10 +22,9 @@ from captioning.models.neuraltalk.neuraltalk2 import (
     NeuralTalk2,
     NeuralTalk2Captioner,
 )
-from vlcam.formats.torch7 import LuaObject, LuaTable, get, items, mentions, outline
-from vlcam.formats.torch7 import load as load_torch7
+from vlcam.formats.state_dict import load_exactly
+from vlcam.formats.torch7 import LuaObject, LuaTable, get, items, load_torch7, mentions, outline
 from vlcam.models import configuration
-from vlcam.networks.encoder import load_exactly
 
 _CLASS = "nn.LanguageModel"
 
@@ -66,7 +65,7 @@ def load(path: Path, layer: str | None = None, paper_script: bool = False) -> Ne
     """
     if configuration(path).get("architecture") == ARCHITECTURE:
         folder = path if path.is_dir() else path.parent
-        model, name = neuraltalk2.load(folder), folder.resolve().name
+        model, name = neuraltalk2.load_module(folder), folder.resolve().name
     else:
         file = _file(path)
         model, name = _read(file), file.stem

@@ -16,15 +16,22 @@ from torch.nn import functional
 
 from captioning.data.captions import read_data
 from captioning.language.decoding import Search, State, search, search_all
-from captioning.models.neuraltalk.neuraltalk import Config, NeuralTalk, load, save
-from captioning.models.neuraltalk.neuraltalk_captioner import NeuralTalkCaptioner
+from captioning.models.neuraltalk.neuraltalk import (
+    Config,
+    NeuralTalk,
+    NeuralTalkCaptioner,
+    load_module,
+    save_module,
+)
 from captioning.training.bleu import bleu
 from captioning.training.reward import NOTHING, Counts, References
 from vlcam.adapters.adapter import FeatureMaps
-from vlcam.attribution.gradients import encode, score
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import score
 from vlcam.attribution.targets import Target, Term
 from vlcam.formats.vocabulary import Vocabulary, words_of
-from vlcam.networks.encoder import Encoder, mean_over_cells
+from vlcam.networks.cutting import mean_over_cells
+from vlcam.networks.encoder import Encoder
 from vlcam.photo.preprocess import Preprocess
 
 
@@ -217,19 +224,19 @@ def test_scores_of_its_own_caption_sum_to_the_searchs(beams: int) -> None:
 
 def test_saved_captioners_come_back_and_damaged_ones_are_refused(tmp_path: Path) -> None:
     model = _captioner()
-    save(model, tmp_path)
-    again = load(tmp_path)
+    save_module(model, tmp_path)
+    again = load_module(tmp_path)
     assert again.config == model.config
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in model.state_dict().items())
     weights = tmp_path / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:1000])
     with pytest.raises(ValueError, match=r"model\.safetensors"):
-        load(tmp_path)
+        load_module(tmp_path)
     weights.write_bytes(whole)
     (tmp_path / "config.json").write_text('{"architecture": "other"}')
     with pytest.raises(ValueError, match="architecture is 'other'"):
-        load(tmp_path)
+        load_module(tmp_path)
 
 
 def test_what_a_caption_counts_is_what_bleu_counts() -> None:

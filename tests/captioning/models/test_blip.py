@@ -24,7 +24,8 @@ import vlcam
 from captioning.models.blip import BlipCaptioner, load
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.attribution import methods
-from vlcam.attribution.gradients import encode, explain_at_layer, explain_at_pixels, score
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer, explain_at_pixels, score
 from vlcam.attribution.targets import Target, Term, units
 from vlcam.geometry.grid import Grid
 

@@ -18,7 +18,7 @@ from captioning.models.densecap import Config, DenseCap, Source
 from captioning.training.densecap import Training, read_data, train
 from vlcam.cli.parser import main
 from vlcam.formats.vocabulary import Vocabulary
-from vlcam.metrics.estimates import box_in_input, box_in_photo
+from vlcam.metrics.box_ratio import box_in_input, box_in_photo
 from vlcam.photo.preprocess import Preprocess
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
@@ -69,7 +69,7 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_learns_where_regions_are_and_what_they_show(model: Path, tmp_path: Path) -> None:
-    found = densecap.load(model)
+    found = densecap.load_module(model)
     good = 0
     entries = squares(tmp_path, 10, 1)
     for entry in entries:
@@ -86,7 +86,7 @@ def test_it_learns_where_regions_are_and_what_they_show(model: Path, tmp_path: P
 
 
 def test_boxes_are_in_pixels_of_the_photo(model: Path, data: Path) -> None:
-    found = densecap.load(model)
+    found = densecap.load_module(model)
     with Image.open(data / "images" / "1.png") as photo:
         once = found.describe(photo.convert("RGB"), 2)
         large = photo.convert("RGB").resize((3 * SIDE, 2 * SIDE), Image.Resampling.NEAREST)
@@ -126,7 +126,7 @@ def test_regions_of_photos_are_printed_and_written(
     assert "none.png: no such file" in told.err and told.out.count(" square\n") == 4
     found = regions.read(out, data).photos
     with Image.open(data / "images" / "1.png") as photo:
-        described = densecap.load(model).describe(photo.convert("RGB"), 2)
+        described = densecap.load_module(model).describe(photo.convert("RGB"), 2)
     assert [photo.name for photo in found] == ["1", "2"]
     for region, one in zip(found[0].regions, described, strict=True):
         assert region.text == one.text and region.boxes[0] == pytest.approx(one.box, abs=1e-4)
@@ -140,9 +140,9 @@ def test_another_dense_captioner_does_not_resume(
     out = str(tmp_path / "out")
     command = ["evaluate", "regions", "--photos", str(data), "--limit", "1", "--out", out]
     assert main([*command, "--regions", str(model)]) == 0
-    changed = densecap.load(model)
+    changed = densecap.load_module(model)
     torch.nn.init.zeros_(changed.writer.logits.bias)
-    densecap.save(changed, tmp_path / "other")
+    densecap.save_module(changed, tmp_path / "other")
     assert main([*command, "--regions", str(tmp_path / "other"), "--resume"]) == 1
     assert "settings.dense captioner is" in capsys.readouterr().err
 

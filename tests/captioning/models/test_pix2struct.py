@@ -22,7 +22,8 @@ from tests.captioning.models.test_blip import photo
 from tests.samples.pretrained import log_probabilities, randomised, unigram
 from vlcam.adapters.pretrained import Pretrained
 from vlcam.attribution import methods
-from vlcam.attribution.gradients import encode, explain_at_layer
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer
 from vlcam.attribution.targets import units
 from vlcam.geometry.grid import Placement
 

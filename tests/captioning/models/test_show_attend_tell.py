@@ -23,7 +23,8 @@ from tests.samples.tiny import photo
 from vlcam import Explanation
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.attribution import methods
-from vlcam.attribution.gradients import encode, explain_at_layer
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer
 from vlcam.attribution.targets import units
 from vlcam.explanation.page import index
 from vlcam.geometry.grid import Grid

@@ -21,7 +21,8 @@ from tests.samples.foreign import module_of, slow_resnet, small_resnet
 from tests.samples.tiny import photo
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.attribution import methods
-from vlcam.attribution.gradients import encode, explain_at_layer, score
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer, score
 from vlcam.attribution.targets import Target, Term, units
 from vlcam.geometry.grid import Grid
 

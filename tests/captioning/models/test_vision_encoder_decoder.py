@@ -39,7 +39,8 @@ from vlcam.adapters.image_processor import ImageProcessor
 from vlcam.adapters.pretrained import Pretrained
 from vlcam.adapters.vision_encoders import _NORMALISED
 from vlcam.attribution import methods
-from vlcam.attribution.gradients import encode, explain_at_layer
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer
 from vlcam.attribution.targets import units
 from vlcam.geometry.grid import Grid
 

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
 from captioning.language.decoding import Caption
-from captioning.models.neuraltalk.neuraltalk import Config, NeuralTalk, load
+from captioning.models.neuraltalk.neuraltalk import Config, NeuralTalk, load_module
 from captioning.training.captioner import LENGTH_POWERS, Training, _Trainer, train
 from captioning.training.phases import Rewarded
 from captioning.training.word_detector import WordDetector
@@ -75,7 +75,7 @@ def test_a_killed_training_continues_to_the_same_weights(
     train(Training(**killed))  # type: ignore[arg-type]
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
     assert all(np.array_equal(one[key], two[key]) for key in one)
-    config = load(tmp_path / "b").config
+    config = load_module(tmp_path / "b").config
     assert config.vocabulary.words[-1] == "UNK" and config.length_power in LENGTH_POWERS
 
 

@@ -19,8 +19,7 @@ from vlcam.cli.parser import main
 from vlcam.formats import checkpoint
 from vlcam.formats.vocabulary import Vocabulary
 from vqa.answering.cnn_answerer import CnnAnswerer
-from vqa.answering.cnn_answerer import load_lstm_cnn as load
-from vqa.models.lstm_cnn.model import Config, LstmCnn
+from vqa.models.lstm_cnn.model import Config, LstmCnn, load
 
 ANSWERS = ("red", "yellow", "red and yellow", "two")
 WORDS = ("color", "is", "the", "what", "UNK")
@@ -42,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
         model = LstmCnn(config).eval()
         for layer in (model.image, model.question, model.answer):
             nn.init.normal_(layer.weight)
-    checkpoint.save(model, config.to_json(), tmp_path / "tiny-vqa")
+    checkpoint.save_folder(model, config.to_json(), tmp_path / "tiny-vqa")
     return tmp_path / "tiny-vqa"
 
 

@@ -18,7 +18,8 @@ from vlcam.adapters.adapter import Prompt
 from vlcam.adapters.module import Score
 from vlcam.attribution import targets
 from vlcam.attribution.backward_rules import BackwardRule
-from vlcam.attribution.gradients import encode, explain_at_layer, explain_at_pixels
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer, explain_at_pixels
 from vlcam.attribution.methods import METHODS
 from vlcam.attribution.targets import Target, Term
 

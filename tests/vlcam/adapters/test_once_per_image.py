@@ -16,7 +16,8 @@ from tests.samples.adapters import neuraltalk
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.adapters.once_per_image import Repeated, once_an_image
 from vlcam.attribution.backward_rules import BackwardRule
-from vlcam.attribution.gradients import encode, explain_at_layer, seam_gradients
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer, seam_gradients
 from vlcam.attribution.methods import METHODS
 from vlcam.attribution.targets import Target
 

@@ -32,14 +32,16 @@ from tests.samples.tiny import TinyCaptioner, photo
 from tests.vlcam.attribution.test_gradients import unchanged
 from tests.vqa.models import test_vilt
 from tests.vqa.models.lxmert import test_lxmert
+from vlcam.adapters.attention_flow import PHOTO, Flow
 from vlcam.attribution import targets
 from vlcam.attribution.attention import _Attention, explain_by_attention
-from vlcam.attribution.gradients import encode, score
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import score
+from vlcam.attribution.maps import explain_targets, explain_targets_by
 from vlcam.attribution.methods import METHODS
-from vlcam.attribution.relevance import PHOTO, Flow, rollout, weighted
+from vlcam.attribution.relevance import rollout, weighted
 from vlcam.attribution.targets import Target
 from vlcam.cli.parser import main
-from vlcam.explaining import explain_targets, explain_targets_by
 from vlcam.geometry.grid import Grid, Placement
 from vlcam.models import families
 

@@ -17,13 +17,8 @@ from vlcam import ModuleAdapter
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.attribution import targets
 from vlcam.attribution.backward_rules import BackwardRule
-from vlcam.attribution.gradients import (
-    encode,
-    explain_at_layer,
-    explain_at_pixels,
-    score,
-    seam_gradients,
-)
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer, explain_at_pixels, score, seam_gradients
 from vlcam.attribution.methods import METHODS, Method
 from vlcam.attribution.occlusion import Patch
 from vlcam.geometry.grid import Grid, Placement, place

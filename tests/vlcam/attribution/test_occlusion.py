@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from tests.samples.adapters import ADAPTERS
 from tests.samples.tiny import TinyCaptioner
 from tests.vlcam.attribution.test_gradients import unchanged
-from vlcam.attribution.gradients import encode, score
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import score
 from vlcam.attribution.incremental import Incremental, NotIncrementalError
 from vlcam.attribution.occlusion import Patch, occlusion_maps
 from vlcam.attribution.targets import units, whole

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from vlcam import ModuleAdapter
 from vlcam.attribution import reducers
-from vlcam.attribution.gradients import encode, explain_at_layer
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer
 from vlcam.attribution.methods import METHODS
 from vlcam.attribution.targets import Target, Term
 

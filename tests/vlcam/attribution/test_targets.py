@@ -10,7 +10,8 @@ from tests.samples.tiny import TinyCaptioner
 from tests.vlcam.attribution.test_gradients import CAPTION, pixels_of
 from vlcam.adapters.adapter import FeatureMaps, Reading, Unit
 from vlcam.attribution import targets
-from vlcam.attribution.gradients import encode, explain_at_layer, score, seam_gradients
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer, score, seam_gradients
 from vlcam.attribution.methods import METHODS
 from vlcam.attribution.targets import Target, Term
 

@@ -13,12 +13,13 @@ import pytest
 
 from tests.samples.tiny import TinyCaptioner, photo
 from vlcam.cli import batch
-from vlcam.cli.batch import FILES, Asked, explain_photos
-from vlcam.photo.loading import load as load_photo
+from vlcam.cli.batch import FILES, explain_photos
+from vlcam.explaining import Request
+from vlcam.photo.loading import load_photo
 from vlcam.utils.atomic import written
 from vlcam.utils.errors import flat, one_line
 
-RED_DOG = Asked("a red dog", target="caption")
+RED_DOG = Request(caption="a red dog", target="caption")
 
 
 @pytest.fixture
@@ -34,8 +35,8 @@ def run(
     monkeypatch.chdir(tmp_path)
     model = TinyCaptioner()
 
-    def run(*photos: str, asked: Asked = RED_DOG, debug: bool = False) -> list[str]:
-        done = explain_photos(model, photos, asked, Path("out"), told.append, debug)
+    def run(*photos: str, request: Request = RED_DOG, debug: bool = False) -> list[str]:
+        done = explain_photos(model, photos, request, Path("out"), tell=told.append, debug=debug)
         assert len(done.explained) + len(done.failed) == len(photos)
         return [str(folder) for folder in done.explained]
 
@@ -189,9 +190,13 @@ def test_nobody_reads_any_more(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_captions_are_refused_before_any_photo(run: Run, told: list[str]) -> None:
-    for asked in (Asked("zebra"), Asked(""), Asked("a zebra", strict=True)):
+    for request in (
+        Request(caption="zebra"),
+        Request(caption=""),
+        Request(caption="a zebra", strict=True),
+    ):
         with pytest.raises(ValueError, match=r"zebra|no word"):
-            run("missing.png", asked=asked)
+            run("missing.png", request=request)
     assert told == [] and not Path("out").exists()
 
 

@@ -35,7 +35,7 @@ from vlcam.attribution.methods import METHODS
 from vlcam.attribution.occlusion import Patch
 from vlcam.cli.parser import main
 from vlcam.formats.vocabulary import END, words_of
-from vlcam.photo.loading import load as load_photo
+from vlcam.photo.loading import load_photo
 
 REPOSITORY = Path(vlcam.__file__).parent.parent
 PHOTOS = sorted((REPOSITORY / "vlcam" / "bundled" / "photos").iterdir())
@@ -157,7 +157,7 @@ def test_a_given_caption_is_explained_by_teacher_forcing(tmp_path: Path) -> None
     data = read(tmp_path / PHOTO.stem)
     assert data["caption"] == caption
     assert [word["text"] for word in data["words"]] == words_of(caption)
-    model = neuraltalk.load(SCENES)
+    model = neuraltalk.load_module(SCENES)
     pixels, _ = model.config.preprocess(load_photo(PHOTO))
     with torch.no_grad():
         state: tuple[torch.Tensor, ...] = model.start(model.encoder(pixels[None]))
@@ -237,7 +237,7 @@ def test_another_layer(tmp_path: Path) -> None:
     command = ("explain", PHOTO, "--layer", "stage2", "--caption", "a dog", "--out", tmp_path)
     assert called(*command) == 0
     data = read(tmp_path / PHOTO.stem)
-    layer = neuraltalk.load(SCENES).encoder.layer("stage2")
+    layer = neuraltalk.load_module(SCENES).encoder.layer("stage2")
     assert data["layer"] == "stage2" and tuple(data["grid"]["size"]) == layer.shape[1:]
 
 
@@ -245,7 +245,7 @@ def test_a_wide_beam_writes_no_less_likely_a_caption(
     explained: tuple[str, Path], tmp_path: Path
 ) -> None:
     assert called("explain", *PHOTOS[:2], "--beam", 4, "--out", tmp_path) == 0
-    model = neuraltalk.load(SCENES)
+    model = neuraltalk.load_module(SCENES)
     for photo, folder in folders(explained):
         pixels, _ = model.config.preprocess(load_photo(photo))
         with torch.no_grad():

@@ -14,8 +14,8 @@ import vlcam
 from tests.samples.adapters import ADAPTERS
 from tests.vqa.answering import test_writing_answerer
 from tests.vqa.models import test_vilt
-from vlcam.cli.layers import depths, sweep
 from vlcam.cli.parser import main
+from vlcam.cli.sweep import depths, sweep
 from vlcam.formats import checkpoint
 from vlcam.models import load
 
@@ -30,7 +30,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for name in ("lstm-cnn", "coattention"):
         model = ADAPTERS[name](tmp_path_factory.mktemp("case")).adapter.module
         made.append(tmp_path_factory.mktemp("models") / name)
-        checkpoint.save(model.float(), model.config.to_json(), made[-1])  # type: ignore[operator, union-attr]
+        checkpoint.save_folder(model.float(), model.config.to_json(), made[-1])  # type: ignore[operator, union-attr]
     return made
 
 

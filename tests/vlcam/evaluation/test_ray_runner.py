@@ -12,16 +12,16 @@ import pytest
 import ray
 
 import captioning
-from captioning.experiments.words import Words
+from captioning.experiments.words import AskedWords, Words
 from vlcam.adapters.adapter import Adapter
 from vlcam.attribution import methods
+from vlcam.attribution.encoding import Encoded
 from vlcam.cli.parser import main
 from vlcam.evaluation import ray_runner as on_ray
 from vlcam.evaluation import runner
-from vlcam.evaluation.experiment import Asked, Item
+from vlcam.evaluation.experiment import Item
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.store import opened
-from vlcam.explaining import Encoded
 from vlcam.models import load
 from vlcam.scenes.write import write
 
@@ -31,11 +31,11 @@ class Deadly(Words):
 
     grave: Path
 
-    def ask(self, model: Adapter, photo: Encoded, item: Item, written: Any) -> Asked:
+    def ask(self, model: Adapter, item: Item, photo: Encoded, written: Any) -> AskedWords:
         if item.name == "3" and not self.grave.exists():
             self.grave.write_text("here lies a worker")
             os._exit(1)
-        return super().ask(model, photo, item, written)
+        return super().ask(model, item, photo, written)
 
 
 def every(read: tuple[Columns, list[str]]) -> tuple[list[Record], list[str]]:

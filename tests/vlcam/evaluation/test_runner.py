@@ -29,14 +29,16 @@ from captioning.experiments.regions import BoxRatios
 from captioning.experiments.words import CENTRE, Words
 from vlcam.adapters.adapter import Adapter, Unit
 from vlcam.attribution import methods, targets
+from vlcam.attribution.encoding import Encoded, encode_photos, prepare
+from vlcam.attribution.maps import explain_targets
 from vlcam.cli.parser import main
 from vlcam.evaluation import gallery, runner
 from vlcam.evaluation.experiment import sample
 from vlcam.evaluation.store import Part, Store, opened
 from vlcam.evaluation.summary import Summary, Table, to_json, to_latex, to_markdown
-from vlcam.explaining import Encoded, explain_targets, look_at, prepare
 from vlcam.geometry.grid import degenerate, peak, place
-from vlcam.metrics.estimates import hit, mean
+from vlcam.metrics.estimates import mean
+from vlcam.metrics.pointing import hit
 from vlcam.scenes.write import write
 
 SUMMARIES = ("summary.json", "summary.md", "summary.tex", "report.html")
@@ -197,27 +199,27 @@ def test_on_a_gpu_a_batch_is_scored_while_the_next_is_looked_at(
     work = runner.Work(experiment, (methods.get("grad-cam"),))
     expected = list(runner.measure(work, model, experiment.items).records)
     monkeypatch.setattr(runner, "_on_cpu", lambda model: False)
-    looking, scoring, next_looked, overlapped = 0, 0, Event(), []
-    plain_look, plain_score = runner._look, runner._score
+    explaining, scoring, next_explained, overlapped = 0, 0, Event(), []
+    plain_explain, plain_score = runner._explain, runner._score
 
-    def look(*args: Any) -> Any:
-        nonlocal looking
-        looking += 1
-        assert looking == 1
+    def explain(*args: Any) -> Any:
+        nonlocal explaining
+        explaining += 1
+        assert explaining == 1
         if scoring:
-            next_looked.set()
-        found = plain_look(*args)
-        looking -= 1
+            next_explained.set()
+        found = plain_explain(*args)
+        explaining -= 1
         return found
 
     def score(*args: Any) -> Any:
         nonlocal scoring
         scoring += 1
         if scoring == 1:
-            overlapped.append(next_looked.wait(60))
+            overlapped.append(next_explained.wait(60))
         return plain_score(*args)
 
-    monkeypatch.setattr(runner, "_look", look)
+    monkeypatch.setattr(runner, "_explain", explain)
     monkeypatch.setattr(runner, "_score", score)
     assert list(runner.measure(work, model, experiment.items).records) == expected
     assert overlapped == [True]
@@ -268,7 +270,9 @@ def test_photos_looked_at_together_are_as_by_themselves(scenes: Path) -> None:
     images = [Image.open(path).convert("RGB") for path in paths]
     for path, seen in zip(
         paths,
-        look_at(model, [prepare(model, str(p), i) for p, i in zip(paths, images, strict=True)]),
+        encode_photos(
+            model, [prepare(model, str(p), i) for p, i in zip(paths, images, strict=True)]
+        ),
         strict=True,
     ):
         one = vlcam.look(model, path)
@@ -722,7 +726,7 @@ def test_a_region_in_its_sentence(scenes: Path, tmp_path: Path) -> None:
         ("alone", "a red dog", 0),
     ):
         experiment = BoxRatios(marked, tmp_path / "photos", protocol=protocol)  # type: ignore[arg-type]
-        (target,) = experiment.ask(model, seen, experiment.items[0], None).targets
+        (target,) = experiment.ask(model, experiment.items[0], seen, None).targets
         reading = model.read(text)
         assert target.terms[0].prompt == reading.prompt
         columns = [c for unit in reading.units[start : start + 3] for c in unit.scores]

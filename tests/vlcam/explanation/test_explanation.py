@@ -19,7 +19,8 @@ import torch
 import vlcam
 from tests.samples import by_hand
 from tests.samples.tiny import TinyCaptioner, photo
-from vlcam.explanation.explanation import Explanation, explained_words
+from vlcam.explanation.explanation import Explanation
+from vlcam.explanation.result import explained_words
 from vlcam.geometry.grid import Placement
 
 

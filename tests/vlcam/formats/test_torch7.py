@@ -10,7 +10,7 @@ import pytest
 
 from tests.samples.torch7_files import Writer, save
 from vlcam.formats import torch7
-from vlcam.formats.torch7 import LuaObject, get, items, load, mentions, outline
+from vlcam.formats.torch7 import LuaObject, get, items, load_torch7, mentions, outline
 
 
 def test_values_of_every_kind(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_values_of_every_kind(tmp_path: Path) -> None:
         "long": np.array([2**40]), "bytes": np.arange(3, dtype=np.uint8),
     }  # fmt: skip
     save(tmp_path / "a.t7", value)
-    found = load(tmp_path / "a.t7")
+    found = load_torch7(tmp_path / "a.t7")
     for name in ("none", "yes", "text", "half", "whole"):
         assert found[name] == value[name]
     assert dict(found["list"]) == {1: "a", 2: "b"}
@@ -36,7 +36,7 @@ def test_what_is_written_once_is_shared(tmp_path: Path) -> None:
     writer.value("a").ints(3, 2, 0)
     writer.value("b").ints(3, 2)  # the same table, by its number
     (tmp_path / "a.t7").write_bytes(writer.data)
-    found = load(tmp_path / "a.t7")
+    found = load_torch7(tmp_path / "a.t7")
     assert found["a"] is found["b"]
 
 
@@ -45,7 +45,7 @@ def test_objects_of_other_classes_are_kept_unread(tmp_path: Path) -> None:
     writer.begin("nn.Linear")
     writer.value({"bias": np.ones(2, np.float32)})
     (tmp_path / "a.t7").write_bytes(writer.data)
-    found = load(tmp_path / "a.t7")
+    found = load_torch7(tmp_path / "a.t7")
     assert isinstance(found, LuaObject) and found.kind == "nn.Linear"
     assert found.fields["bias"].tolist() == [1, 1]
 
@@ -53,13 +53,13 @@ def test_objects_of_other_classes_are_kept_unread(tmp_path: Path) -> None:
 def test_damaged_files(tmp_path: Path) -> None:
     path = tmp_path / "a.t7"
     with pytest.raises(ValueError, match="no such file"):
-        load(path)
+        load_torch7(path)
     save(path, {"a": np.arange(5.0), "b": "text"})
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r"a\.t7: not a readable Torch7 file"):
-            load(path)
+            load_torch7(path)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_damaged_files(tmp_path: Path) -> None:
 def test_alien_files(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.t7").write_bytes(data)
     with pytest.raises(ValueError, match="not a readable Torch7 file"):
-        load(tmp_path / "a.t7")
+        load_torch7(tmp_path / "a.t7")
 
 
 def test_a_tensor_beyond_its_storage(tmp_path: Path) -> None:
@@ -87,13 +87,13 @@ def test_a_tensor_beyond_its_storage(tmp_path: Path) -> None:
     writer.data += struct.pack("<q", 2) + bytes(8)
     (tmp_path / "a.t7").write_bytes(writer.data)
     with pytest.raises(ValueError, match="its storage does not hold"):
-        load(tmp_path / "a.t7")
+        load_torch7(tmp_path / "a.t7")
 
 
 def test_graphs_may_nest_deep(tmp_path: Path) -> None:
     head = [struct.pack("<iiiid", 3, i, 1, 1, 1.0) for i in range(1, 3001)]
     (tmp_path / "a.t7").write_bytes(b"".join([*head, struct.pack("<i", 0)]))
-    value, depth = load(tmp_path / "a.t7"), 0
+    value, depth = load_torch7(tmp_path / "a.t7"), 0
     while value is not None:
         value, depth = value[1], depth + 1
     assert depth == 3000
@@ -113,7 +113,7 @@ def test_functions_are_read_past_and_what_they_share_is_kept(tmp_path: Path, kin
     writer.value("again").ints(3, shared)  # a table that the function's variables hold
     writer.value("g").ints(0) if kind == 6 else writer.value("g").ints(kind, function)
     (tmp_path / "a.t7").write_bytes(writer.data)
-    found = load(tmp_path / "a.t7")
+    found = load_torch7(tmp_path / "a.t7")
     assert found["f"].kind == "function" and found["f"].fields is None
     assert found["again"] == found["again"] and dict(found["again"]) == {"weight": 7}
     assert found["g"] is (None if kind == 6 else found["f"])
@@ -133,7 +133,7 @@ def test_tensors_of_one_storage_share_it_and_repeated_rows_are_left(tmp_path: Pa
         else:
             writer.ints(4, storage)
     (tmp_path / "a.t7").write_bytes(writer.data)
-    found = load(tmp_path / "a.t7")
+    found = load_torch7(tmp_path / "a.t7")
     assert found["a"].tolist() == [1, 2] and found["b"].tolist() == [2, 3]
     assert np.shares_memory(found["a"], found["b"])
     assert isinstance(found["rows"], LuaObject) and found["rows"].fields is None
@@ -146,7 +146,7 @@ def test_an_outline_has_all_but_numbers(tmp_path: Path) -> None:
     found = outline(path)
     assert get(found, "net").kind == "nn.Linear"
     assert get(found, "net", "weight").kind == "torch.FloatTensor"
-    assert get(load(path), "net", "weight").shape == (2, 2)
+    assert get(load_torch7(path), "net", "weight").shape == (2, 2)
     assert get(found, "net", "none", "further") is None and get(None, "a") is None
     assert items(get(found, "list")) == ["a", "b"] and items(None) == []
     assert mentions(path, "nn.Linear", "weight") and not mentions(path, "nn.Linear", "nothing")
@@ -159,7 +159,7 @@ def test_tables_of_very_many_values_are_refused(
 ) -> None:
     monkeypatch.setattr(torch7, "_MOST", 100)
     save(tmp_path / "a.t7", dict.fromkeys(range(40), 1))
-    assert len(load(tmp_path / "a.t7")) == 40
+    assert len(load_torch7(tmp_path / "a.t7")) == 40
     save(tmp_path / "a.t7", dict.fromkeys(range(60), 1))
     with pytest.raises(ValueError, match="more than 100 values"):
-        load(tmp_path / "a.t7")
+        load_torch7(tmp_path / "a.t7")

@@ -220,6 +220,86 @@ def test_tensors_stay_within_their_numbers(
         read_torch_modules(path)
 
 
+@pytest.mark.parametrize(
+    ("offset", "shape", "strides"),
+    [(0, (0,), (2**70,)), (0, (2**70, 0), (1, 1)), (2**70, (0,), (1,)), (0, (1,), (2**70,))],
+)
+def test_sizes_beyond_64_bits_are_damage(
+    tmp_path: Path, offset: int, shape: Any, strides: Any
+) -> None:
+    stored = torch.arange(6.0)._typed_storage()
+    evil = _Calls(torch._utils._rebuild_tensor_v2, stored, offset, shape, strides, False, {})
+    read = read_torch_modules(written(tmp_path / "evil.pth", {"a": evil}, "archive"))
+    with pytest.raises(ValueError, match=r"evil\.pth: damaged: a tensor of no possible shape"):
+        module_state(read, "it")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+def test_torchscript_is_refused_and_not_run(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """``torch.load`` passes such archives on to ``torch.jit.load``, which runs them."""
+    path = tmp_path / "evil.pth"
+    torch.jit.save(torch.jit.script(_Speaks()), path)
+    with pytest.raises(ValueError, match=r"evil\.pth: "):
+        read_torch_modules(path)
+    assert not capfd.readouterr().out
+
+
+class _Speaks(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    @torch.jit.export
+    def __getstate__(self) -> int:
+        return 1
+
+    @torch.jit.export
+    def __setstate__(self, state: int) -> None:
+        print("run")
+        self.training = False
+
+
+def stream(path: Path, data: bytes, keys: list[str], numbers: bytes = b"") -> Path:
+    """A file of the old layout around one pickle."""
+    header = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+    start = b"".join(pickle.dumps(value, 2) for value in header)
+    path.write_bytes(start + data + pickle.dumps(keys, 2) + numbers)
+    return path
+
+
+def test_no_source_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``torch.load`` would write the difference to a file whose name the file at hand chooses."""
+    monkeypatch.chdir(tmp_path)
+    stand_in = named("argparse", "Namespace")
+    attributes = text("dump_patches") + b"\x88" + text("__name__") + text("ran")
+    source = b"(" + text("module") + stand_in + text("a.py") + text("evil") + b"tQ."
+    data = b"\x80\x02" + stand_in + b"(N}(" + attributes + b"utb0" + source
+    read_torch_modules(stream(tmp_path / "evil.pth", data, []))
+    assert [file.name for file in tmp_path.iterdir()] == ["evil.pth"]
+
+
+def test_numbers_beyond_any_file_are_damage(tmp_path: Path) -> None:
+    kind = named("torch", "FloatStorage")
+    stored = together(text("storage"), kind, text("7"), text("cpu"), number(6), b"N") + b"Q."
+    numbers = struct.pack("<q", 2**60)
+    path = stream(tmp_path / "evil.pth", b"\x80\x02" + stored, ["7"], numbers)
+    with pytest.raises(ValueError, match=r"evil\.pth: damaged"):
+        read_torch_modules(path)
+
+
+@pytest.mark.parametrize(
+    "attribute", ["_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"]
+)
+def test_modules_without_their_dicts_are_damaged(tmp_path: Path, attribute: str) -> None:
+    model = nn.Sequential(nn.Linear(1, 1))
+    vars(model[0])[attribute] = 5
+    read = read_torch_modules(written(tmp_path / "x.pth", model, "archive"))
+    with pytest.raises(ValueError, match=r"it: damaged: torch\.nn\.modules\.linear\.Linear"):
+        module_state(read, "it")
+
+
 def test_modules_without_end_are_refused(tmp_path: Path) -> None:
     model = nn.Sequential(nn.ReLU())
     model._modules["self"] = model

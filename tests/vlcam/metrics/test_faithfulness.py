@@ -10,7 +10,8 @@ from scipy.stats import spearmanr
 from tests.samples.adapters import ADAPTERS
 from tests.samples.tiny import TinyCaptioner
 from tests.vlcam.attribution.test_gradients import unchanged
-from vlcam.attribution.gradients import encode, explain_at_layer, score
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer, score
 from vlcam.attribution.methods import get
 from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import units

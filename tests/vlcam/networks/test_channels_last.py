@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vlcam.networks.channels_last import look
+from vlcam.networks.channels_last import run_channels_last
 from vlcam.networks.encoder import Encoder
 
 NETWORKS = ["small", "vgg11", "resnet18", "googlenet", "mobilenet_v2", "densenet121"]
@@ -33,14 +33,15 @@ def cut(name: str) -> tuple[nn.Module, Tensor]:
 def test_maps_and_gradients_are_those_of_the_plain_way(name: str) -> None:
     before, pixels = cut(name)
     with torch.no_grad():
-        expected, found = before(pixels), look(before, pixels)
+        expected, found = before(pixels), run_channels_last(before, pixels)
     assert found.is_contiguous()
     torch.testing.assert_close(found, expected)
     leaf = pixels.requires_grad_()
     generator = torch.Generator().manual_seed(2)
     back = torch.randn(expected.shape, dtype=torch.float64, generator=generator)
     (plain,), (own,) = (
-        torch.autograd.grad(f(leaf), leaf, back) for f in (before, lambda x: look(before, x))
+        torch.autograd.grad(f(leaf), leaf, back)
+        for f in (before, lambda x: run_channels_last(before, x))
     )
     torch.testing.assert_close(own, plain)
 
@@ -62,7 +63,7 @@ def test_every_convolution_sees_channels_last() -> None:
     before, pixels = cut("resnet18")
     seen = layouts(before)
     with torch.no_grad():
-        look(before, pixels)
+        run_channels_last(before, pixels)
     assert len(seen) == 20 and all(seen)
 
 
@@ -70,7 +71,7 @@ def test_a_way_back_knows_no_batch_normalisation_and_the_model_is_as_before() ->
     before, pixels = cut("resnet18")
     state = {name: tensor.clone() for name, tensor in before.state_dict().items()}
     strides = [tensor.stride() for tensor in before.state_dict().values()]
-    maps = look(before, pixels.requires_grad_())
+    maps = run_channels_last(before, pixels.requires_grad_())
     names, todo = set(), [maps.grad_fn]
     while todo:
         node = todo.pop()
@@ -88,7 +89,7 @@ def test_statistics_of_the_batch_stay_what_they_are() -> None:
     before, pixels = cut("small")
     before.train()
     leaf = pixels.requires_grad_()
-    torch.testing.assert_close(look(before, leaf), before(leaf))
+    torch.testing.assert_close(run_channels_last(before, leaf), before(leaf))
     norms = [m for m in before.modules() if isinstance(m, nn.BatchNorm2d)]
     assert all(m.num_batches_tracked == 2 for m in norms)
 
@@ -108,11 +109,11 @@ def test_normalisation_of_vectors_within_a_cnn() -> None:
 
     pixels = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3)).requires_grad_()
     before = Gated().eval()
-    torch.testing.assert_close(look(before, pixels), before(pixels))
+    torch.testing.assert_close(run_channels_last(before, pixels), before(pixels))
 
 
 def test_normalisation_without_weights_or_statistics() -> None:
     pixels = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3)).requires_grad_()
     for kind in ({"affine": False}, {"track_running_stats": False}):
         before = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, **kind)).eval()
-        torch.testing.assert_close(look(before, pixels), before(pixels))
+        torch.testing.assert_close(run_channels_last(before, pixels), before(pixels))

@@ -17,7 +17,8 @@ import vlcam
 from captioning.training.captioner import Training, train
 from tests.vlcam.geometry.test_cells import fill, linear
 from vlcam import ModuleAdapter
-from vlcam.attribution.gradients import encode, explain_at_layer, seam_gradients
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer, seam_gradients
 from vlcam.attribution.methods import METHODS
 from vlcam.attribution.targets import Target, Term
 from vlcam.geometry.cells import derive, measure

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, features
 
 from vlcam.photo import loading as photo
-from vlcam.photo.loading import PhotoError, load, upright
+from vlcam.photo.loading import PhotoError, load_photo, upright
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 WHITE, BLACK, GREY = (255, 255, 255), (0, 0, 0), (128, 128, 128)
@@ -35,7 +35,7 @@ def greys(*values: int) -> list[tuple[int, ...]]:
 def refusal(path: str | Path) -> str:
     """What is said of a bad photo: one line that starts with the file's name."""
     with pytest.raises(PhotoError) as caught:
-        load(path)
+        load_photo(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and len(message.splitlines()) == 1
     return message.removeprefix(f"{path}: ")
@@ -107,7 +107,7 @@ def test_a_format_is_read_whatever_its_name(
 ) -> None:
     colours = np.array([[RED, GREEN], [BLUE, GREY]], np.uint8).repeat(16, 0).repeat(24, 1)
     Image.fromarray(colours).save(tmp_path / "photo.jpg", format_, **options)
-    image = load(tmp_path / "photo.jpg")
+    image = load_photo(tmp_path / "photo.jpg")
     assert image.mode == "RGB" and image.size == (48, 32)
     # Lossy formats blur edges, by more than the flat middles of the quarters.
     np.testing.assert_allclose(np.asarray(image)[8::16, 12::24], colours[8::16, 12::24], atol=6)
@@ -117,7 +117,9 @@ def test_a_format_is_read_whatever_its_name(
 
 def test_every_format_is_known_from_the_start(tmp_path: Path) -> None:
     Image.new("RGB", (3, 2), RED).save(tmp_path / "photo.webp")
-    code = "import sys, vlcam.photo.loading; print(vlcam.photo.loading.load(sys.argv[1]).size)"
+    code = (
+        "import sys, vlcam.photo.loading; print(vlcam.photo.loading.load_photo(sys.argv[1]).size)"
+    )
     command = [sys.executable, "-c", code, str(tmp_path / "photo.webp")]
     fresh = subprocess.run(command, capture_output=True, text=True)
     assert (fresh.stdout.strip(), fresh.stderr) == ("(3, 2)", "")
@@ -130,14 +132,14 @@ def test_an_animations_first_frame_is_read(tmp_path: Path, format_: str) -> None
     Image.new("RGB", (4, 2), RED).save(
         path, format_, save_all=True, append_images=later, lossless=True
     )
-    assert row(load(str(path))) == [RED] * 4
+    assert row(load_photo(str(path))) == [RED] * 4
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4000, 3), (3, 4000), (1, 9000)])
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
 def test_wide_tall_and_tiny_photos(tmp_path: Path, size: tuple[int, int], format_: str) -> None:
     Image.new("RGB", size, GREY).save(tmp_path / "photo", format_)
-    image = load(tmp_path / "photo")
+    image = load_photo(tmp_path / "photo")
     assert image.size == size
     assert np.abs(np.asarray(image).astype(int) - 128).max() <= 3
 
@@ -153,7 +155,7 @@ def test_16_bit_grey_is_scaled_by_its_depth(tmp_path: Path, format_: str) -> Non
         ([1000, 2000], greys(4, 8)),
     ):
         Image.fromarray(np.array([values], np.uint16)).save(tmp_path / "grey", format_)
-        assert row(load(tmp_path / "grey")) == expected
+        assert row(load_photo(tmp_path / "grey")) == expected
 
 
 @pytest.mark.parametrize(
@@ -191,13 +193,13 @@ def test_grey_of_every_depth(
     tmp_path: Path, content: bytes, expected: list[tuple[int, ...]]
 ) -> None:
     (tmp_path / "grey").write_bytes(content)
-    assert row(load(tmp_path / "grey")) == expected
+    assert row(load_photo(tmp_path / "grey")) == expected
 
 
 def test_16_bit_colours_keep_their_upper_8_bits(tmp_path: Path) -> None:
     colours = struct.pack(">6H", 65535, 0, 0x8000, 0x01FF, 0, 65535)
     (tmp_path / "deep.png").write_bytes(png((2, 1), 16, 2, b"\0" + colours))
-    assert row(load(tmp_path / "deep.png")) == [(255, 0, 128), (1, 0, 255)]
+    assert row(load_photo(tmp_path / "deep.png")) == [(255, 0, 128), (1, 0, 255)]
 
 
 def test_floating_point_is_refused(tmp_path: Path) -> None:
@@ -215,7 +217,12 @@ def test_alpha_is_laid_over_white(tmp_path: Path, format_: str) -> None:
     # Half: 255 - 128 of white. Nothing: white, whatever colour hides there. All: the colour.
     pixels = np.array([[(255, 0, 0, 128), (0, 0, 0, 0), (9, 8, 7, 255), (0, 0, 0, 51)]], np.uint8)
     Image.fromarray(pixels).save(tmp_path / "alpha", format_, lossless=True)
-    assert row(load(tmp_path / "alpha")) == [(255, 127, 127), WHITE, (9, 8, 7), (204, 204, 204)]
+    assert row(load_photo(tmp_path / "alpha")) == [
+        (255, 127, 127),
+        WHITE,
+        (9, 8, 7),
+        (204, 204, 204),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +247,7 @@ def test_transparent_grey_and_transparent_colours(
     tmp_path: Path, content: bytes, expected: list[tuple[int, ...]]
 ) -> None:
     (tmp_path / "clear.png").write_bytes(content)
-    assert row(load(tmp_path / "clear.png")) == expected
+    assert row(load_photo(tmp_path / "clear.png")) == expected
 
 
 @pytest.mark.parametrize(
@@ -266,7 +273,7 @@ def test_palettes(
         image.putpixel((index, 0), index)
     clear = {} if transparency is None else {"transparency": transparency}
     image.save(tmp_path / "palette", format_, **clear)
-    assert row(load(tmp_path / "palette")) == expected
+    assert row(load_photo(tmp_path / "palette")) == expected
 
 
 # --- CMYK
@@ -287,7 +294,7 @@ def test_cmyk(
     tmp_path: Path, format_: str, inks: tuple[int, ...], colour: tuple[int, int, int]
 ) -> None:
     Image.new("CMYK", (8, 8), inks).save(tmp_path / "inks", format_, quality=100)
-    image = load(tmp_path / "inks")
+    image = load_photo(tmp_path / "inks")
     assert image.mode == "RGB"
     assert np.abs(np.asarray(image).astype(int) - colour).max() <= 2
 
@@ -332,7 +339,7 @@ def orientation(value: int) -> Image.Exif:
 def test_photos_are_turned_upright(tmp_path: Path, turned: int, format_: str) -> None:
     path = tmp_path / "turned"
     blocks().save(path, format_, exif=orientation(turned))
-    assert letters(load(path)) == UPRIGHT[turned]
+    assert letters(load_photo(path)) == UPRIGHT[turned]
     with Image.open(path) as image:  # not yet decoded
         assert letters(upright(image)) == UPRIGHT[turned]
 
@@ -350,14 +357,14 @@ def test_photos_are_turned_upright(tmp_path: Path, turned: int, format_: str) ->
 )
 def test_unknown_orientations_are_shown_as_stored(tmp_path: Path, exif: Image.Exif | bytes) -> None:
     blocks().save(tmp_path / "photo.jpg", exif=exif)
-    assert letters(load(tmp_path / "photo.jpg")) == UPRIGHT[1]
+    assert letters(load_photo(tmp_path / "photo.jpg")) == UPRIGHT[1]
 
 
 def test_transparent_photos_are_turned_too(tmp_path: Path) -> None:
     image = blocks()
     image.putalpha(255)
     image.save(tmp_path / "photo.png", exif=orientation(6))
-    assert letters(load(tmp_path / "photo.png")) == UPRIGHT[6]
+    assert letters(load_photo(tmp_path / "photo.png")) == UPRIGHT[6]
 
 
 def test_an_image_made_upright_is_a_copy() -> None:
@@ -381,7 +388,7 @@ def test_no_photo_at_all(tmp_path: Path) -> None:
     assert refusal(tmp_path / "loop.jpg") == "Too many levels of symbolic links"
     assert refusal(tmp_path / ("a" * 300)) == "File name too long"
     with pytest.raises(PhotoError, match=r"^'photo\\x00.jpg': embedded null byte$"):
-        load("photo\0.jpg")
+        load_photo("photo\0.jpg")
 
 
 @pytest.mark.parametrize(
@@ -457,7 +464,7 @@ def test_the_largest_photo_is_still_read(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(photo, "MAX_PIXELS", 6)
     for width in (3, 4):
         Image.new("RGB", (width, 2), RED).save(tmp_path / f"{width}.png")
-    assert row(load(tmp_path / "3.png")) == [RED] * 3
+    assert row(load_photo(tmp_path / "3.png")) == [RED] * 3
     assert refusal(tmp_path / "4.png").startswith("4 x 2 pixels, more than ")
 
 

@@ -145,7 +145,9 @@ def test_captions_speak_of_what_is_there(many: list[Scene]) -> None:
             assert named_in(sentence) and named_in(sentence) <= set(present)
             assert len(sentence.split()) <= LONGEST and sentence.endswith(".")
         colours = {
-            name for item in one.items for name in (*item.look.colours.values(), item.look.pose)
+            name
+            for item in one.items
+            for name in (*item.appearance.colours.values(), item.appearance.pose)
         }
         words = {word for sentence in said for word in re.findall(r"\w+", sentence.lower())}
         for name in ("red", "green", "blue", "purple", "pink", "brown", "yellow", "orange"):
@@ -236,7 +238,7 @@ def test_answers_are_right(many: list[Scene]) -> None:
                 assert holds[answer]
             elif match := re.match(r"what color is the ([\w ]+)'s (cap|collar|sail|tail)\?", text):
                 item = next(item for item in one.items if item.category == match[1])
-                assert answer == item.look.colours[match[2]]
+                assert answer == item.appearance.colours[match[2]]
             elif re.match(r"what (is|animal) ", text):
                 assert category_of(answer) == question.items[0].category
             else:
@@ -252,9 +254,9 @@ def test_the_same_scene_in_other_colours(many: list[Scene]) -> None:
     for before, after in zip(many[index].items, other.items, strict=True):
         assert np.array_equal(before.mask, after.mask) and before.category == after.category
         if after.category == "cup":
-            assert after.look.colours["body"] == "pink"
+            assert after.appearance.colours["body"] == "pink"
         else:
-            assert after.look == before.look
+            assert after.appearance == before.appearance
     for wrong in ({"cup": {"body": "mauve"}}, {"cup": {"lid": "red"}}, {"cow": {"body": "red"}}):
         with pytest.raises(ValueError, match=r"no .* of '(cup|cow)'"):
             scene(seed, 0, wrong)

@@ -16,10 +16,11 @@ import vlcam
 from tests.captioning.models.test_blip import photo
 from tests.samples.pretrained import VOCABULARY, log_probabilities, randomised, word_pieces
 from vlcam.attribution import methods
-from vlcam.attribution.gradients import encode, explain_at_layer
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer
 from vlcam.attribution.targets import units
 from vlcam.cli.parser import main
-from vqa.answering.writing_answerer import Asked
+from vqa.answering.writing_answerer import AnswerPrompt
 from vqa.models.blip import BlipAnswerer, load
 
 QUESTION = "a photographers dogs?"
@@ -84,7 +85,7 @@ def test_log_probabilities_are_the_models_own(folder: Path, layer: str | None) -
     pixels = look(model)
     features = encode(model, pixels).rows(torch.zeros(3, dtype=torch.long))
     asked = [(QUESTION, (6, 7, 11)), ("dog?", (10,)), ("a", (6, 8, 13, 9, 10))]
-    prompts = [Asked(model.understand(text).prompt, answer) for text, answer in asked]
+    prompts = [AnswerPrompt(model.understand(text).prompt, answer) for text, answer in asked]
     with torch.no_grad():
         scores = model.decode(features, prompts)
         for row, (question, answer) in enumerate(prompts):

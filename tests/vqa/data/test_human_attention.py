@@ -18,7 +18,7 @@ from tests.vqa.training.test_answerer import SIZES, write_data
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.cli.parser import main
 from vlcam.evaluation import gallery
-from vlcam.metrics.estimates import centred_gaussian
+from vlcam.metrics.pointing import centred_gaussian
 from vqa.answering.cnn_answerer import CnnAnswerer
 from vqa.data.human_attention import CELLS, agreement, between_people, find, on_cells, read
 from vqa.training.answerer import Training, train

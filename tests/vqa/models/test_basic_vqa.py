@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 import vlcam
-from vlcam.attribution.gradients import encode, seam_gradients
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import seam_gradients
 from vlcam.attribution.targets import unit
 from vqa.answering.cnn_answerer import CnnAnswerer
 from vqa.models.basic_vqa import BasicVqa, load, recognises

@@ -16,7 +16,8 @@ import vlcam
 from tests.captioning.models.test_blip import photo
 from tests.samples.pretrained import VOCABULARY, log_probabilities, randomised, word_pieces
 from vlcam.attribution import methods
-from vlcam.attribution.gradients import encode, explain_at_layer
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer
 from vlcam.attribution.targets import units
 from vlcam.geometry.grid import Grid
 from vqa.models.git import Git, load

@@ -14,12 +14,12 @@ import vqa
 from tests.samples.adapters import noise, tiny_glimpses
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.attribution import methods, targets
-from vlcam.attribution.gradients import encode, explain_at_layer, explain_at_pixels
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer, explain_at_pixels
 from vlcam.attribution.incremental import incremental
 from vlcam.attribution.occlusion import Patch, occlusion_maps
 from vqa.answering.cnn_answerer import CnnAnswerer
-from vqa.models.glimpses import ChannelScale
-from vqa.models.glimpses_answerer import GlimpsesAnswerer
+from vqa.models.glimpses import ChannelScale, GlimpsesAnswerer
 
 PHOTOS = Path(str(vlcam.__file__)).parent / "bundled" / "photos"
 

@@ -16,7 +16,8 @@ from transformers import (
 
 import vlcam
 from tests.captioning.models.test_blip import VOCABULARY, photo, save_tokenizer
-from vlcam.attribution.gradients import encode, explain_at_layer
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer
 from vlcam.attribution.methods import get
 from vlcam.attribution.targets import unit
 from vlcam.geometry.grid import Placement

@@ -16,7 +16,7 @@ import vqa
 from vlcam.cli.parser import main
 from vqa.answering.cnn_answerer import CnnAnswerer
 from vqa.data.questions import read_data
-from vqa.models.lstm_cnn.model import load
+from vqa.models.lstm_cnn.model import load_module
 from vqa.training.answerer import Training, _Trainer, train
 
 SIZES: dict[str, Any] = {
@@ -83,7 +83,7 @@ def test_it_learns_and_is_asked(data: Path, tmp_path: Path) -> None:
     more = SIZES | {"cnn_epochs": 12, "epochs": 12, "lr": 1e-2, "dropout": 0.1}
     report = train(Training(str(data), str(tmp_path / "model"), half=True, **more))
     assert report["epochs"][-1]["loss"] < report["epochs"][0]["loss"]
-    model = load(tmp_path / "model")
+    model = load_module(tmp_path / "model")
     assert set(model.config.answers) == {"yes", "red", "green"}
     adapter = CnnAnswerer(model, "model")
     photo = data / "images" / "000000000001.jpg"

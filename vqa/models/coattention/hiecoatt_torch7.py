@@ -17,13 +17,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlcam.formats.state_dict import load_exactly
 from vlcam.formats.vocabulary import Vocabulary
-from vlcam.networks.encoder import load_exactly
 from vlcam.networks.torch7_network import TORCH7, read_trunk
 from vlcam.networks.vgg import CAFFE, MEAN, STD, read_vgg_trunk
 from vlcam.photo.preprocess import Preprocess
-from vqa.answering.cnn_answerer import CnnAnswerer
-from vqa.models.coattention.model import LEVELS, NO_CNN, Attention, CoAttention, Config, given_maps
+from vqa.models.coattention.model import (
+    LEVELS,
+    NO_CNN,
+    Attention,
+    CoAttention,
+    CoAttentionAnswerer,
+    Config,
+    given_maps,
+)
 from vqa.models.torch7_files import (
     CNN_SUFFIXES,
     Flat,
@@ -70,7 +77,7 @@ def recognises(path: Path) -> bool:
     return any(holds(file, *_VECTORS) for file in files)
 
 
-def load(path: Path, layer: str | None = None) -> CnnAnswerer:
+def load(path: Path, layer: str | None = None) -> CoAttentionAnswerer:
     """A model from its ``.t7`` file, or the folder that holds it and the files beside it.
 
     Args:
@@ -122,7 +129,7 @@ def load(path: Path, layer: str | None = None) -> CnnAnswerer:
     seen = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     state = dict(_state(vectors, config, sizes.features, rows)) | seen
     load_exactly(model, state, f"{checkpoint}: not a HieCoAtt model")
-    return CnnAnswerer(model.eval().requires_grad_(False), checkpoint.parent.name, layer)
+    return CoAttentionAnswerer(model.eval().requires_grad_(False), checkpoint.parent.name, layer)
 
 
 def _missing(folder: Path, residual: bool) -> str:

@@ -17,12 +17,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from vlcam.adapters.adapter import FeatureMaps, OwnAttention, Prompt
 from vlcam.formats import checkpoint
-from vlcam.networks.encoder import OWN, Layer, RegionEncoder
+from vlcam.formats.state_dict import OWN
+from vlcam.geometry.cells import derive
+from vlcam.networks.cutting import Layer
+from vlcam.networks.encoder import RegionEncoder
 from vlcam.networks.torch7_network import TORCH7
 from vlcam.networks.torch7_network import trunk as torch7_trunk
 from vlcam.networks.trunk import GivenMaps
 from vlcam.networks.vgg import CAFFE, vgg_trunk
+from vqa.answering.cnn_answerer import CnnAnswerer, folder_name
 from vqa.answering.question import QuestionConfig, padded
 
 Attention = Literal["alternating", "parallel"]
@@ -169,7 +174,7 @@ class Levels(nn.Module):
 
     encoder: Any
 
-    def look(self, feature: Tensor, tokens: Tensor) -> dict[str, Attended]:
+    def attention_by_level(self, feature: Tensor, tokens: Tensor) -> dict[str, Attended]:
         """What each level attends to, of image features (N, F) and encoded questions (N, L)."""
         raise NotImplementedError
 
@@ -230,7 +235,7 @@ class CoAttention(Levels):
         whole, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=length)
         return {"word": word, "phrase": phrase, "question": whole}
 
-    def look(
+    def attention_by_level(
         self, feature: Tensor, tokens: Tensor, photo: Tensor | None = None
     ) -> dict[str, Attended]:
         """What each level attends to, of image features (N, F) and tokens (N, L); ``photo`` as in
@@ -252,7 +257,7 @@ class CoAttention(Levels):
                 asked several questions.
         """
         below: Tensor | None = None
-        for level, seen in self.look(feature, tokens, photo).items():
+        for level, seen in self.attention_by_level(feature, tokens, photo).items():
             summed = seen.question + seen.image
             joined = summed if below is None else torch.cat([summed, below], 1)
             below = self.fuse[level](self.dropout(joined)).tanh()
@@ -261,12 +266,32 @@ class CoAttention(Levels):
         return logits
 
 
-def load(path: Path) -> CoAttention:
+class CoAttentionAnswerer(CnnAnswerer):
+    """Adapter of :class:`Levels`, whose own attention stands beside the maps."""
+
+    module: Levels
+
+    def attention(
+        self, features: FeatureMaps, prompt: Prompt, input_size: tuple[int, int]
+    ) -> OwnAttention:
+        """Each level's attention to the regions, shares that sum to 1."""
+        regions = self.module.encoder.regions
+        seen = self.module.attention_by_level(
+            self.image_features(features), self.encoded_questions([prompt])
+        )
+        maps = torch.cat([level.regions for level in seen.values()])
+        before, _ = self.module.encoder.split(regions.name)
+        kind = next(self.module.parameters()).dtype
+        grid = derive(before, torch.empty(1, 3, *input_size, dtype=kind))
+        return OwnAttention(tuple(seen), maps.unflatten(1, grid.size), grid)
+
+
+def load_module(path: Path) -> CoAttention:
     """Read a model from its folder (or either file in it), in float32 and eval mode.
 
     Raises ValueError naming the file that is missing, truncated, or of another architecture.
     """
-    return checkpoint.load(path, _build, f"{ARCHITECTURE} VQA model")
+    return checkpoint.load_folder(path, _build, f"{ARCHITECTURE} VQA model")
 
 
 def _build(data: Any, state: dict[str, Tensor]) -> CoAttention:
@@ -289,3 +314,12 @@ def given_maps(config: Config, channels: int, missing: str) -> GivenMaps:
     """The place of the CNN of a model whose checkpoint has none; ``missing`` says what is."""
     rows, columns = (side // STRIDE for side in config.preprocess.size)
     return GivenMaps(Layer(config.regions or "features", (channels, rows, columns)), missing)
+
+
+def load(path: Path, layer: str | None = None) -> CoAttentionAnswerer:
+    """A VQA model from its folder (``config.json``, ``model.safetensors``) or a file in it.
+
+    Raises:
+        ValueError: a file is missing, damaged or of another architecture.
+    """
+    return CoAttentionAnswerer(load_module(path), folder_name(path), layer)

@@ -23,15 +23,16 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from vlcam.formats import checkpoint
 from vlcam.formats.restricted_pickle import read_pickle
-from vlcam.formats.torch_files import mentions, read_checkpoint
+from vlcam.formats.state_dict import OWN, load_exactly, matrix
+from vlcam.formats.torch_pickle import mentions, read_checkpoint
 from vlcam.models import of_architecture
-from vlcam.networks.encoder import OWN, Layer, load_exactly, matrix
+from vlcam.networks.cutting import Layer
 from vlcam.networks.resnet import read_resnet, resnet
 from vlcam.networks.trunk import GivenMaps, Trunk
 from vlcam.photo.preprocess import Preprocess
-from vqa.answering.cnn_answerer import CnnAnswerer, folder_name
+from vqa.answering.cnn_answerer import folder_name
 from vqa.answering.question import padded
-from vqa.models.coattention.model import LEVELS, Attended, Levels
+from vqa.models.coattention.model import LEVELS, Attended, CoAttentionAnswerer, Levels
 from vqa.models.published import ListedConfig, checkpoints, the_checkpoint
 
 ARCHITECTURE = "coattention-pytorch"
@@ -130,7 +131,7 @@ class CoAttentionPyTorch(Levels):
         whole, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=length)
         return {"word": word, "phrase": phrase, "question": whole}
 
-    def look(self, feature: Tensor, tokens: Tensor) -> dict[str, Attended]:
+    def attention_by_level(self, feature: Tensor, tokens: Tensor) -> dict[str, Attended]:
         """What each level attends to, of image features (N, D R) and tokens (N, L)."""
         regions = feature.unflatten(1, (self.encoder.regions.shape[0], -1))
         read = self.read_question(tokens)
@@ -151,7 +152,7 @@ class CoAttentionPyTorch(Levels):
     def forward(self, feature: Tensor, tokens: Tensor) -> Tensor:
         """Logits (N, answers) from image features (N, D R) and questions' tokens (N, L)."""
         word, phrase, question = (
-            seen.question + seen.image for seen in self.look(feature, tokens).values()
+            seen.question + seen.image for seen in self.attention_by_level(feature, tokens).values()
         )
         below = self.W_w(word).tanh()
         below = self.W_p(torch.cat([phrase, below], 1)).tanh()
@@ -165,7 +166,7 @@ def recognises(path: Path) -> bool:
     return of_architecture(ARCHITECTURE)(path) or bool(checkpoints(path, _NAMES))
 
 
-def load(path: Path, layer: str | None = None) -> CnnAnswerer:
+def load(path: Path, layer: str | None = None) -> CoAttentionAnswerer:
     """A model from its checkpoint, or the folder that holds it and the files beside it.
 
     Where a folder holds both the last and the best model (``model_best.pth.tar``), the best is
@@ -179,10 +180,10 @@ def load(path: Path, layer: str | None = None) -> CnnAnswerer:
         ValueError: a file is missing, damaged or does not fit the others; one line names it.
     """
     if of_architecture(ARCHITECTURE)(path):
-        model = checkpoint.load(path, _build, f"{ARCHITECTURE} VQA model")
+        model = checkpoint.load_folder(path, _build, f"{ARCHITECTURE} VQA model")
     else:
         model = _read(the_checkpoint(path, _NAMES))
-    return CnnAnswerer(model.requires_grad_(False), folder_name(path), layer)
+    return CoAttentionAnswerer(model.requires_grad_(False), folder_name(path), layer)
 
 
 def _build(data: Any, state: dict[str, Tensor]) -> CoAttentionPyTorch:

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from vlcam.formats import checkpoint
 from vlcam.networks.encoder import Encoder
 from vlcam.networks.vgg import CAFFE, CaffeVgg
+from vqa.answering.cnn_answerer import CnnAnswerer, folder_name
 from vqa.answering.question import QuestionConfig, padded
 
 ARCHITECTURE = "lstm-cnn"
@@ -115,12 +116,12 @@ class LstmCnn(nn.Module):
         return logits
 
 
-def load(path: Path) -> LstmCnn:
+def load_module(path: Path) -> LstmCnn:
     """Read a model from its folder (or either file in it), in float32 and eval mode.
 
     Raises ValueError naming the file that is missing, truncated, or of another architecture.
     """
-    return checkpoint.load(path, _build, f"{ARCHITECTURE} VQA model")
+    return checkpoint.load_folder(path, _build, f"{ARCHITECTURE} VQA model")
 
 
 def _build(data: Any, state: dict[str, Tensor]) -> LstmCnn:
@@ -129,3 +130,12 @@ def _build(data: Any, state: dict[str, Tensor]) -> LstmCnn:
         return LstmCnn(config)
     own = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
     return LstmCnn(config, CaffeVgg(own))
+
+
+def load(path: Path, layer: str | None = None) -> CnnAnswerer:
+    """A VQA model from its folder (``config.json``, ``model.safetensors``) or a file in it.
+
+    Raises:
+        ValueError: a file is missing, damaged or of another architecture.
+    """
+    return CnnAnswerer(load_module(path), folder_name(path), layer)

@@ -21,9 +21,9 @@ from torch import Tensor
 from transformers import LxmertForQuestionAnswering
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question
+from vlcam.adapters.attention_flow import PHOTO, Flow
 from vlcam.adapters.once_per_image import once_an_image
 from vlcam.attribution.backward_rules import outside_cnn
-from vlcam.attribution.relevance import PHOTO, Flow
 from vlcam.formats.pretrained import load_pretrained
 from vlcam.geometry.grid import Boxes, Cells, Grid, Placement
 from vqa.answering.answerer import Answerer

@@ -20,13 +20,14 @@ from torch import Tensor
 from torch.nn import functional
 
 import vlcam
-from captioning.models.im2txt import model as im2txt
+from captioning.models.im2txt import files as im2txt
 from captioning.models.im2txt.model import Im2txt
 from tests.samples.tensorflow_files import MAGIC, save
 from tests.samples.tiny import photo
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.attribution import methods
-from vlcam.attribution.gradients import encode, explain_at_layer, score
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer, score
 from vlcam.attribution.targets import Target, Term, units
 from vlcam.geometry.grid import Grid
 from vlcam.photo.preprocess import Preprocess

@@ -20,7 +20,8 @@ from captioning.models.neuraltalk import neuraltalk2_pytorch
 from captioning.models.neuraltalk.neuraltalk2_pytorch import NeuralTalk2PyTorch
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.attribution import methods
-from vlcam.attribution.gradients import encode, explain_at_layer, score
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer, score
 from vlcam.attribution.targets import Target, Term, units
 from vlcam.geometry.grid import Grid
 

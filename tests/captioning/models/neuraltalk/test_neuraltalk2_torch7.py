@@ -21,7 +21,8 @@ from captioning.models.neuraltalk.neuraltalk2_torch7 import load
 from tests.samples.torch7_files import Writer, save
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.attribution import methods
-from vlcam.attribution.gradients import encode, explain_at_layer, explain_at_pixels
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer, explain_at_pixels
 from vlcam.attribution.targets import Target, Term, units, whole
 from vlcam.formats.torch7 import LuaObject
 

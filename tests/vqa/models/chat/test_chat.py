@@ -28,11 +28,12 @@ from tests.samples.chat_models import FAMILIES, IMAGES, QWEN_TEMPLATE, photo, sa
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.adapters.subwords import Subwords
 from vlcam.adapters.teacher_forcing import padded
-from vlcam.attribution.gradients import encode, explain_at_layer, score
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer, score
 from vlcam.attribution.methods import METHODS
 from vlcam.attribution.targets import units, whole
 from vlcam.geometry.grid import Placement
-from vqa.answering.writing_answerer import Asked
+from vqa.answering.writing_answerer import AnswerPrompt
 from vqa.models.chat.chat import ChatModel
 from vqa.models.chat.llava import Llava
 from vqa.models.chat.smolvlm import SmolVLM
@@ -216,7 +217,7 @@ def test_rows_do_not_influence_each_other(kind: str, folders: dict[str, Path]) -
     with torch.no_grad():
         together = model.decode(features.rows(rows), asked)
         for row, prompt in enumerate(asked):
-            assert isinstance(prompt, Asked)
+            assert isinstance(prompt, AnswerPrompt)
             alone = model.decode(features.rows(rows[:1]), [prompt])
             length = len(prompt.answer)
             torch.testing.assert_close(together[row, :length], alone[0], rtol=1e-5, atol=1e-5)
@@ -394,7 +395,7 @@ def test_llava_reads_any_layers(layers: int | list[int], strategy: str, tmp_path
             assert model.layer == f"model.vision_tower.encoder.layers.{last - 1}"
         prompt = model.read_answer(model.understand(QUESTION), ANSWER).prompt
         features = encode(model, pixels)
-        assert isinstance(prompt, Asked)
+        assert isinstance(prompt, AnswerPrompt)
         asked = model.prompt_ids(model.understand(QUESTION), features)
         line = torch.tensor([[*asked, *prompt.answer]])
         with torch.no_grad():

@@ -20,8 +20,8 @@ from tests.samples.torch7_files import save
 from tests.vlcam.networks.test_torch7_network import Lua, chain, run
 from tests.vqa.models.lstm_cnn.test_torch7 import BLOCKS, CHANNELS, cnn_state
 from vlcam.adapters.adapter import FeatureMaps
-from vlcam.attribution.gradients import encode
-from vlcam.formats.torch7 import load as load_torch7
+from vlcam.attribution.encoding import encode
+from vlcam.formats.torch7 import load_torch7
 from vqa.answering.cnn_answerer import CnnAnswerer
 from vqa.models.coattention.hiecoatt_torch7 import load, recognises
 from vqa.models.coattention.model import CoAttention

@@ -16,13 +16,20 @@ from torchvision.models import get_model
 
 import vlcam
 from tests.samples.adapters import ADAPTERS, Case
-from vlcam.attribution.gradients import encode, score
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import score
 from vlcam.attribution.targets import unit
 from vlcam.formats import checkpoint
 from vlcam.formats.vocabulary import Vocabulary
 from vlcam.networks.encoder import Encoder, RegionEncoder
-from vqa.answering.cnn_answerer import CnnAnswerer
-from vqa.models.coattention.model import LEVELS, Alternating, CoAttention, Config, Parallel
+from vqa.models.coattention.model import (
+    LEVELS,
+    Alternating,
+    CoAttention,
+    CoAttentionAnswerer,
+    Config,
+    Parallel,
+)
 
 WORDS = Vocabulary(("is", "it", "what", "UNK"))
 BOTH = ("coattention", "coattention-parallel")
@@ -119,13 +126,14 @@ def test_own_attention_lies_where_the_regions_lie() -> None:
     pixels = torch.randn(1, 3, 64, 64)
     values, maps = [], []
     for layer in ("layer1", "layer3", "layer4"):
-        adapter = CnnAnswerer(model, "m", layer)
+        adapter = CoAttentionAnswerer(model, "m", layer)
         features = encode(adapter, pixels)
         asked = adapter.read(adapter.understand("what is it"), ["yes"])
         values.append(score(adapter, features, [unit(asked, asked.units[0], "logit")]))
         with torch.no_grad():
             attention = adapter.attention(features, asked.prompt, (64, 64))
-        assert attention is not None and attention.grid == CnnAnswerer(model, "m").grid((64, 64))
+        whole = CoAttentionAnswerer(model, "m").grid((64, 64))
+        assert attention is not None and attention.grid == whole
         maps.append(attention.maps)
     for other in (1, 2):
         torch.testing.assert_close(values[other], values[0])
@@ -178,7 +186,7 @@ def test_what_cannot_be(tmp_path: Path) -> None:
 
 def test_saved_and_loaded_by_name_of_its_folder(case: Case, tmp_path: Path) -> None:
     model: Any = case.adapter.module
-    checkpoint.save(model.float(), model.config.to_json(), tmp_path / "mine")
+    checkpoint.save_folder(model.float(), model.config.to_json(), tmp_path / "mine")
     loaded = vlcam.load(tmp_path / "mine", "stage2")
     assert loaded.name == "mine" and loaded.describe()["cnn"] == "small"
     state = loaded.module.state_dict()

@@ -19,7 +19,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 import vlcam
 from vlcam.adapters.adapter import FeatureMaps
-from vlcam.attribution.gradients import encode
+from vlcam.attribution.encoding import encode
 from vqa.answering.cnn_answerer import CnnAnswerer
 from vqa.models.coattention.skyol5_pytorch import CoAttentionPyTorch, load, recognises
 

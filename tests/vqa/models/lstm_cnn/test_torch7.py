@@ -14,8 +14,8 @@ from torch import Tensor
 
 import vlcam
 from tests.samples.torch7_files import save
-from vlcam.attribution.gradients import encode
-from vlcam.formats.torch7 import load as load_torch7
+from vlcam.attribution.encoding import encode
+from vlcam.formats.torch7 import load_torch7
 from vqa.answering.cnn_answerer import CnnAnswerer
 from vqa.models.lstm_cnn.torch7 import load, recognises
 

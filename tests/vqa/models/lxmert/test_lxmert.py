@@ -14,10 +14,10 @@ from transformers import LxmertConfig, LxmertForQuestionAnswering
 
 import vlcam
 from tests.captioning.models.test_blip import VOCABULARY, photo, save_tokenizer
-from vlcam.attribution.gradients import encode, seam_gradients
+from vlcam.attribution.encoding import Prepared, encode, encode_photos
+from vlcam.attribution.gradients import seam_gradients
 from vlcam.attribution.targets import unit
 from vlcam.cli.parser import main
-from vlcam.explaining import Prepared, look_at
 from vlcam.explanation.explanation import Explanation
 from vlcam.geometry.grid import Boxes, Placement, place
 from vqa.models.lxmert.lxmert import LxmertAnswerer, load
@@ -184,7 +184,7 @@ def test_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_regions_in_memory(folder: Path, tmp_path: Path) -> None:
     model, picture = load(folder), photo()
     ready = Prepared("dog", picture, *model.prepare_regions(picture, regions()))
-    explained = vlcam.explain(model, look_at(model, [ready])[0], question=QUESTION)
+    explained = vlcam.explain(model, encode_photos(model, [ready])[0], question=QUESTION)
     expected = vlcam.explain(model, save_photo(tmp_path), question=QUESTION)
     assert torch.equal(explained.maps, expected.maps)
     with pytest.raises(ValueError, match="give the photo as a file"):

@@ -21,10 +21,11 @@ from torchvision import transforms
 import vlcam
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.attribution import methods
-from vlcam.attribution.gradients import encode, explain_at_layer
+from vlcam.attribution.encoding import encode
+from vlcam.attribution.gradients import explain_at_layer
 from vlcam.attribution.targets import units
 from vlcam.geometry.grid import Grid
-from vqa.models.vqa_pytorch import model as vqa_pytorch
+from vqa.models.vqa_pytorch import files as vqa_pytorch
 from vqa.models.vqa_pytorch.fusion import WithAttention
 from vqa.models.vqa_pytorch.model import VqaPyTorch
 

@@ -1,0 +1,102 @@
+"""What a model must not do while its scores are differentiated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from vlcam.adapters.adapter import Adapter, FeatureMaps
+from vlcam.attribution.backward_rules import BackwardRule
+
+
+def check_features(adapter: Adapter, features: FeatureMaps, images: int) -> None:
+    shape = tuple(features.maps.shape)
+    if len(shape) != 4 or shape[0] != images:
+        raise ValueError(
+            f"{adapter.name}: layer {adapter.layer} gave feature maps of shape {shape};"
+            f" expected ({images}, channels, rows, columns)"
+        )
+
+
+def disconnected(adapter: Adapter) -> str:
+    return (
+        f"{adapter.name}: the score does not depend on layer {adapter.layer}; choose a layer"
+        " between the pixels and the score, and a decode without no_grad, detach or argmax"
+    )
+
+
+def refuse_unseen_rule(adapter: Adapter, rule: BackwardRule | None, where: str) -> None:
+    if rule is None:
+        return
+    if any(isinstance(m, torch.jit.ScriptModule) for m in adapter.module.modules()):
+        raise ValueError(
+            f"{adapter.name}: its scripted parts may hold ReLUs that the {rule.rule} rule cannot"
+            " reach; load it unscripted or choose a method without a rule"
+        )
+    if not rule.seen:
+        raise ValueError(
+            f"{adapter.name}: no ReLU {where}, so the {rule.rule} rule would only give the plain"
+            " gradient; choose a method without it"
+        )
+
+
+class RefuseRowMixing(TorchFunctionMode):
+    """Refuses batch normalisation by the batch's own statistics, which mixes rows."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        super().__init__()
+        self.adapter = adapter
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        training = func in (F.batch_norm, torch.batch_norm) and (
+            args[5] if len(args) > 5 else kwargs.get("training", False)
+        )
+        if training:
+            raise ValueError(
+                f"{self.adapter.name}: a BatchNorm behind layer {self.adapter.layer} uses the"
+                " statistics of the batch, so rows influence each other; give it running statistics"
+                " (and eval mode)"
+            )
+        return func(*args, **kwargs)
+
+
+class KeptBytes(torch.autograd.graph.saved_tensors_hooks):
+    """Counts the bytes autograd keeps for a backward, parameters left out.
+
+    Refuses, as autograd does where nobody counts, a value that was written over since.
+    """
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.bytes = 0
+        known = {p.untyped_storage().data_ptr() for p in adapter.module.parameters()}
+
+        def pack(tensor: Tensor) -> tuple[Tensor, int]:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in known:
+                known.add(storage.data_ptr())
+                self.bytes += storage.nbytes()
+            # Detached: a graph that held its own output, never walked back, would live forever.
+            return tensor.detach(), tensor._version
+
+        def unpack(kept: tuple[Tensor, int]) -> Tensor:
+            tensor, version = kept
+            if tensor._version != version:
+                raise ValueError(
+                    f"{adapter.name}: an in-place operation behind layer {adapter.layer} writes"
+                    " over a value that the gradient needs"
+                )
+            return tensor
+
+        super().__init__(pack, unpack)

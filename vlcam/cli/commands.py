@@ -1,0 +1,95 @@
+"""The list of commands: ours here, and how those of other packages are found.
+
+A command is a module with ``add_arguments(parser)`` and ``run(args) -> exit code``. It is imported
+when its command is given, and imports what is heavy when it runs, so that ``--help`` answers at
+once. Packages register lists of :class:`Command` as entry points, one entry a package in a group:
+:data:`COMMANDS_GROUP` (``vlcam NAME``), :data:`TRAINERS_GROUP` (``vlcam train NAME``) and
+:data:`EXPERIMENTS_GROUP` (``vlcam evaluate NAME``).
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+
+COMMANDS_GROUP = "vlcam.commands"
+TRAINERS_GROUP = "vlcam.trainers"
+EXPERIMENTS_GROUP = "vlcam.experiments"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, or one kind of ``vlcam train`` or ``vlcam evaluate``.
+
+    Attributes:
+        name: as given on the command line.
+        help: what it does, in a line.
+        module: where its ``add_arguments`` and ``run`` are.
+    """
+
+    name: str
+    help: str
+    module: str
+
+    def mount(self, parser: argparse.ArgumentParser) -> None:
+        """Give a parser the command's arguments, and let it run the command."""
+        command = import_module(self.module)
+        command.add_arguments(parser)
+        parser.set_defaults(run=command.run)
+
+
+OURS = (
+    Command(
+        "explain",
+        "Caption photos, or ask about them, and explain each word or answer.",
+        "vlcam.cli.explain",
+    ),
+    Command(
+        "layers",
+        "Explain one photo at many layers, to see how maps change with depth.",
+        "vlcam.cli.layers",
+    ),
+    Command(
+        "demo",
+        "Explain captions and answers of a handful of bundled scenes, with an index page.",
+        "vlcam.cli.demo",
+    ),
+    Command(
+        "models",
+        "List the models there are, or say what a file or folder is.",
+        "vlcam.cli.models",
+    ),
+    Command(
+        "convert",
+        "Rewrite a checkpoint as safetensors and JSON, in a new folder.",
+        "vlcam.cli.convert",
+    ),
+    Command("methods", "List the methods there are.", "vlcam.cli.methods"),
+)
+"""The commands every installation has; those of packages come behind them."""
+
+SCENES = (
+    Command(
+        "scenes",
+        "Write rendered scenes in which everything is known.",
+        "vlcam.cli.scenes",
+    ),
+)
+"""What vlcam itself registers as :data:`COMMANDS_GROUP`."""
+
+FAITHFULNESS = (
+    Command(
+        "faithfulness",
+        "Do maps tell the truth about the model? Occlusion, deletion and insertion.",
+        "vlcam.cli.faithfulness",
+    ),
+)
+"""What vlcam itself registers as :data:`EXPERIMENTS_GROUP`."""
+
+
+def registered(group: str) -> list[Command]:
+    """What installed packages register under a group, package by package in alphabetical order."""
+    entries = sorted(entry_points(group=group), key=lambda entry: entry.name)
+    return [command for entry in entries for command in entry.load()]

@@ -1,0 +1,130 @@
+"""``vlcam explain``: photos captioned, or asked about, and explained. Light to import."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from vlcam.cli.arguments import DEVICE, add_asking, checked, complain, count
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("photos", metavar="PHOTO", nargs="+", help="JPEG, PNG, WebP, ...")
+    parser.add_argument(
+        "--model",
+        metavar="NAME|FILE",
+        action="append",
+        help="see vlcam models; default: scenes; give it again to see models side by side",
+    )
+    add_asking(parser)
+    parser.add_argument(
+        "--target",
+        choices=("word", "caption"),
+        default="word",
+        help="a map for each word, or one for the whole caption; default: word",
+    )
+    parser.add_argument("--layer", metavar="NAME", help="the explained layer; default: the model's")
+    parser.add_argument(
+        "--size",
+        metavar="PIXELS",
+        type=count,
+        help="height and width photos are stretched to, of a CNN that takes any: a larger one"
+        " gives finer maps; default: the model's",
+    )
+    parser.add_argument("--device", metavar="NAME", help=DEVICE)
+    parser.add_argument(
+        "--beam", metavar="N", type=_beam, default=1, help="width of the beam; default: 1"
+    )
+    for name, text in (
+        ("size", "side of the square that --method occlusion covers the input with; default: 45"),
+        ("stride", "from one place of it to the next; default: 8"),
+    ):
+        option = f"--patch-{name}"
+        parser.add_argument(option, metavar="PIXELS", type=count, help=text)
+    parser.add_argument(
+        "--patch-fill",
+        metavar="VALUE",
+        type=_number,
+        help="its value, in units of normalised pixels; default: 0, the mean colour",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse a caption with words the model does not know"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=Path("explained"),
+        help="a folder for each photo goes in here; default: explained",
+    )
+
+
+_WIDEST_BEAM = 100
+"""Wider ones need much memory, and captions hardly change from 5 on."""
+
+
+def _beam(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _WIDEST_BEAM:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 to {_WIDEST_BEAM}")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    from vlcam.attribution import methods
+    from vlcam.attribution.occlusion import Patch
+    from vlcam.cli.batch import compare, explain_photos
+    from vlcam.explaining import Request
+    from vlcam.models import load
+
+    kind = checked(args)
+    # Refused before a model is loaded.
+    patch = {
+        name: value
+        for name in ("size", "stride", "fill")
+        if (value := getattr(args, f"patch_{name}")) is not None
+    }
+    method = methods.get(args.method)
+    if method.at != "patches" and patch:
+        raise ValueError(f"--patch-{next(iter(patch))} goes with --method occlusion")
+    names = args.model or ["scenes"]
+    size = (args.size, args.size) if args.size else None
+    models = [
+        (name, load(name, layer=args.layer, kind=kind, size=size, device=args.device))
+        for name in names
+    ]
+    request = Request(
+        caption=args.caption,
+        question=args.question,
+        answers=tuple(args.answers) if args.answers else None,
+        contrast=tuple(args.contrast) if args.contrast else None,
+        top=args.top,
+        method=args.method,
+        target=args.target,
+        beam=args.beam,
+        strict=args.strict,
+        patch=Patch(**patch) if patch else None,
+    )
+    if len(models) > 1:
+        done = compare(models, args.photos, request, args.out, tell=complain, debug=args.debug)
+    else:
+        ((_, model),) = models
+        done = explain_photos(
+            model, args.photos, request, args.out, tell=complain, debug=args.debug
+        )
+    failed = done.failed
+    if method.caveat and len(failed) < len(args.photos):
+        print(method.caveat)
+    if failed and len(args.photos) > 1:  # of a single photo, all has been said
+        complain(f"{len(failed)} of {len(args.photos)} photos failed: {', '.join(failed)}")
+    return 1 if failed else 0

@@ -1,0 +1,96 @@
+"""One photo explained at many layers: how maps change with the depth of the network (Figure 22)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from tqdm import tqdm
+
+from vlcam.adapters.adapter import Adapter
+from vlcam.attribution import methods
+from vlcam.attribution.encoding import look
+from vlcam.explaining import explain
+from vlcam.explanation.explanation import Explanation
+from vlcam.networks.encoder import Encoder
+from vlcam.utils.atomic import written
+
+_STEPS = (nn.Conv2d, nn.BatchNorm2d, nn.Dropout, nn.Identity, nn.AdaptiveAvgPool2d)
+
+
+def depths(model: Adapter) -> list[str]:
+    """The layers worth a look, from the first to the last: rectified maps, poolings and blocks;
+    no bare convolutions or normalisations. Of several names of one, the outermost. Of a vision
+    transformer its blocks.
+
+    Raises:
+        ValueError: the model is not built around one of our CNNs, and does not list its blocks.
+    """
+    blocks: Sequence[str] | None = getattr(model, "layers", None)
+    if blocks is not None:
+        return list(blocks)
+    encoder: Any = getattr(model.module, "encoder", None)
+    if not isinstance(encoder, Encoder):
+        raise ValueError(f"{model.name}: its layers are not known here; name them with --layers")
+    modules = dict(encoder.net.named_modules())
+    return [
+        layer.name
+        for layer in encoder.distinct_layers()
+        if not isinstance(modules.get(layer.name), _STEPS) and layer.shape[1:] != (1, 1)
+    ]
+
+
+def sweep(
+    at: Callable[[str], Adapter],
+    layers: Sequence[str],
+    photo: str,
+    method: str = "grad-cam",
+    **asked: Any,
+) -> list[Explanation]:
+    """Explanations of one photo, a layer each.
+
+    Args:
+        at: the model, to be explained at a layer.
+        layers: names, at least one.
+        method: one whose maps live at the layer.
+        asked: what :func:`vlcam.explain` takes: a caption, or a question and answers.
+
+    Raises:
+        ValueError: as by :func:`vlcam.explain`; or the maps of the method do not live at the layer.
+    """
+    if methods.get(method).at != "layer":
+        raise ValueError(f"maps of {method} do not live at a layer: choose grad-cam, say")
+    found: list[Explanation] = []
+    for layer in tqdm(layers, "layers", unit="layer", disable=None):
+        model = at(layer)
+        explanation = explain(model, look(model, photo), method=method, **asked)
+        if not found:  # what the model says itself does not depend on the layer: say it once
+            asked = asked | _again(explanation)
+        found.append(explanation)
+    return found
+
+
+def _again(explanation: Explanation) -> dict[str, Any]:
+    """What asks the same once more."""
+    if explanation.question is None:
+        return {"caption": explanation.caption}
+    if explanation.target.startswith("difference") or not explanation.answers:
+        return {}  # an answer that the model wrote it writes again
+    return {"answers": [answer.text for answer in explanation.answers]}
+
+
+def write(explanations: Sequence[Explanation], folder: Path) -> None:
+    """``layers.png``, and a folder with ``explanation.json`` and ``maps.npz`` for each layer."""
+    from vlcam.explanation.figure import draw_rows
+
+    for explanation in explanations:
+        explanation.save(folder / explanation.layer)
+    with written(folder / "layers.png") as draft:
+        draw_rows([(_title(e), e) for e in explanations]).savefig(draft, format="png")
+
+
+def _title(explanation: Explanation) -> str:
+    rows, columns = explanation.grid.size
+    return f"{explanation.layer}, {rows} x {columns} cells"

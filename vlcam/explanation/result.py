@@ -1,0 +1,181 @@
+"""What was found: for one photo, a map for each word of a caption or each answer to a question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlcam.attribution import methods
+from vlcam.geometry.grid import Cells, Placement, degenerate, peak, place
+
+
+@dataclass(frozen=True)
+class Word:
+    """One explained word.
+
+    Attributes:
+        text: as written.
+        log_probability: of the word given the photo and the words before it (nats).
+        probability: its exponential, 0..1.
+        peak: (x, y) of the map's greatest value, in photo pixels.
+        degenerate: the map is constant (all-zero included) or not finite: there is no peak.
+    """
+
+    text: str
+    log_probability: float
+    probability: float
+    peak: tuple[int, int]
+    degenerate: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One explained answer, or one rather than another.
+
+    Attributes:
+        text: as the model has it.
+        logit: of the answer, before softmax; of "A rather than B" the difference of the two. Of a
+            model that writes its answers: log-probabilities (nats).
+        probability: of the answer among all there are, 0..1; of "A rather than B" that of A among
+            the two.
+        peak, degenerate: as of a :class:`Word`.
+    """
+
+    text: str
+    logit: float
+    probability: float
+    peak: tuple[int, int]
+    degenerate: bool
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """One map of the model's own attention: under a question the same for every answer; of a text
+    that a model writes, a word's.
+
+    Attributes:
+        text: what it is of: a level of the model, a layer; the word.
+        peak, degenerate: as of a :class:`Word`.
+    """
+
+    text: str
+    peak: tuple[int, int]
+    degenerate: bool
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """A model's own attention to the photo: a map for each :class:`AttentionMap`, (L, u, v), and
+    where their cells lie in the model's input."""
+
+    looks: tuple[AttentionMap, ...]
+    maps: Tensor
+    grid: Cells
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What an explanation holds: plain data, which knows neither files nor pictures of itself.
+
+    Attributes:
+        photo: path or name of the photo.
+        image: the photo as explained (upright RGB), uint8 (H, W, 3).
+        model, layer, method, target: names of what made the maps.
+        caption: the whole text; of a question the answer the model wrote, if its words are
+            explained, else empty.
+        words: the explained words, in order, one a map.
+        unknown: words of the caption, or of the question, that the model does not know.
+        maps: raw maps, float32 (T, u, v): not normalised, not resized; signed where the method is.
+        grid: where the maps' cells lie in the model's input.
+        placement: where the input lies in the photo.
+        details: versions, and what else the model had to say of itself.
+        question: that was asked; None where a caption is explained.
+        answers: the explained answers, in order, one a map.
+        attention: of a model that has an attention of its own: a look a word, or whatever the
+            answer.
+    """
+
+    photo: str
+    image: np.ndarray
+    model: str
+    layer: str
+    method: str
+    target: str
+    caption: str
+    words: tuple[Word, ...]
+    unknown: tuple[str, ...]
+    maps: Tensor
+    grid: Cells
+    placement: Placement
+    details: dict[str, Any] = field(default_factory=dict)
+    question: str | None = None
+    answers: tuple[Answer, ...] = ()
+    attention: AttentionMaps | None = None
+
+    @property
+    def text(self) -> str:
+        """The caption, or the question."""
+        return self.caption if self.question is None else self.question
+
+    @property
+    def by_word(self) -> bool:
+        """Whether words are explained: of a caption, or of an answer that the model wrote."""
+        return self.question is None or bool(self.words)
+
+    @property
+    def items(self) -> Sequence[Word | Answer | AttentionMap]:
+        """What has a map each: the words or the answers, and then the model's own looks."""
+        said = self.words if self.by_word else self.answers
+        return (*said, *(self.attention.looks if self.attention else ()))
+
+    @property
+    def caveat(self) -> str | None:
+        """What whoever looks at maps of this method should know."""
+        known = {method.name: method.caveat for method in methods.every()}
+        return known.get(self.method)
+
+    def map(self, index: int) -> tuple[Tensor, Cells]:
+        """The raw map (u, v) of item ``index``, and where its cells lie in the input."""
+        if index < len(self.maps):
+            return self.maps[index], self.grid
+        assert self.attention is not None
+        return self.attention.maps[index - len(self.maps)], self.attention.grid
+
+    def photo_map(self, index: int) -> np.ndarray:
+        """Map of item ``index`` at photo size, float32 (H, W): raw values."""
+        return place(*self.map(index), self.placement).cpu().numpy()
+
+    def photo_maps(self) -> Iterator[np.ndarray]:
+        """The maps at photo size one by one (a dozen of a large photo are gigabytes)."""
+        return (self.photo_map(index) for index in range(len(self.items)))
+
+
+def explained_words(
+    texts: list[str], scores: Tensor, maps: Tensor, grid: Cells, placement: Placement
+) -> tuple[Word, ...]:
+    """Words from their log-probabilities (T,) and raw maps (T, u, v)."""
+    values = scores.tolist()
+    return tuple(
+        Word(text, value, float(np.exp(min(value, 0.0))), point, flat)
+        for text, value, (point, flat) in zip(
+            texts, values, peaks(maps, grid, placement), strict=True
+        )
+    )
+
+
+def peaks(
+    maps: Tensor, grid: Cells, placement: Placement
+) -> Iterator[tuple[tuple[int, int], bool]]:
+    """Of each raw map (T, u, v): its peak (x, y) in photo pixels, and whether it is degenerate."""
+    # A map is zero where the photo was cropped away, which may be more than it is anywhere else.
+    unseen = place(torch.ones(1, *maps.shape[1:]), grid, placement) == 0
+    for index, flat in enumerate(degenerate(maps)):
+        drawn = place(maps[index : index + 1], grid, placement)
+        (point,), _ = peak(drawn.masked_fill(unseen.to(drawn.device), -math.inf))
+        yield point, flat

@@ -1,0 +1,230 @@
+"""An explanation in files: ``explanation.json`` and ``maps.npz``."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vlcam.explanation.result import Answer, AttentionMap, AttentionMaps, Result, Word
+from vlcam.geometry.grid import Boxes, Cells, Grid, Placement
+from vlcam.utils.atomic import written
+
+FORMAT = 1
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """Everything but the arrays, as ``explanation.json`` has it."""
+    said: dict[str, Any] = {} if result.question is None else {"question": result.question}
+    if result.by_word:
+        said |= {"caption": result.caption, "words": _as_json(result.words)}
+    else:
+        said["answers"] = _as_json(result.answers)
+    if result.attention is not None:
+        looks, grid = _as_json(result.attention.looks), _grid_as_json(result.attention.grid)
+        said["attention"] = {"looks": looks, "grid": grid}
+    return {
+        "format": FORMAT,
+        "photo": result.photo,
+        "model": result.model,
+        "layer": result.layer,
+        "method": result.method,
+        "target": result.target,
+        **said,
+        "unknown": list(result.unknown),
+        "grid": _grid_as_json(result.grid),
+        "placement": asdict(result.placement),
+        "details": result.details,
+    }
+
+
+def save(result: Result, directory: Path) -> None:
+    """Write ``explanation.json`` and ``maps.npz`` (``maps``, ``photo_maps``, ``image``, and
+    ``attention`` where there is one)."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with written(directory / "maps.npz") as path:
+        _write_arrays(result, path)
+    with written(directory / "explanation.json") as path:
+        # What UTF-8 cannot hold (bytes in a photo's name) is escaped as JSON does it.
+        text = json.dumps(to_json(result), indent=1, ensure_ascii=False)
+        path.write_text(f"{text}\n", "utf-8", errors="backslashreplace")
+
+
+def _write_arrays(result: Result, path: Path) -> None:
+    height, width = result.image.shape[:2]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        arrays = {"maps": result.maps.cpu().numpy(), "image": result.image}
+        if result.attention is not None:
+            arrays["attention"] = result.attention.maps.cpu().numpy()
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+        header = {
+            "descr": "<f4",
+            "fortran_order": False,
+            "shape": (len(result.items), height, width),
+        }
+        with archive.open("photo_maps.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for photo_map in result.photo_maps():
+                file.write(photo_map.astype("<f4").tobytes())
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """The fields of a result from the files that :func:`save` wrote (no pickle is ever read).
+
+    Raises:
+        ValueError: a file is missing, damaged or of another format; it is named.
+    """
+    path = directory / "explanation.json"
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        if data.get("format") != FORMAT:
+            raise ValueError(f"format {data.get('format')!r}, expected {FORMAT}")
+        values = _values(data)
+        path = directory / "maps.npz"
+        arrays = _arrays(path)
+        _check_arrays(arrays, values)
+    except Exception as error:  # whatever json, zipfile, zlib and numpy raise at damage
+        reason = error.strerror if isinstance(error, OSError) else None
+        reason = " ".join((reason or str(error) or type(error).__name__).split())
+        raise ValueError(f"{path}: not a saved explanation ({reason})") from error
+    if values["attention"]:
+        looks, grid = values["attention"]
+        values["attention"] = AttentionMaps(looks, torch.from_numpy(arrays["attention"]), grid)
+    maps = torch.from_numpy(arrays["maps"])
+    return values | {"image": arrays["image"], "maps": maps}
+
+
+def _values(data: dict[str, Any]) -> dict[str, Any]:
+    """An explanation's fields from its JSON, all but the arrays."""
+    placement = Placement(**{name: _pair(name, pair) for name, pair in data["placement"].items()})
+    by_word = "words" in data
+    kind, name = (Word, "words") if by_word else (Answer, "answers")
+    items = tuple(_item(kind, placement.photo_size, item) for item in data[name])
+    values: dict[str, Any] = {
+        **({"words": items} if by_word else {"caption": "", "words": (), "answers": items}),
+        "unknown": tuple(data["unknown"]),
+        "grid": _grid(data["grid"]),
+        "placement": placement,
+        "details": dict(data["details"]),
+    }
+    values["attention"] = _attention(placement, data.get("attention"))
+    texts = ["caption"] if by_word else []
+    texts += ["question"] if "question" in data or not by_word else []
+    for name in ("photo", "model", "layer", "method", "target", *texts):
+        values[name] = data[name]
+        if not isinstance(values[name], str):
+            raise ValueError(f"{name} is not a text")
+    unknown = data["unknown"]
+    if not (isinstance(unknown, list) and all(isinstance(text, str) for text in unknown)):
+        raise ValueError("unknown is not a list of texts")
+    return values
+
+
+def _as_json(items: Sequence[Word | Answer | AttentionMap]) -> list[dict[str, Any]]:
+    return [asdict(item) | {"peak": list(item.peak)} for item in items]
+
+
+def _grid_as_json(grid: Cells) -> dict[str, Any]:
+    return {name: value for name, value in asdict(grid).items() if value is not None}
+
+
+def _grid(data: Any) -> Cells:
+    if set(data) == {"boxes"}:
+        return Boxes(tuple(_box(edges) for edges in data["boxes"]))
+    values = {name: _pair(name, pair) for name, pair in data.items() if name != "centres"}
+    if "centres" not in data:
+        return Grid(**values)
+    rows, columns = (_ascending(axis) for axis in data["centres"])
+    if (len(rows), len(columns)) != values["size"]:
+        raise ValueError(f"{len(rows)} x {len(columns)} centres of {values['size']} cells")
+    return Grid(**values, centres=(rows, columns))
+
+
+def _attention(placement: Placement, data: Any) -> tuple[tuple[Any, ...], Cells] | None:
+    """The looks, and their maps' grid."""
+    if data is None:
+        return None
+    looks = tuple(_item(AttentionMap, placement.photo_size, item) for item in data["looks"])
+    return looks, _grid(data["grid"])
+
+
+def _ascending(centres: Any) -> tuple[float, ...]:
+    numbers = all(type(value) in (int, float) and math.isfinite(value) for value in centres)
+    if not numbers or sorted(centres) != list(centres):
+        raise ValueError("centres of cells that do not ascend")
+    return tuple(centres)
+
+
+def _box(edges: Any) -> tuple[Any, ...]:
+    if len(edges) != 4 or not all(type(v) in (int, float) and math.isfinite(v) for v in edges):
+        raise ValueError(f"a box is {edges!r}")
+    return tuple(edges)
+
+
+def _pair(name: str, pair: Any) -> tuple[Any, ...]:
+    """A size (whole numbers), a scale or stride (positive), an offset or shift (any)."""
+    kinds = (int,) if name.endswith("size") else (int, float)
+    least = -math.inf if name in ("offset", "shift") else 0
+    if len(pair) != 2 or not all(type(v) in kinds and least < v < math.inf for v in pair):
+        raise ValueError(f"{name} is {pair!r}")
+    return tuple(pair)
+
+
+_NUMBERS: dict[type, tuple[str, ...]] = {
+    Word: ("log_probability", "probability"),
+    Answer: ("logit", "probability"),
+    AttentionMap: (),
+}
+
+
+def _item(kind: type, photo_size: tuple[int, int], data: Any) -> Any:
+    """A word, an answer or a look from its JSON."""
+    values = [data[name] for name in _NUMBERS[kind] if name in data]
+    if set(data) != {"text", *_NUMBERS[kind], "peak", "degenerate"}:
+        raise ValueError(f"{kind.__name__.lower()} with {', '.join(sorted(data))}")
+    text = data["text"]
+    numbers = all(isinstance(value, int | float) for value in values)
+    if not (isinstance(text, str) and numbers and isinstance(data["degenerate"], bool)):
+        raise ValueError(f"{text!r}: not a text, numbers and true or false")
+    x, y = data["peak"]
+    inside = type(x) is type(y) is int and 0 <= x < photo_size[1] and 0 <= y < photo_size[0]
+    if not inside:
+        raise ValueError(f"{text!r}: its peak {data['peak']!r} is no pixel of the photo")
+    return kind(text, *values, (x, y), data["degenerate"])
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file:  # numpy leaves a damaged file open that it opened itself
+        if file.read(4) != b"PK\x03\x04":  # numpy would take it for a pickle and advise to trust it
+            raise ValueError("no archive of arrays")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
+            names = ("maps", "image", "attention")
+            return {name: arrays[name] for name in names if name in arrays}
+
+
+def _check_arrays(arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:
+    count = len(values.get("answers") or values["words"])
+    expected: dict[str, tuple[type, tuple[int, ...]]] = {
+        "maps": (np.float32, (count, *values["grid"].size)),
+        "image": (np.uint8, (*values["placement"].photo_size, 3)),
+    }
+    if values["attention"]:
+        looks, grid = values["attention"]
+        expected["attention"] = (np.float32, (len(looks), *grid.size))
+    for name, (kind, shape) in expected.items():
+        array = arrays[name]
+        if array.dtype != kind or array.shape != shape:
+            raise ValueError(
+                f"{name}: {array.dtype} {array.shape} does not fit explanation.json, which says"
+                f" {np.dtype(kind)} {shape}"
+            )

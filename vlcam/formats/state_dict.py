@@ -1,0 +1,81 @@
+"""State dicts: tensors by name, read from files and loaded into modules exactly."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+WEIGHTS = "model.safetensors"
+"""The file of a model of ours that holds its weights, in the model's folder."""
+
+
+OWN = "encoder.net."
+"""How the names of the CNN's weights begin there."""
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a safetensors or ``weights_only`` torch file; else ValueError."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what we refuse, or what does no harm
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged file makes torch stumble over
+        raise ValueError(f"{path}: not a readable weights file ({unreadable(error)})") from error
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
+        raise ValueError(f"{path}: expected a state dict (names to tensors)")
+    return state
+
+
+def unreadable(error: Exception) -> str:
+    """Why torch or safetensors could not read a file, in one line."""
+    refused = re.search(r"GLOBAL (\S+)", str(error))
+    if refused:  # torch's own words advise to trust the file
+        return f"it asks for {refused[1]}; only tensors are read"
+    if isinstance(error, SafetensorError | OSError | RuntimeError | ValueError):
+        return " ".join(str(error).split())[:200]
+    return "damaged, or of another kind"
+
+
+def load_exactly(module: nn.Module, state: dict[str, Tensor], what: str) -> None:
+    """``load_state_dict`` with one-line errors that begin with ``what``."""
+    own = module.state_dict()
+    # Torch files older than 1.0 lack these counters, which only cumulative averages use.
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    extra = [k for k in state if k not in own]
+    for problem, keys in (("missing", missing), ("unexpected", extra)):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise ValueError(f"{what}: {problem} {', '.join(keys[:3])}{more}")
+    for key, value in state.items():
+        if value.shape != own[key].shape:
+            shapes = f"{tuple(value.shape)}, expected {tuple(own[key].shape)}"
+            raise ValueError(f"{what}: {key} has shape {shapes}")
+        if value.is_floating_point() != own[key].is_floating_point():
+            raise ValueError(f"{what}: {key} holds {value.dtype}, expected {own[key].dtype}")
+        if value.layout == torch.strided and not value.isfinite().all():
+            raise ValueError(f"{what}: {key} holds numbers that are not finite")
+    try:
+        module.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # sparse tensors, and the like
+        raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
+
+
+def matrix(state: Mapping[str, Tensor], name: str, what: str = "") -> tuple[int, int]:
+    """Rows and columns of a matrix of a state dict; ValueError (begins with ``what``) if none."""
+    if name not in state or state[name].ndim != 2:
+        raise ValueError(f"{what}: no matrix {name}" if what else f"no matrix {name}")
+    rows, columns = state[name].shape
+    return rows, columns

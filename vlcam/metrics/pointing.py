@@ -1,0 +1,87 @@
+"""The pointing game: does a map's peak lie on what it should (sections 4.3 and 8.1.1)?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+
+
+def points_at(mask: Mask, point: tuple[int, int], tolerance: float = 0) -> bool:
+    """Whether a point hits a mask (the paper, section 8.1.1: it lies within the segmentation).
+
+    Args:
+        mask: bool (H, W).
+        point: (x, y), a pixel of the picture.
+        tolerance: in pixels: a hit too if some pixel of the mask is *less* than that away, between
+            centres (15 in the pointing game of Zhang et al. 2016); 0: the point itself must be
+            in the mask.
+
+    A degenerate map has no point: its caller counts a miss (see :func:`hit`).
+    """
+    x, y = point
+    if not (0 <= y < mask.shape[0] and 0 <= x < mask.shape[1]):
+        raise ValueError(f"point {point} is outside a picture of {mask.shape[1]} x {mask.shape[0]}")
+    if mask[y, x] or tolerance <= 0:
+        return bool(mask[y, x])
+    reach = int(np.ceil(tolerance))
+    top, left = max(y - reach, 0), max(x - reach, 0)
+    rows, columns = np.nonzero(mask[top : y + reach + 1, left : x + reach + 1])
+    distances = (rows + top - y) ** 2 + (columns + left - x) ** 2
+    return bool((distances < tolerance**2).any())
+
+
+def hit(mask: Mask, point: tuple[int, int], degenerate: bool, tolerance: float = 0) -> bool:
+    """:func:`points_at` for a map's peak as :func:`vlcam.geometry.grid.peak` gives it."""
+    return not degenerate and points_at(mask, point, tolerance)
+
+
+def near(mask: Mask, tolerance: float) -> Mask:
+    """The pixels from which :func:`points_at` would hit; their share is a random point's chance."""
+    reach = int(np.ceil(tolerance)) - 1
+    if reach < 1 or not mask.any():
+        return mask.copy()
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    # Only about the mask: elsewhere there is nothing.
+    top, left = max(int(rows[0]) - reach, 0), max(int(columns[0]) - reach, 0)
+    window = np.s_[top : int(rows[-1]) + reach + 1, left : int(columns[-1]) + reach + 1]
+    united = mask.copy()
+    united[window] = _widened(mask[window], reach, tolerance)
+    return united
+
+
+def _widened(mask: Mask, reach: int, tolerance: float) -> Mask:
+    """:func:`near`, by way of every pixel."""
+    height, width = mask.shape
+    inner = np.s_[reach : reach + height, reach : reach + width]
+    framed = np.zeros((height + 2 * reach, width + 2 * reach), bool)
+    framed[inner] = mask  # so that nothing leaves the picture, or its row
+    packed = np.packbits(framed)
+    # As one long number, a bit a pixel, which moves whole when it is shifted.
+    picture = int.from_bytes(packed.tobytes(), "big")
+    runs = [picture]  # widened along its rows by 0, 1, 2 ... pixels to each side
+    for n in range(1, reach + 1):
+        runs.append(runs[-1] | picture << n | picture >> n)
+    united = 0
+    for dy in range(reach + 1):  # a disc is a run in each row
+        run = runs[math.ceil(math.sqrt(tolerance**2 - dy**2)) - 1]
+        down = dy * framed.shape[1]
+        united |= run << down | run >> down
+    found = np.frombuffer(united.to_bytes(len(packed), "big"), np.uint8)
+    bits = np.unpackbits(found, count=framed.size).reshape(framed.shape)
+    return bits[inner].view(bool)
+
+
+def centre(size: tuple[int, int]) -> tuple[int, int]:
+    """The middle pixel (x, y) of a picture of (height, width): the baseline without any model."""
+    return size[1] // 2, size[0] // 2
+
+
+def centred_gaussian(size: tuple[int, int]) -> NDArray[np.float64]:
+    """A Gaussian about the middle of (height, width), its standard deviation a quarter of each
+    side: what photographers do. A baseline without any model."""
+    y, x = (np.exp(-(((np.arange(n) + 0.5) / n - 0.5) ** 2) / (2 * 0.25**2)) for n in size)
+    return np.outer(y, x)

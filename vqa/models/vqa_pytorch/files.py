@@ -1,0 +1,287 @@
+"""vqa.pytorch's files: checkpoints, options and pickles of words, or a folder of ours."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from torch import Tensor, nn
+
+from vlcam.formats import checkpoint
+from vlcam.formats.restricted_pickle import read_pickle
+from vlcam.formats.state_dict import load_exactly, read_state_dict
+from vlcam.formats.torch_pickle import mentions, read_checkpoint
+from vlcam.models import configuration
+from vlcam.networks.resnet import resnet
+from vlcam.photo.preprocess import Preprocess
+from vqa.models.vqa_pytorch import fusion
+from vqa.models.vqa_pytorch.model import _LONGEST, ARCHITECTURE, Config, Model, VqaPyTorch
+from vqa.models.vqa_pytorch.tokenizers import TOKENIZERS
+
+_SIZE = 448  # pixels of the input's sides
+
+
+_WEIGHTS = ("seq2vec.embedding.weight", "linear_classif.weight")
+
+
+_WORDS = ("wid_to_word.pickle", "word_to_wid.pickle")
+
+
+_ANSWERS = ("aid_to_ans.pickle", "ans_to_aid.pickle")
+
+
+_MODELS = (".tar", ".pth", ".pt")
+
+
+_CNNS = (".pth", ".pt", ".safetensors")
+
+
+def recognises(path: Path) -> bool:
+    """Whether a file belongs to, or a folder holds, a checkpoint of this project, or a model of it
+    that :meth:`VqaPyTorch.save` wrote."""
+    if configuration(path).get("architecture") == ARCHITECTURE:
+        return True
+    if path.is_dir():
+        # A folder with words and answers alone is ours too: to say what is missing.
+        return bool(_models(path)) or all((path / n).is_file() for n in (_WORDS[0], _ANSWERS[0]))
+    return _is_model(path) or (
+        path.suffix in (".tar", ".yaml", ".pickle") and recognises(path.parent)
+    )
+
+
+def load(path: Path, layer: str | None = None) -> VqaPyTorch:
+    """A model from its folder or a file in it.
+
+    Of several models in a folder the best is taken, or else the latest.
+
+    Args:
+        layer: one of :data:`LAYERS`; None: the last.
+
+    Raises:
+        ValueError: a file is missing, damaged, hostile, of another architecture, or does not fit
+            the others; one line says which and why.
+    """
+    folder = path if path.is_dir() else path.parent
+    if configuration(path).get("architecture") == ARCHITECTURE:
+        model = checkpoint.load_folder(path, _saved, f"{ARCHITECTURE} VQA model")
+    else:
+        model = _read(_model_file(path), folder)
+    model.eval().requires_grad_(False)
+    return VqaPyTorch(model, folder.resolve().name, folder, layer)
+
+
+def _saved(data: Any, state: Mapping[str, Tensor]) -> Model:
+    """What :meth:`VqaPyTorch.save` wrote, but for the answerer's weights."""
+    config = checkpoint.from_json(Config, data, ARCHITECTURE, "VQA model")
+    own, seen = (
+        {k.removeprefix(part): v for k, v in state.items() if k.startswith(part)}
+        for part in ("answerer.", "cnn.")
+    )
+    cnn = resnet(seen, "torchvision", "its CNN is no ResNet") if seen else None
+    return Model(config, fusion.build(_shapes(own), config.activations), cnn)
+
+
+def _read(path: Path, folder: Path) -> Model:
+    """The project's own files."""
+    state = read_checkpoint(path)
+    architecture = fusion.architecture_of(state)
+    what = f"{path}: not the weights of a {architecture} model of vqa.pytorch"
+    options, told = _options(folder)
+    claimed = options.get("model", {}).get("arch", architecture)
+    if claimed != architecture:
+        raise ValueError(f"{told}: model.arch is {claimed!r}, but {path} holds a {architecture}")
+    words, answers = _texts(folder, _WORDS, 1), _texts(folder, _ANSWERS, 0)
+    try:
+        config = _config(words, answers, options, architecture)
+    except ValueError as error:
+        raise ValueError(f"{told or folder}: {error}") from error
+    cnn = _read_cnn(folder, config.cnn)
+    try:
+        answerer = fusion.build(_shapes(state), config.activations)
+    except (ValueError, RuntimeError) as error:  # the second: sizes that no memory holds
+        raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
+    load_exactly(answerer, state, what)
+    try:
+        return Model(config, answerer, cnn)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in state.items()}
+
+
+def _is_model(file: Path) -> bool:
+    if file.suffix not in _MODELS or not file.is_file():
+        return False
+    # Damaged or hostile files are ours to refuse where their names say that they are ours.
+    ours = file.name.endswith("_model.pth.tar") and (file.parent / _ANSWERS[0]).is_file()
+    return ours or mentions(file, *_WEIGHTS)
+
+
+def _models(folder: Path) -> list[Path]:
+    """The files of models, the best first, then the latest."""
+
+    def rank(file: Path) -> tuple[bool, bool, int]:
+        epoch = re.search(r"epoch,(\d+)_", file.name)
+        return not file.name.startswith("best"), epoch is not None, -int(epoch[1] if epoch else 0)
+
+    return sorted((file for file in sorted(folder.iterdir()) if _is_model(file)), key=rank)
+
+
+def _model_file(path: Path) -> Path:
+    """The file of the model that a path means."""
+    if _is_model(path):
+        return path
+    folder = path if path.is_dir() else path.parent
+    found = _models(folder)
+    if not found:
+        raise ValueError(f"{folder}: no best_model.pth.tar, ckpt_model.pth.tar or other weights")
+    return found[0]
+
+
+def _texts(folder: Path, names: tuple[str, str], first: int) -> tuple[str, ...]:
+    """Texts in the order of their numbers.
+
+    Args:
+        names: of the files of numbers to texts and of texts to numbers; one is enough.
+        first: of the numbers.
+    """
+    found = {}
+    for name in names:
+        path = folder / name
+        if path.is_file():
+            data = read_pickle(path)
+            try:
+                found[name] = _in_order(data, first)
+            except (TypeError, KeyError) as error:
+                raise ValueError(f"{path}: expected texts numbered from {first}") from error
+    if not found:
+        raise ValueError(
+            f"{folder}: no {names[0]} (nor {names[1]}); it lies in data/vqa/processed/... of"
+            " vqa.pytorch"
+        )
+    if len(set(found.values())) > 1:
+        raise ValueError(f"{folder}: {names[0]} and {names[1]} do not agree")
+    return found.popitem()[1]
+
+
+def _in_order(data: Any, first: int) -> tuple[str, ...]:
+    """Texts of a list, or of a dictionary from numbers to them or back."""
+    if isinstance(data, list):
+        data = dict(enumerate(data, first))
+    if not isinstance(data, dict):
+        raise TypeError
+    if data and isinstance(next(iter(data)), str):
+        data = {number: text for text, number in data.items()}
+    texts = tuple(data[number] for number in range(first, first + len(data)))
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError
+    return texts
+
+
+def _options(folder: Path) -> tuple[dict[str, Any], Path | None]:
+    """The options of the training, and the file that tells them; none where there is no such file.
+
+    Each section that is read is a dictionary.
+    """
+    found = [(options, file) for file, options in _files_of_options(folder)]
+    if not found:
+        return {}, None
+    options, file = found[0]
+    other = next((f for o, f in found[1:] if o != options), None)
+    if other is not None:
+        raise ValueError(f"{folder}: {file.name} and {other.name} have other options; leave one")
+    model = options["model"]
+    sections = {name: options.get(name) for name in ("vqa", "coco")}
+    sections |= {f"model.{name}": model.get(name) for name in ("attention", "fusion", "classif")}
+    for name, section in sections.items():
+        if not isinstance(section, dict | None):
+            raise ValueError(f"{file}: {name} is no section of options")
+    return options, file
+
+
+def _files_of_options(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for file in sorted(folder.glob("*.y*ml")):
+        try:
+            options = yaml.safe_load(file.read_bytes())
+        except Exception as error:  # whatever a damaged file makes it stumble over
+            raise ValueError(f"{file}: not plain YAML ({' '.join(str(error).split())})") from error
+        if isinstance(options, dict) and isinstance(options.get("model"), dict):
+            yield file, options
+            continue  # the training's own arguments, args.yaml, have no such section
+    log = folder / "logger.json"
+    if log.is_file():
+        try:
+            options = json.loads(log.read_bytes())["options"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{log}: not a log of vqa.pytorch, with its options") from error
+        if isinstance(options, dict) and isinstance(options.get("model"), dict):
+            yield log, options
+
+
+def _config(
+    words: tuple[str, ...], answers: tuple[str, ...], options: dict[str, Any], architecture: str
+) -> Config:
+    """The configuration that the options tell; what they do not is as published."""
+    assumed = []
+
+    def told(section: str, name: str, default: Any) -> Any:
+        known = options.get(section) or {}
+        if name not in known:
+            assumed.append(f"{section}.{name}")
+        return known.get(name, default)
+
+    activations = {}
+    for part in ("attention", "fusion", "classif"):
+        section = options.get("model", {}).get(part)
+        if section is not None:
+            for key, name in section.items():
+                place = part + str(key).removeprefix("activation").replace("_", ".", 1)
+                if str(key).startswith("activation") and place in fusion.PLACES:
+                    activations[place] = name
+        elif part != "attention" or not architecture.endswith("NoAtt"):
+            published = fusion.PUBLISHED[architecture]
+            activations |= {p: n for p, n in published.items() if p.partition(".")[0] == part}
+            assumed.append(f"model.{part}.activation")
+    size = told("coco", "size", _SIZE)
+    tokenizer = told("vqa", "nlp", "mcb")
+    return Config(
+        words,
+        answers,
+        activations,
+        Preprocess((size, size), "torchvision"),
+        tokenizer if tokenizer in TOKENIZERS else "naive",  # so does the project
+        longest=told("vqa", "maxlength", _LONGEST),
+        pad_left=told("vqa", "pad", "right") != "right",
+        cnn=str(told("coco", "arch", "")),
+        assumed=tuple(sorted(assumed)),
+    )
+
+
+def _read_cnn(folder: Path, name: str) -> tuple[nn.Sequential, int] | None:
+    """The CNN whose weights lie in the folder, if any, and its channels.
+
+    Args:
+        name: it must have; empty: any.
+    """
+    files = [f for f in sorted(folder.iterdir()) if f.suffix in _CNNS and not _is_model(f)]
+    if len(files) > 1:
+        listed = ", ".join(file.name for file in files)
+        raise ValueError(f"{folder}: expected one file of the CNN's weights, found {listed}")
+    if not files:
+        return None
+    read = read_state_dict if files[0].suffix == ".safetensors" else read_checkpoint
+    net, channels = resnet(
+        read(files[0]), "torchvision", f"{files[0]}: not the weights of a ResNet"
+    )
+    # What tells Torch7's ResNet from torchvision's of the same shape.
+    biased = cast(nn.Conv2d, net[0]).bias is not None
+    if name and biased != name.startswith("fb"):
+        what = "convolutions with biases" if biased else "convolutions without biases"
+        raise ValueError(f"{files[0]}: {what}, so it is not {name}, whose features the model reads")
+    return net, channels
