@@ -1,8 +1,12 @@
-"""The code in docs/ runs as it stands there."""
+"""The code in docs/ runs as it stands there; what the pages point at is there."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,12 +14,15 @@ import pytest
 from tests.samples.tiny import photo
 from vlcam.models import table
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted({*ROOT.glob("*.md"), *DOCS.rglob("*.md")} - {ROOT / "CHANGELOG.md"})
 
 
 def test_own_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run("own_model.md", 4, tmp_path, monkeypatch)
-    assert {p.name for p in tmp_path.iterdir()} == {"photo.jpg", "vqa", "detector", "clip"}
+    run("own_model.md", 5, tmp_path, monkeypatch)
+    saved = {"vqa", "classifier", "detector", "clip"}
+    assert {p.name for p in tmp_path.iterdir()} == {"photo.jpg", *saved}
 
 
 def test_own_captioner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,18 +31,111 @@ def test_own_captioner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Path("figure.png").stat().st_size > 10_000
 
 
-def test_the_table_of_families_in_the_readme() -> None:
-    readme = (DOCS.parent / "README.md").read_text("utf-8")
-    written = re.search(r"<!-- vlcam models --markdown -->\n(.*?)\n<!-- end -->", readme, re.DOTALL)
+def test_own_method(tmp_path: Path) -> None:
+    module, trial = blocks("own_method.md")
+    (tmp_path / "my_method.py").write_text(module, "utf-8")
+    installed("own_method.md", tmp_path)
+    fresh(trial, tmp_path)
+    assert (tmp_path / "positive.png").stat().st_size > 10_000
+
+
+def test_own_family(tmp_path: Path) -> None:
+    family, line, trial = blocks("own_family.md")
+    captioner = "\n".join(blocks("own_captioner.md")[:2])
+    (tmp_path / "my_captioner.py").write_text(captioner, "utf-8")
+    (tmp_path / "my_family.py").write_text(family, "utf-8")
+    (tmp_path / "my_families.py").write_text(line, "utf-8")
+    installed("own_family.md", tmp_path)
+    check = "from vlcam.testing import check_adapter\ncheck_adapter(model, caption='a cat')"
+    fresh(f"{trial}\n{check}", tmp_path)
+
+
+@pytest.mark.parametrize("page", ["quick_start.md", "index.md"])
+def test_the_first_pages(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(page, len(blocks(page)), tmp_path, monkeypatch)
+
+
+def test_the_table_of_families() -> None:
+    page = (DOCS / "models.md").read_text("utf-8")
+    written = re.search(r"<!-- vlcam models --markdown -->\n(.*?)\n<!-- end -->", page, re.DOTALL)
     assert written is not None and written.group(1) == table()
+
+
+def test_the_pictures_can_be_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS / "pictures"))
+    make, photos = import_module("make"), import_module("photo")
+    shown = {path.stem for path in (DOCS / "pictures").glob("*.webp")}
+    assert shown == {*make.PICTURES, "photo"}
+    assert set(photos.SHOWN) < set(photos.CLASSES)
+    assert len(make.figure2().axes) == 3 + make.CHANNELS  # and it compares two ways to the map
+
+
+def test_the_tree_of_the_architecture() -> None:
+    page = (DOCS / "architecture.md").read_text("utf-8")
+    script = [sys.executable, str(DOCS / "site" / "tree.py")]
+    tree = subprocess.run(script, capture_output=True, encoding="utf-8", check=True).stdout
+    assert tree in page, "python docs/site/tree.py --write"
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 160
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_a_page_points_at_is_there(page: Path) -> None:
+    text = page.read_text("utf-8")
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text)
+    missing = [link for link in links if not (page.parent / link).exists()]
+    own = r"(?:vlcam|captioning|vqa|word_maps|benchmarks|tests|docs)/[\w/.-]*"
+    files = re.findall(rf"`({own})`", text)
+    missing += [file for file in files if not (ROOT / file).exists()]
+    modules = re.findall(r"python -m (benchmarks[\w.]*)", text)
+    missing += [name for name in modules if not is_module(name)]
+    assert not missing
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__main__.py").exists()
+
+
+def blocks(page: str, language: str = "python") -> list[str]:
+    text = (DOCS / page).read_text("utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def run(page: str, count: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the blocks of a page one behind the other, beside a photo.jpg."""
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL)
-    assert len(blocks) == count
+    code = blocks(page)
+    assert len(code) == count
     monkeypatch.chdir(folder)
     photo(300, 200).save("photo.jpg")
     names: dict[str, object] = {}
-    for block in blocks:
+    for block in code:
         exec(compile(block, str(DOCS / page), "exec"), names)
+
+
+def installed(page: str, folder: Path) -> None:
+    """What installing the package whose pyproject.toml a page shows would leave in a folder."""
+    (text,) = blocks(page, "toml")
+    project = tomllib.loads(text)["project"]
+    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    head = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(head, "utf-8")
+    entries = [
+        line
+        for group, names in project["entry-points"].items()
+        for line in (f"[{group}]", *(f"{name} = {value}" for name, value in names.items()))
+    ]
+    (info / "entry_points.txt").write_text("\n".join(entries), "utf-8")
+
+
+def fresh(code: str, folder: Path) -> None:
+    """Run code beside a photo.jpg in a process of its own, which finds the folder's packages."""
+    photo(300, 200).save(folder / "photo.jpg")
+    script = f"import sys; sys.path[:0] = {[str(folder), str(ROOT)]!r}\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
