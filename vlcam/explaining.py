@@ -1,4 +1,4 @@
-"""From a model and a photo to an explanation: the way everything goes."""
+"""From a model, a photo and a request to an explanation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
 from vlcam.explanation.explanation import Explanation
 from vlcam.explanation.result import Answer, AttentionMap, AttentionMaps, explained_words, peaks
-from vlcam.geometry.grid import Placement
 from vlcam.models import families_that_attend, load
 from vlcam.utils.untouched import untouched
 
@@ -98,7 +97,7 @@ def explain(
 
     Args:
         model: an adapter, or what :func:`vlcam.load` takes.
-        photo: a path, a PIL image, or a photo already looked at (:func:`look`).
+        photo: a path, a PIL image, or a photo that is encoded already (:func:`vlcam.look`).
         caption: the caption to explain by teacher forcing; None: the model's own.
         question: to ask a VQA model; None: none, or what the model is always asked
             (:func:`vlcam.wrap`).
@@ -149,154 +148,160 @@ def explain_request(
     if question is None:
         if not hasattr(model, "write"):
             raise ValueError(f"{model.name} writes no captions: give a question")
-        return _explain_caption(model, _encoded(model, photo), request)
+        return _Explaining(model, _encoded(model, photo), request).caption()
     if request.caption is not None:
         raise ValueError("a caption and a question: give one of them")
     ask = request.of_question(model, question)
-    if isinstance(ask, AskWriter):
-        return _explain_written(model, _encoded(model, photo), ask, request)
-    return _explain_answers(model, _encoded(model, photo), ask, request)
+    explaining = _Explaining(model, _encoded(model, photo), request)
+    return explaining.written(ask) if isinstance(ask, AskWriter) else explaining.answers(ask)
 
 
 def _encoded(model: Adapter, photo: str | Path | Image.Image | Encoded) -> Encoded:
     return photo if isinstance(photo, Encoded) else look(model, photo)
 
 
-def _explain_caption(model: Adapter, encoded: Encoded, request: Request) -> Explanation:
-    """A given caption, by teacher forcing, or the model's own."""
-    if request.caption is None:
-        with untouched(model.module), torch.no_grad():
-            reading = cast(WritesCaptions, model).write(encoded.seen(model), request.beam)
-    else:
-        reading = read(model, request.caption, request.strict)
-    return _explain_text(model, encoded, reading, request)
+@dataclass(frozen=True)
+class _Explaining:
+    """One request about one photo."""
 
+    model: Adapter
+    photo: Encoded
+    request: Request
 
-def _explain_text(
-    model: Adapter,
-    encoded: Encoded,
-    reading: Reading,
-    request: Request,
-    question: Question | None = None,
-) -> Explanation:
-    """A caption, or the answer that a model wrote to a question."""
-    asked, texts = _asked(reading, request.target)
-    found = _maps(model, encoded, asked, request)
-    return Explanation(
-        **_about(model, encoded, request, found),
-        target=_TARGET_NAMES[request.target],
-        caption=reading.text,
-        words=explained_words(texts, found.scores, found.maps, found.grid, encoded.placement),
-        unknown=(*(question.unknown if question else ()), *_unknown(reading)),
-        question=question.text if question else None,
-        attention=_attention(model, encoded, reading.prompt, reading.units),
-    )
+    def caption(self) -> Explanation:
+        """A given caption, by teacher forcing, or the model's own."""
+        model, request = self.model, self.request
+        if request.caption is None:
+            with untouched(model.module), torch.no_grad():
+                own = cast(WritesCaptions, model).write(self.photo.seen(model), request.beam)
+            return self._text(own)
+        return self._text(read(model, request.caption, request.strict))
 
-
-def _explain_answers(model: Adapter, encoded: Encoded, ask: Ask, request: Request) -> Explanation:
-    """Answers that a model chooses among: the likeliest, or given ones."""
-    features = encoded.seen(model, ask.question.prompt)
-    own = features.rows(torch.zeros(1, dtype=torch.long, device=features.device))
-    with untouched(model.module), torch.no_grad():
-        logits = model.decode(own, [ask.question.prompt])[0].float()
-    units = ask.units(logits)
-    asked = [targets.unit(ask.everything, unit, "logit") for unit in units]
-    chances = logits.softmax(0)[[unit.scores[0] for unit in units]]
-    texts = [unit.text for unit in units]
-    if ask.contrast:
-        asked, texts = [asked[0] - asked[1]], [f"{texts[0]} rather than {texts[1]}"]
-        chances = chances[:1] / chances.sum()
-    seen = replace(encoded, features=features)
-    found = _maps(model, seen, asked, request)
-    return Explanation(
-        **_about(model, encoded, request, found),
-        attention=_attention(model, seen, ask.question.prompt),
-        target="logit of each answer" if not ask.contrast else "difference of two answers' logits",
-        caption="",
-        words=(),
-        unknown=ask.question.unknown,
-        question=ask.question.text,
-        answers=_answers(texts, found, chances, encoded.placement),
-    )
-
-
-def _explain_written(
-    model: Adapter, encoded: Encoded, ask: AskWriter, request: Request
-) -> Explanation:
-    """Answers that a model writes: the words of its own, or given ones as wholes."""
-    if ask.readings is None:
-        with untouched(model.module), torch.no_grad():
-            features = encoded.seen(model, ask.question.prompt)
-            own = cast(WritesAnswers, model).write_answer(features, ask.question, request.beam)
-        return _explain_text(model, encoded, own, request, ask.question)
-    asked = [targets.whole(reading) for reading in ask.readings]
-    texts = [reading.text for reading in ask.readings]
-    if ask.contrast:
-        asked, texts = [asked[0] - asked[1]], [f"{texts[0]} rather than {texts[1]}"]
-    found = _maps(model, encoded, asked, request)
-    chances = found.scores.sigmoid() if ask.contrast else found.scores.exp()
-    unknown = [word for reading in ask.readings for word in _unknown(reading)]
-    return Explanation(
-        **_about(model, encoded, request, found),
-        target=_WRITTEN_NAMES[ask.contrast],
-        caption="",
-        words=(),
-        unknown=tuple(dict.fromkeys([*ask.question.unknown, *unknown])),
-        question=ask.question.text,
-        answers=_answers(texts, found, chances, encoded.placement),
-    )
-
-
-def _maps(model: Adapter, encoded: Encoded, asked: list[Target], request: Request) -> TargetMaps:
-    method = methods.get(request.method)
-    with families_that_attend():
-        return explain_targets(
-            model, encoded, asked, method, memory=request.memory, patch=request.patch
+    def _text(self, reading: Reading, question: Question | None = None) -> Explanation:
+        """A caption, or the answer that a model wrote to a question."""
+        asked, texts = _asked(reading, self.request.target)
+        found = self._maps(asked)
+        return Explanation(
+            **self._about(found),
+            target=_TARGET_NAMES[self.request.target],
+            caption=reading.text,
+            words=explained_words(
+                texts, found.scores, found.maps, found.grid, self.photo.placement
+            ),
+            unknown=(*(question.unknown if question else ()), *_unknown(reading)),
+            question=question.text if question else None,
+            attention=self._attention(reading.prompt, reading.units),
         )
 
+    def answers(self, ask: Ask) -> Explanation:
+        """Answers that a model chooses among: the likeliest, or given ones."""
+        prompt = ask.question.prompt
+        features = self.photo.seen(self.model, prompt)
+        own = features.rows(torch.zeros(1, dtype=torch.long, device=features.device))
+        with untouched(self.model.module), torch.no_grad():
+            logits = self.model.decode(own, [prompt])[0].float()
+        units = ask.units(logits)
+        asked = [targets.unit(ask.everything, unit, "logit") for unit in units]
+        chances = logits.softmax(0)[[unit.scores[0] for unit in units]]
+        texts = [unit.text for unit in units]
+        if ask.contrast:
+            asked, texts = [asked[0] - asked[1]], [f"{texts[0]} rather than {texts[1]}"]
+            chances = chances[:1] / chances.sum()
+        asking = replace(self, photo=replace(self.photo, features=features))
+        found = asking._maps(asked)
+        return Explanation(
+            **self._about(found),
+            attention=asking._attention(prompt),
+            target=_LISTED_NAMES[ask.contrast],
+            caption="",
+            words=(),
+            unknown=ask.question.unknown,
+            question=ask.question.text,
+            answers=self._answers(texts, found, chances),
+        )
 
-def _answers(
-    texts: Sequence[str], found: TargetMaps, chances: Tensor, placement: Placement
-) -> tuple[Answer, ...]:
-    """Answers with their scores (T,) and probabilities (T,)."""
-    shown = peaks(found.maps, found.grid, placement)
-    rows = zip(texts, found.scores.tolist(), chances.tolist(), shown, strict=True)
-    return tuple(Answer(text, score, p, point, flat) for text, score, p, (point, flat) in rows)
+    def written(self, ask: AskWriter) -> Explanation:
+        """Answers that a model writes: the words of its own, or given ones as wholes."""
+        model, question = self.model, ask.question
+        if ask.readings is None:
+            with untouched(model.module), torch.no_grad():
+                features = self.photo.seen(model, question.prompt)
+                writer = cast(WritesAnswers, model)
+                own = writer.write_answer(features, question, self.request.beam)
+            return self._text(own, question)
+        asked = [targets.whole(reading) for reading in ask.readings]
+        texts = [reading.text for reading in ask.readings]
+        if ask.contrast:
+            asked, texts = [asked[0] - asked[1]], [f"{texts[0]} rather than {texts[1]}"]
+        found = self._maps(asked)
+        chances = found.scores.sigmoid() if ask.contrast else found.scores.exp()
+        unknown = [word for reading in ask.readings for word in _unknown(reading)]
+        return Explanation(
+            **self._about(found),
+            target=_WRITTEN_NAMES[ask.contrast],
+            caption="",
+            words=(),
+            unknown=tuple(dict.fromkeys([*question.unknown, *unknown])),
+            question=question.text,
+            answers=self._answers(texts, found, chances),
+        )
 
+    def _maps(self, asked: list[Target]) -> TargetMaps:
+        request = self.request
+        with families_that_attend():
+            return explain_targets(
+                self.model,
+                self.photo,
+                asked,
+                methods.get(request.method),
+                memory=request.memory,
+                patch=request.patch,
+            )
 
-def _attention(
-    model: Adapter, encoded: Encoded, prompt: Prompt, words: Sequence[Unit] = ()
-) -> AttentionMaps | None:
-    """The model's own attention, where it has one; of the words of a text that it writes, those it
-    knows: the mean over a word's tokens."""
-    size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
-    with untouched(model.module), torch.no_grad():
-        own = model.attention(encoded.seen(model, prompt), prompt, size)
-    if own is None:
-        return None
-    names, maps = own.names, own.maps.detach().float().cpu()
-    if words:
-        known = [word for word in words if not word.unknown]
-        names = tuple(word.text for word in known)
-        maps = torch.stack([maps[list(word.scores)].mean(0) for word in known])
-    told = zip(names, peaks(maps, own.grid, encoded.placement), strict=True)
-    return AttentionMaps(tuple(AttentionMap(name, *found) for name, found in told), maps, own.grid)
+    def _answers(
+        self, texts: Sequence[str], found: TargetMaps, chances: Tensor
+    ) -> tuple[Answer, ...]:
+        """Answers with their scores (T,) and probabilities (T,)."""
+        shown = peaks(found.maps, found.grid, self.photo.placement)
+        rows = zip(texts, found.scores.tolist(), chances.tolist(), shown, strict=True)
+        return tuple(
+            Answer(text, logit=score, probability=p, peak=point, degenerate=flat)
+            for text, score, p, (point, flat) in rows
+        )
 
+    def _attention(self, prompt: Prompt, words: Sequence[Unit] = ()) -> AttentionMaps | None:
+        """The model's own attention, where it has one; of the words of a text that it writes, those
+        it knows: the mean over a word's tokens."""
+        model, photo = self.model, self.photo
+        size = (photo.pixels.shape[2], photo.pixels.shape[3])
+        with untouched(model.module), torch.no_grad():
+            own = model.attention(photo.seen(model, prompt), prompt, size)
+        if own is None:
+            return None
+        names, maps = own.names, own.maps.detach().float().cpu()
+        if words:
+            known = [word for word in words if not word.unknown]
+            names = tuple(word.text for word in known)
+            maps = torch.stack([maps[list(word.scores)].mean(0) for word in known])
+        found = zip(names, peaks(maps, own.grid, photo.placement), strict=True)
+        return AttentionMaps(
+            tuple(AttentionMap(name, *peak) for name, peak in found), maps, own.grid
+        )
 
-def _about(model: Adapter, encoded: Encoded, request: Request, found: TargetMaps) -> dict[str, Any]:
-    """What an explanation says of its photo, its model and its maps."""
-    method = methods.get(request.method)
-    return {
-        "photo": encoded.photo,
-        "image": np.asarray(encoded.image),
-        "model": model.name,
-        "layer": "all layers of attention" if method.at == "attention" else model.layer,
-        "method": method.name,
-        "placement": encoded.placement,
-        "maps": found.maps,
-        "grid": found.grid,
-        "details": model.describe() | found.details | _versions(),
-    }
+    def _about(self, found: TargetMaps) -> dict[str, Any]:
+        """What an explanation says of its photo, its model and its maps."""
+        model, photo, method = self.model, self.photo, methods.get(self.request.method)
+        return {
+            "photo": photo.photo,
+            "image": np.asarray(photo.image),
+            "model": model.name,
+            "layer": "all layers of attention" if method.at == "attention" else model.layer,
+            "method": method.name,
+            "placement": photo.placement,
+            "maps": found.maps,
+            "grid": found.grid,
+            "details": model.describe() | found.details | _versions(),
+        }
 
 
 def read(model: Adapter, caption: str, strict: bool = False) -> Reading:
@@ -317,6 +322,12 @@ _TARGET_NAMES = {
     "caption": "log-probability of the caption",
 }
 
+
+_LISTED_NAMES = {
+    False: "logit of each answer",
+    True: "difference of two answers' logits",
+}
+"""By whether it is a contrast."""
 
 _WRITTEN_NAMES = {
     False: "log-probability of each answer",

@@ -157,7 +157,7 @@ def load(
             one line naming it.
     """
     family, path = find(model, kind)
-    adapter = _on_device(family, path, layer, device)
+    adapter = _on_device(family, path, layer=layer, device=device)
     if size is not None:
         adapter.resize(size)
     return adapter

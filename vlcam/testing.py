@@ -1,7 +1,11 @@
-"""Does an adapter keep what vlcam builds on? Said in plain words, for authors of adapters.
+"""Does an adapter keep its contract? For authors of adapters, in plain words.
 
-Each promise of the contract (:mod:`vlcam.adapters.adapter`) is tried on a photo of noise, or on one
-given; ``check_adapter`` raises with all that is wrong, ``problems`` lists it.
+Each promise of the contract (:mod:`vlcam.adapters.adapter`) is tried on photos of noise, or on one
+that is given. :func:`check_adapter` raises an error that lists everything wrong; :func:`problems`
+returns the list::
+
+    def test_my_adapter():
+        vlcam.testing.check_adapter(MyAdapter(...), caption="a dog runs")
 """
 
 from __future__ import annotations
@@ -24,12 +28,14 @@ from vlcam.geometry.cells import measure
 from vlcam.utils.errors import one_line
 from vlcam.utils.untouched import untouched
 
-_QUESTION = "what is this?"
+_QUESTION = "what is this?"  # where a VQA model is given none
+
 _EQUAL = {torch.float64: 1e-9, torch.float32: 1e-4}
-"""How much values may differ, relative to the largest: kernels of one row and of many differ."""
-_ABOUT_EQUAL = 2e-2  # in half precision
+"""How much values may differ, relative to the largest: kernels for one row and for many differ."""
+
+_ABOUT_EQUAL = 2e-2  # the same in half precision
 _NEAR = 0.4  # of a cell: a map stretched over a ResNet's input is off by almost half a cell
-_ROUNDS = 6
+_ROUNDS = 6  # of random inputs, to measure where cells lie
 
 
 def check_adapter(
@@ -40,17 +46,24 @@ def check_adapter(
     question: str | None = None,
     asked: Sequence[Target] | None = None,
 ) -> None:
-    """Raises AssertionError with everything that :func:`problems` finds wrong with an adapter.
+    """Raise an error that lists every promise of the contract that an adapter breaks.
+
+    Tried are: that the maps have the cells of their grid, and that these lie where it says; that
+    photos in a batch, rows of ``decode`` and targets do not influence each other; that scores
+    depend on the feature maps as their gradients say; and that nothing of the module is changed
+    (weights, flags, gradients, hooks, random state).
 
     Args:
-        photo: None: one of noise, 320 x 240.
-        caption: that a captioner can read; None: its own of that photo.
-        question: that a VQA model can read; None: what it is always asked, or "what is this?".
-        asked: what is explained, of an adapter that reads neither.
+        photo: to try it on, RGB; None: noise, 320 x 240 (width, height).
+        caption: one that a captioner can read; None: the one that it writes itself. Of a model that
+            writes answers: an answer; None: "a dog".
+        question: one that a VQA model can read; None: the one that the adapter is always asked
+            (its ``question``), or "what is this?".
+        asked: the targets to explain, of an adapter that reads neither captions nor questions.
 
     Raises:
         AssertionError: promises are broken; one line each.
-        ValueError: the adapter reads no such question, or nothing is known to ask it.
+        ValueError: the adapter cannot read the caption or question, or ``asked`` is needed.
     """
     found = problems(adapter, photo=photo, caption=caption, question=question, asked=asked)
     if found:
@@ -66,18 +79,21 @@ def problems(
     question: str | None = None,
     asked: Sequence[Target] | None = None,
 ) -> list[str]:
-    """What is wrong with an adapter, a line each; arguments as of :func:`check_adapter`."""
+    """The promises that an adapter breaks, one line each; empty: it keeps them all.
+
+    Arguments and errors as of :func:`check_adapter`, but for AssertionError.
+    """
     before = _state(adapter.module)
     photos = [photo or _noise(0), _noise(1, (photo or _noise(0)).size)]
     try:
-        trial = _Trial.make(adapter, photos, caption, question, asked)
+        trial = _Trial.make(adapter, photos, caption=caption, question=question, asked=asked)
     except _BrokenError as broken:
         return [str(broken)]
     found: list[str] = []
     for promise in _PROMISES:
         try:
             found += promise(trial)
-        except Exception as error:  # whatever a broken adapter raises is what is to be told
+        except Exception as error:  # whatever a broken adapter raises is a finding
             found.append(f"{_title(promise)}: it failed ({one_line(error)})")
     after = _state(adapter.module)
     changed = [name for name in before if not _same(before[name], after[name])]
@@ -87,12 +103,19 @@ def problems(
 
 
 class _BrokenError(Exception):
-    """Nothing more can be tried."""
+    """The adapter is so broken that nothing else can be tried. The message says how."""
 
 
 @dataclass
 class _Trial:
-    """An adapter, pixels (1, 3, H, W) of two photos, their features, and what is asked."""
+    """What the promises are tried on.
+
+    Attributes:
+        adapter: the one to check.
+        pixels: of two photos, (1, 3, H, W) each.
+        features: of each.
+        asked: the targets.
+    """
 
     adapter: Adapter
     pixels: list[Tensor]
@@ -109,10 +132,17 @@ class _Trial:
         cls,
         adapter: Adapter,
         photos: Sequence[Image.Image],
+        *,
         caption: str | None,
         question: str | None,
         asked: Sequence[Target] | None,
     ) -> _Trial:
+        """Prepares and encodes the photos, and reads what is asked.
+
+        Raises:
+            _BrokenError: the adapter fails in it.
+            ValueError: as of :func:`check_adapter`.
+        """
         pixels = [_prepared(adapter, photo) for photo in photos]
         if pixels[0].shape != pixels[1].shape:
             raise _BrokenError("prepare: photos of one size become inputs of different sizes")
@@ -135,10 +165,12 @@ class _Trial:
 
 
 def _writes(adapter: Adapter) -> bool:
+    """Whether it is a captioner."""
     return hasattr(adapter, "write") and not isinstance(adapter, WritesAnswers)
 
 
 def _prepared(adapter: Adapter, photo: Image.Image) -> Tensor:
+    """Pixels (1, 3, H, W) of a photo, in the module's type; _BrokenError where they are wrong."""
     try:
         pixels, placement = adapter.prepare(photo)
     except Exception as error:
@@ -163,7 +195,7 @@ def _prepared(adapter: Adapter, photo: Image.Image) -> Tensor:
 
 
 def _of_question(adapter: Any, caption: str | None, question: str | None) -> list[Target]:
-    """Answers to a question: logits, or log-probabilities of the words of one."""
+    """Targets of a VQA model: logits of its first answers; or words of one that it could write."""
     if not hasattr(adapter, "understand"):
         raise ValueError(f"{adapter.name} reads neither captions nor questions: give asked")
     question = question or getattr(adapter, "question", None) or _QUESTION
@@ -174,7 +206,7 @@ def _of_question(adapter: Any, caption: str | None, question: str | None) -> lis
 
 
 def _of_caption(adapter: Any, features: FeatureMaps, caption: str | None) -> list[Target]:
-    """The words of a caption, and of one that is shorter."""
+    """Targets of a captioner: the words of a caption, and that of a shorter one."""
     with untouched(adapter.module), torch.no_grad():
         reading = adapter.write(features) if caption is None else adapter.read(caption)
     words = targets.units(reading)
@@ -186,7 +218,7 @@ def _of_caption(adapter: Any, features: FeatureMaps, caption: str | None) -> lis
     return words
 
 
-def _photos_do_not_meet(trial: _Trial) -> Iterator[str]:
+def _photos_are_independent(trial: _Trial) -> Iterator[str]:
     """encode: rows are apart"""
     prompts = trial.prompts[:1] * 2 if trial.adapter.encode_reads_prompt else None
     both = encode(trial.adapter, torch.cat(trial.pixels), prompts)
@@ -214,7 +246,7 @@ def _maps_fit_their_grid(trial: _Trial) -> Iterator[str]:
         )
 
 
-def _rows_do_not_meet(trial: _Trial) -> Iterator[str]:
+def _rows_are_independent(trial: _Trial) -> Iterator[str]:
     """decode: rows are apart"""
     if trial.adapter.encode_reads_prompt:
         pairs = [(row, trial.prompts[0]) for row in (0, 1)]
@@ -248,17 +280,17 @@ def _seam_carries_the_score(trial: _Trial) -> Iterator[str]:
         )
         return
     strongest = max(range(len(gradients)), key=lambda row: float(gradients[row].norm()))
-    told, found = _slopes(trial, trial.asked[strongest], gradients[strongest])
-    if not 0.5 <= found / told <= 2:
+    claimed, found = _slopes(trial, trial.asked[strongest], gradients[strongest])
+    if not 0.5 <= found / claimed <= 2:
         yield (
             f"decode: along its gradient {trial.asked[strongest].name} changes by {found:.3g} where"
-            f" the gradient says {told:.3g}: a part of the way from maps to score is cut"
+            f" the gradient says {claimed:.3g}: a part of the way from maps to score is cut"
             " off from autograd"
         )
 
 
 def _slopes(trial: _Trial, target: Target, gradient: Tensor) -> tuple[float, float]:
-    """How fast a score grows along its gradient: as told by it, and as found by small steps."""
+    """How fast a score grows along its gradient: as the gradient says, and as small steps find."""
     features = trial.features[0]
     direction = gradient / gradient.norm()
     found = []
@@ -275,11 +307,11 @@ def _slopes(trial: _Trial, target: Target, gradient: Tensor) -> tuple[float, flo
             for sign in (1, -1)
         ]
         found.append((values[0] - values[1]) / (2 * step))
-    told = float(gradient.norm())
-    return told, min(found, key=lambda slope: abs(slope - told))
+    claimed = float(gradient.norm())
+    return claimed, min(found, key=lambda slope: abs(slope - claimed))
 
 
-def _together_as_alone(trial: _Trial) -> Iterator[str]:
+def _targets_are_independent(trial: _Trial) -> Iterator[str]:
     """maps: many targets at once as one by one"""
     together = _gradients(trial, trial.asked)
     for row, target in enumerate(trial.asked):
@@ -289,7 +321,7 @@ def _together_as_alone(trial: _Trial) -> Iterator[str]:
 
 
 def _gradients(trial: _Trial, asked: Sequence[Target]) -> Tensor:
-    """Of each target with respect to the feature maps, (T, K, u, v)."""
+    """The gradients of the targets with respect to the feature maps, (T, K, u, v)."""
     chunks = seam_gradients(trial.adapter, trial.features[0], asked)
     return torch.cat([chunk.gradients for chunk in chunks])
 
@@ -336,15 +368,16 @@ _Promise = Callable[[_Trial], Iterator[str]]
 
 _PROMISES: tuple[_Promise, ...] = (
     _maps_fit_their_grid,
-    _photos_do_not_meet,
-    _rows_do_not_meet,
+    _photos_are_independent,
+    _rows_are_independent,
     _seam_carries_the_score,
-    _together_as_alone,
+    _targets_are_independent,
     _cells_lie_where_claimed,
 )
 
 
 def _title(promise: _Promise) -> str:
+    """What a promise is about, as reports say it: its docstring."""
     return (promise.__doc__ or "").strip()
 
 
@@ -356,11 +389,13 @@ def _decode(trial: _Trial, pairs: Sequence[tuple[int, Prompt]]) -> Tensor:
 
 
 def _read_columns(trial: _Trial, prompt: Prompt) -> list[int]:
+    """The columns of the scores that the targets read under a prompt."""
     terms = [term for target in trial.asked for term in target.terms if term.prompt == prompt]
     return sorted({column for term in terms for column in term.scores})
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:
+    """Whether values are equal but for rounding."""
     limit = _EQUAL.get(expected.dtype, _ABOUT_EQUAL)
     scale = float(expected.abs().max()) or 1.0
     return found.shape == expected.shape and bool(((found - expected).abs() <= limit * scale).all())
@@ -378,7 +413,7 @@ def _noise(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
 
 
 def _state(module: nn.Module) -> dict[str, Any]:
-    """Whatever a library could leave in a model."""
+    """Everything of a model that running it could change, by name."""
     parameters, modules = list(module.parameters()), list(module.modules())
     return {
         "weights": [t.detach().clone() for t in (*parameters, *module.buffers())],

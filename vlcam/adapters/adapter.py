@@ -1,11 +1,18 @@
-"""The contract between vlcam and a model: two functions with a seam between them.
+"""The contract between vlcam and a model: two functions with a seam between them. START HERE.
 
 ::
 
-    photo --prepare--> pixels --encode--> feature maps A --decode(prompt)--> scores
+    photo --prepare--> pixels --encode--> feature maps A --decode(prompt)--> scores y
+                       (B,3,H,W)          (B,K,u,v)                          (N,S)
 
-The seam is the explained layer. ``encode`` runs once an image, ``decode`` once a target, on rows
-that do not influence each other (Figure 2 of the paper; section 3 for A and y).
+The seam is the explained layer (Figure 2 of the paper; section 3 for A and y). ``encode`` is the
+model up to it: it runs once per image, without an autograd graph. ``decode`` is everything behind
+it: it runs on N rows of feature maps, one per target, and is differentiable in them. Every map is
+made from the gradients dy/dA at the seam.
+
+An :class:`Adapter` must have ``name``, ``layer``, ``module``, ``prepare``, ``encode``, ``decode``
+and ``grid``; all else has defaults. :func:`vlcam.testing.check_adapter` tries whether it keeps the
+contract; ``docs/own_captioner.md`` writes one step by step.
 """
 
 from __future__ import annotations
@@ -24,7 +31,8 @@ from vlcam.adapters.attention_flow import Flow
 from vlcam.geometry.grid import Cells, Grid, Placement
 
 Prompt = Hashable
-"""What a model is asked under: a caption's token ids, say. Made and read by its adapter."""
+"""What scores are read under: the token ids of a caption, those of a question. Made by the adapter,
+and read by nobody else."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +40,14 @@ class FeatureMaps:
     """The explained layer's output for B images, and whatever else ``decode`` needs of them.
 
     Attributes:
-        maps: A, (B, K, u, v): K channels of u x v cells laid out as in the input (row 0 on top).
-        rest: other tensors that pass the seam, each with B rows (the class token of a transformer,
-            say). Held constant when the score is differentiated with respect to ``maps``; followed
-            when it is differentiated with respect to the pixels.
-        image: (B,) where rows repeat: those of one number are equal (see
-            :func:`vlcam.adapters.once_per_image.once_an_image`). None where every row is its own.
+        maps: A, (B, K, u, v): K channels of u rows and v columns of cells, laid out as in the
+            input (row 0 on top).
+        rest: other tensors that pass the seam, each with B rows (a transformer's class token, for
+            instance). Held constant when a score is differentiated with respect to ``maps``;
+            followed when it is differentiated with respect to the pixels.
+        image: (B,) where rows repeat an image: rows of the same number are equal (see
+            :func:`vlcam.adapters.once_per_image.once_per_image`). None: every row is an image of
+            its own.
     """
 
     maps: Tensor
@@ -49,7 +59,7 @@ class FeatureMaps:
         return self.maps.device
 
     def rows(self, index: Tensor) -> FeatureMaps:
-        """The rows at ``index`` (N,), repeated as it says."""
+        """The rows at ``index`` (N,), in its order, repeated where it repeats them."""
         return FeatureMaps(
             self.maps.index_select(0, index),
             {name: tensor.index_select(0, index) for name, tensor in self.rest.items()},
@@ -63,7 +73,7 @@ class FeatureMaps:
 
     @classmethod
     def of(cls, images: Sequence[FeatureMaps]) -> FeatureMaps:
-        """The rows of several images, one each."""
+        """Several images' feature maps (one row each) as one."""
         return cls(
             torch.cat([one.maps for one in images]),
             {name: torch.cat([one.rest[name] for one in images]) for name in images[0].rest},
@@ -78,7 +88,7 @@ class Unit:
         text: as written.
         scores: the columns of ``decode``'s scores whose sum is this unit's score (a word made of
             several tokens has several).
-        unknown: the model has no such word, so there is nothing of its to explain.
+        unknown: the model has no such word, so it has no score for it to explain.
     """
 
     text: str
@@ -88,7 +98,14 @@ class Unit:
 
 @dataclass(frozen=True)
 class Reading:
-    """A text as the model reads it: the prompt to decode under and the units it is made of."""
+    """A text as the model reads it.
+
+    Attributes:
+        text: as written.
+        prompt: what to decode under.
+        units: what can be explained under it, in order: the words of a caption; the answers to a
+            question.
+    """
 
     text: str
     prompt: Prompt
@@ -97,7 +114,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Question:
-    """A question as a VQA model reads it: its prompt, and the words it does not know."""
+    """A question as a VQA model reads it.
+
+    Attributes:
+        text: as written.
+        prompt: what to decode under.
+        unknown: its words that the model does not know.
+    """
 
     text: str
     prompt: Prompt
@@ -106,7 +129,8 @@ class Question:
 
 @dataclass(frozen=True)
 class OwnAttention:
-    """Where a model itself says it looked, whatever its answer, or token by token of its text.
+    """A model's own attention to a photo: where it attends under a prompt, whatever its answer; of
+    a model that writes, for each token of its text.
 
     Attributes:
         names: of L maps: levels, layers, heads; the tokens.
@@ -125,17 +149,17 @@ class Adapter(ABC):
     Attributes:
         name: of the model, as results carry it.
         layer: name of the explained layer, as results carry it.
-        module: everything ``encode`` and ``decode`` run; the engine sees to it that it is left
-            as it was.
+        module: everything that ``encode`` and ``decode`` run. vlcam runs it in eval mode, and
+            leaves it as it was: weights, flags, gradients, hooks.
         encode_reads_prompt: whether the feature maps depend on the prompt (single-stream
-            transformers). Then ``encode`` runs once a prompt instead of once an image.
-        sees_pixels: whether it looks at pixels. False: at something that was made of the photo
-            beforehand (regions' features); then that is what :meth:`prepare_file` gives in their
-            place, and methods at the pixels are refused.
-        writes_pixels: whether ``encode`` may write into the pixels it is given; they are copied for
-            it.
-        thread_safe: whether several threads may use it at once, as an evaluation then does. Not so
-            where a call leaves something for another in the adapter, or hooks in the model.
+            transformers). Then ``encode`` runs once per prompt instead of once per image.
+        sees_pixels: whether the model is fed pixels. False: it is fed what was made of the photo
+            beforehand (features of regions); :meth:`prepare_file` gives that in their place, and
+            methods at the pixels are refused.
+        writes_pixels: whether ``encode`` may write into the pixels it is given; it is then given a
+            copy.
+        thread_safe: whether several threads may use the adapter at once, as an evaluation then
+            does. Not where a call leaves state in the adapter for the next, or hooks the model.
     """
 
     name: str
@@ -148,18 +172,19 @@ class Adapter(ABC):
 
     @abstractmethod
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
-        """Input pixels (3, H, W) of an RGB photo, and where the photo lies in them."""
+        """Input pixels (3, H, W), normalised, of an RGB photo, and where the photo lies in them."""
 
     def prepare_file(self, photo: Image.Image, path: str) -> tuple[Tensor, Placement]:
-        """As :meth:`prepare`, of the photo in a file; for models that need what lies beside it.
+        """As :meth:`prepare`, of a photo read from the file at ``path``: for models that need
+        another file beside it (features of its regions).
 
         Raises:
-            ValueError: it is missing or damaged; names the file expected.
+            ValueError: that file is missing or damaged; the message names it.
         """
         return self.prepare(photo)
 
     def check_sees_pixels(self) -> None:
-        """Raises ValueError where it does not."""
+        """Raises ValueError where the model is not fed pixels, so that no map lies at them."""
         if not self.sees_pixels:
             raise ValueError(
                 f"{self.name} is not fed pixels, so it has no maps at them; choose a method at the"
@@ -167,7 +192,7 @@ class Adapter(ABC):
             )
 
     def resize(self, size: tuple[int, int]) -> None:
-        """From now on prepare photos to inputs of (height, width), for models that take any.
+        """From now on prepare photos to inputs of (height, width), of models that take any size.
 
         Raises:
             ValueError: this one takes its own size only.
@@ -178,23 +203,27 @@ class Adapter(ABC):
     def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
         """The model up to the layer: pixels (B, 3, H, W) to feature maps (B, K, u, v).
 
-        Called without autograd, or with it where a method asks for gradients at the pixels.
+        Image b depends on row b of the pixels alone. Called without autograd, or with it where a
+        method asks for gradients at the pixels.
+
+        Args:
+            prompts: B prompts, one per image, where ``encode_reads_prompt``; else not given.
         """
 
     def encode_photo(self, pixels: Tensor) -> FeatureMaps | None:
-        """Where ``encode_reads_prompt``: the part of ``encode`` that does not, so that a photo that
-        is asked again is not seen anew; :meth:`encode_prompt` does the rest. None: there is none.
-        """
+        """Where ``encode_reads_prompt``: the part of ``encode`` that does not depend on the prompt,
+        so that a photo that is asked again is not encoded again; :meth:`encode_prompt` does the
+        rest. None: there is no such part."""
         return None
 
     def encode_prompt(self, photo: FeatureMaps, prompts: Sequence[Prompt]) -> FeatureMaps:
-        """The rest of ``encode`` behind :meth:`encode_photo`."""
+        """The rest of ``encode`` behind :meth:`encode_photo`: B rows under B prompts."""
         raise NotImplementedError(f"{self.name}: encode_photo without encode_prompt")
 
     def encoder(self) -> nn.Module | None:
-        """The module that is all of ``encode`` (or of :meth:`encode_photo`), pixels to feature
-        maps, where there is one: of such models occlusion maps may be computed faster
-        (:mod:`vlcam.attribution.incremental`)."""
+        """The one module that is all of ``encode`` (or of :meth:`encode_photo`), pixels to feature
+        maps; None: there is none. With it occlusion maps may be computed faster
+        (``vlcam.attribution.incremental``)."""
         return None
 
     @abstractmethod
@@ -203,49 +232,55 @@ class Adapter(ABC):
     ) -> Tensor:
         """Everything behind the layer: N rows of feature maps and N prompts to scores (N, S).
 
-        Differentiable in ``features``, which it may overwrite. Row n depends on row n alone.
+        Differentiable in ``features``, which it may overwrite. Row n depends on row n of the
+        features and on prompt n alone.
 
         Args:
             features: N rows.
-            prompts: N prompts, one a row.
-            wanted: bool (N, S), the scores that will be read; any other may be left out of the
-                work (and be anything finite). None means all.
+            prompts: N prompts, one per row.
+            wanted: bool (N, W), W <= S: the scores that will be read. Any other need not be
+                computed, and may be anything finite. None: all will be read.
+
+        Returns:
+            Scores before any softmax: logits of answers; or log-probabilities (nats), column l that
+            of the prompt's token l given those before it.
         """
 
     def kept_bytes(self, features: FeatureMaps) -> int | None:
-        """About how many bytes autograd keeps for one row of :meth:`decode` of such features, where
-        that has little to do with their size: the first rows are as many as seem to fit, all
-        others as many as were measured to. None: the engine guesses."""
+        """About how many bytes autograd keeps for one row of :meth:`decode` of such features: this
+        decides how many rows are decoded first (later ones by what was measured then). None: it
+        is guessed from the features' size."""
         return None
 
     def attention(
         self, features: FeatureMaps, prompt: Prompt, input_size: tuple[int, int]
     ) -> OwnAttention | None:
-        """The model's own attention to one image (features of one row) under a prompt, if it has
-        any. Of a model that writes: a map for each token of the prompt's text, while it wrote it.
+        """The model's own attention to one image under a prompt; None: it has none. Of a model that
+        writes: a map for each token of the prompt's text, from the step that predicts it.
 
         Args:
-            input_size: (height, width).
+            features: one row.
+            input_size: (height, width) in pixels.
         """
         return None
 
     def attention_flow(self, prompt: Prompt) -> Flow | None:
         """How attention flows from the photo's patches (which are the layer's cells) to the scores
-        under a prompt, for methods that follow it. None: there is none that they can follow."""
+        under a prompt, for methods that follow it. None: the model has none they could follow."""
         return None
 
     @abstractmethod
     def grid(self, input_size: tuple[int, int]) -> Grid:
-        """Where the layer's cells lie in an input of (height, width)."""
+        """Where the layer's cells lie in an input of (height, width) pixels."""
 
     def cells(self, pixels: Tensor, placement: Placement) -> Cells:
-        """Where the layer's cells lie in one photo's input (1, 3, H, W): for models of which each
-        photo says so itself, as regions do."""
+        """Where the layer's cells lie in the input (1, 3, H, W) of one photo: as :meth:`grid`, but
+        of models whose cells lie elsewhere in each photo, as regions do."""
         return self.grid((pixels.shape[2], pixels.shape[3]))
 
     def save(self, folder: Path) -> None:
-        """Write the model as safetensors and JSON, so that :func:`vlcam.load` gives it again from
-        ``folder``.
+        """Write the model as safetensors and JSON into ``folder``, from which :func:`vlcam.load`
+        gives it again.
 
         Raises:
             ValueError: models of this kind cannot be written.
@@ -253,5 +288,6 @@ class Adapter(ABC):
         raise ValueError(f"{self.name}: models of this kind are not written to files")
 
     def describe(self) -> dict[str, Any]:
-        """What a result should record of this model beside its name and layer."""
+        """What a result should record of this model beside its name and layer, as JSON can hold
+        it."""
         return {}

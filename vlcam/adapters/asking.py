@@ -1,7 +1,7 @@
-"""A question to a VQA model, and the answers that are to be explained.
+"""A question to a VQA model, and the answers to explain.
 
-Models that choose among the answers they know have a logit for each (:class:`Ask`); models that
-write their answers, word by word, have the log-probability of any text (:class:`AskWriter`).
+Models that choose among answers have a logit for each (:class:`Ask`); models that write their
+answers, word by word, have a log-probability of any text (:class:`AskWriter`).
 """
 
 from __future__ import annotations
@@ -16,32 +16,46 @@ from vlcam.adapters.adapter import Adapter, FeatureMaps, Question, Reading, Unit
 
 
 class AnswersQuestions(Protocol):
-    """The part of a VQA model that turns questions and answers into what can be explained."""
+    """What a VQA model that chooses among answers offers beside the contract of an adapter.
+
+    Attributes:
+        answers: all it can give, in the order of its scores.
+    """
 
     answers: Sequence[str]
 
-    def understand(self, question: str) -> Question: ...
+    def understand(self, question: str) -> Question:
+        """The question as the model reads it; ValueError where it knows no word of it."""
 
-    def read(self, question: Question, answers: Sequence[str] | None = None) -> Reading: ...
+    def read(self, question: Question, answers: Sequence[str] | None = None) -> Reading:
+        """Those answers (None: all) as units; ValueError names one that the model lacks."""
 
 
 @runtime_checkable
 class WritesAnswers(Protocol):
-    """The same part of a model that writes its answers."""
+    """The same of a VQA model that writes its answers."""
 
-    def understand(self, question: str) -> Question: ...
+    def understand(self, question: str) -> Question:
+        """The question as the model reads it."""
 
-    def read_answer(self, question: Question, answer: str) -> Reading: ...
+    def read_answer(self, question: Question, answer: str) -> Reading:
+        """Any text as its answer, word by word."""
 
-    def write_answer(self, features: FeatureMaps, question: Question, beam: int = 1) -> Reading: ...
+    def write_answer(self, features: FeatureMaps, question: Question, beam: int = 1) -> Reading:
+        """The answer it writes itself, by a beam search of that width."""
 
 
 class Ask:
-    """A question as a model understands it, and which of the answers it knows are to be explained.
+    """A question as a model understands it, and which of its answers to explain.
+
+    Args:
+        answers: those to explain; None: its ``top`` best.
+        contrast: explain the first answer rather than the second.
+        strict: whether every word of the question must be known.
 
     Raises:
-        ValueError: the model knows no word of the question, or has no such answer; ``strict``: it
-            does not know every word.
+        ValueError: the model answers no questions, knows no word of this one (``strict``: not
+            every word), or has no such answer.
     """
 
     def __init__(
@@ -75,12 +89,13 @@ class Ask:
 
 
 class AskWriter:
-    """The same for a model that writes its answers: any text can be one.
+    """The same for a model that writes its answers: any text can be one. Arguments as of
+    :class:`Ask`.
 
     Attributes:
         question: as the model understands it.
-        readings: the answers to explain; None: its own.
-        contrast: whether the difference of two is asked for.
+        readings: the answers to explain; None: the one it writes.
+        contrast: whether the difference of two is to be explained.
 
     Raises:
         ValueError: as for :class:`Ask`.
@@ -110,7 +125,7 @@ def listed(name: str, known: Sequence[str], chosen: Sequence[str] | None) -> tup
     Args:
         name: of the model, for errors.
         known: what it can answer, in the order of its scores.
-        chosen: of these; None: all.
+        chosen: which of these; None: all.
 
     Raises:
         ValueError: the model has no such answer; the nearest it has are named.
@@ -135,7 +150,7 @@ def check_question(
     top: int = 5,
     strict: bool = False,
 ) -> Ask | AskWriter:
-    """The question, as that model is asked it; arguments as of :func:`vlcam.explain`.
+    """The question, as a model of either kind is asked it; arguments as of :func:`vlcam.explain`.
 
     Raises:
         ValueError: as for :class:`Ask`; the model answers no questions.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-AttentionStep = tuple[str, str]
-"""The stream of tokens that looks, and the one it looks at (itself, or another)."""
-
-
 PHOTO = "photo"
-"""The stream whose tokens hold the photo's patches."""
+"""The stream of tokens that holds the photo's patches."""
+
+AttentionStep = tuple[str, str]
+"""One attention matrix: the stream of tokens that attends, and the one it attends to (itself, or
+another)."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,15 @@ class Flow:
     """How attention flows through a model under a prompt.
 
     Attributes:
-        steps: the attention layers in the order in which they run. Mostly one look each; those of
-            one step see each other's streams as they were before it.
-        reads: the stream that scores are read from; ``photo`` where there is only one.
-        row: the token of that stream from which a score is read, by the score's column.
-        first: of the stream ``photo``, the first token that is a patch; the patches are its last
-            tokens, in the order one reads in.
-        summary: of the stream ``photo`` the token that stands for the whole photo, for rollout
-            where scores are read elsewhere; None: there is none, and all count alike.
+        steps: the attention layers in the order in which they run, most often of one
+            :data:`AttentionStep` each. Where there are several, each sees the other's stream as it
+            was before all of them.
+        reads: the stream that scores are read from.
+        row: from a score's column to the token of that stream that it is read from.
+        first: of the photo's stream, the first token that is a patch; the patches are its last
+            tokens, row by row.
+        summary: of the photo's stream, the token that stands for the whole photo, for rollout
+            where scores are read from another stream; None: there is none, and all count alike.
     """
 
     steps: tuple[tuple[AttentionStep, ...], ...]
@@ -35,9 +36,11 @@ class Flow:
     summary: int | None = 0
 
     def attention_steps(self) -> Iterator[AttentionStep]:
-        return (look for step in self.steps for look in step)
+        """All of them, one per attention matrix, in the order in which these are computed."""
+        return (step for layer in self.steps for step in layer)
 
 
 def decoder_steps(stream: str, at: str, layers: int) -> tuple[tuple[AttentionStep, ...], ...]:
-    """Layers of a decoder: its tokens look at each other, and then at those of another stream."""
+    """The steps of a decoder of so many layers: in each, the tokens of ``stream`` attend to each
+    other, then to those of the stream ``at``."""
     return (((stream, stream),), ((stream, at),)) * layers

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps
-from vlcam.adapters.once_per_image import once_an_image
+from vlcam.adapters.once_per_image import once_per_image
 from vlcam.formats import checkpoint
 from vlcam.geometry.cells import derive
 from vlcam.geometry.grid import Grid, Placement
@@ -21,13 +21,13 @@ from vlcam.utils.errors import one_line
 
 
 class CnnAdapter(Adapter):
-    """The half of an adapter that looks; a subclass gives ``decode``.
+    """Everything of an adapter but ``decode``, which a subclass gives.
 
     Args:
         model: with an ``encoder`` (:class:`vlcam.networks.encoder.Encoder`, or what has its
             ``layer`` and ``split``) and a ``config`` with ``cnn`` and ``preprocess``.
         name: as results carry it.
-        layer: of the CNN; None is the last rectified convolutional feature map.
+        layer: of the CNN; None: its default one, the last rectified convolutional feature map.
 
     Raises:
         ValueError: the CNN has no such layer.
@@ -52,8 +52,8 @@ class CnnAdapter(Adapter):
         self._grids: dict[tuple[int, int], Grid] = {}
 
     def resize(self, size: tuple[int, int]) -> None:
-        """A larger input than the CNN was trained with gives more cells. Models that attend to
-        regions have a fixed number of them."""
+        """As of an :class:`Adapter`: an input larger than the CNN was trained on gives more cells.
+        Models that attend to a fixed number of regions take their own size only."""
         if getattr(self.module.encoder, "regions", None) is not None:
             super().resize(size)
         preprocess = replace(self._preprocess, size=size, resize_to=None)
@@ -76,8 +76,8 @@ class CnnAdapter(Adapter):
         return self._before
 
     def image_features(self, features: FeatureMaps) -> Tensor:
-        """The CNN's features (N, F) of N rows of maps, computed once an image."""
-        return once_an_image(lambda seen: self._after(seen.maps), features)
+        """The CNN's features (N, F) of N rows of maps, computed once per image."""
+        return once_per_image(lambda some: self._after(some.maps), features)
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
         if input_size not in self._grids:

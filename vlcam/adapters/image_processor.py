@@ -1,6 +1,7 @@
-"""Image processors of transformers: photos become pixels exactly as they make them.
+"""Image processors of transformers: photos become pixels exactly as there.
 
-The processor itself makes the pixels; where the photo went is worked out here, from its settings.
+The processor itself makes the pixels; where the photo lies in them is derived here from its
+settings.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from vlcam.formats.state_dict import unreadable
 from vlcam.geometry.grid import Placement
 
 _DONE = ("resize", "center_crop", "rescale", "normalize", "convert_rgb", "reduce_labels")
-"""What processors do of which we know where it leaves the photo."""
+"""Steps of processors of which it is known what they do to the photo's place."""
 
 _SIZES = {"size", "min_pixels", "max_pixels"}
 """Settings that say how large a photo is made."""
@@ -28,11 +29,11 @@ class ImageProcessor:
     """From a photo to its pixels, by an image processor of transformers.
 
     Args:
-        processor: that pads to a square, resizes, then cuts out the centre, or does some or none of
-            these.
+        processor: one that pads to a square, resizes, then crops the centre, or does some or none
+            of these.
 
     Raises:
-        ValueError: it does more than that.
+        ValueError: it does anything else to the photo.
     """
 
     def __init__(self, processor: Any) -> None:
@@ -61,7 +62,7 @@ class ImageProcessor:
                 f"{type(self.processor).__name__} made {tuple(pixels.shape)} of a photo of {old},"
                 f" expected (3, {size[0]}, {size[1]})"
             )
-        placed = Placement.resized(whole, resized, size, corner)
+        placed = Placement.resized(whole, resized, size, corner=corner)
         y, x = placed.to_input(*before)  # where the photo's own first pixel lies
         return pixels, Placement(old, size, placed.scale, (y, x))
 
@@ -74,7 +75,8 @@ class ImageProcessor:
     def _sizes(
         self, photo: tuple[int, int]
     ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """Size of the resized photo, of the input, and the first pixel of it that is kept."""
+        """The size of the resized photo, that of the input, and the first pixel (y, x) of the
+        resized photo that is kept."""
         processor = self.processor
         resized = self._resized(photo) if processor.do_resize else photo
         if not processor.do_center_crop:
@@ -101,11 +103,11 @@ class ImageProcessor:
 
 
 def image_processor(folder: Path, default: Any) -> Any:
-    """The image processor of a folder, of transformers; ``default`` where it has none.
+    """The image processor in a folder; ``default`` where it has none.
 
     Args:
-        default: its class is taken where the folder has settings of no named class, its size where
-            they have none.
+        default: gives the class where the folder's settings name none, and the size where they
+            have none.
 
     Raises:
         ValueError: the settings are damaged, or of a class that is unknown.

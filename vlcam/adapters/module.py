@@ -25,12 +25,15 @@ Score = Callable[[nn.Module, Tensor, Sequence[Prompt]], Tensor]
 
 @dataclass(frozen=True)
 class Tokens:
-    """Of a layer whose output is a transformer's tokens (B, L, K): where its cells are among them.
+    """Where the cells are among the tokens (B, L, K) that a transformer's layer gives.
 
     Attributes:
         patch: side of a patch in input pixels; an input of H x W has H // patch rows of
             W // patch tokens, row by row.
-        skip: tokens before them that are no patches (a class token, registers).
+        skip: how many tokens before them are no patches (a class token, registers).
+
+    Raises:
+        ValueError: a patch below 1 or a negative skip.
     """
 
     patch: int
@@ -48,26 +51,27 @@ class Tokens:
 class ModuleAdapter(Adapter):
     """A module, the name of the layer to explain, and a function that runs it to scores.
 
-    The layer's output is taken, and later replaced, during the forward pass. Same results as an
-    adapter with a seam; the price is that ``decode`` runs the part before the layer again for every
-    row (its result is dropped), so T targets cost about T forward passes, in memory-bound chunks.
+    The layer's output is taken, and later replaced, during the forward pass. The results are those
+    of an adapter with a seam; the price is that ``decode`` runs the part before the layer again for
+    every row (and drops its result), so that T targets cost about T forward passes, in chunks of
+    bounded memory.
 
     Args:
-        module: left as it was; a compiled one is unwrapped, and compiled parts of one run as they
-            are written, as everywhere in vlcam.
+        module: left as it was; a compiled one is unwrapped, and compiled parts of it run
+            uncompiled, as everywhere in vlcam.
         layer: dotted name, as in ``module.named_modules()``. Its output (or the first of several)
             must be (B, K, u, v), or (B, L, K) with ``tokens``.
         score: runs the module; see :data:`Score`.
-        preprocess: how a photo becomes pixels.
-        example: a prompt ``score`` can be run under where only the layer's output is wanted, which
+        preprocess: how a photo becomes pixels; None: 224 x 224, ImageNet's mean and deviation.
+        example: a prompt to run ``score`` under where only the layer's output is wanted, which
             must not depend on it.
-        grid: where the layer's cells lie in the input; derived from the layers where None.
+        grid: where the layer's cells lie in the input; None: derived from the layers before it.
         name: as results carry it; None: the module's class.
-        tokens: how a transformer's tokens are laid out, where the layer's output is such.
+        tokens: where the cells are among the tokens, of a layer that gives tokens.
 
     Raises:
-        ValueError: no such layer (names the nearest); while explaining: a layer that runs not
-            exactly once in a forward pass, or whose output is not of the form above.
+        ValueError: there is no such layer (the nearest are named); while explaining: the layer
+            does not run exactly once in a forward pass, or its output is not of that form.
     """
 
     def __init__(
@@ -117,7 +121,9 @@ class ModuleAdapter(Adapter):
             kind = next((p.dtype for p in self.module.parameters()), torch.float32)
             blank = torch.empty(1, 3, *input_size, dtype=kind)
             with untouched(self.module):
-                self._grid = derive(lambda seen: self._run_to_layer(seen, [self._example]), blank)
+                self._grid = derive(
+                    lambda pixels: self._run_to_layer(pixels, [self._example]), blank
+                )
         return self._grid
 
     def _run_to_layer(self, pixels: Tensor, prompts: Sequence[Prompt]) -> Tensor:
@@ -141,11 +147,11 @@ _hooking = threading.Lock()
 
 
 class _LayerReachedError(BaseException):
-    """Ends a forward pass of which only the layer's output is wanted."""
+    """Ends a forward pass once the layer has given its output, where no more is wanted."""
 
 
 class _Calls:
-    """What the layer put out while it was watched, as feature maps."""
+    """What the layer gave in a forward pass, as feature maps."""
 
     def __init__(self, layer: str, tokens: Tokens | None, input_size: tuple[int, int]) -> None:
         self.layer = layer
@@ -154,7 +160,7 @@ class _Calls:
         self._cells = tokens.cells(input_size) if tokens else None
 
     def add(self, output: Any) -> Tensor:
-        """The feature maps in what the layer put out."""
+        """The feature maps in the layer's output."""
         if self.outputs:
             raise ValueError(
                 f"layer {self.layer} runs more than once in a forward pass; choose another"
@@ -182,7 +188,7 @@ class _Calls:
         return first[:, self._tokens.skip :].transpose(1, 2).unflatten(2, self._cells)
 
     def replaced(self, output: Any, maps: Tensor) -> Any:
-        """What the layer put out, with other feature maps in it."""
+        """The layer's output with other feature maps in it."""
         self.outputs = [maps]  # frees the graph of the part before the layer
         first = maps
         if self._tokens is not None:
@@ -191,6 +197,7 @@ class _Calls:
         return first if isinstance(output, Tensor) else type(output)([first, *output[1:]])
 
     def output(self) -> Tensor:
+        """The feature maps; ValueError where the layer did not run."""
         if not self.outputs:
             raise ValueError(f"layer {self.layer} did not run in the forward pass")
         return self.outputs[0]
@@ -198,7 +205,8 @@ class _Calls:
 
 @contextmanager
 def _hooked(module: nn.Module, calls: _Calls, replacement: Tensor | None) -> Iterator[_Calls]:
-    """Watch a layer, in this thread: replace its output, or end the run where it has it."""
+    """Inside, in this thread, the layer's output is replaced; without a replacement the forward
+    pass ends there."""
     thread = threading.get_ident()
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:

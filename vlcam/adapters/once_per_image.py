@@ -1,8 +1,8 @@
-"""What all rows of one image have in common is computed once.
+"""Computing once per image what all of its rows have in common.
 
-The engine decodes one image's feature maps in many rows, one a target. The CNN between the layer
-and the language model gives the same for all of them; only the way back differs. fc6 of VGG on ten
-rows costs as much as the whole CNN before it.
+One image's feature maps are decoded in many rows, one per target. The part of the CNN between the
+layer and the language model gives the same for all of them; only their backward passes differ.
+(fc6 of VGG on ten rows costs as much as the whole CNN before it.)
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from torch import Tensor
 from vlcam.adapters.adapter import FeatureMaps
 
 
-def once_an_image(function: Callable[[FeatureMaps], Tensor], features: FeatureMaps) -> Tensor:
-    """``function(features)``, (N, ...), computed once for each image the rows repeat.
+def once_per_image(function: Callable[[FeatureMaps], Tensor], features: FeatureMaps) -> Tensor:
+    """``function(features)``, (N, ...), computed once for each image that the N rows repeat.
 
-    Exact: values are copied to the rows, and the gradients of an image's rows go back through its
-    one graph together; images with as many rows as each other share that. For use in ``decode``,
-    around a part that reads nothing but the features it is given (any number of rows, none of which
-    influences another); it must be differentiable under ``torch.vmap`` to gain speed
-    (convolutions, pooling, linear layers and ReLUs are; recurrent layers are slow).
+    Exact: values are copied to the rows, and the gradients of an image's rows pass through its one
+    graph together (those of all images with the same number of rows in one backward pass). For use
+    in ``decode``, around a part that reads nothing but the features it is given (any number of
+    rows, none of which influences another). It gains speed where that part is differentiated fast
+    under ``torch.vmap`` (convolutions, pooling, linear layers and ReLUs are; recurrent layers are
+    slow).
+
+    Raises:
+        NotImplementedError: in the backward pass, where a second derivative is asked for.
     """
     if features.image is None or len(features.image) == 1:
         return function(features)  # nothing to share
@@ -35,24 +39,25 @@ def once_an_image(function: Callable[[FeatureMaps], Tensor], features: FeatureMa
     else:
         images, place = features, torch.arange(len(features.image), device=features.image.device)
         leaves = (features.maps, *features.rest.values())
-    result: Tensor = _OnceAnImage.apply(function, features.image, images, place, *leaves)
+    result: Tensor = _OncePerImage.apply(function, features.image, images, place, *leaves)
     return result
 
 
 class Repeated(FeatureMaps):
-    """Rows of some images' feature maps, to ask gradients of.
+    """Rows that repeat some images' feature maps, and whose gradients can be asked for.
 
-    They are copied for whoever looks at them, and may write into them; once. What is made of them
-    by :func:`once_an_image` before needs no copy.
+    They are copied, once, when ``maps`` or ``rest`` is first read, as whoever reads them may write
+    into them. :func:`once_per_image` needs no copy.
 
     Args:
-        images: B rows, one an image.
+        images: B rows, one per image.
         image: (N,), which of them each row repeats.
-        followed: what else that passes the seam is to have gradients; None: nothing, nor the maps.
+        followed: names of what else passes the seam that is to have gradients; None: nothing has,
+            nor have the maps.
 
     Attributes:
-        leaf: whose gradient is that of the maps; of their shape, but without values.
-        leaves: of the rest, by name.
+        leaf: its gradient is that with respect to the maps; it has their shape, but no values.
+        leaves: the same for the rest, by name.
     """
 
     images: FeatureMaps
@@ -91,13 +96,13 @@ class Repeated(FeatureMaps):
 
     @property
     def copied(self) -> bool:
-        """Whether somebody has looked, and may have written."""
+        """Whether ``maps`` or ``rest`` was read, and may have been written into."""
         return "maps" in vars(self) or "rest" in vars(self)
 
 
-class _OnceAnImage(torch.autograd.Function):
-    """Row n of the result is that of the image in row ``place[n]`` of ``images``; its gradients
-    are those of row n of the leaves."""
+class _OncePerImage(torch.autograd.Function):
+    """Row n of the result is that of the image in row ``place[n]`` of ``images``; its gradient goes
+    to row n of the leaves."""
 
     @staticmethod
     def forward(
@@ -109,7 +114,7 @@ class _OnceAnImage(torch.autograd.Function):
         *leaves: Tensor,
     ) -> Tensor:
         followed = ctx.needs_input_grad[4:]
-        ctx.save_for_backward(image)  # so that autograd refuses a second way back, unless told
+        ctx.save_for_backward(image)  # so that autograd refuses a second backward pass, as ever
         ctx.graphs = []
         names = [name for name, wanted in zip(images.rest, followed[1:], strict=True) if wanted]
         for rows in _rows_alike(image):
@@ -127,13 +132,13 @@ class _OnceAnImage(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            raise NotImplementedError("once_an_image has no second derivative")
+            raise NotImplementedError("once_per_image has no second derivative")
         (gradient,), _ = gradients, ctx.saved_tensors
         found = defaultdict[int, list[tuple[Tensor, Tensor]]](list)
         for rows, leaves, value in ctx.graphs:
             followed = [i for i, leaf in enumerate(leaves) if leaf.requires_grad]
-            # In this order in memory: of a permuted one, as behind attention over the cells, a
-            # frozen batch normalisation of PyTorch takes wrong numbers (2.14).
+            # Contiguous: from a permuted gradient, as behind attention over the cells, a frozen
+            # batch normalisation of PyTorch 2.14 computes wrong numbers.
             heads = gradient[rows].contiguous()
             once = len(rows) == 1
             of_leaves = torch.autograd.grad(
@@ -142,7 +147,7 @@ class _OnceAnImage(torch.autograd.Function):
                 heads[0] if once else heads,
                 is_grads_batched=not once,
                 allow_unused=True,
-                retain_graph=True,  # as long as the rows' own graph, which holds this one
+                retain_graph=True,  # it lives as long as the rows' graph, which holds this one
             )
             for i, part in zip(followed, of_leaves, strict=True):
                 if part is not None:
@@ -152,12 +157,13 @@ class _OnceAnImage(torch.autograd.Function):
 
 
 def _leaf(tensor: Tensor, rows: int, wanted: bool) -> Tensor:
+    """A leaf (rows, ...) for the rows of a tensor, in the memory of a single number."""
     return tensor.new_empty(()).expand(rows, *tensor.shape[1:]).requires_grad_(wanted)
 
 
 def _copied(leaf: Tensor, tensor: Tensor, rows: Tensor) -> Tensor:
-    """Rows of a tensor, whose gradients are the leaf's."""
-    with torch.enable_grad():  # wherever they are looked at first
+    """Rows of a tensor, whose gradients go to the leaf."""
+    with torch.enable_grad():  # wherever they are first read
         copy: Tensor = _Copy.apply(leaf, tensor.detach(), rows)
     return copy
 
@@ -173,9 +179,10 @@ class _Copy(torch.autograd.Function):
 
 
 def _of_rows(count: int, found: Sequence[tuple[Tensor, Tensor]]) -> Tensor | None:
-    """Gradients (count, ...) of so many rows, of their parts (c, B, ...) by rows (c, B).
+    """Gradients (count, ...) of all rows, from parts (c, B, ...) with their rows (c, B).
 
-    What is the same for a whole dimension, as behind a mean over cells, stays one number in memory.
+    Where a gradient is the same along a whole dimension, as behind a mean over cells, it stays one
+    number in memory.
     """
     if not found:
         return None
@@ -192,7 +199,7 @@ def _of_rows(count: int, found: Sequence[tuple[Tensor, Tensor]]) -> Tensor | Non
 
 
 def _rows_alike(image: Tensor) -> list[Tensor]:
-    """The rows (c, B) of the B images that have c rows each, for every c there is."""
+    """For every number c of rows that images have: the rows (c, B) of the B images with c rows."""
     _, counts = image.unique(return_counts=True)
     alike: dict[int, list[Tensor]] = {}
     for rows in image.argsort(stable=True).split(counts.tolist()):

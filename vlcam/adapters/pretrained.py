@@ -1,4 +1,4 @@
-"""What adapters of transformers' models share that see a photo through a vision transformer."""
+"""What adapters of transformers' models that hold a vision transformer share."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class PhotoProcessor(Protocol):
     def size(self) -> tuple[int, int] | None:
         """(height, width) of every input; None where it depends on the photo."""
 
-    def __call__(self, photo: Image.Image) -> tuple[Tensor, Placement]: ...
+    def __call__(self, photo: Image.Image) -> tuple[Tensor, Placement]:
+        """Input pixels (3, H, W) of an RGB photo, and where the photo lies in them."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,13 @@ class Pretrained:
         processor: Callable[[Path, Any], PhotoProcessor],
         unused: Sequence[str] = (),
     ) -> Pretrained:
-        """From a folder that ``save_pretrained`` wrote (or a file in it), a model of that class.
+        """From a folder that ``save_pretrained`` wrote, or a file in it.
 
         Args:
-            processor: of a folder and the model from it.
-            unused: parts of the model that are never run, so that their weights may be missing.
+            kind: the model's class.
+            processor: makes the processor from the folder and the model.
+            unused: beginnings of the names of parts that are never run, whose weights may be
+                missing.
 
         Raises:
             ValueError: as by :func:`vlcam.formats.pretrained.load_pretrained` and
@@ -80,8 +83,8 @@ class Pretrained:
 
 
 def plain(default: Callable[[Any], Any]) -> Callable[[Path, Any], PhotoProcessor]:
-    """The image processor of a folder; where it has none, that which ``default`` makes for the
-    model."""
+    """How to make an image processor: the one in the folder, or, where it has none, the one that
+    ``default`` makes for the model."""
     return lambda folder, module: ImageProcessor(image_processor(folder, default(module)))
 
 
@@ -91,12 +94,15 @@ class PretrainedAdapter(Adapter):
     Args:
         parts: the model and all it needs.
         vision: the vision transformer in it.
-        family: as results carry it.
+        family: the model's family, as results carry it.
         size: (height, width) of the only input it takes; None: it takes any.
 
+    Attributes:
+        layers: names of those that can be explained.
+
     Raises:
-        ValueError: the tokenizer is no fast one; the image processor makes inputs of another size
-            than the model's.
+        ValueError: the tokenizer is not a fast one; the image processor makes inputs of another
+            size than the model takes.
     """
 
     module: Any  # transformers' own annotations do not follow its classes
@@ -117,7 +123,7 @@ class PretrainedAdapter(Adapter):
             )
         self.name, self.module, self.layer = parts.name, parts.module, vision.layer
         self.tokenizer, self.vision = parts.tokenizer, vision
-        self.layers = vision.layers  # those that can be explained
+        self.layers = vision.layers
         self.subwords = Subwords(parts.tokenizer)
         self._processor = parts.processor
         self._family = family
@@ -139,7 +145,7 @@ class PretrainedAdapter(Adapter):
         return {"family": self._family, "transformers": transformers.__version__}
 
     def checked(self, what: str, words: list[Word], most: int | None) -> list[Word]:
-        """Those words.
+        """Those words, of the text that ``what`` names: "caption", "question".
 
         Raises:
             ValueError: they have more tokens than ``most``.
@@ -151,10 +157,17 @@ class PretrainedAdapter(Adapter):
 
 
 def generate(
-    module: Any, beam: int, start: int, ends: int | Sequence[int] | None, **inputs: Any
+    module: Any, beam: int, *, start: int, ends: int | Sequence[int] | None, **inputs: Any
 ) -> list[int]:
-    """The tokens that ``generate`` of transformers writes about one photo, under the model's own
-    settings; the ``start`` first ones, which were given, left out, and what ends it."""
+    """The tokens that transformers' ``generate`` writes about one photo, under the model's own
+    settings, without sampling; without the ``start`` first ones, which were given, and without the
+    one that ends the text.
+
+    Args:
+        beam: width of the beam search.
+        ends: the token, or tokens, that end a text.
+        inputs: for ``generate``.
+    """
     with quietly():
         (sequence,) = module.generate(num_beams=beam, do_sample=False, **inputs)
     last = {ends} if isinstance(ends, int) else set(ends or ())

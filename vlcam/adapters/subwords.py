@@ -1,9 +1,9 @@
 """Sub-words of a tokenizer of transformers, and the words they make.
 
 A word's score is the sum of its tokens' log-probabilities, so each token belongs to one word. A
-WordPiece token that begins with ``##`` continues a word; of byte-level BPE one that begins without
-a space; of SentencePiece one that begins without its sign of a space; where each word's last token
-bears a sign (``</w>``), one that comes behind a token without it.
+token continues the word before it where it begins with ``##`` (WordPiece); where it does not begin
+with the sign of a space (byte-level BPE, SentencePiece); and, where each word's last token ends
+with a sign (``</w>``), behind a token without that sign.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 from vlcam.adapters.teacher_forcing import Word
 
 _BLANKS = ("\u2581", "\u0120", "\u010a", "\u0109")
-"""What sub-words begin with in place of a blank: SentencePiece's; byte-level BPE's space, newline
-and tab."""
+"""Signs that sub-words begin with in place of a blank: SentencePiece's space; byte-level BPE's
+space, newline and tab."""
 
 
 class Subwords:
@@ -26,7 +26,7 @@ class Subwords:
         tokenizer: of transformers.
 
     Raises:
-        ValueError: it is not a fast one, so that it does not tell where its tokens lie in a text.
+        ValueError: it is not a fast one, so that it cannot say where its tokens lie in a text.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -42,13 +42,14 @@ class Subwords:
         self._special = set(tokenizer.all_special_ids) - {self._unknown}
 
     def read(self, text: str, before: str = "") -> list[Word]:
-        """A text's words, written as in the text, with their tokens; special tokens are not added.
-        Unknown are words with a token that stands for what the tokenizer lacks, and special tokens
-        that are written out.
+        """A text's words, as written in it, with their tokens; special tokens are not added.
+
+        A word is unknown where one of its tokens stands for what the tokenizer lacks, or is a
+        special token that the text spells out.
 
         Args:
-            before: what the text is the end of, as some tokenizers split a beginning in its light.
-                Where a token spans both, the text is read by itself.
+            before: what comes before the text, as it changes how some tokenizers split the text's
+                beginning. Where a token spans both, the text is read by itself.
         """
         skipped, _ = self._tokens(before)
         ids, spans = self._tokens(before + text)
@@ -68,7 +69,7 @@ class Subwords:
 
     def written(self, ids: Sequence[int]) -> list[Word]:
         """The words of tokens that a model wrote. Special tokens are words without a text: the
-        words behind them were written in their light, but they are not shown."""
+        words after them were predicted given them, but they are not shown."""
         words = []
         for group in self.groups(ids):
             tokens = tuple(ids[place] for place in group)
@@ -78,8 +79,7 @@ class Subwords:
         return words
 
     def opening(self) -> list[Word]:
-        """The special tokens that the tokenizer itself puts before every text, as words without a
-        text."""
+        """The special tokens that the tokenizer puts before every text, as words without a text."""
         read = self._tokenizer("a", return_special_tokens_mask=True)
         marked = zip(read["input_ids"], read["special_tokens_mask"], strict=True)
         return [Word("", (token,)) for token, _ in takewhile(lambda pair: pair[1], marked)]
@@ -93,7 +93,8 @@ class Subwords:
         """The places of the tokens of each word.
 
         Args:
-            begun: whether a word of the text begins at each, for unknown ones: they do not say so.
+            begun: for each token, whether a word of the text begins at it: needed for unknown
+                tokens, which do not show it.
         """
         groups: list[list[int]] = []
         for place, token in enumerate(ids):
@@ -119,8 +120,8 @@ class Subwords:
 
 
 def _begun(text: str, spans: Sequence[tuple[int, int]]) -> list[bool]:
-    """Whether a word begins at each token: behind a blank, unless that is a token by itself, with
-    which the word began."""
+    """Whether a word begins at each token: behind a blank, unless the blank is a token by itself;
+    then the word began with it."""
     begun = []
     last = (0, 0)
     for start, stop in spans:

@@ -15,8 +15,14 @@ from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt, Reading, Unit
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a text and the token ids it is written with. One without a text is read, as what
-    comes behind it is read in its light, but neither shown nor explained: a special token."""
+    """A word of a text and its token ids.
+
+    Attributes:
+        text: as shown; empty of a special token, which is read (later tokens are predicted given
+            it), but neither shown nor explained.
+        tokens: their ids, in order.
+        unknown: the model has no such word.
+    """
 
     text: str
     tokens: tuple[int, ...]
@@ -26,8 +32,8 @@ class Word:
 class TeacherForced(Adapter):
     """An adapter whose scores (N, L) are log-probabilities of the tokens of N texts.
 
-    A subclass gives :meth:`states`, and where its prompts are more than tuples of token ids
-    :meth:`tokens`.
+    A subclass gives :meth:`states`; and :meth:`tokens`, where its prompts are not plain tuples of
+    token ids.
     """
 
     def tokens(self, prompt: Prompt) -> tuple[int, ...]:
@@ -36,7 +42,8 @@ class TeacherForced(Adapter):
 
     @abstractmethod
     def states(self, features: FeatureMaps, prompts: Sequence[Prompt], tokens: Tensor) -> Tensor:
-        """What :meth:`log_probabilities` reads the next token of N texts from, at each step.
+        """What the tokens of N texts are predicted from, step by step: the input of
+        :meth:`log_probabilities`.
 
         Args:
             features: N rows.
@@ -44,12 +51,13 @@ class TeacherForced(Adapter):
             tokens: (N, L) ids of their texts, padded with 0 on the right.
 
         Returns:
-            (N, L, ...), row l that from which token l is predicted (it has seen the tokens before
-            l). What stands at padding is not read.
+            (N, L, ...), in place l that from which token l is predicted, given the tokens before
+            it. Places of padding are not read.
         """
 
     def log_probabilities(self, states: Tensor) -> Tensor:
-        """Log-probabilities (n, V) from n of the states: of logits (n, V), unless overridden."""
+        """Log-probabilities (n, V) of all V tokens, from n of the states; unless overridden, these
+        are logits (n, V)."""
         exact = states if states.dtype == torch.float64 else states.float()
         return exact.log_softmax(-1)
 
@@ -77,12 +85,13 @@ def padded(texts: Sequence[Any]) -> Tensor:
 
 
 def shown(words: Sequence[Word]) -> str:
-    """Words as a text."""
+    """The words as a text, without special tokens."""
     return " ".join(word.text for word in words if word.text)
 
 
 def reading(text: str, words: Sequence[Word]) -> Reading:
-    """A text with its words, each with the columns of its tokens' scores, under its tokens."""
+    """A text as :class:`TeacherForced` scores it: each word with the columns of its tokens; the
+    prompt is all tokens."""
     units, tokens = [], list[int]()
     for word in words:
         columns = tuple(range(len(tokens), len(tokens) + len(word.tokens)))

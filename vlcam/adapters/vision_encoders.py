@@ -1,7 +1,7 @@
-"""Vision transformers of transformers as parts of larger models, cut behind any of their blocks.
+"""Vision models of transformers as parts of larger models, cut behind any of their blocks.
 
-Where the blocks are is looked up, as versions of transformers differ in it; what is done around
-them is not, so that only those listed here are taken.
+Where the blocks are is looked up in the module, as it differs between versions of transformers.
+What comes before and behind them is not, so only the kinds listed here are taken.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _NORMALISED: dict[str, str | None] = {
     "clip_vision_model": None,
     "siglip_vision_model": "post_layernorm",
 }
-"""By ``model_type``: what comes behind the last block, if anything."""
+"""By ``model_type``, the normalisation behind the last block, if there is one."""
 
 _ANY_SIZE = ("beit", "dinov2", "dinov2_with_registers")
-"""Those that interpolate the embeddings of places by themselves."""
+"""Kinds that interpolate their position embeddings by themselves."""
 
 
 def vision_encoder(owner: str, name: str, encoder: Any, layer: str | None) -> VisionTransformer:
@@ -38,12 +38,12 @@ def vision_encoder(owner: str, name: str, encoder: Any, layer: str | None) -> Vi
 
     Args:
         owner: name of the whole model, for errors.
-        name: of the part that the encoder is, with which its layers' names begin.
+        name: of the encoder within the model; names of its layers begin with it.
         encoder: the vision model.
         layer: name of a block; None: the last.
 
     Raises:
-        ValueError: there is no such layer, or it is a vision model of another kind.
+        ValueError: there is no such layer; the vision model is of a kind that is not listed here.
     """
     kind = encoder.config.model_type
     if kind not in _NORMALISED:
@@ -56,10 +56,33 @@ def vision_encoder(owner: str, name: str, encoder: Any, layer: str | None) -> Vi
         _embed(encoder),
         list(_steps(kind, f"{name}.{place}", modules, encoder)),
         getattr(encoder, norm) if norm else nn.Identity(),
-        _pair(encoder.config.patch_size),
-        _others(kind, encoder.config),
-        layer,
+        patch=_pair(encoder.config.patch_size),
+        others=_others(kind, encoder.config),
+        layer=layer,
     )
+
+
+def blip_vision(owner: str, vision: Any, layer: str | None) -> VisionTransformer:
+    """A ``BlipVisionModel``, explained behind one of its blocks, ``vision_model.encoder.layers.N``
+    (before the final normalisation); None: the last.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+    return VisionTransformer(
+        owner,
+        vision.embeddings,
+        blocks("vision_model.encoder.layers", vision.encoder.layers),
+        vision.post_layernorm,
+        patch=vision.embeddings.patch_size,
+        layer=layer,
+    )
+
+
+def blip_processor(module: Any) -> Any:
+    """BLIP's image processor, for a folder that has none."""
+    height, width = image_size(module.vision_model)
+    return BlipImageProcessor(size={"height": height, "width": width})
 
 
 def only_size(encoder: Any) -> tuple[int, int] | None:
@@ -74,7 +97,7 @@ def image_size(encoder: Any) -> tuple[int, int]:
 
 
 def _blocks(encoder: Any) -> tuple[str, Any]:
-    """The first list of modules, which is that of the blocks or stages, and its name."""
+    """The encoder's list of blocks or stages (its first list of modules), and its name."""
     return next(
         (place, module)
         for place, module in encoder.named_modules()
@@ -83,6 +106,7 @@ def _blocks(encoder: Any) -> tuple[str, Any]:
 
 
 def _embed(encoder: Any) -> Callable[[Tensor], Tensor]:
+    """Pixels to the tokens that the first block reads."""
     before = getattr(encoder, "pre_layrnorm", nn.Identity())
 
     def embed(pixels: Tensor) -> Tensor:
@@ -94,6 +118,7 @@ def _embed(encoder: Any) -> Callable[[Tensor], Tensor]:
 
 
 def _steps(kind: str, name: str, modules: Any, encoder: Any) -> Iterator[Step]:
+    """The encoder's blocks, by the kind of encoder."""
     if kind == "beit":
         yield from _beit(name, modules, encoder)
     elif hasattr(modules[0], "blocks"):
@@ -104,7 +129,7 @@ def _steps(kind: str, name: str, modules: Any, encoder: Any) -> Iterator[Step]:
 
 
 def _stage(name: str, stage: Any) -> Iterator[Step]:
-    """A stage of Swin: blocks that look around in windows, then patches are merged by fours."""
+    """A stage of Swin: blocks with attention in windows, then patches are merged four by four."""
 
     def run(module: Any) -> Callable[[Tensor, tuple[int, int]], Tensor]:
         def step(tokens: Tensor, size: tuple[int, int]) -> Tensor:
@@ -120,7 +145,7 @@ def _stage(name: str, stage: Any) -> Iterator[Step]:
 
 
 def _beit(name: str, modules: Any, encoder: Any) -> Iterator[Step]:
-    """BEiT's blocks: what is added to their attention depends on where patches lie."""
+    """BEiT's blocks: a bias for where the patches lie is added to their attention."""
     height, width = _pair(encoder.config.patch_size)
     shared = encoder.shared_position_bias
 
@@ -152,26 +177,3 @@ def _pair(size: Any) -> tuple[int, int]:
         return size, size
     height, width = size
     return height, width
-
-
-def blip_vision(owner: str, vision: Any, layer: str | None) -> VisionTransformer:
-    """A ``BlipVisionModel`` as part of a model, explained at ``vision_model.encoder.layers.N``,
-    whose output (before the final normalisation) are the feature maps; None: the last.
-
-    Raises:
-        ValueError: there is no such layer.
-    """
-    return VisionTransformer(
-        owner,
-        vision.embeddings,
-        blocks("vision_model.encoder.layers", vision.encoder.layers),
-        vision.post_layernorm,
-        vision.embeddings.patch_size,
-        layer=layer,
-    )
-
-
-def blip_processor(module: Any) -> Any:
-    """BLIP's image processor, where the folder has none."""
-    height, width = image_size(module.vision_model)
-    return BlipImageProcessor(size={"height": height, "width": width})

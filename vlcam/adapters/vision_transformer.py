@@ -1,8 +1,8 @@
-"""Vision transformers: their patches' tokens as feature maps, laid out as the patches lie.
+"""Vision transformers: the tokens of their patches as feature maps, laid out as the patches lie.
 
-Such a model looks at a photo in patches, one token each, and at a few tokens more that have no
-place in it (class, distillation and register tokens). The patches' tokens behind a step are the
-feature maps; the others pass beside them.
+Such a model reads a photo as patches, one token each, and a few tokens more that have no place in
+it (class, distillation and register tokens). The patches' tokens behind a block are the feature
+maps; the others pass the seam beside them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.adapters.attention_flow import PHOTO, AttentionStep, Flow
-from vlcam.adapters.once_per_image import once_an_image
+from vlcam.adapters.once_per_image import once_per_image
 from vlcam.geometry.grid import Grid
 
 _OTHERS = "other tokens"
@@ -28,7 +28,7 @@ def laid_out(tokens: Tensor, size: tuple[int, int], others: int = 1) -> FeatureM
     """Tokens (B, others + u v, K) as feature maps (B, K, u, v).
 
     Args:
-        size: (u, v), the patches' rows and columns; they are in the order one reads in.
+        size: (u, v), the patches' rows and columns; their tokens come row by row.
         others: how many tokens come before the patches'.
     """
     maps = tokens[:, others:].transpose(1, 2).unflatten(2, size)
@@ -44,12 +44,12 @@ def in_line(features: FeatureMaps) -> Tensor:
 
 @dataclass(frozen=True)
 class Step:
-    """A part of a vision transformer that can be explained: a block, most often.
+    """A part of a vision transformer behind which it can be explained: most often a block.
 
     Attributes:
         name: of the layer.
-        run: tokens (B, n, K), patches in rows and columns, to tokens.
-        stride: how many patches, down and across, become one here.
+        run: ``run(tokens, size)``: tokens (B, n, K) of patches in (rows, columns) to tokens.
+        stride: how many patches, in each direction, it merges into one.
     """
 
     name: str
@@ -58,12 +58,12 @@ class Step:
 
 
 def blocks(name: str, modules: Iterable[Any]) -> list[Step]:
-    """Steps of blocks that are given nothing but tokens: ``name.0``, ``name.1`` ..."""
+    """Steps ``name.0``, ``name.1`` ... of blocks that read nothing but tokens."""
     return [Step(f"{name}.{i}", _plain(module)) for i, module in enumerate(modules)]
 
 
 def _plain(module: Any) -> Callable[[Tensor, tuple[int, int]], Tensor]:
-    # Where a mask can be given it must be, for some: none, as all patches see each other.
+    # Some blocks must be given a mask: None, as all patches attend to each other.
     masks = {"attention_mask": None} if _takes_mask(module) else {}
 
     def run(tokens: Tensor, _: tuple[int, int]) -> Tensor:
@@ -83,12 +83,16 @@ class VisionTransformer:
     Args:
         owner: name of the model, for errors.
         embed: pixels (B, 3, H, W) to tokens (B, others + patches, K).
-        steps: that follow, one after the other.
-        finish: tokens behind the last of them to what the rest of the model reads.
-        patch: (height, width) in pixels of a patch as ``embed`` cuts it.
+        steps: what follows, one after the other.
+        finish: tokens behind the last step to what the rest of the model reads.
+        patch: (height, width) in pixels of a patch, as ``embed`` cuts it; or its side.
         others: how many tokens come before the patches'.
-        layer: name of the step that is explained, or of what holds several, for the last in it;
-            None: the last.
+        layer: name of the step that is explained, or of a module that holds several (the last of
+            them is); None: the last step.
+
+    Attributes:
+        layer: name of the step that is explained.
+        layers: names of all steps.
 
     Raises:
         ValueError: there is no such step.
@@ -100,6 +104,7 @@ class VisionTransformer:
         embed: Callable[[Tensor], Tensor],
         steps: Sequence[Step],
         finish: Callable[[Tensor], Tensor],
+        *,
         patch: int | tuple[int, int],
         others: int = 1,
         layer: str | None = None,
@@ -124,18 +129,19 @@ class VisionTransformer:
         return laid_out(tokens, size, self._others)
 
     def flow(self, behind: Sequence[tuple[AttentionStep, ...]], reads: str) -> Flow:
-        """How attention flows through all its blocks, one layer each, and the steps ``behind``
-        them, of a model whose scores are read from the stream ``reads``."""
+        """How attention flows through all its blocks, one step each, and then through the steps
+        ``behind`` them, in a model whose scores are read from the stream ``reads``."""
         blocks = [((PHOTO, PHOTO),)] * len(self.layers)
         summary = 0 if self._others else None
         return Flow((*blocks, *behind), reads, first=self._others, summary=summary)
 
     def finish(self, features: FeatureMaps) -> Tensor:
-        """What the rest of the model reads (N, tokens, K), once an image the rows repeat."""
-        return once_an_image(self._behind_the_layer, features)
+        """What the rest of the model reads, (N, tokens, K), of N rows of feature maps; computed
+        once per image."""
+        return once_per_image(self._behind_the_layer, features)
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
-        """Where the cells lie in an input of (height, width)."""
+        """Where the cells lie in an input of (height, width) pixels."""
         stride = prod(step.stride for step in self._before)
         height, width = self._patch
         size = (input_size[0] // height, input_size[1] // width)
@@ -159,5 +165,5 @@ def _walk(
 
 
 def _merged(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Rows and columns where every ``stride`` become one, the last of fewer."""
+    """Rows and columns where every ``stride`` of them are merged, the last perhaps of fewer."""
     return -(-size[0] // stride), -(-size[1] // stride)

@@ -14,14 +14,14 @@ from vlcam.geometry.grid import Grid
 from vlcam.photo.preprocess import Preprocess
 
 Read = Callable[[str], Question | Prompt]
-"""A question's text to the prompt that the scoring function gets (or a :class:`Question`, which can
-tell of words the model does not know)."""
+"""A question's text to the prompt that the scoring function gets; or to a :class:`Question`, which
+can also list the words that the model does not know."""
 
 
 class WrappedAnswerer(ModuleAdapter):
     """A module whose scores have names: answers, classes, texts. Made by :func:`wrap`."""
 
-    # Whether the layer sees the question is the module's own business: so it is always asked.
+    # Whether the layer's output depends on the question is not known, so it is taken to.
     encode_reads_prompt = True
 
     def __init__(
@@ -29,6 +29,7 @@ class WrappedAnswerer(ModuleAdapter):
         module: nn.Module,
         layer: str,
         score: Score,
+        *,
         answers: Sequence[str],
         read: Read | None,
         question: str | None,
@@ -42,7 +43,7 @@ class WrappedAnswerer(ModuleAdapter):
     def understand(self, question: str) -> Question:
         read = self._read_question(question)
         found = read if isinstance(read, Question) else Question(question, read)
-        if self._example is None:  # the grid is found by running the module, under any question
+        if self._example is None:  # the grid is derived by running the module, under any question
             self._example = found.prompt
         return found
 
@@ -79,35 +80,32 @@ def wrap(
         answers: names of the S scores. With them the model can be asked: ``vlcam.explain(model,
             photo, question=..., answers=[...])``.
         read: a question's text to the prompt that ``score`` gets; None: the text itself.
-        question: what the model is asked where nothing else is: for a classifier or a detector,
-            which is asked nothing ("what is this?").
+        question: what the model is asked where no question is given; for a classifier or a
+            detector, which takes none ("what is this?").
         preprocess: how a photo becomes pixels; None: 224 x 224, ImageNet's mean and deviation.
         patch, skip: of a layer whose output is a transformer's tokens: the side of a patch in
             pixels, and how many tokens before the patches are none (class token, registers).
         grid: where the layer's cells lie in the input, where that cannot be derived.
-        example: a prompt under which only the layer's output is wanted (no ``answers``).
+        example: a prompt to run ``score`` under where only the layer's output is wanted (only
+            without ``answers``).
         name: as results carry it; None: the module's class.
 
     Raises:
         ValueError: there is no such layer (the nearest are named); no answers, or two alike.
     """
-    tokens = None if patch is None else Tokens(patch, skip)
+    more: dict[str, Any] = {
+        "preprocess": preprocess,
+        "example": example,
+        "grid": grid,
+        "name": name,
+        "tokens": None if patch is None else Tokens(patch, skip),
+    }
     if answers is None:
-        return ModuleAdapter(module, layer, score, preprocess, example, grid, name, tokens)
+        return ModuleAdapter(module, layer, score, **more)
     if not answers or len(set(answers)) < len(answers):
         raise ValueError("answers: expected at least one, and no two alike")
     return WrappedAnswerer(
-        module,
-        layer,
-        score,
-        answers,
-        read,
-        question,
-        preprocess=preprocess,
-        example=example,
-        grid=grid,
-        name=name,
-        tokens=tokens,
+        module, layer, score, answers=answers, read=read, question=question, **more
     )
 
 

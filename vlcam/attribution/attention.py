@@ -1,10 +1,10 @@
-"""A model's attention and its gradients, for methods that follow it
-(:mod:`vlcam.attribution.relevance`).
+"""Maps from a model's attention and its gradients, by methods that follow it.
 
-One forward pass a prompt, from the pixels to the scores, under a mode that sees every attention of
-the model in whatever form (a softmax spelled out, or torch's fused one, which is spelled out then),
-and a way back for each target. No hooks, and nothing of the model (how transformers was told to
-compute attention, say) is changed: the mode acts in this thread, and ends by itself.
+One forward pass per prompt, from the pixels to the scores, under a mode that records every
+attention matrix of the model in whatever form it is computed (a softmax spelled out, or torch's
+fused attention, which is then spelled out), and one backward pass per target. No hooks, and nothing
+of the model is changed (nor its ``attn_implementation``): the mode acts in this thread alone, and
+ends by itself. The formulas are in :mod:`vlcam.attribution.relevance`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch.overrides import TorchFunctionMode
 
 from vlcam.adapters.adapter import Adapter, Prompt
 from vlcam.adapters.attention_flow import PHOTO
-from vlcam.attribution.gradients import HALF_PRECISION_SCALE, is_half
 from vlcam.attribution.methods import Method
-from vlcam.attribution.targets import Target
+from vlcam.attribution.precision import at_least_float32, gradient_scale
+from vlcam.attribution.targets import Target, Term
 from vlcam.utils.untouched import untouched
 
 
 class NoFlowError(ValueError):
-    """A model has no attention that methods can follow."""
+    """The model has no attention that methods can follow."""
 
 
 def explain_by_attention(
@@ -34,9 +34,10 @@ def explain_by_attention(
     pixels: Tensor,
     targets: Sequence[Target],
     methods: Sequence[Method],
+    *,
     cells: tuple[int, int],
 ) -> tuple[Tensor, list[Tensor]]:
-    """Scores (T,) and for each method raw maps (T, u, v), float32 or better.
+    """Scores (T,) and per method raw maps (T, u, v), float32 or better.
 
     A target read under several prompts (a contrast of two texts) has the sum of its maps under each
     of them.
@@ -46,15 +47,15 @@ def explain_by_attention(
         cells: (u, v) of the photo's patches.
 
     Raises:
-        NoFlowError: the model has no attention that such methods follow.
-        ValueError: its attention is not what it says.
+        NoFlowError: the model has no attention that such methods can follow.
+        ValueError: its attention matrices are not those that its flow lists.
     """
     refuse_without_flow(adapter, targets[0].terms[0].prompt, methods[0].name)
     scores: list[Tensor | None] = [None] * len(targets)
     maps: list[list[Tensor | None]] = [[None] * len(targets) for _ in methods]
     for prompt in dict.fromkeys(term.prompt for target in targets for term in target.terms):
         with untouched(adapter.module):
-            seen = _Seen(adapter, pixels, prompt, targets, cells)
+            seen = _ForwardPass(adapter, pixels, prompt, targets=targets, cells=cells)
             for row, target in enumerate(targets):
                 columns = [c for t in target.terms if t.prompt == prompt for c in t.scores]
                 if not columns:
@@ -74,14 +75,19 @@ def refuse_without_flow(adapter: Adapter, prompt: Prompt, method: str) -> None:
         )
 
 
-class _Seen:
-    """One forward pass under a prompt, with the graph from its attention to the scores."""
+class _ForwardPass:
+    """One forward pass under a prompt, with the graph from its attention to the scores.
+
+    Raises:
+        ValueError: as of :func:`explain_by_attention`.
+    """
 
     def __init__(
         self,
         adapter: Adapter,
         pixels: Tensor,
         prompt: Prompt,
+        *,
         targets: Sequence[Target],
         cells: tuple[int, int],
     ) -> None:
@@ -93,63 +99,63 @@ class _Seen:
         wanted = torch.zeros(1, width, dtype=torch.bool, device=pixels.device)
         for term in terms:
             wanted[0, list(term.scores)] = True
-        with torch.enable_grad(), _Attention() as attention:
+        with torch.enable_grad(), RecordAttention() as attention:
             given = [prompt] if adapter.encode_reads_prompt else None
             features = adapter.encode(pixels.clone(), given)
             scores = adapter.decode(features, [prompt], wanted)[0]
-        self._scores = scores if scores.dtype == torch.float64 else scores.float()
+        self._scores = at_least_float32(scores)
         self._attention = attention.seen
-        self._half = any(is_half(weights) for weights in attention.seen) or is_half(scores)
+        self._scale = gradient_scale(*attention.seen, scores)
         self._check()
 
     def _check(self) -> None:
-        """The attention is what the flow says."""
-        looks, sizes = list(self._flow.attention_steps()), dict[str, int]()
+        """Refuse a model whose attention matrices are not those that its flow lists."""
+        steps, sizes = list(self._flow.attention_steps()), dict[str, int]()
         found = [tuple(weights.shape) for weights in self._attention]
-        fits = len(looks) == len(found)
-        for look, shape in zip(looks, found, strict=False):
+        fits = len(steps) == len(found)
+        for step, shape in zip(steps, found, strict=False):
             fits = fits and shape[0] == 1
-            for stream, size in zip(look, shape[2:], strict=True):
+            for stream, size in zip(step, shape[2:], strict=True):
                 fits = fits and sizes.setdefault(stream, size) == size
         u, v = self._cells
         if not fits or sizes[PHOTO] - self._flow.first != u * v:
             raise ValueError(
                 f"{self._adapter.name}: its {len(found)} layers of attention are not the"
-                f" {len(looks)} among its tokens that are known here (attention in windows, or"
+                f" {len(steps)} among its tokens that are known here (attention in windows, or"
                 " computed by kernels of its own?)"
             )
 
     def gradients(self, target: Target) -> tuple[Tensor, list[Tensor]]:
-        """The part of a target's value that is read here, and dy/dA (heads, n, m) of each look."""
-        factor = HALF_PRECISION_SCALE if self._half else 1.0
+        """The part of a target's value y that is read under this prompt, and dy/dA (heads, n, m)
+        of each attention matrix A."""
         with torch.enable_grad():
             value = sum(
                 (t.weight * self._scores[list(t.scores)].sum() for t in self._terms(target)),
                 start=self._scores.new_zeros(()),
             )
             found = torch.autograd.grad(
-                value * factor, self._attention, retain_graph=True, allow_unused=True
+                value * self._scale, self._attention, retain_graph=True, allow_unused=True
             )
         gradients = [
             (torch.zeros_like(weights) if own is None else own)[0]
             for own, weights in zip(found, self._attention, strict=True)
         ]
-        return value.detach(), [_exact(gradient) / factor for gradient in gradients]
+        return value.detach(), [at_least_float32(gradient) / self._scale for gradient in gradients]
 
-    def _terms(self, target: Target) -> list[Any]:
+    def _terms(self, target: Target) -> list[Term]:
         return [term for term in target.terms if term.prompt == self._prompt]
 
     def follow(self, method: Method, gradients: list[Tensor], columns: Sequence[int]) -> Tensor:
         """A method's map (u, v)."""
         assert method.follow is not None
-        weights = [_exact(each.detach()[0]) for each in self._attention]
+        weights = [at_least_float32(each.detach()[0]) for each in self._attention]
         with torch.no_grad(), torch.autocast(weights[0].device.type, enabled=False):
             relevance = method.follow(self._flow, weights, gradients, columns)
         return relevance[self._flow.first :].unflatten(0, self._cells)
 
 
-class _Attention(TorchFunctionMode):
-    """Keeps every attention (B, heads, n, m) computed while active, as part of the graph."""
+class RecordAttention(TorchFunctionMode):
+    """Keeps every attention matrix (B, heads, n, m) computed while active, as part of the graph."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,7 +177,7 @@ class _Attention(TorchFunctionMode):
         return result
 
     def _kept(self, weights: Tensor) -> Tensor:
-        # Of a model that is fixed nothing asks for gradients but its first attention, made to here.
+        # Where the model's weights are frozen, the graph begins at its first attention: here.
         kept = weights if weights.requires_grad else weights.detach().requires_grad_()
         self.seen.append(kept)
         return kept
@@ -213,7 +219,3 @@ def _sum(total: Tensor | None, more: Tensor) -> Tensor:
 
 def _all(found: Sequence[Tensor | None]) -> list[Tensor]:
     return [one for one in found if one is not None]
-
-
-def _exact(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()

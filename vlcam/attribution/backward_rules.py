@@ -1,4 +1,11 @@
-"""Backward rules for ReLU: plain, guided, deconvolution (sections 3.2 and 2 of the paper).
+"""Backward rules for ReLU: guided and deconvolution (sections 2 and 3.2 of the paper).
+
+With x the input of a ReLU, R the gradient at its output, and [...] 1 where true, else 0, the
+gradient at its input is
+
+* plain: ``[x > 0] R``
+* deconvolution (Zeiler and Fergus 2014): ``[R > 0] R``
+* guided (Springenberg et al. 2015): ``[x > 0] [R > 0] R``
 
 A rule is a :class:`torch.overrides.TorchFunctionMode`: while it is active *in this thread*, every
 form of ReLU (module, function, method, in place, ReLU6, ``clamp(min=0)``) keeps its forward values
@@ -18,16 +25,17 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 Rule = Literal["guided", "deconv"]
+"""A rule by its name; the plain gradient needs none."""
 
 _outside_cnn: ContextVar[bool] = ContextVar("vlcam_outside_cnn", default=False)
 
 
 @contextmanager
 def outside_cnn() -> Iterator[None]:
-    """Mark a part of ``decode`` that is not the CNN: ReLUs in it keep their plain gradient.
+    """Marks a part of ``decode`` that is not the CNN: ReLUs in it keep their plain gradient.
 
-    The authors guide the CNN alone, the language or question model is passed by its true gradient.
-    Only needed around parts that hold ReLUs.
+    As the authors do: they guide the CNN alone, and take the true gradient of the language or
+    question model. Only needed around parts that hold ReLUs.
     """
     token = _outside_cnn.set(True)
     try:
@@ -37,7 +45,12 @@ def outside_cnn() -> Iterator[None]:
 
 
 class BackwardRule(TorchFunctionMode):
-    """Rewrites the backward of each ReLU called while active; ``seen`` counts them."""
+    """Replaces the backward of each ReLU that is called while it is active.
+
+    Attributes:
+        rule: its name.
+        seen: how many ReLUs it has replaced the backward of.
+    """
 
     def __init__(self, rule: Rule) -> None:
         super().__init__()
@@ -47,8 +60,8 @@ class BackwardRule(TorchFunctionMode):
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
-        """Backward passes inside have the plain gradient, also through a graph made under the
-        rule: so one forward pass serves both."""
+        """Backward passes inside give the plain gradient, also through a graph that was made under
+        the rule: one forward pass serves both."""
         self._lifted = True
         try:
             yield
@@ -71,12 +84,12 @@ class BackwardRule(TorchFunctionMode):
         return _Rectify.apply(x, upper, self, in_place)
 
     def backward(self, gradient: Tensor, result: Tensor, upper: float | None) -> Tensor:
-        """A rectifier's gradient by the rule, in memory of its own or the given one's.
+        """The gradient at a ReLU's input by the rule (which may be written over the one given).
 
         Args:
-            gradient: at its output.
-            result: its output.
-            upper: its upper bound.
+            gradient: R, at its output.
+            result: its output, above 0 where x is.
+            upper: its upper bound, if any: the plain gradient is 0 above it, too.
         """
         if self.rule == "deconv" and not self._lifted:
             return gradient.clamp(min=0)
@@ -88,7 +101,7 @@ class BackwardRule(TorchFunctionMode):
 
 
 class _Rectify(torch.autograd.Function):
-    """``min(max(x, 0), upper)`` with the guided or the deconvolution backward."""
+    """``min(max(x, 0), upper)`` with the backward of a rule."""
 
     @staticmethod
     def forward(
@@ -111,19 +124,23 @@ def _as_rectifier(
     func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[Tensor, float | None, bool] | None:
     """(input, upper bound, in place) where the call is a form of ReLU, else None."""
+
+    def given(place: int, name: str, default: Any) -> Any:
+        return args[place] if len(args) > place else kwargs.get(name, default)
+
     if func in _RELU:
         name = "input"
         bounds: tuple[float, float | None] = (0.0, None)
-        in_place = func in _IN_PLACE or _argument(args, kwargs, 1, "inplace", False)
+        in_place = func in _IN_PLACE or given(1, "inplace", False)
     elif func is F.relu6:
         name, bounds = "input", (0.0, 6.0)
-        in_place = _argument(args, kwargs, 1, "inplace", False)
+        in_place = given(1, "inplace", False)
     elif func in _HARDTANH:
-        low = _argument(args, kwargs, 1, "min_val", -1.0)
-        name, bounds = "input", (low, _argument(args, kwargs, 2, "max_val", 1.0))
-        in_place = func in _IN_PLACE or _argument(args, kwargs, 3, "inplace", False)
+        low = given(1, "min_val", -1.0)
+        name, bounds = "input", (low, given(2, "max_val", 1.0))
+        in_place = func in _IN_PLACE or given(3, "inplace", False)
     elif func in _CLAMP:
-        low, high = _argument(args, kwargs, 1, "min", None), _argument(args, kwargs, 2, "max", None)
+        low, high = given(1, "min", None), given(2, "max", None)
         if isinstance(low, Tensor) or isinstance(high, Tensor) or low is None:
             return None
         name, bounds, in_place = "input", (low, high), func in _IN_PLACE
@@ -133,12 +150,6 @@ def _as_rectifier(
     if bounds[0] != 0 or (bounds[1] is not None and bounds[1] <= 0):
         return None
     return x, bounds[1], bool(in_place)
-
-
-def _argument(
-    args: Sequence[Any], kwargs: Mapping[str, Any], place: int, name: str, default: Any
-) -> Any:
-    return args[place] if len(args) > place else kwargs.get(name, default)
 
 
 _RELU = {F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}

@@ -1,4 +1,4 @@
-"""Photos that a model has encoded: one forward pass of the CNN a photo."""
+"""Photos that a model has encoded: one forward pass of the CNN per photo."""
 
 from __future__ import annotations
 
@@ -12,51 +12,23 @@ from torch import Tensor
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.attribution.guards import check_features
-from vlcam.attribution.targets import Target
 from vlcam.geometry.grid import Placement
 from vlcam.photo.loading import load_photo, upright
 from vlcam.utils.untouched import untouched
 
 
-def encode(
-    adapter: Adapter, pixels: Tensor, prompts: Sequence[Prompt] | None = None
-) -> FeatureMaps:
-    """Feature maps of pixels (B, 3, H, W): one forward pass of the CNN, no autograd graph.
-
-    Args:
-        prompts: one an image; needed by models whose feature maps depend on the prompt.
-    """
-    if adapter.encode_reads_prompt and prompts is None:
-        raise ValueError(
-            f"{adapter.name}: the feature maps depend on the prompt, so encode needs it"
-        )
-    with untouched(adapter.module), torch.no_grad():
-        features = adapter.encode(pixels.clone() if adapter.writes_pixels else pixels, prompts)
-    check_features(adapter, features, len(pixels))
-    return features
-
-
-def only_prompt(targets: Sequence[Target]) -> Prompt:
-    """The prompt of all the targets, for a model whose feature maps depend on it.
-
-    Raises:
-        ValueError: they have several.
-    """
-    prompts = {term.prompt for target in targets for term in target.terms}
-    if len(prompts) > 1:
-        raise ValueError(
-            f"targets under {len(prompts)} prompts, of a model whose feature maps depend on the"
-            " prompt: explain them one prompt at a time"
-        )
-    return prompts.pop()
-
-
 @dataclass(frozen=True)
 class Encoded:
-    """A photo a model has seen, to be asked about again and again. Made by :func:`look`.
+    """A photo that a model has encoded, to be asked about again and again. Made by :func:`look`.
 
-    ``features`` is None for a model whose feature maps depend on what it is asked; ``begun`` then
-    is what it made of the photo before, if it can tell the two apart.
+    Attributes:
+        photo: its path, as given; "photo" of one that was given as an image.
+        image: the photo itself, upright, RGB.
+        pixels: what the model is fed, (1, 3, H, W).
+        features: the feature maps; None of a model whose feature maps depend on the prompt.
+        placement: where the photo lies in the pixels.
+        begun: of such a model, the part of encoding that does not depend on the prompt, if the
+            model can tell the two apart.
     """
 
     photo: str
@@ -67,7 +39,7 @@ class Encoded:
     begun: FeatureMaps | None = None
 
     def seen(self, model: Adapter, prompt: Prompt = None) -> FeatureMaps:
-        """The feature maps, for a model that needs the prompt under it."""
+        """The feature maps; of a model whose feature maps depend on the prompt, under that one."""
         if self.features is not None:
             return self.features
         if self.begun is None:
@@ -79,8 +51,8 @@ class Encoded:
 def look(model: Adapter, photo: str | Path | Image.Image) -> Encoded:
     """Read, prepare and encode a photo: the one forward pass of the CNN.
 
-    A model whose feature maps depend on the question encodes when it is asked, or what depends on
-    the question then.
+    A model whose feature maps depend on the prompt encodes the photo when it is asked something;
+    here it encodes the part that does not depend on it, if there is one.
 
     Raises:
         ValueError: the photo cannot be read.
@@ -95,8 +67,14 @@ def look(model: Adapter, photo: str | Path | Image.Image) -> Encoded:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A photo, upright and in RGB (:mod:`vlcam.photo.loading`), as a model will be fed it: pixels
-    (3, H, W), and where the photo lies in them."""
+    """A photo, ready to be encoded.
+
+    Attributes:
+        name: its path, as given.
+        image: the photo itself, upright, RGB (:mod:`vlcam.photo.loading`).
+        pixels: what the model is fed, (3, H, W).
+        placement: where the photo lies in the pixels.
+    """
 
     name: str
     image: Image.Image
@@ -105,16 +83,8 @@ class Prepared:
 
 
 def prepare(model: Adapter, path: str, image: Image.Image) -> Prepared:
-    """The photo that was read from a file."""
+    """A photo that was read from the file at ``path``, as the model takes it."""
     return Prepared(path, image, *model.prepare_file(image, path))
-
-
-def _stacked(photos: Sequence[Tensor]) -> Tensor:
-    """Pixels (B, 3, H, W) of photos (3, H, W); channels last in memory if theirs are."""
-    last = [pixels.permute(1, 2, 0) for pixels in photos]
-    if all(pixels.is_contiguous() for pixels in last):
-        return torch.stack(last).permute(0, 3, 1, 2)
-    return torch.stack(list(photos))
 
 
 def encode_photos(model: Adapter, photos: Sequence[Prepared]) -> list[Encoded]:
@@ -135,9 +105,39 @@ def encode_photos(model: Adapter, photos: Sequence[Prepared]) -> list[Encoded]:
     return [found[row] for row in range(len(photos))]
 
 
+def encode(
+    adapter: Adapter, pixels: Tensor, prompts: Sequence[Prompt] | None = None
+) -> FeatureMaps:
+    """Feature maps of pixels (B, 3, H, W): one forward pass of the CNN, no autograd graph.
+
+    Args:
+        prompts: one per image; needed by models whose feature maps depend on the prompt.
+
+    Raises:
+        ValueError: there are none, and the model needs them; it gives no feature maps
+            (B, K, u, v).
+    """
+    if adapter.encode_reads_prompt and prompts is None:
+        raise ValueError(
+            f"{adapter.name}: the feature maps depend on the prompt, so encode needs it"
+        )
+    with untouched(adapter.module), torch.no_grad():
+        features = adapter.encode(pixels.clone() if adapter.writes_pixels else pixels, prompts)
+    check_features(adapter, features, len(pixels))
+    return features
+
+
 def _features(model: Adapter, pixels: Tensor) -> tuple[FeatureMaps | None, FeatureMaps | None]:
-    """Feature maps, or where they depend on the question what can be had before it is asked."""
+    """The feature maps; or, where they depend on the prompt, the part that does not."""
     if not model.encode_reads_prompt:
         return encode(model, pixels), None
     with untouched(model.module), torch.no_grad():
         return None, model.encode_photo(pixels.clone())
+
+
+def _stacked(photos: Sequence[Tensor]) -> Tensor:
+    """Pixels (B, 3, H, W) of photos (3, H, W); channels last in memory if theirs are."""
+    last = [pixels.permute(1, 2, 0) for pixels in photos]
+    if all(pixels.is_contiguous() for pixels in last):
+        return torch.stack(last).permute(0, 3, 1, 2)
+    return torch.stack(list(photos))

@@ -15,6 +15,7 @@ from vlcam.attribution.backward_rules import BackwardRule
 
 
 def check_features(adapter: Adapter, features: FeatureMaps, images: int) -> None:
+    """Raises ValueError where ``encode`` gave anything but (images, K, u, v)."""
     shape = tuple(features.maps.shape)
     if len(shape) != 4 or shape[0] != images:
         raise ValueError(
@@ -24,6 +25,7 @@ def check_features(adapter: Adapter, features: FeatureMaps, images: int) -> None
 
 
 def disconnected(adapter: Adapter) -> str:
+    """The error of a model whose score has no gradient with respect to the layer."""
     return (
         f"{adapter.name}: the score does not depend on layer {adapter.layer}; choose a layer"
         " between the pixels and the score, and a decode without no_grad, detach or argmax"
@@ -31,6 +33,7 @@ def disconnected(adapter: Adapter) -> str:
 
 
 def refuse_unseen_rule(adapter: Adapter, rule: BackwardRule | None, where: str) -> None:
+    """Raises ValueError where a backward rule met no ReLU, or could not meet all of them."""
     if rule is None:
         return
     if any(isinstance(m, torch.jit.ScriptModule) for m in adapter.module.modules()):
@@ -46,7 +49,7 @@ def refuse_unseen_rule(adapter: Adapter, rule: BackwardRule | None, where: str) 
 
 
 class RefuseRowMixing(TorchFunctionMode):
-    """Refuses batch normalisation by the batch's own statistics, which mixes rows."""
+    """Raises ValueError at a batch normalisation by the batch's own statistics: it mixes rows."""
 
     def __init__(self, adapter: Adapter) -> None:
         super().__init__()
@@ -73,9 +76,10 @@ class RefuseRowMixing(TorchFunctionMode):
 
 
 class KeptBytes(torch.autograd.graph.saved_tensors_hooks):
-    """Counts the bytes autograd keeps for a backward, parameters left out.
+    """Counts the bytes autograd keeps for the backward pass, parameters left out.
 
-    Refuses, as autograd does where nobody counts, a value that was written over since.
+    Raises ValueError, as autograd itself would without these hooks, where a value that the
+    gradient needs was written over in the meantime.
     """
 
     def __init__(self, adapter: Adapter) -> None:
@@ -87,7 +91,7 @@ class KeptBytes(torch.autograd.graph.saved_tensors_hooks):
             if storage.data_ptr() not in known:
                 known.add(storage.data_ptr())
                 self.bytes += storage.nbytes()
-            # Detached: a graph that held its own output, never walked back, would live forever.
+            # Detached: else a graph that holds its own output is freed by a backward pass only.
             return tensor.detach(), tensor._version
 
         def unpack(kept: tuple[Tensor, int]) -> Tensor:

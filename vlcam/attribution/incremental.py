@@ -1,8 +1,9 @@
-"""Feature maps of an input with a patch covered, recomputed only where the patch can be seen.
+"""Feature maps of an input that a patch covers, recomputed only where the patch changes them.
 
 A small patch changes a small part of each layer's activations (Krypton: Nakandala et al., SIGMOD
 2019, in its exact mode). Each layer is computed on the window that the changed part of its input
-reaches, cut out of the activations of the uncovered input; the numbers are those of the plain way.
+reaches, cut out of the activations of the uncovered input. The numbers are those of whole forward
+passes.
 """
 
 from __future__ import annotations
@@ -28,104 +29,11 @@ _RELUS = (functional.relu, torch.relu, functional.relu6)
 
 
 class NotIncrementalError(ValueError):
-    """A layer of which it is not known what a patch changes. The message names it."""
-
-
-@dataclass(frozen=True)
-class _Changed:
-    """An activation and how N patches change it.
-
-    Attributes:
-        plain: (1, C, H, W), of the uncovered input.
-        tiles: (N, C, h, w), what stands instead; beyond the edges of ``plain`` it means nothing.
-        corners: (N, 2), row and column of each tile's first cell; may lie beyond the edges.
-    """
-
-    plain: Tensor
-    tiles: Tensor
-    corners: Tensor
-
-    def windows(self, corners: Tensor, size: tuple[int, int], outside: float) -> Tensor:
-        """The changed activation cut out at those corners, (N, C, *size)."""
-        rows, in_rows, tile_rows, of_tile_rows = self._axis(corners[:, 0], size[0], 0)
-        columns, in_columns, tile_columns, of_tile_columns = self._axis(corners[:, 1], size[1], 1)
-        # Cells are gathered with all their channels, which lie side by side (on a CPU).
-        plain, tiles = (x.permute(0, 2, 3, 1) for x in (self.plain, self.tiles))
-        found = plain[0, rows[:, :, None], columns[:, None, :]]
-        which = torch.arange(len(corners), device=corners.device)[:, None, None]
-        changed = (of_tile_rows[:, :, None] & of_tile_columns[:, None, :])[..., None]
-        inside = (in_rows[:, :, None] & in_columns[:, None, :])[..., None]
-        of_tiles = tiles[which, tile_rows[:, :, None], tile_columns[:, None, :]]
-        found = torch.where(changed, of_tiles, found)
-        return torch.where(inside, found, outside).permute(0, 3, 1, 2)
-
-    def _axis(self, starts: Tensor, length: int, axis: int) -> tuple[Tensor, ...]:
-        """Places (N, length) in the plain activation and in the tile, and which are in them."""
-        places = starts[:, None] + torch.arange(length, device=starts.device)
-        side, tile = self.plain.shape[2 + axis], self.tiles.shape[2 + axis]
-        in_tile = places - self.corners[:, axis, None]
-        return (
-            places.clamp(0, side - 1),
-            (places >= 0) & (places < side),
-            in_tile.clamp(0, tile - 1),
-            (in_tile >= 0) & (in_tile < tile),
-        )
-
-    @property
-    def everywhere(self) -> bool:
-        """Whether the tiles are the whole activations."""
-        return self.tiles.shape[2:] == self.plain.shape[2:] and not self.corners.any()
-
-    def whole(self) -> Tensor:
-        """The changed activations, (N, C, H, W)."""
-        if self.everywhere:
-            return self.tiles
-        height, width = self.plain.shape[2:]
-        whole = self.plain.expand(len(self.tiles), -1, -1, -1).clone()
-        for row, (y, x) in enumerate(self.corners.tolist()):
-            bottom, right = y + self.tiles.shape[2], x + self.tiles.shape[3]
-            top, left = max(y, 0), max(x, 0)
-            tile = self.tiles[row, :, top - y : height - y, left - x : width - x]
-            whole[row, :, top : min(bottom, height), left : min(right, width)] = tile
-        return whole
-
-
-@dataclass(frozen=True)
-class _Sliding:
-    """The geometry of a layer that slides over its input, by axis."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    run: Callable[[Tensor], Tensor]
-    outside: float
-
-    def __call__(self, x: _Changed, plain: Tensor) -> _Changed:
-        if self.kernel == self.stride == (1, 1) and self.padding == (0, 0):
-            return _Changed(plain, self.run(x.tiles), x.corners)
-        starts, counts, lengths = [], [], []
-        for axis in (0, 1):
-            reach = self.dilation[axis] * (self.kernel[axis] - 1)
-            stride, padding = self.stride[axis], self.padding[axis]
-            corner = x.corners[:, axis]
-            # The first output that sees the tile, and as many as see it at most.
-            starts.append(-((reach - padding - corner).div(stride, rounding_mode="floor")))
-            count = (x.tiles.shape[2 + axis] - 1 + reach) // stride + 1
-            counts.append(count)
-            lengths.append((count - 1) * stride + reach + 1)
-        if counts[0] * counts[1] >= plain.shape[2] * plain.shape[3]:
-            (top, left), whole = self.padding, x.whole()
-            padded = functional.pad(whole, (left, left, top, top), value=self.outside)
-            return _Changed(plain, self.run(padded), torch.zeros_like(x.corners))
-        first = torch.stack(starts, 1)
-        corners = first * first.new_tensor(self.stride) - first.new_tensor(self.padding)
-        windows = x.windows(corners, (lengths[0], lengths[1]), self.outside)
-        return _Changed(plain, self.run(windows), first)
+    """It is not known what a patch changes in some layer. The message names it."""
 
 
 def incremental(adapter: Adapter, pixels: Tensor, patch: Patch) -> tuple[Encode | None, str | None]:
-    """The fast way to the feature maps of a covered input; or None, and why there is none.
+    """A function to the feature maps of a covered input; or None, and why there is none.
 
     Args:
         pixels: of one image, (1, 3, H, W).
@@ -161,7 +69,7 @@ class Incremental:
             keep = _Keep(self._graph)
             keep.run(self._pixels)
             self._plain = keep.values
-        self([(0, 0)])  # refuses what it does not know
+        self([(0, 0)])  # raises at a layer that is not known
 
     @torch.no_grad()
     def __call__(self, corners: Sequence[tuple[int, int]]) -> FeatureMaps:
@@ -201,7 +109,7 @@ class Incremental:
 
 
 class _Keep(fx.Interpreter):
-    """Runs a network and keeps what each node gave, before anything works on it in place."""
+    """Runs a network and keeps each node's value, before anything changes it in place."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
@@ -211,6 +119,107 @@ class _Keep(fx.Interpreter):
         value = super().run_node(n)
         self.values[n] = value.clone()
         return value
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """An activation and how N patches change it.
+
+    Attributes:
+        plain: (1, C, H, W), of the uncovered input.
+        tiles: (N, C, h, w), what takes its place; values beyond the edges of ``plain`` are not
+            used.
+        corners: (N, 2), row and column of each tile's first cell; may lie beyond the edges.
+    """
+
+    plain: Tensor
+    tiles: Tensor
+    corners: Tensor
+
+    def windows(self, corners: Tensor, size: tuple[int, int], outside: float) -> Tensor:
+        """The changed activation cut out at those corners, (N, C, *size)."""
+        rows, in_rows, tile_rows, of_tile_rows = self._axis(corners[:, 0], size[0], 0)
+        columns, in_columns, tile_columns, of_tile_columns = self._axis(corners[:, 1], size[1], 1)
+        # Cells are gathered with all their channels, which lie side by side (on a CPU).
+        plain, tiles = (x.permute(0, 2, 3, 1) for x in (self.plain, self.tiles))
+        found = plain[0, rows[:, :, None], columns[:, None, :]]
+        which = torch.arange(len(corners), device=corners.device)[:, None, None]
+        changed = (of_tile_rows[:, :, None] & of_tile_columns[:, None, :])[..., None]
+        inside = (in_rows[:, :, None] & in_columns[:, None, :])[..., None]
+        of_tiles = tiles[which, tile_rows[:, :, None], tile_columns[:, None, :]]
+        found = torch.where(changed, of_tiles, found)
+        return torch.where(inside, found, outside).permute(0, 3, 1, 2)
+
+    def _axis(self, starts: Tensor, length: int, axis: int) -> tuple[Tensor, ...]:
+        """Places (N, length) in the plain activation and whether they are inside it, and the same
+        of the tile."""
+        places = starts[:, None] + torch.arange(length, device=starts.device)
+        side, tile = self.plain.shape[2 + axis], self.tiles.shape[2 + axis]
+        in_tile = places - self.corners[:, axis, None]
+        return (
+            places.clamp(0, side - 1),
+            (places >= 0) & (places < side),
+            in_tile.clamp(0, tile - 1),
+            (in_tile >= 0) & (in_tile < tile),
+        )
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether the tiles are the whole activations."""
+        return self.tiles.shape[2:] == self.plain.shape[2:] and not self.corners.any()
+
+    def whole(self) -> Tensor:
+        """The changed activations, (N, C, H, W)."""
+        if self.everywhere:
+            return self.tiles
+        height, width = self.plain.shape[2:]
+        whole = self.plain.expand(len(self.tiles), -1, -1, -1).clone()
+        for row, (y, x) in enumerate(self.corners.tolist()):
+            bottom, right = y + self.tiles.shape[2], x + self.tiles.shape[3]
+            top, left = max(y, 0), max(x, 0)
+            tile = self.tiles[row, :, top - y : height - y, left - x : width - x]
+            whole[row, :, top : min(bottom, height), left : min(right, width)] = tile
+        return whole
+
+
+@dataclass(frozen=True)
+class _Sliding:
+    """A layer that slides over its input: a convolution or a pooling.
+
+    Attributes:
+        kernel, stride, padding, dilation: by axis, (y, x).
+        run: the layer without its padding.
+        outside: the value that it pads with.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    run: Callable[[Tensor], Tensor]
+    outside: float
+
+    def __call__(self, x: _Changed, plain: Tensor) -> _Changed:
+        if self.kernel == self.stride == (1, 1) and self.padding == (0, 0):
+            return _Changed(plain, self.run(x.tiles), x.corners)
+        starts, counts, lengths = [], [], []
+        for axis in (0, 1):
+            reach = self.dilation[axis] * (self.kernel[axis] - 1)
+            stride, padding = self.stride[axis], self.padding[axis]
+            corner = x.corners[:, axis]
+            # The first output whose window meets the tile, and how many there are at most.
+            starts.append(-((reach - padding - corner).div(stride, rounding_mode="floor")))
+            count = (x.tiles.shape[2 + axis] - 1 + reach) // stride + 1
+            counts.append(count)
+            lengths.append((count - 1) * stride + reach + 1)
+        if counts[0] * counts[1] >= plain.shape[2] * plain.shape[3]:
+            (top, left), whole = self.padding, x.whole()
+            padded = functional.pad(whole, (left, left, top, top), value=self.outside)
+            return _Changed(plain, self.run(padded), torch.zeros_like(x.corners))
+        first = torch.stack(starts, 1)
+        corners = first * first.new_tensor(self.stride) - first.new_tensor(self.padding)
+        windows = x.windows(corners, (lengths[0], lengths[1]), self.outside)
+        return _Changed(plain, self.run(windows), first)
 
 
 def _each(function: Any, x: _Changed, plain: Tensor) -> _Changed:

@@ -12,18 +12,24 @@ from torch import Tensor
 from vlcam.adapters.adapter import Adapter, Prompt
 from vlcam.attribution import methods
 from vlcam.attribution.attention import explain_by_attention
-from vlcam.attribution.encoding import Encoded, only_prompt
+from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.gradients import DEFAULT_MEMORY, explain_all_at_layer, explain_all_at_pixels
 from vlcam.attribution.incremental import incremental
 from vlcam.attribution.occlusion import Patch, occlusion_maps
-from vlcam.attribution.targets import Target
+from vlcam.attribution.targets import Target, only_prompt
 from vlcam.geometry.grid import Cells, Grid
 
 
 @dataclass(frozen=True)
 class TargetMaps:
-    """Scores (T,) and raw float32 maps (T, u, v) of T targets, where the maps' cells lie in the
-    input, and what a result should record of how they were made."""
+    """Scores and maps of T targets.
+
+    Attributes:
+        scores: (T,).
+        maps: (T, u, v), raw, float32.
+        grid: where the maps' cells lie in the input.
+        details: what a result should record of how they were made.
+    """
 
     scores: Tensor
     maps: Tensor
@@ -40,12 +46,21 @@ def explain_targets(
     memory: int = DEFAULT_MEMORY,
     patch: Patch | None = None,
 ) -> TargetMaps:
-    """Maps of any targets of one photo; prompt by prompt where the feature maps depend on it."""
+    """Maps of any targets of one photo; prompt by prompt where the feature maps depend on it.
+
+    Args:
+        memory: bytes that the autograd graph of one chunk of targets may keep.
+        patch: what covers the input, for occlusion; None: the default one.
+
+    Raises:
+        ValueError: the model has no maps of the method's kind; a score does not depend on the
+            layer.
+    """
     if method.at == "patches":
         return _occlude(model, encoded.pixels, asked, patch or Patch())
     if method.at == "attention":
         return _explain_by_attention(model, encoded, asked, [method])[0]
-    return _explain_by_gradients(model, encoded, asked, [method], memory)[0]
+    return _explain_by_gradients(model, encoded, asked, [method], memory=memory)[0]
 
 
 def explain_targets_by(
@@ -66,7 +81,7 @@ def explain_targets_by(
 
 
 def alike(by: Sequence[methods.Method]) -> list[list[methods.Method]]:
-    """Methods in groups that need the same gradients."""
+    """The methods in groups; those of a group need the same gradients."""
     groups: dict[tuple[str, str | None], list[methods.Method]] = {}
     for method in by:
         groups.setdefault((method.at, method.rule), []).append(method)
@@ -78,9 +93,10 @@ def _explain_by_gradients(
     encoded: Encoded,
     asked: list[Target],
     by: Sequence[methods.Method],
+    *,
     memory: int = DEFAULT_MEMORY,
 ) -> list[TargetMaps]:
-    """By methods that are :func:`alike`."""
+    """By methods that are :func:`alike`, prompt by prompt where the feature maps depend on it."""
     size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
     at_layer = by[0].at == "layer"
     if not asked:
@@ -89,7 +105,7 @@ def _explain_by_gradients(
     groups = _by_prompt(asked) if model.encode_reads_prompt else []
     if len(groups) > 1:
         parts = [
-            _explain_by_gradients(model, encoded, [asked[row] for row in rows], by, memory)
+            _explain_by_gradients(model, encoded, [asked[row] for row in rows], by, memory=memory)
             for rows in groups
         ]
         order = torch.tensor([row for rows in groups for row in rows]).argsort()
@@ -99,7 +115,7 @@ def _explain_by_gradients(
         features, grid = encoded.seen(model, prompt), _cells(model, encoded)
         scores, maps = explain_all_at_layer(model, features, asked, by, memory=memory)
     else:
-        scores, maps = explain_all_at_pixels(model, encoded.pixels, asked, by, memory)
+        scores, maps = explain_all_at_pixels(model, encoded.pixels, asked, by, memory=memory)
         grid = Grid.pixels(size)
     return [TargetMaps(scores, own.float(), grid) for own in maps]
 
@@ -114,12 +130,12 @@ def _explain_by_attention(
     cells = _cells(model, encoded)
     if not asked:
         return [TargetMaps(torch.zeros(0), torch.zeros(0, *cells.size), cells)] * len(by)
-    scores, maps = explain_by_attention(model, encoded.pixels, asked, by, cells.size)
+    scores, maps = explain_by_attention(model, encoded.pixels, asked, by, cells=cells.size)
     return [TargetMaps(scores, own.float(), cells) for own in maps]
 
 
 def _in_order(some: Sequence[TargetMaps], order: Tensor) -> TargetMaps:
-    """Maps of several prompts' targets as one."""
+    """Maps of several prompts' targets as one, in the order in which the targets were given."""
     scores = torch.cat([found.scores for found in some])[order]
     return replace(some[0], scores=scores, maps=torch.cat([found.maps for found in some])[order])
 

@@ -1,4 +1,10 @@
-"""Attribution methods by name: where gradients are taken, the ReLU's backward rule, the reducer."""
+"""The table of methods: where gradients are taken, the ReLU's backward rule, the reducer.
+
+To add a method, write its reducer, a function with its formula, in
+:mod:`vlcam.attribution.reducers`, and a line in the table below. A package of your own registers a
+list of :class:`Method` under the entry point group ``vlcam.methods`` instead
+(``docs/own_method.md``). Every command then takes it.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +14,23 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Literal
 
-from vlcam.attribution import reducers, relevance
 from vlcam.attribution.backward_rules import Rule
-from vlcam.attribution.reducers import Reducer
-from vlcam.attribution.relevance import Follow
+from vlcam.attribution.reducers import (
+    Reducer,
+    absolute_gradients,
+    counterfactual,
+    grad_cam,
+    grad_cam_plus_plus,
+    hires_cam,
+    layer_cam,
+    max_pooling,
+    no_relu,
+    xgrad_cam,
+)
+from vlcam.attribution.relevance import Follow, rollout, weighted
+
+GROUP = "vlcam.methods"
+"""The entry points under which packages register lists of methods of their own."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +45,12 @@ class Method:
             of a patch that covers the input, without gradients
             (:mod:`vlcam.attribution.occlusion`); ``attention``: on the patches of a transformer,
             whose attention is followed through all its layers (:mod:`vlcam.attribution.attention`).
-        reduce: makes the layer's map; for a pixel method the factor that the pixels' gradient is
-            multiplied by (section 3.2), or None for the gradient alone.
-        rule: backward rule of the ReLUs inside the CNN; for a layer method it acts on the gradients
-            that become the weights.
-        caveat: what whoever looks at such a map should know.
-        follow: of a method at the attention, how it is followed.
+        reduce: from A and dy/dA to the layer's map; of a method at the pixels, the factor that
+            the pixels' gradient is multiplied by (section 3.2), or None for the gradient alone.
+        rule: backward rule of the ReLUs inside the CNN; of a method at the layer, it acts on the
+            gradients that become the weights.
+        caveat: what a reader of such a map should know.
+        follow: of a method at the attention, how the attention is followed.
     """
 
     name: str
@@ -43,86 +62,49 @@ class Method:
     follow: Follow | None = None
 
 
+# References too long for a line of the table.
+_GUIDED = (
+    "Guided Backpropagation (Springenberg et al. 2015), section 3.2; hardly depends on the upper"
+    " layers (Adebayo et al. 2018)"
+)
+_DECONV = "Deconvolution (Zeiler and Fergus 2014), section 3.2"
+_DECONV_CAM = "Deconvolution Grad-CAM, section 3.2"
+_DECONV_WEIGHTS = "Table 3: deconvolution gradients as weights"
+_ROLLOUT = "attention rollout (Abnar and Zuidema 2020), of transformers; the same for every word"
+_RELEVANCE = "attention weighted by its gradients (Chefer et al. 2021), of transformers"
+
+# Caveats.
 _FAILS = (
     "Guided and deconvolution maps fail the randomisation check (Adebayo et al. 2018): they hardly"
     " change where the weights of the upper layers are drawn anew, so they show edges more than"
     " what the model decided by."
 )
-_CAM = reducers.grad_cam
+_NO_TARGET = "Attention rollout knows of no target: its map is the same for every word or answer."
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method("grad-cam", "Grad-CAM, eq. 1-2", "layer", _CAM),
-        Method(
-            "counterfactual", "counterfactual explanation, eq. 12", "layer", reducers.counterfactual
-        ),
-        Method("guided-grad-cam", "Guided Grad-CAM, section 3.2", "pixels", _CAM, "guided", _FAILS),
-        Method(
-            "deconv-grad-cam",
-            "Deconvolution Grad-CAM, section 3.2",
-            "pixels",
-            _CAM,
-            "deconv",
-            _FAILS,
-        ),
-        Method(
-            "guided-backprop",
-            "Guided Backpropagation (Springenberg et al. 2015), section 3.2; hardly depends on the"
-            " upper layers (Adebayo et al. 2018)",
-            "pixels",
-            rule="guided",
-            caveat=_FAILS,
-        ),
-        Method(
-            "deconv",
-            "Deconvolution (Zeiler and Fergus 2014), section 3.2",
-            "pixels",
-            rule="deconv",
-            caveat=_FAILS,
-        ),
-        Method("gradient", "plain gradient (Simonyan et al. 2014), section 2", "pixels"),
-        Method("occlusion", "drop behind a patch (Zeiler and Fergus 2014), section 8.2", "patches"),
-        Method("grad-cam-no-relu", "Table 3: no final ReLU, signed", "layer", reducers.no_relu),
-        Method("grad-cam-abs", "Table 3: absolute gradients", "layer", reducers.absolute_gradients),
-        Method("grad-cam-max-pool", "Table 3: global max pooling", "layer", reducers.max_pooling),
-        Method("grad-cam-guided", "Table 3: guided gradients as weights", "layer", _CAM, "guided"),
-        Method(
-            "grad-cam-deconv",
-            "Table 3: deconvolution gradients as weights",
-            "layer",
-            _CAM,
-            "deconv",
-        ),
-        Method("hirescam", "HiResCAM (Draelos and Carin 2020)", "layer", reducers.hires_cam),
-        Method(
-            "grad-cam++",
-            "Grad-CAM++ (Chattopadhay et al. 2018)",
-            "layer",
-            reducers.grad_cam_plus_plus,
-        ),
-        Method("layercam", "LayerCAM (Jiang et al. 2021)", "layer", reducers.layer_cam),
-        Method("xgrad-cam", "XGrad-CAM (Fu et al. 2020)", "layer", reducers.xgrad_cam),
-        Method(
-            "attention-rollout",
-            "attention rollout (Abnar and Zuidema 2020), of transformers; the same for every word",
-            "attention",
-            caveat="Attention rollout knows of no target: its map is the same for every word or"
-            " answer.",
-            follow=relevance.rollout,
-        ),
-        Method(
-            "attention-relevance",
-            "attention weighted by its gradients (Chefer et al. 2021), of transformers",
-            "attention",
-            follow=relevance.weighted,
-        ),
-    )
-}
+_TABLE = (
+    Method("grad-cam", "Grad-CAM, eq. 1-2", "layer", grad_cam),
+    Method("counterfactual", "counterfactual explanation, eq. 12", "layer", counterfactual),
+    Method("guided-grad-cam", "Guided Grad-CAM, section 3.2", "pixels", grad_cam, "guided", _FAILS),
+    Method("deconv-grad-cam", _DECONV_CAM, "pixels", grad_cam, "deconv", _FAILS),
+    Method("guided-backprop", _GUIDED, "pixels", rule="guided", caveat=_FAILS),
+    Method("deconv", _DECONV, "pixels", rule="deconv", caveat=_FAILS),
+    Method("gradient", "plain gradient (Simonyan et al. 2014), section 2", "pixels"),
+    Method("occlusion", "drop behind a patch (Zeiler and Fergus 2014), section 8.2", "patches"),
+    Method("grad-cam-no-relu", "Table 3: no final ReLU, signed", "layer", no_relu),
+    Method("grad-cam-abs", "Table 3: absolute gradients", "layer", absolute_gradients),
+    Method("grad-cam-max-pool", "Table 3: global max pooling", "layer", max_pooling),
+    Method("grad-cam-guided", "Table 3: guided gradients as weights", "layer", grad_cam, "guided"),
+    Method("grad-cam-deconv", _DECONV_WEIGHTS, "layer", grad_cam, "deconv"),
+    Method("hirescam", "HiResCAM (Draelos and Carin 2020)", "layer", hires_cam),
+    Method("grad-cam++", "Grad-CAM++ (Chattopadhay et al. 2018)", "layer", grad_cam_plus_plus),
+    Method("layercam", "LayerCAM (Jiang et al. 2021)", "layer", layer_cam),
+    Method("xgrad-cam", "XGrad-CAM (Fu et al. 2020)", "layer", xgrad_cam),
+    Method("attention-rollout", _ROLLOUT, "attention", follow=rollout, caveat=_NO_TARGET),
+    Method("attention-relevance", _RELEVANCE, "attention", follow=weighted),
+)
 
-
-GROUP = "vlcam.methods"
-"""The entry points under which packages register lists of methods of their own."""
+METHODS: dict[str, Method] = {method.name: method for method in _TABLE}
+"""Our own, by name, in the order in which they are listed."""
 
 
 @cache

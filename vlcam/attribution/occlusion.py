@@ -1,7 +1,11 @@
 """Occlusion maps: how much each target's score drops when a patch of the input is covered.
 
-The patch slides over the input (Zeiler and Fergus, ECCV 2014; section 8.2 of the paper compares
-maps with it). All targets are read from the same passes: one encode a patch, one decode a patch and
+The patch slides over the input x (Zeiler and Fergus, ECCV 2014; section 8.2 of the paper compares
+maps with it). At the patch's place (i, j)
+
+    ``L_ij = y(x) - y(x with the patch at (i, j))``
+
+All targets are read from the same forward passes: one encode per place, one decode per place and
 prompt.
 """
 
@@ -26,7 +30,7 @@ class Patch:
 
     Attributes:
         size: of its sides, in input pixels.
-        stride: from one place to the next.
+        stride: from one place to the next, in input pixels.
         fill: its value in normalised pixels; 0 is the mean colour of the training pixels.
 
     Raises:
@@ -74,6 +78,7 @@ def occlusion_maps(
     pixels: Tensor,
     targets: Sequence[Target],
     patch: Patch,
+    *,
     batch: int = 32,
     encode: Encode | None = None,
 ) -> tuple[Tensor, Tensor, Grid]:
@@ -82,20 +87,20 @@ def occlusion_maps(
     Args:
         pixels: of one image, (1, 3, H, W).
         targets: T targets.
-        batch: patches at a time.
+        batch: places of the patch in one forward pass.
         encode: a faster way to the feature maps of the covered input, where there is one (see
             :func:`vlcam.attribution.incremental.incremental`); None covers the pixels and encodes
-            them anew.
+            them.
 
     Raises:
-        ValueError: the patch does not fit.
+        ValueError: the patch does not fit into the input; the model is not fed pixels.
     """
     adapter.check_sees_pixels()
     size = (pixels.shape[2], pixels.shape[3])
     grid = patch.grid(size)
     with untouched(adapter.module), torch.no_grad():
         prompts = list(dict.fromkeys(term.prompt for t in targets for term in t.terms))
-        scores = _values(adapter, _seen(adapter, pixels, prompts), prompts, targets)
+        scores = _values(adapter, _encoded(adapter, pixels, prompts), prompts, targets)
         drops = []
         corners = patch.corners(size)
         starts = range(0, len(corners), batch)
@@ -104,22 +109,23 @@ def occlusion_maps(
         ):
             some = corners[start : start + batch]
             if encode is None:
-                seen = _seen(adapter, _covered(pixels, some, patch), prompts)
+                features = _encoded(adapter, _covered(pixels, some, patch), prompts)
             else:
-                seen = _under(adapter, encode(some), prompts)
-            drops.append(scores - _values(adapter, seen, prompts, targets))
+                features = _under(adapter, encode(some), prompts)
+            drops.append(scores - _values(adapter, features, prompts, targets))
     return scores[0], torch.cat(drops).T.unflatten(1, grid.size), grid
 
 
 def _covered(pixels: Tensor, corners: Sequence[tuple[int, int]], patch: Patch) -> Tensor:
+    """The input (N, 3, H, W) with the patch at each of N corners."""
     covered = pixels.repeat(len(corners), 1, 1, 1)
     for row, (y, x) in enumerate(corners):
         covered[row, :, y : y + patch.size, x : x + patch.size] = patch.fill
     return covered
 
 
-def _seen(adapter: Adapter, pixels: Tensor, prompts: Sequence[Prompt]) -> list[FeatureMaps]:
-    """The feature maps to read under each prompt."""
+def _encoded(adapter: Adapter, pixels: Tensor, prompts: Sequence[Prompt]) -> list[FeatureMaps]:
+    """The feature maps to decode under each prompt."""
     if not adapter.encode_reads_prompt:
         return _under(adapter, adapter.encode(pixels.clone()), prompts)
     photo = adapter.encode_photo(pixels.clone())
@@ -128,13 +134,13 @@ def _seen(adapter: Adapter, pixels: Tensor, prompts: Sequence[Prompt]) -> list[F
     return [adapter.encode(pixels.clone(), [prompt] * len(pixels)) for prompt in prompts]
 
 
-def _under(adapter: Adapter, seen: FeatureMaps, prompts: Sequence[Prompt]) -> list[FeatureMaps]:
-    """What was seen without a prompt, under each of them: the same feature maps, where they do not
-    depend on it."""
+def _under(adapter: Adapter, photo: FeatureMaps, prompts: Sequence[Prompt]) -> list[FeatureMaps]:
+    """What was encoded without a prompt, under each of them: the same feature maps, where they do
+    not depend on it."""
     if not adapter.encode_reads_prompt:
-        return [seen] * len(prompts)
-    count = len(seen.maps)
-    return [adapter.encode_prompt(seen, [prompt] * count) for prompt in prompts]
+        return [photo] * len(prompts)
+    count = len(photo.maps)
+    return [adapter.encode_prompt(photo, [prompt] * count) for prompt in prompts]
 
 
 def _values(
@@ -146,12 +152,12 @@ def _values(
     """The targets' values (N, T) for the N rows of each prompt's feature maps."""
     count = len(features[0].maps)
     values = torch.zeros(count, len(targets), dtype=torch.float64)
-    for prompt, seen in zip(prompts, features, strict=True):
+    for prompt, under in zip(prompts, features, strict=True):
         columns = sorted(_columns(targets, prompt))
-        wanted = torch.zeros(count, columns[-1] + 1, dtype=torch.bool, device=seen.maps.device)
+        wanted = torch.zeros(count, columns[-1] + 1, dtype=torch.bool, device=under.maps.device)
         wanted[:, columns] = True
-        # decode may write into the maps, and the next prompt's gets the same.
-        own = FeatureMaps(seen.maps.clone(), {n: t.clone() for n, t in seen.rest.items()})
+        # decode may write into the maps, and the next prompt is given the same ones.
+        own = FeatureMaps(under.maps.clone(), {n: t.clone() for n, t in under.rest.items()})
         scores = adapter.decode(own, [prompt] * count, wanted).to("cpu", torch.float64)
         for t, target in enumerate(targets):
             for term in target.terms:
@@ -161,5 +167,6 @@ def _values(
 
 
 def _columns(targets: Sequence[Target], prompt: Prompt) -> set[int]:
+    """The columns of the scores that the targets read under a prompt."""
     terms = (term for target in targets for term in target.terms if term.prompt == prompt)
     return {column for term in terms for column in term.scores}

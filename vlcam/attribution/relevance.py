@@ -1,8 +1,9 @@
-"""Maps from a transformer's attention: rollout, and attention weighted by its gradients.
+"""Relevance from a transformer's attention: rollout, and attention weighted by its gradients.
 
-Both multiply, layer by layer, the attention matrices A (heads, n, m) of the tokens that look (n
-rows, each of sum 1) to those they look at (m columns), into the relevance R of each token for each.
-What looks at what, in which order, is told by a :class:`Flow`.
+Both multiply, layer by layer, the attention matrices A (heads, n, m), of n tokens that attend
+(rows, each of sum 1) to m tokens (columns), into the relevance R of each token for each other one.
+Which stream of tokens attends to which, in which order, is said by a
+:class:`vlcam.adapters.attention_flow.Flow`.
 """
 
 from __future__ import annotations
@@ -15,25 +16,27 @@ from torch import Tensor
 from vlcam.adapters.attention_flow import PHOTO, AttentionStep, Flow
 
 Follow = Callable[[Flow, Sequence[Tensor], Sequence[Tensor], Sequence[int]], Tensor]
-"""``follow(flow, attention, gradients, columns)``: the relevance of each token of the photo's
-stream for the scores in those columns together. ``attention``: (heads, n, m) of each look, in
-order; ``gradients``: of the target with respect to it."""
+"""``follow(flow, attention, gradients, columns)``: the relevance (m,) of each token of the photo's
+stream for the scores in those columns together. ``attention``: A (heads, n, m) of each step, in
+order; ``gradients``: dy/dA of each, of the target y."""
 
 
 def rollout(
     flow: Flow, attention: Sequence[Tensor], gradients: object, columns: Sequence[int]
 ) -> Tensor:
-    """Attention rollout (Abnar and Zuidema, ACL 2020, eq. 1): the product, over the layers of the
-    photo's stream, of
+    """Attention rollout (Abnar and Zuidema, ACL 2020, eq. 1): over the layers of the photo's stream
 
-        ``0.5 A + 0.5 I``
+        ``R = (0.5 A_L + 0.5 I) ... (0.5 A_1 + 0.5 I)``
 
-    with A averaged over the heads, I for the residual connections. The row of the token that is
-    read, or of the one that stands for the photo. It knows of no target.
+    with A averaged over the heads, and I for the residual connections. Gives the row of the token
+    that scores are read from, or of the one that stands for the whole photo. It knows of no target.
+
+    Raises:
+        ValueError: the photo's tokens do not attend to each other.
     """
     joint: Tensor | None = None
-    for look, weights in zip(flow.attention_steps(), attention, strict=True):
-        if look == (PHOTO, PHOTO):
+    for step, weights in zip(flow.attention_steps(), attention, strict=True):
+        if step == (PHOTO, PHOTO):
             mean = weights.mean(0)
             own = 0.5 * mean + 0.5 * torch.eye(len(mean)).to(mean)
             joint = own if joint is None else own @ joint
@@ -55,12 +58,12 @@ def weighted(
     With ``Ā = mean over heads of relu(dy/dA * A)`` (eq. 5), streams s and q, R^ss = I and R^sq = 0
     at first, and ``R̄ = rows of (R - I) scaled to sum 1, + I`` (eq. 8, 9):
 
-    * s looks at itself: ``R^ss += Ā R^ss``, ``R^sq += Ā R^sq`` (eq. 6, 7);
-    * s looks at q: ``R^sq += (R̄^ss)^T Ā R̄^qq`` (eq. 10) and ``R^ss += Ā R^qs`` (eq. 11), the
-      latter in the same way for every third stream (a decoder that looks at a question that looked
-      at a photo).
+    * s attends to itself: ``R^ss += Ā R^ss``, ``R^sq += Ā R^sq`` (eq. 6, 7);
+    * s attends to q: ``R^sq += (R̄^ss)^T Ā R̄^qq`` (eq. 10) and ``R^ss += Ā R^qs`` (eq. 11), the
+      latter in the same way for every third stream (a decoder that attends to a question that
+      attended to a photo).
 
-    The rows of the tokens the target is read from, added up.
+    Gives the sum of the rows of the tokens that the target is read from.
     """
     relevance = _start(flow, attention)
     found = iter(zip(attention, gradients, strict=True))
@@ -81,7 +84,7 @@ def weighted(
 
 
 def _start(flow: Flow, attention: Sequence[Tensor]) -> dict[AttentionStep, Tensor]:
-    """Each token relevant for itself alone."""
+    """R at first: each token is relevant for itself alone."""
     like, sizes = attention[0], dict[str, int]()
     for (s, q), weights in zip(flow.attention_steps(), attention, strict=True):
         sizes |= {s: weights.shape[1], q: weights.shape[2]}
@@ -93,11 +96,11 @@ def _start(flow: Flow, attention: Sequence[Tensor]) -> dict[AttentionStep, Tenso
 
 
 def _streams(flow: Flow) -> list[str]:
-    return list(dict.fromkeys(stream for look in flow.attention_steps() for stream in look))
+    return list(dict.fromkeys(stream for step in flow.attention_steps() for stream in step))
 
 
 def _residual_free(relevance: Tensor) -> Tensor:
-    """What tokens got from others as shares that sum to 1, and themselves (eq. 8, 9)."""
+    """R̄: what tokens got from others, as shares that sum to 1, and themselves (eq. 8, 9)."""
     identity = torch.eye(len(relevance)).to(relevance)
     gained = relevance - identity
     total = gained.sum(1, keepdim=True)
@@ -105,4 +108,5 @@ def _residual_free(relevance: Tensor) -> Tensor:
 
 
 def _rows(flow: Flow, columns: Sequence[int]) -> list[int]:
+    """The tokens from which the scores in those columns are read."""
     return list(dict.fromkeys(flow.row(column) for column in columns))

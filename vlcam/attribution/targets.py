@@ -1,8 +1,15 @@
-"""What is explained: one scalar per question asked, named.
+"""Targets: the scalars y that are explained, each with a name.
 
-Every target of the paper is a weighted sum of a model's scores, each read under a prompt: a word's
-log-probability under teacher forcing, a caption's, an answer's logit, the difference of two, a
-negation (eq. 12). So a target is data, and its gradient the same weighted sum of rows' gradients.
+Every target of the paper is a weighted sum of a model's scores, each read under a prompt:
+
+    ``y = sum over terms t of  w_t * sum over columns s of t of  score_s(prompt_t)``
+
+A word: ``log p(word | photo, words before it)``, under teacher forcing; of a word made of several
+tokens, the sum of theirs. A caption: the sum over its words (section 8.1). An answer: its logit,
+before the softmax (section 8.2); of a model that writes its answers, their log-probability. One
+rather than another: ``y_a - y_b``. What speaks against it: ``-y`` (eq. 12).
+
+So a target is data, and its gradient the same weighted sum of the scores' gradients.
 """
 
 from __future__ import annotations
@@ -24,7 +31,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Target:
-    """A scalar to explain: the sum of its terms. ``name`` says what it is, for results to carry."""
+    """A scalar to explain: the sum of its terms. Results carry its ``name``."""
 
     name: str
     terms: tuple[Term, ...]
@@ -39,7 +46,10 @@ class Target:
 
 
 def unit(reading: Reading, which: Unit, score: str = "log p") -> Target:
-    """The score of one unit: a word's log-probability given the words before it, say.
+    """The score of one unit: of a word its log-probability given the words before it.
+
+    Args:
+        score: what the model's scores are, for the target's name: "log p", "logit".
 
     Raises:
         ValueError: the model does not know the unit, so has no score for it.
@@ -67,6 +77,21 @@ def whole(reading: Reading, score: str = "log p") -> Target:
         raise ValueError(f"the model knows no word of {reading.text!r}")
     columns = tuple(column for u in known for column in u.scores)
     return Target(f"{score}({reading.text})", (Term(1.0, reading.prompt, columns),))
+
+
+def only_prompt(targets: Sequence[Target]) -> Prompt:
+    """The one prompt of all the targets, for a model whose feature maps depend on it.
+
+    Raises:
+        ValueError: they have several.
+    """
+    prompts = {term.prompt for target in targets for term in target.terms}
+    if len(prompts) > 1:
+        raise ValueError(
+            f"targets under {len(prompts)} prompts, of a model whose feature maps depend on the"
+            " prompt: explain them one prompt at a time"
+        )
+    return prompts.pop()
 
 
 def _scaled(target: Target, factor: float) -> tuple[Term, ...]:

@@ -39,7 +39,7 @@ class How:
         size: of the square input; None: the model's own.
         out: the folder for records and summaries.
         resume: go on with what is there.
-        part: photos of a part of the records: what a kill costs at most.
+        part: photos whose records are written together; a kill loses those of one part at most.
         cluster: to run on Ray; None: in this process.
         device: as for :func:`vlcam.load`.
     """
@@ -56,7 +56,7 @@ class How:
 
     def load(self, kind: str) -> Adapter:
         size = (self.size, self.size) if self.size else None
-        return load(self.model, self.layer, kind, size, self.device)
+        return load(self.model, layer=self.layer, kind=kind, size=size, device=self.device)
 
 
 def evaluate(experiment: Experiment, how: How) -> summary.Summary:
@@ -72,7 +72,7 @@ def evaluate(experiment: Experiment, how: How) -> summary.Summary:
         raise ValueError(f"no photo to evaluate ({why})")
     model = how.load(experiment.kind)
     about = manifest(experiment, model, [method.name for method in chosen], how.part)
-    with opened(how.out, about, experiment.columns, how.resume) as store:
+    with opened(how.out, about, experiment.columns, resume=how.resume) as store:
         work = runner.Work(experiment, chosen, how.part)
         if how.cluster is None:
             with families_that_attend():
@@ -88,12 +88,12 @@ def evaluate(experiment: Experiment, how: How) -> summary.Summary:
         tables = experiment.summarise(records)
         title = f"{experiment.title} of {model.name}, layer {model.layer}"
         shown = list(gallery.pictures(experiment, model, chosen[0], records))
-        text = summary.to_markdown(tables, title, about, skipped)
+        text = summary.to_markdown(tables, title, about=about, skipped=skipped)
         for name, content in (
-            ("summary.json", summary.to_json(tables, about, skipped)),
+            ("summary.json", summary.to_json(tables, about=about, skipped=skipped)),
             ("summary.md", text),
             ("summary.tex", summary.to_latex(tables)),
-            ("report.html", report.page(tables, title, about, skipped, shown)),
+            ("report.html", report.page(tables, title, about=about, skipped=skipped, shown=shown)),
         ):
             with written(how.out / name) as draft:
                 draft.write_text(content, "utf-8")

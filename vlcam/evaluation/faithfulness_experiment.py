@@ -105,7 +105,7 @@ class Faithfulness(Experiment[Occluded]):
         ranked = self.with_curves and name != UNIFORM
         for i, target in enumerate(asked.targets):
             value = rank_correlation(coarse[i], asked.occlusion[i])
-            run = curves(model, photo.pixels, target, placed[i]) if ranked else None
+            run = curves(model, photo.pixels, target, drawn=placed[i]) if ranked else None
             yield {
                 "image": asked.item.name,
                 "target": i,
@@ -127,9 +127,9 @@ class Faithfulness(Experiment[Occluded]):
             "Faithfulness",
             (*head, "constant", "maps"),
             tuple(rows),
-            "figure",
-            f"Spearman's rank correlation on the places of a patch of {self.patch.size} pixels at"
-            f" stride {self.patch.stride}; a constant map counts as 0."
+            unit="figure",
+            note="Spearman's rank correlation on the places of a patch of"
+            f" {self.patch.size} pixels at stride {self.patch.stride}; a constant map counts as 0."
             + (
                 " Deletion and insertion: the mean score as the pixels that the map ranks first go,"
                 " or are all that is shown, less that of a ranking from the photo's centre: below 0"
@@ -147,7 +147,7 @@ class Faithfulness(Experiment[Occluded]):
         sums = {name: (some["occlusion"], np.ones(len(some))) for name, some in chosen.items()}
         images = [some["image"] for some in chosen.values()]
         of = "correlation with occlusion"
-        return differences(sums, images[0], of, "figure") if images else ()
+        return differences(sums, images[0], of, unit="figure") if images else ()
 
     def _row(self, by_map: dict[str, Columns], name: str) -> list[Cell]:
         some, centred = by_map[name], by_map[GAUSSIAN]

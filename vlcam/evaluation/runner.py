@@ -32,10 +32,10 @@ from vlcam.photo.loading import load_photo
 from vlcam.utils.errors import one_line
 
 PART = 64
-"""Photos of a part: what a kill costs at most."""
+"""Photos of a part, whose records are written together: a kill loses those of one at most."""
 
 _AT_ONCE = 4  # batches: more would only wait for each other, as Python runs one thread at a time
-_AT_ONCE_GPU = 2  # one is scored, by the processors, while another is looked at
+_AT_ONCE_GPU = 2  # one is scored, by the processors, while another is encoded
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ def measured(
 ) -> Iterator[tuple[int, Part]]:
     """Parts, one after the other, by their numbers.
 
-    Photos are read ahead. Where the model can be used so, several batches are worked on at once, in
-    a thread each among which the processors are shared out: that keeps them busier than one batch
-    on all of them. A model on a GPU looks at one after the other. What comes out depends on how
-    many threads PyTorch may use, and on nothing else.
+    Photos are read ahead. Where the model allows it, several batches are computed at once, each in
+    a thread with its share of the processors: that keeps them busier than one batch on all of them.
+    A model on a GPU encodes one batch after the other. The records depend on how many threads
+    PyTorch may use, and on nothing else.
 
     Args:
-        done: is told of how many further photos there are records.
+        done: called with the number of further photos whose records are made.
     """
     size = work.experiment.batch
     batches = [
@@ -164,7 +164,7 @@ def _measured(
     turns: AbstractContextManager[object],
     over: Event,
 ) -> Part:
-    """The records of a batch; the model looks at it when it is its turn."""
+    """The records of a batch; the model encodes it when it is its turn."""
     read = [photo.result() for photo in photos]
     with turns:
         explained = _explain(work, model, batch.items, read, over)
@@ -172,7 +172,7 @@ def _measured(
 
 
 def _until(over: Event, things: Sequence[Thing]) -> Iterator[Thing]:
-    """The things of a batch; CancelledError once nobody waits for it, the run being interrupted."""
+    """The things of a batch; CancelledError once the run is interrupted."""
     for thing in things:
         if over.is_set():
             raise CancelledError
@@ -266,7 +266,7 @@ def _together(
     scores, maps = torch.zeros(0), [torch.zeros(0, *cells[0].size)] * len(group)
     if targets:
         features = FeatureMaps.of([one.photo.seen(model) for one in photos])
-        scores, maps = explain_all_at_layer(model, features, targets, group, rows)
+        scores, maps = explain_all_at_layer(model, features, targets, group, images=rows)
     counts = [len(one.targets) for one in photos]
     return [
         [

@@ -94,7 +94,7 @@ def differences(
         rows.append((ours, *less, *[""] * (len(names) - 1 - count)))
     head = ("map", *(f"less {name}" for name in names[:-1]))
     title = f"Differences between methods: {of}"
-    return (Table(title, head, tuple(rows), unit, "Paired.", digits),)
+    return (Table(title, head, tuple(rows), unit=unit, note="Paired.", digits=digits),)
 
 
 def to_json(summary: Summary, about: dict[str, Any], skipped: Sequence[str]) -> str:

@@ -151,8 +151,8 @@ def _map_tile(explanation: Result, index: int) -> str:
 def sentence(explanation: Result) -> list[tuple[str, int | None]]:
     """The caption's words in order: each explained one with its index, each unknown with None.
 
-    Known and unknown words are each in order; how they alternate is told by the caption. Of all
-    ways, the one that finds the most of their letters in it, one word behind the other, is taken.
+    Known and unknown words are each in order; the caption says how they alternate. Of all ways to
+    merge them, that one is taken which finds most of their letters in the caption, word by word.
     """
     caption = explanation.caption.casefold()
     known = [(word.text, index) for index, word in enumerate(explanation.words)]

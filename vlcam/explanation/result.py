@@ -71,8 +71,13 @@ class AttentionMap:
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """A model's own attention to the photo: a map for each :class:`AttentionMap`, (L, u, v), and
-    where their cells lie in the model's input."""
+    """A model's own attention to the photo.
+
+    Attributes:
+        looks: what each of L maps is of (their name in saved files, too).
+        maps: (L, u, v), raw.
+        grid: where their cells lie in the model's input.
+    """
 
     looks: tuple[AttentionMap, ...]
     maps: Tensor
@@ -97,8 +102,8 @@ class Result:
         details: versions, and what else the model had to say of itself.
         question: that was asked; None where a caption is explained.
         answers: the explained answers, in order, one a map.
-        attention: of a model that has an attention of its own: a look a word, or whatever the
-            answer.
+        attention: of a model that has an attention of its own: a map per word, or maps that are
+            the same for every answer.
     """
 
     photo: str
@@ -130,13 +135,14 @@ class Result:
 
     @property
     def items(self) -> Sequence[Word | Answer | AttentionMap]:
-        """What has a map each: the words or the answers, and then the model's own looks."""
+        """What has a map each: the words or the answers, and then the model's own
+        attention."""
         said = self.words if self.by_word else self.answers
         return (*said, *(self.attention.looks if self.attention else ()))
 
     @property
     def caveat(self) -> str | None:
-        """What whoever looks at maps of this method should know."""
+        """What a reader of this method's maps should know."""
         known = {method.name: method.caveat for method in methods.every()}
         return known.get(self.method)
 
@@ -157,15 +163,19 @@ class Result:
 
 
 def explained_words(
-    texts: list[str], scores: Tensor, maps: Tensor, grid: Cells, placement: Placement
+    texts: Sequence[str], scores: Tensor, maps: Tensor, grid: Cells, placement: Placement
 ) -> tuple[Word, ...]:
     """Words from their log-probabilities (T,) and raw maps (T, u, v)."""
-    values = scores.tolist()
+    found = peaks(maps, grid, placement)
     return tuple(
-        Word(text, value, float(np.exp(min(value, 0.0))), point, flat)
-        for text, value, (point, flat) in zip(
-            texts, values, peaks(maps, grid, placement), strict=True
+        Word(
+            text,
+            log_probability=value,
+            probability=float(np.exp(min(value, 0.0))),
+            peak=point,
+            degenerate=flat,
         )
+        for text, value, (point, flat) in zip(texts, scores.tolist(), found, strict=True)
     )
 
 

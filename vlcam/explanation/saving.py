@@ -19,6 +19,16 @@ from vlcam.utils.atomic import written
 
 FORMAT = 1
 
+_NAMES: dict[type, str] = {Word: "word", Answer: "answer", AttentionMap: "look"}
+"""What the file calls them."""
+
+_NUMBERS: dict[type, tuple[str, ...]] = {
+    Word: ("log_probability", "probability"),
+    Answer: ("logit", "probability"),
+    AttentionMap: (),
+}
+"""The numbers each has beside its text and peak."""
+
 
 def to_json(result: Result) -> dict[str, Any]:
     """Everything but the arrays, as ``explanation.json`` has it."""
@@ -179,18 +189,11 @@ def _pair(name: str, pair: Any) -> tuple[Any, ...]:
     return tuple(pair)
 
 
-_NUMBERS: dict[type, tuple[str, ...]] = {
-    Word: ("log_probability", "probability"),
-    Answer: ("logit", "probability"),
-    AttentionMap: (),
-}
-
-
 def _item(kind: type, photo_size: tuple[int, int], data: Any) -> Any:
-    """A word, an answer or a look from its JSON."""
+    """A word, an answer or a map of the model's own attention from its JSON."""
     values = [data[name] for name in _NUMBERS[kind] if name in data]
     if set(data) != {"text", *_NUMBERS[kind], "peak", "degenerate"}:
-        raise ValueError(f"{kind.__name__.lower()} with {', '.join(sorted(data))}")
+        raise ValueError(f"{_NAMES[kind]} with {', '.join(sorted(data))}")
     text = data["text"]
     numbers = all(isinstance(value, int | float) for value in values)
     if not (isinstance(text, str) and numbers and isinstance(data["degenerate"], bool)):

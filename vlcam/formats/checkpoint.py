@@ -6,40 +6,37 @@ import json
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vlcam.formats.state_dict import WEIGHTS, load_exactly, read_state_dict
-from vlcam.formats.vocabulary import Vocabulary
-from vlcam.photo.preprocess import Preprocess
 from vlcam.utils.atomic import written
 
 CONFIG = "config.json"
-
-_READERS: dict[str, Callable[[Any], Any]] = {
-    "Vocabulary": Vocabulary.from_json,
-    "Preprocess": Preprocess.from_json,
-}
-"""How fields of these types are read from JSON."""
 
 Model = TypeVar("Model", bound=nn.Module)
 Config = TypeVar("Config")
 
 
 def to_json(config: Any, architecture: str) -> dict[str, Any]:
-    """A configuration (a data class) as ``config.json`` has it, with the architecture's name."""
+    """A configuration (a data class) as in ``config.json``, with the architecture's name.
+
+    A field whose value has ``to_json`` is written by that.
+    """
     values = {field.name: getattr(config, field.name) for field in fields(config)}
     plain = {n: v.to_json() if hasattr(v, "to_json") else v for n, v in values.items()}
     return {"architecture": architecture, **plain}
 
 
 def from_json(kind: type[Config], data: Any, architecture: str, what: str) -> Config:
-    """Inverse of :func:`to_json`, of a data class.
+    """Inverse of :func:`to_json`; a field whose type has ``from_json`` is read by that.
 
     Args:
-        what: has such a configuration, for errors: "captioner".
+        kind: the data class.
+        data: the content of ``config.json``.
+        what: the kind of model, for errors: "captioner".
 
     Raises:
         ValueError: it is of another architecture, or no configuration of that kind.
@@ -50,9 +47,9 @@ def from_json(kind: type[Config], data: Any, architecture: str, what: str) -> Co
     values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in data.items()}
     del values["architecture"]
     try:
-        for field in fields(kind):  # type: ignore[arg-type]
-            if (reader := _READERS.get(str(field.type))) is not None:
-                values[field.name] = reader(values[field.name])
+        for name, type_ in get_type_hints(kind).items():
+            if (read := getattr(type_, "from_json", None)) is not None:
+                values[name] = read(values[name])
         return kind(**values)
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a {what}'s configuration ({error})") from error
@@ -75,12 +72,12 @@ def load_folder(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], wh
     """Read a model from its folder (or either file in it), in float32 and eval mode.
 
     Args:
-        build: the model from its configuration and weights, whose shapes may tell its sizes;
-            ValueError where they are none of its own.
-        what: the model is, for errors: "neuraltalk captioner".
+        build: makes the model from its configuration and weights, whose shapes may give its sizes;
+            raises ValueError where they are not of such a model.
+        what: the kind of model, for errors: "neuraltalk captioner".
 
     Raises:
-        ValueError: naming the file that is missing, truncated, or of another architecture.
+        ValueError: a file, which is named, is missing, truncated, or of another architecture.
     """
     folder = path if path.is_dir() else path.parent
     config_path, weights_path = folder / CONFIG, folder / WEIGHTS
@@ -93,7 +90,7 @@ def load_folder(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], wh
     state = read_state_dict(weights_path)
     try:
         model = build(config, state)
-    except (ValueError, RuntimeError) as error:  # the second: sizes that no memory holds
+    except (ValueError, RuntimeError) as error:  # the second: sizes beyond any memory
         raise ValueError(f"{config_path}: {' '.join(str(error).split())}") from error
     load_exactly(model, state, f"{weights_path}: not the weights of this {what}")
     return model.eval()

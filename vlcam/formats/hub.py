@@ -10,7 +10,7 @@ from vlcam.utils.errors import one_line
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
 _WEIGHTS = (("*.safetensors",), ("pytorch_model*.bin",))
-"""In the order they are preferred."""
+"""The file names of weights, the preferred kind first."""
 
 
 def is_hub_name(model: str) -> bool:
@@ -19,10 +19,10 @@ def is_hub_name(model: str) -> bool:
 
 
 def downloaded(model: str) -> Path:
-    """The folder a model of the hub lies in on this machine, downloaded where it was not yet.
+    """The local folder of a model of the hub, which is downloaded first unless it was before.
 
     Raises:
-        ValueError: the hub has no such model, cannot be reached, or no room is left.
+        ValueError: the hub has no such model, cannot be reached, or the disk is full.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (

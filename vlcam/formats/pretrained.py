@@ -1,4 +1,4 @@
-"""Models and tokenizers of transformers, from a local folder: whole, and nothing but data."""
+"""Models and tokenizers of transformers, from a local folder: complete, and nothing but data."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ _RECOMPUTED = re.compile(
     r"(position_ids|att(n|ention)\.(bias|masked_bias)|relative_position_index|_float_tensor"
     r"|inv_freq)$"
 )
-"""Buffers that older versions of transformers kept with the weights, and newer ones work out."""
-
+"""Buffers that older versions of transformers saved with the weights, and newer ones compute."""
 
 _options: ContextVar[dict[str, Any] | None] = ContextVar("from_pretrained", default=None)
 
@@ -49,10 +48,11 @@ def from_pretrained_with(**options: Any) -> Iterator[None]:
 def load_pretrained(kind: Any, folder: Path, unused: Sequence[str] = ()) -> tuple[Any, Any]:
     """A model of a class of transformers, in eval mode and frozen, and its tokenizer.
 
-    In the precision it was saved in. Never looks beyond the folder, never runs code of it.
+    In the precision in which it was saved. Reads nothing outside the folder, runs no code from it.
 
     Args:
-        unused: parts of the model that are never run, so that their weights may be missing.
+        kind: the class, or an ``AutoModel...``.
+        unused: prefixes of the names of weights that are never used and may be missing.
 
     Raises:
         ValueError: a file is missing or damaged, weights are missing or left over, or the
@@ -66,13 +66,13 @@ def load_pretrained(kind: Any, folder: Path, unused: Sequence[str] = ()) -> tupl
             tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
-    except Exception as error:  # as below
+    except Exception as error:  # as in load_module
         raise ValueError(f"{folder}: cannot be loaded ({unreadable(error)})") from error
     if not getattr(tokenizer, "is_fast", False):
         name = type(tokenizer).__name__
         raise ValueError(f"{folder}: {name} is no fast tokenizer; expected tokenizer.json")
     rows = module.config.get_text_config().vocab_size
-    added = tokenizer.get_added_vocab()  # often more than the model was ever given rows for
+    added = tokenizer.get_added_vocab()  # often more than the model has rows for
     highest = max(i for token, i in tokenizer.get_vocab().items() if token not in added)
     if highest >= rows:
         raise ValueError(
@@ -84,10 +84,10 @@ def load_pretrained(kind: Any, folder: Path, unused: Sequence[str] = ()) -> tupl
 def load_module(
     kind: Any, folder: Path, unused: Sequence[str] = (), left_out: Sequence[str] = ()
 ) -> Any:
-    """The model alone; as :func:`load_pretrained`.
+    """The model alone; otherwise as :func:`load_pretrained`.
 
     Args:
-        left_out: what the names of weights begin with that the folder may hold beside the model's.
+        left_out: prefixes of the names of weights that the folder may hold and the model lacks.
     """
     try:
         with quietly():
@@ -117,14 +117,18 @@ def load_module(
 
 
 def image_settings(folder: Path) -> dict[str, Any]:
-    """What the folder says of its image processor; empty where it has none."""
+    """The settings of a folder's image processor; empty where it has none.
+
+    Raises:
+        ValueError: the file that holds them, which is named, is no JSON object.
+    """
     settings: dict[str, Any] = {}
     for name in ("processor_config.json", "preprocessor_config.json"):
         if (folder / name).is_file():
             try:
                 found = json.loads((folder / name).read_text("utf-8"))
                 if name == "processor_config.json" and "image_processor" not in found:
-                    continue  # of what is done beside it alone
+                    continue  # it is about other processors only
                 settings = found.get("image_processor", found)
                 break
             except (ValueError, AttributeError) as error:
@@ -135,7 +139,7 @@ def image_settings(folder: Path) -> dict[str, Any]:
 
 
 def save_pretrained(folder: Path, module: Any, *parts: Any) -> None:
-    """Write a model of transformers, and its tokenizer and processors, as they write themselves."""
+    """Write a model of transformers, its tokenizer and processors, by their own methods."""
     with quietly():
         for part in (module, *parts):
             part.save_pretrained(folder)
@@ -143,7 +147,7 @@ def save_pretrained(folder: Path, module: Any, *parts: Any) -> None:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without reports, warnings and progress bars; what they would report is raised by us."""
+    """Silences transformers' reports, warnings and progress bars; what matters, we raise."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()

@@ -28,8 +28,8 @@ def read_pickle(path: Path, classes: Container[str] = ()) -> Any:
     """The data in a pickle file of any protocol, also one written by Python 2.
 
     Args:
-        classes: names of classes, of whatever module, whose objects are read as namespaces of their
-            attributes (``argparse.Namespace``). The classes themselves are never looked for.
+        classes: names of classes, of any module, whose objects are read as namespaces of their
+            attributes (``argparse.Namespace``). The classes themselves are never imported.
 
     Raises:
         ValueError: the file is damaged, or names anything but plain data; nothing of it is run.
@@ -47,7 +47,7 @@ def read_pickle(path: Path, classes: Container[str] = ()) -> Any:
 
 
 class Refused(pickle.UnpicklingError):
-    """A pickle asks for what it may not have; the message says for what."""
+    """A pickle asks for something it may not have, which the message names."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -67,9 +67,45 @@ class _Unpickler(pickle.Unpickler):
 def plain_names() -> dict[tuple[str, str], Any]:
     """What a pickle may name, by module and name; made anew for each file, as a pickle may set
     attributes on it."""
+    return _python_names() | _numpy_names()
+
+
+def _python_names() -> dict[tuple[str, str], Any]:
+    """Containers, numbers, texts and ``argparse.Namespace``, in Python 2 and 3."""
 
     class Namespace(argparse.Namespace):
         pass
+
+    def latin1(text: str, encoding: str = "latin1") -> bytes:
+        """``_codecs.encode``, with which old protocols write bytes."""
+        return text.encode("latin1")
+
+    def bare(kind: Callable[[], Any], *_: object) -> Any:
+        """``copyreg._reconstructor``, with which old protocols write objects."""
+        if kind is not Namespace:
+            raise Refused("it rebuilds an object that is no argparse.Namespace")
+        return kind()
+
+    names: dict[tuple[str, str], Any] = {
+        ("argparse", "Namespace"): Namespace,
+        ("collections", "OrderedDict"): collections.OrderedDict,
+        ("collections", "defaultdict"): collections.defaultdict,
+        ("collections", "Counter"): dict,
+        ("collections", "deque"): collections.deque,
+        ("_codecs", "encode"): latin1,
+    }
+    for module in ("builtins", "__builtin__"):
+        for kind in (dict, list, tuple, set, frozenset, complex, int, float, str, bool, object):
+            names[module, kind.__name__] = kind
+    names["__builtin__", "long"] = int
+    names["__builtin__", "unicode"] = str
+    for module in ("copyreg", "copy_reg"):
+        names[module, "_reconstructor"] = bare
+    return names
+
+
+def _numpy_names() -> dict[tuple[str, str], Any]:
+    """NumPy's types, numbers and arrays."""
 
     class Type:
         """``numpy.dtype`` of plain numbers or strings."""
@@ -97,33 +133,10 @@ def plain_names() -> dict[tuple[str, str], Any]:
     def empty_array(*_: object) -> Array:
         return Array()
 
-    def latin1(text: str, encoding: str = "latin1") -> bytes:
-        """``_codecs.encode``, by which old protocols write bytes."""
-        return text.encode("latin1")
-
-    def bare(kind: Callable[[], Any], *_: object) -> Any:
-        """``copyreg._reconstructor``, by which old protocols write objects."""
-        if kind is not Namespace:
-            raise Refused("it rebuilds an object that is no argparse.Namespace")
-        return kind()
-
     names: dict[tuple[str, str], Any] = {
-        ("argparse", "Namespace"): Namespace,
-        ("collections", "OrderedDict"): collections.OrderedDict,
-        ("collections", "defaultdict"): collections.defaultdict,
-        ("collections", "Counter"): dict,
-        ("collections", "deque"): collections.deque,
         ("numpy", "dtype"): Type,
         ("numpy", "ndarray"): Array,
-        ("_codecs", "encode"): latin1,
     }
-    for module in ("builtins", "__builtin__"):
-        for kind in (dict, list, tuple, set, frozenset, complex, int, float, str, bool, object):
-            names[module, kind.__name__] = kind
-    names["__builtin__", "long"] = int
-    names["__builtin__", "unicode"] = str
-    for module in ("copyreg", "copy_reg"):
-        names[module, "_reconstructor"] = bare
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         names[module, "scalar"] = scalar
         names[module, "_reconstruct"] = empty_array

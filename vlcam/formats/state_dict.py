@@ -13,22 +13,25 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 WEIGHTS = "model.safetensors"
-"""The file of a model of ours that holds its weights, in the model's folder."""
+"""The file with a model's weights, in the model's folder."""
 
-
-OWN = "encoder.net."
-"""How the names of the CNN's weights begin there."""
+CNN_PREFIX = "encoder.net."
+"""What the names of the CNN's weights begin with in that file."""
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a safetensors or ``weights_only`` torch file; else ValueError."""
+    """Tensors by name from a safetensors file, or one that torch reads with ``weights_only``.
+
+    Raises:
+        ValueError: there is no such file, it cannot be read, or it is no state dict.
+    """
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what we refuse, or what does no harm
+            warnings.simplefilter("ignore")  # about what we refuse, or what does no harm
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file makes torch stumble over
         raise ValueError(f"{path}: not a readable weights file ({unreadable(error)})") from error
@@ -50,7 +53,11 @@ def unreadable(error: Exception) -> str:
 
 
 def load_exactly(module: nn.Module, state: dict[str, Tensor], what: str) -> None:
-    """``load_state_dict`` with one-line errors that begin with ``what``."""
+    """``load_state_dict``, strict about names, shapes, kinds of numbers and their being finite.
+
+    Raises:
+        ValueError: something does not fit; one line that begins with ``what``.
+    """
     own = module.state_dict()
     # Torch files older than 1.0 lack these counters, which only cumulative averages use.
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
@@ -74,7 +81,11 @@ def load_exactly(module: nn.Module, state: dict[str, Tensor], what: str) -> None
 
 
 def matrix(state: Mapping[str, Tensor], name: str, what: str = "") -> tuple[int, int]:
-    """Rows and columns of a matrix of a state dict; ValueError (begins with ``what``) if none."""
+    """Rows and columns of a matrix in a state dict.
+
+    Raises:
+        ValueError: there is no such matrix; one line that begins with ``what``.
+    """
     if name not in state or state[name].ndim != 2:
         raise ValueError(f"{what}: no matrix {name}" if what else f"no matrix {name}")
     rows, columns = state[name].shape

@@ -1,11 +1,12 @@
 """Reading TensorFlow's checkpoints of version 2 (``tf.train.Saver`` since 1.0), without TensorFlow.
 
 A checkpoint is several files of one prefix. ``PREFIX.index`` is a sorted table in the format of
-LevelDB: blocks of keys and values (each key says how much it shares with the one before; offsets
-to whole keys, the restart array, stand at the block's end) and a footer that says where the index
-of blocks lies. The keys are the variables' names, the values small protocol buffers with a
-variable's type, shape and place in ``PREFIX.data-SSSSS-of-NNNNN``, which hold the bare numbers.
-Nothing in them is ever run; checksums are verified.
+LevelDB: blocks of keys and values (each key says how much it shares with the one before; the
+offsets of whole keys, the restart array, stand at the block's end) and a footer with the place of
+the index of blocks. The keys are the variables' names, the values protocol buffers
+(``tensorflow/core/protobuf/tensor_bundle.proto``) with a variable's type, shape and place in
+``PREFIX.data-SSSSS-of-NNNNN``, which hold the bare numbers. Nothing in them is ever run; checksums
+are verified.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _TYPES = {
     22: "u4",
     23: "u8",
 }
-"""TensorFlow's numbers of types whose values numpy reads as they are stored."""
+"""NumPy's types by TensorFlow's numbers (``DataType``), where it reads values as stored."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class Variable:
         kind: TensorFlow's number of their type.
         shape: of the variable.
         shard: number of the data file.
-        offset, size: bytes in it.
-        checksum: masked CRC-32C of them; None where there is none.
+        offset, size: of their bytes in it.
+        checksum: masked CRC-32C of these bytes; None where there is none.
         sliced: whether they are stored in several pieces.
     """
 
@@ -76,8 +77,9 @@ class TensorFlowCheckpoint:
     """The variables of a checkpoint by name; their numbers are read when asked for.
 
     Attributes:
-        prefix: what the names of its files begin with.
-        shards: how many data files there are.
+        prefix: the path that all its files' names begin with.
+        shards: number of data files.
+        variables: where each variable lies, by name.
     """
 
     prefix: Path
@@ -85,7 +87,12 @@ class TensorFlowCheckpoint:
     variables: dict[str, Variable]
 
     def read(self, name: str) -> np.ndarray:
-        """The numbers of a variable; a file that is missing, short or damaged is a ValueError."""
+        """The numbers of a variable, in its shape.
+
+        Raises:
+            ValueError: its file is missing, cut short or damaged, or of a kind that is not read.
+            KeyError: there is no such variable.
+        """
         variable = self.variables[name]
         path = self.data_file(variable.shard)
         what = f"{path}: {name}"
@@ -107,6 +114,7 @@ class TensorFlowCheckpoint:
         return np.frombuffer(data, kind).reshape(variable.shape)
 
     def data_file(self, shard: int) -> Path:
+        """The path of a data file, by its number from 0."""
         name = f"{self.prefix.name}.data-{shard:05d}-of-{self.shards:05d}"
         return self.prefix.with_name(name)
 
@@ -114,11 +122,11 @@ class TensorFlowCheckpoint:
 def read_checkpoint(path: Path) -> TensorFlowCheckpoint:
     """A checkpoint by its prefix, any of its files, its folder or the folder's ``checkpoint`` file.
 
-    Of several in a folder, the one is meant that the ``checkpoint`` file names.
+    Of several in a folder, it is the one that the ``checkpoint`` file names.
 
     Raises:
-        ValueError: there is none, or which of several is not clear; or it is damaged, or of
-            version 1. One line says which.
+        ValueError: there is none, there are several and none is named, or it is damaged or of
+            version 1; one line says which.
     """
     prefix = prefix_of(path)
     index = prefix.with_name(prefix.name + _INDEX)
@@ -137,7 +145,7 @@ def prefix_of(path: Path) -> Path:
     """What the names of a checkpoint's files begin with; arguments as of :func:`read_checkpoint`.
 
     Raises:
-        ValueError: which of several is not clear, or it is of version 1.
+        ValueError: there are several and none is named, or it is of version 1.
     """
     if path.is_dir() or path.name == STATE:
         return _chosen(path if path.is_dir() else path.parent)
@@ -152,7 +160,7 @@ def prefix_of(path: Path) -> Path:
 
 
 def prefixes(folder: Path) -> list[Path]:
-    """Of the checkpoints of a folder, by name; of each there is an index or a data file."""
+    """The prefixes of a folder's checkpoints, sorted; each has an index or a data file."""
     parts = [_PART.fullmatch(file.name) for file in folder.iterdir()]
     return [folder / name for name in sorted({part[1] for part in parts if part})]
 
@@ -167,7 +175,7 @@ def is_version_1(path: Path) -> bool:
 
 
 def _chosen(folder: Path) -> Path:
-    """The checkpoint of a folder that is meant."""
+    """The prefix of a folder's only checkpoint, or of the one that is named."""
     found = prefixes(folder)
     if len(found) == 1:
         return found[0]
@@ -190,7 +198,7 @@ def _chosen(folder: Path) -> Path:
 
 
 def _header(data: bytes) -> int:
-    """How many data files there are, from the value of the empty key."""
+    """The number of data files, from the value of the empty key, a ``BundleHeaderProto``."""
     fields = dict(_fields(data))
     if fields.get(2, 0) != 0:
         raise ValueError("its numbers are big-endian")
@@ -201,6 +209,7 @@ def _header(data: bytes) -> int:
 
 
 def _variable(data: bytes, shards: int) -> Variable:
+    """A variable from its ``BundleEntryProto``."""
     kind, shard, offset, size = 0, 0, 0, 0
     shape: tuple[int, ...] = ()
     checksum, sliced = None, False
@@ -221,10 +230,19 @@ def _variable(data: bytes, shards: int) -> Variable:
             checksum = _number(value)
     if shard >= shards or len(shape) > _MOST_DIMENSIONS or max(shape, default=0) >= 2**31:
         raise ValueError(f"a variable of shape {shape} in data file {shard}")
-    return Variable(kind, shape, shard, offset, size, checksum, sliced)
+    return Variable(
+        kind=kind,
+        shape=shape,
+        shard=shard,
+        offset=offset,
+        size=size,
+        checksum=checksum,
+        sliced=sliced,
+    )
 
 
 def _sizes(shape: bytes) -> Iterator[int]:
+    """The sizes of the dimensions in a ``TensorShapeProto``."""
     for field, dimension in _fields(shape):
         if field == 2 and isinstance(dimension, bytes):
             yield _number(dict(_fields(dimension)).get(1, 0))
@@ -237,7 +255,7 @@ def _number(value: int | bytes) -> int:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Numbers and values of a protocol buffer's fields."""
+    """The fields of a protocol buffer: their numbers, and their values (integers or bytes)."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)
@@ -259,7 +277,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number written seven bits a byte, and where it ends."""
+    """A number written with seven bits per byte, and the position behind it."""
     number = 0
     for shift in range(0, 70, 7):
         if at >= len(data):
@@ -277,7 +295,7 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     if len(data) < _FOOTER or not data.endswith(_MAGIC):
         raise ValueError("its end is missing")
     footer = data[-_FOOTER:]
-    _, at = _handle(footer, 0)  # of a block of properties, which is empty
+    _, at = _handle(footer, 0)  # of the block of properties, which is empty
     index, _ = _handle(footer, at)
     count, end, last = 0, 0, b""
     for _, value in _entries(_block(data, index)):
@@ -296,13 +314,14 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
-    """Offset and size of a block, and where the two numbers end."""
+    """Offset and size of a block, and the position behind the two numbers."""
     offset, at = _varint(data, at)
     size, at = _varint(data, at)
     return (offset, size), at
 
 
 def _block(data: bytes, where: tuple[int, int]) -> bytes:
+    """A block of a table, by its offset and size, its checksum verified."""
     start, end = where[0], sum(where)
     if end + _TRAILER > len(data) - _FOOTER:
         raise ValueError(f"a block at bytes {start} to {end}, beyond its end")
@@ -316,7 +335,7 @@ def _block(data: bytes, where: tuple[int, int]) -> bytes:
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of a block; its restart array serves to find a key, and is left out."""
+    """Keys and values of a block, without its restart array, which serves to find a key."""
     (restarts,) = struct.unpack("<I", block[-4:])
     end = len(block) - 4 * (restarts + 1)
     if end < 0:
@@ -334,6 +353,6 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _checksum(data: bytes) -> int:
-    """TensorFlow's masked CRC-32C: rotated and shifted, as the data may hold checksums, too."""
+    """TensorFlow's masked CRC-32C: rotated, and a constant added, as data may hold checksums."""
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -2,8 +2,8 @@
 
 A file is one value: nil, number, string, boolean, table or object. Of objects only tensors and
 storages are understood; any other (a network of nn, say) becomes a :class:`LuaObject` with the
-name of its class and whatever table it holds. Functions, which networks' graphs may hold, are read
-past: a :class:`LuaObject` of class ``function`` stands for each.
+name of its class and the table it holds. The code of functions, which networks' graphs may hold, is
+skipped: a :class:`LuaObject` of class ``function`` stands for each.
 """
 
 from __future__ import annotations
@@ -32,12 +32,17 @@ _KINDS = {
 }
 _KINDS |= {f"Cuda{name}": kind for name, kind in _KINDS.items()} | {"Cuda": "<f4"}
 _DEEPEST = 10_000  # values within values: a network's graph is one long chain
-_MOST = 2**22  # values, tensors' numbers not counted
+_MOST = 2**22  # values, not counting the numbers in tensors
 
 
-@dataclass(eq=False, repr=False)  # by identity, as Lua's own: nngraph keeps tables by object
+@dataclass(eq=False, repr=False)  # compared by identity, as in Lua: nngraph uses objects as keys
 class LuaObject:
-    """An object of a class that is not read: its name and its fields."""
+    """An object of a class that is not interpreted.
+
+    Attributes:
+        kind: the name of its class: ``nn.Linear``.
+        fields: the value it holds, mostly a table; None for a tensor that is not read.
+    """
 
     kind: str
     fields: Any
@@ -47,7 +52,7 @@ class LuaObject:
 
 
 class LuaTable(dict[Any, Any]):
-    """A table. Another table may have it as a key, as in Lua: by identity."""
+    """A table. It can be a key of another table, compared by identity, as in Lua."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]
 
@@ -61,24 +66,26 @@ class LuaTable(dict[Any, Any]):
 def load_torch7(path: Path) -> Any:
     """The value in a Torch7 file.
 
-    Tensors are numpy arrays; tables are :class:`LuaTable`, keys as in Lua (the first element's is
-    1). Tensors that share numbers in the file share them here. One of more numbers than are stored
-    for it (a row that is repeated) is left a :class:`LuaObject`.
+    Tensors become NumPy arrays; tables become :class:`LuaTable`, with keys as in Lua (from 1).
+    Tensors that share a storage in the file share memory here. A tensor of more numbers than its
+    storage holds (one row repeated) stays a :class:`LuaObject`.
 
     Raises:
-        ValueError: no such file, truncated, or not such a file; it is named.
+        ValueError: there is no such file, which is named, or it is truncated or of another kind.
     """
     return _read(path, numbers=True)
 
 
 def outline(path: Path) -> Any:
-    """As :func:`load_torch7`, but every tensor is left a :class:`LuaObject`: to see what a file
-    holds. Little of it is read, however large it is."""
+    """As :func:`load_torch7`, but all tensors stay :class:`LuaObject`: to see what a file holds.
+
+    However large the file, little of it is read.
+    """
     return _read(path, numbers=False)
 
 
 def get(value: Any, *names: Any) -> Any:
-    """What lies under these names in tables and objects within each other; None: nothing does."""
+    """The value under a path of names through nested tables and objects; None if there is none."""
     for name in names:
         table = value.fields if isinstance(value, LuaObject) else value
         value = table.get(name) if isinstance(table, LuaTable) else None
@@ -86,7 +93,7 @@ def get(value: Any, *names: Any) -> Any:
 
 
 def items(table: Any) -> list[Any]:
-    """What a table (else: nothing) has under 1, 2, 3, ..."""
+    """The values of a table under 1, 2, 3, ...; empty for anything else."""
     found: list[Any] = []
     while isinstance(table, LuaTable) and len(found) + 1 in table:
         found.append(table[len(found) + 1])
@@ -94,7 +101,7 @@ def items(table: Any) -> list[Any]:
 
 
 def mentions(path: Path, *names: str) -> bool:
-    """Whether a file that begins as Torch7's tables do holds all these texts anywhere."""
+    """Whether a file begins like a table of Torch7 and contains all these texts anywhere."""
     with path.open("rb") as file:
         if file.read(4) != struct.pack("<i", _TABLE):
             return False
@@ -103,7 +110,7 @@ def mentions(path: Path, *names: str) -> bool:
 
 
 def class_of(path: Path) -> str:
-    """The class of the object that a file holds; "" where it begins in no such way."""
+    """The class of the object that a file holds; "" if it does not begin like an object."""
     with path.open("rb") as file:
         head = file.read(1024)
     try:
@@ -131,7 +138,7 @@ def _read(path: Path, numbers: bool) -> Any:
 
 
 _Reading = Generator[Any, Any, Any]
-"""The reading of a value: yields those of the values within it, is sent what they gave."""
+"""The reading of one value: yields the readings of the values in it, is sent their results."""
 
 
 class _Reader:
@@ -147,7 +154,7 @@ class _Reader:
         }
 
     def read(self) -> Any:
-        """The value, by a stack of our own: graphs nest deeper than Python's functions may."""
+        """The file's value, on a stack of our own: graphs nest deeper than Python's calls may."""
         stack: list[_Reading] = [self._value()]
         given: Any = None
         while stack:
@@ -179,10 +186,10 @@ class _Reader:
             return (yield self._function(None))
         if kind not in self._readers:
             raise ValueError(f"a value of kind {kind} at byte {self._at - 4}")
-        # What is shared is written once, and referred to by its number.
+        # A shared value is written once; later it is referred to by its number.
         number = self._int()
         if number not in self._known:
-            self._known[number] = None  # of a tensor within itself
+            self._known[number] = None  # if it refers to itself before it is read
             yield self._readers[kind](number)
         return self._known[number]
 
@@ -209,7 +216,7 @@ class _Reader:
             made.fields = yield self._value()
 
     def _function(self, number: int | None) -> _Reading:
-        """Its code is not looked at. Its variables are: what they share is referred to later."""
+        """Its code is skipped. Its variables are read, as later values may refer to shared ones."""
         made = LuaObject("function", None)
         if number is not None:
             self._known[number] = made
@@ -247,7 +254,7 @@ class _Reader:
         at = self._skip(count * kind.itemsize)
         if not self._numbers:
             return None
-        # A copy, as what lies in a file lies at any byte.
+        # A copy, as numbers in a file need not be aligned in memory.
         return np.frombuffer(self._data, kind, count, at).copy() if count else np.empty(0, kind)
 
     def _string(self) -> str:
@@ -265,7 +272,7 @@ class _Reader:
         return struct.unpack_from(form, self._data, self._skip(struct.calcsize(form)))[0]
 
     def _skip(self, count: int) -> int:
-        """Go on by so many bytes; where they begin."""
+        """Move on by so many bytes; returns where they begin."""
         if not 0 <= count <= len(self._data) - self._at:
             raise ValueError(f"it ends early, or is damaged at byte {self._at}")
         self._at += count

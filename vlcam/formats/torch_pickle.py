@@ -104,7 +104,7 @@ class StoredTensor:
     strides: tuple[int, ...]
 
     def __setstate__(self, state: Any) -> None:
-        """Parameters of old files have a state of their own, of no interest here."""
+        """Ignore the state that parameters of old files have."""
 
     def read(self) -> Tensor:
         """The tensor, in memory of its own.
@@ -182,9 +182,9 @@ def read_checkpoint(path: Path, key: str = "state_dict") -> dict[str, Tensor]:
 
 
 def mentions(path: Path, *names: str) -> bool:
-    """Whether all these names, of tensors say, are in a file of ``torch.save``.
+    """Whether all these names (of tensors, say) are in a file of ``torch.save``; False for others.
 
-    Cheap: no tensor is read. Of any other file it is false.
+    Cheap: no tensor is read.
     """
     try:
         head = _head(path)
@@ -216,7 +216,7 @@ def _stored(module: Inert, what: str) -> dict[str, Any]:
     """A module's parameters and persistent buffers by their full names."""
     found: dict[str, Any] = {}
     waiting: list[tuple[str, Any]] = [("", module)]
-    for prefix, part in waiting:  # which grows while it is walked
+    for prefix, part in waiting:  # which grows in the loop
         if len(waiting) > _MOST_MODULES or prefix.count(".") > _DEEPEST:
             raise ValueError(f"{what}: its modules have no end")
         if not isinstance(part, Inert):
@@ -339,7 +339,7 @@ def _torch_names() -> dict[tuple[str, str], Any]:
         return data
 
     def nothing(*_: Any) -> None:
-        """What is of no use here."""
+        """Stands for what is not needed here."""
 
     names: dict[tuple[str, str], Any] = {
         ("torch._utils", "_rebuild_tensor"): tensor,

@@ -32,6 +32,9 @@ class Vocabulary:
     Attributes:
         words: word i has token i + 1.
         threshold: how often a word had to occur in the training captions to be kept.
+
+    Raises:
+        ValueError: a word occurs twice, or the last is not ``UNK``.
     """
 
     words: tuple[str, ...]
@@ -72,11 +75,11 @@ class Vocabulary:
         return [self._tokens.get(word, self.unknown) for word in words]
 
     def missing(self, words: Iterable[str]) -> list[str]:
-        """Those words, in order and without repetition, that the vocabulary lacks."""
+        """The words that the vocabulary lacks, in order and without repetition."""
         return [word for word in dict.fromkeys(words) if word not in self._tokens]
 
     def text(self, tokens: Iterable[int]) -> list[str]:
-        """The words of the tokens up to the first ``END``; IndexError for a token there is not."""
+        """The words of the tokens up to the first ``END``; IndexError for an unknown token."""
         words: list[str] = []
         for token in tokens:
             if token == END:
@@ -87,6 +90,7 @@ class Vocabulary:
         return words
 
     def to_json(self) -> dict[str, Any]:
+        """As plain data."""
         return {"words": list(self.words), "threshold": self.threshold}
 
     @classmethod
@@ -98,6 +102,7 @@ class Vocabulary:
         return cls(tuple(words), int(data.get("threshold", 1)))
 
     def save(self, path: Path) -> None:
+        """Write a JSON file that :meth:`load` reads."""
         path.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False), "utf-8")
 
     @classmethod

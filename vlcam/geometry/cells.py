@@ -1,15 +1,16 @@
 """Where the cells of a CNN's feature maps lie in its input.
 
-:func:`derive` follows the pixels through the network: each operation says on which place of its
-input its output's cells are centred (for a convolution of kernel k, stride s, padding p and
-dilation d, cell i lies on ``d (k - 1) / 2 - p + s i``), and these affine maps compose to the offset
-and stride of the explained layer. It is exact, reads only the shapes of the weights, and computes
-no picture: the network runs on torch's meta device, under a mode that sees every function torch is
-asked for in whatever form (module, functional, method, in place). What the mode does not know it
-does not guess: a position that went through an unknown operation is lost, and missed if needed.
+:func:`derive` follows the pixels through the network. Of each operation it is known where in its
+input the cells of its output are centred (for a convolution of kernel k, stride s, padding p and
+dilation d, cell i lies at ``d (k - 1) / 2 - p + s i``; :mod:`vlcam.geometry.torch_functions`), and
+these affine maps compose to the offset and stride of the explained layer. It is exact, reads only
+the shapes of the weights, and computes no values: the network runs on torch's meta device, under a
+mode that sees every call of a torch function in whatever form (module, functional, method, in
+place). Nothing is guessed: behind an operation that is not known the position is lost, and if the
+layer's output needs it, that is an error.
 
-:func:`measure` knows nothing of layers. It disturbs the pixels and looks which of them a cell
-answers to: slow and approximate, to check the derivation by.
+:func:`measure` knows nothing of layers. It finds the pixels to which a cell responds: slow and
+approximate, to check the derivation with.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ from vlcam.geometry.torch_functions import (
 )
 
 Run = Callable[[Tensor], Tensor]
+"""From input pixels (N, C, H, W) to feature maps (N, K, u, v)."""
+
+_BASE = 2**40
+"""Where a probe of views starts in its storage, to tell a view from a copy (which starts at 0)."""
 
 
 class NoGridError(ValueError):
@@ -47,26 +52,26 @@ class NoGridError(ValueError):
 def derive(run: Run, pixels: Tensor) -> Grid:
     """Where the cells of ``run(pixels)`` lie in the pixels, derived from the layers' parameters.
 
-    Neither the model behind ``run`` nor torch's random numbers are touched, in training mode or in
-    evaluation: weights and statistics are only ever seen as empty tensors of their shapes.
+    Neither the model behind ``run`` nor torch's random state is changed, in training mode or in
+    evaluation: weights and statistics enter only as empty tensors of their shapes.
 
-    Where branches with different places meet (a sum or a concatenation, as of ResNet-D's shortcuts)
-    the cells lie at the branches' mean. What is one value for a whole axis (the factors of squeeze
-    and excitation) moves nothing. Resizing by a ratio that is not whole (adaptive pooling of 8
-    cells to 7, nearest interpolation) leaves cells unevenly spaced: the straight line through them
-    is taken, off by less than one cell of what was resized (:meth:`vlcam.geometry.grid.Grid.pooled`
-    is exact).
+    Where branches whose cells lie elsewhere meet (in a sum or a concatenation, as of ResNet-D's
+    shortcuts) the mean of their places is taken. What is one value for a whole axis (the factors of
+    squeeze and excitation) moves nothing. Resizing by a ratio that is not whole (adaptive pooling
+    of 8 cells to 7, nearest interpolation) leaves the cells unevenly spaced: a straight line
+    through them is taken, which is off by less than one cell of what was resized
+    (:meth:`vlcam.geometry.grid.Grid.pooled` is exact).
 
     Args:
         run: from input pixels (N, C, H, W) to the explained layer's feature maps (N, K, u, v).
         pixels: an input; only its shape (but for N) and dtype are used.
 
     Raises:
-        NoGridError: the layer's output is not (N, K, u, v), or a position was lost on the way to
-            it: flattened, pooled over the whole axis, or changed by an operation that is not known
-            here. The message names the operation.
+        NoGridError: the layer's output is not (N, K, u, v), or a position was lost before it:
+            flattened, pooled over the whole axis, or changed by an operation that is not known. The
+            message names the operation.
     """
-    # Two of them: batch normalisation in training mode may refuse a batch of one.
+    # Two images: batch normalisation in training mode may refuse a batch of one.
     blank = torch.empty((2, *pixels.shape[1:]), dtype=pixels.dtype, device="meta")
     follow = _Follow(blank)
     with torch.no_grad(), torch.random.fork_rng(devices=[]), follow:
@@ -94,28 +99,27 @@ def derive(run: Run, pixels: Tensor) -> Grid:
 
 
 def measure(
-    run: Run, pixels: Tensor, cells: Sequence[tuple[int, int]], rounds: int = 2, seed: int = 0
+    run: Run, pixels: Tensor, cells: Sequence[tuple[int, int]], *, rounds: int = 2, seed: int = 0
 ) -> Tensor:
-    """Where cells lie in the pixels, measured: the centre of the pixels that each one answers to.
+    """Where cells lie in the pixels, measured: the centre of the pixels to which each one responds.
 
-    A cell's answer to a small disturbance of one pixel is its gradient with respect to that pixel,
-    so that one backward pass moves the disturbance over the whole input. The centre is that of the
-    squared answers, summed over random inputs and random mixtures of the channels. The cell lies
-    there as far as the weights favour no side and the input's border cuts off nothing of what the
-    cell sees.
+    A cell's response to a pixel is its gradient with respect to that pixel; one backward pass gives
+    those to all pixels. The centre is that of the squared responses, summed over random inputs and
+    random mixtures of the channels. The cell lies there, provided that the weights favour no side
+    and the input's border cuts off nothing of the cell's receptive field.
 
     Args:
         run: as of :func:`derive`; its model must be in evaluation mode.
         pixels: (N, C, H, W), an input; only its shape (but for N), dtype and device are used.
-        cells: (row, column) of each cell asked for.
+        cells: (row, column) of each cell to measure.
         rounds: random inputs for each cell.
-        seed: of these inputs; torch's own random numbers are left alone.
+        seed: of these inputs; torch's own random state is left alone.
 
     Returns:
         (cells, 2) float64 on the CPU: input pixels (y, x).
 
     Raises:
-        ValueError: a cell answers to no pixel, or its answer is not finite.
+        ValueError: a cell responds to no pixel, or its response is not finite.
     """
     random = torch.Generator().manual_seed(seed)
     rows, columns = (list(axis) for axis in zip(*cells, strict=True))
@@ -142,7 +146,8 @@ def measure(
 
 @dataclass(frozen=True)
 class _Axis:
-    """Index k of a tensor's dimension ``dim`` (-1 the last) lies at ``offset + stride * k``."""
+    """Index k of a tensor's dimension ``dim`` (-1 the last) lies at ``offset + stride * k``, in
+    input pixels."""
 
     dim: int
     size: int
@@ -156,10 +161,12 @@ class _Axis:
 
 @dataclass(frozen=True)
 class _Gone:
-    """No dimension of the tensor follows the axis any more, since operation ``by``.
+    """No dimension of the tensor follows the axis any more.
 
-    ``pooled``: the whole axis became one value, so that whatever is made of it is the same
-    everywhere, and moves nothing that it is added to or multiplied with.
+    Attributes:
+        by: the operation since which.
+        pooled: the whole axis became one value there; what is computed from it is the same in all
+            cells, and moves nothing that it is added to or multiplied with.
     """
 
     by: str
@@ -171,13 +178,13 @@ _Places = tuple[_Place, _Place]  # of the input's y and x
 
 
 class _Follow(TorchFunctionMode):
-    """Knows the places of each tensor that torch makes from the pixels."""
+    """Knows the places of each tensor that is computed from the pixels."""
 
     def __init__(self, pixels: Tensor) -> None:
         super().__init__()
         height, width = pixels.shape[-2:]
         places = (_Axis(-2, height, 0.0, 1.0), _Axis(-1, width, 0.0, 1.0))
-        # The tensors (they hold no data) are kept alive, so that no id names two of them.
+        # The tensors (they hold no data) are kept alive, so that each id stays one tensor's.
         self._known: dict[int, tuple[Tensor, _Places | None]] = {id(pixels): (pixels, places)}
 
     def places(self, tensor: Tensor) -> _Places | None:
@@ -212,7 +219,7 @@ class _Follow(TorchFunctionMode):
         return result
 
     def _without_data(self, tensor: Tensor) -> Tensor:
-        """What is computed with in place of a weight or buffer: a tensor of its shape."""
+        """What takes the place of a weight or buffer: an empty tensor of its shape."""
         if tensor.is_meta:
             return tensor
         empty = torch.empty_like(tensor, device="meta")
@@ -232,7 +239,7 @@ class _Call:
     places: list[_Places | None]
 
     def result(self) -> Any:
-        """What the function returns, without its work where only a shape comes of it."""
+        """What the function returns; where it keeps the shape, without running it."""
         if self.tensors and self.tensors[0].is_meta:
             if self.name in SAME:
                 return torch.empty_like(self.tensors[0])
@@ -279,7 +286,7 @@ def _lost(by: str) -> _Places:
 
 
 def _meeting(call: _Call, output: Tensor) -> _Places:
-    """Tensors that are added, multiplied or concatenated: the mean of their places."""
+    """Of tensors that are added, multiplied or concatenated: the mean of their places."""
     joined = None
     if call.name in ("cat", "concat", "concatenate"):
         dim = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim", 0)
@@ -289,6 +296,7 @@ def _meeting(call: _Call, output: Tensor) -> _Places:
 
 
 def _met(call: _Call, output: Tensor, axis: int, joined: int | None) -> _Place:
+    """The same, of one axis; ``joined`` is the dimension along which they are concatenated."""
     met = [(t, places[axis]) for t, places in zip(call.tensors, call.places, strict=True) if places]
     gone = [place for _, place in met if isinstance(place, _Gone)]
     axes = [place for _, place in met if isinstance(place, _Axis)]
@@ -309,7 +317,12 @@ def _met(call: _Call, output: Tensor, axis: int, joined: int | None) -> _Place:
 
 
 def _reduced(call: _Call, subject: _Places, labels: Tensor, kept: Tensor) -> _Places:
-    """Sums, means, maxima over some dimensions: tried on a tensor with no two sizes equal."""
+    """Sums, means, maxima over some dimensions.
+
+    Args:
+        labels: an input of which no two sizes are equal.
+        kept: what the call makes of it.
+    """
 
     def follow(place: _Place) -> _Place:
         if isinstance(place, _Gone):
@@ -322,12 +335,13 @@ def _reduced(call: _Call, subject: _Places, labels: Tensor, kept: Tensor) -> _Pl
     return follow(subject[0]), follow(subject[1])
 
 
-# Where a probe of views starts in its storage, to tell a view from a copy (which starts at 0).
-_BASE = 2**40
-
-
 def _viewed(call: _Call, subject: _Places, probe: Tensor, view: Tensor) -> _Places:
-    """Permutations, slices, reshapes: a dimension is known again by its step through the memory."""
+    """Permutations, slices, reshapes: a dimension is recognised by its step through the memory.
+
+    Args:
+        probe: an input at :data:`_BASE` of its storage.
+        view: what the call makes of it.
+    """
     start = view.storage_offset() - _BASE
     if start < 0:
         return _picked(call, subject)
@@ -367,6 +381,8 @@ def _picked(call: _Call, subject: _Places) -> _Places:
 
 
 def _moved(call: _Call, output: Tensor, subject: _Places, moves: Moves) -> _Places:
+    """By an operation of :data:`vlcam.geometry.torch_functions.MOVES`."""
+
     def follow(place: _Place) -> _Place:
         if isinstance(place, _Gone):
             return place
@@ -375,9 +391,6 @@ def _moved(call: _Call, output: Tensor, subject: _Places, moves: Moves) -> _Plac
         return place.moved(*move, place.dim, size) if move else _Gone(call.name, pooled=size == 1)
 
     return follow(subject[0]), follow(subject[1])
-
-
-# The rules below have the signatures of torch's functions, after the output.
 
 
 def _tensors(tree: Any) -> list[Tensor]:

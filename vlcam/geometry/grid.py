@@ -1,16 +1,16 @@
 """Where a cell of a map lies in the photo.
 
-Three coordinate systems meet here, all in (y, x) order, all with pixel *centres* at whole numbers
+There are three coordinate systems, all in (y, x) order, all with pixel *centres* at whole numbers
 (the first pixel's centre is 0, a picture of n pixels spans -0.5 ... n - 0.5):
 
 * **cells** (i, j) of the feature maps;
 * **input** pixels, what the CNN is fed: cell i lies at ``offset + stride * i`` (:class:`Grid`);
-* **photo** pixels, what the user gave: :class:`Placement` is how preprocessing laid the photo in
+* **photo** pixels, what the user gave: :class:`Placement` says where preprocessing put the photo in
   the input.
 
-Both steps are made in each axis by itself, so a map is drawn at photo size by one bilinear
-interpolation whose weights are two small matrices, one an axis (:func:`place`). Some models look
-at regions found beforehand: their cells are boxes (:class:`Boxes`), and are painted as such.
+Both steps treat each axis by itself, so a map is drawn at photo size by one bilinear interpolation
+whose weights are two small matrices, one per axis (:func:`place`). Some models are fed regions that
+were found beforehand: their cells are boxes (:class:`Boxes`), and are painted as such.
 """
 
 from __future__ import annotations
@@ -27,10 +27,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Grid:
-    """Centres of a map's cells in input pixels, (y, x): cell (i, j) at ``offset + stride * cell``.
+    """Centres of a map's cells in input pixels: cell (i, j) lies at ``offset + stride * (i, j)``.
 
-    ``size`` is (rows u, columns v). Where cells are unevenly spaced, ``centres`` are those of the
-    rows and of the columns, ascending, and ``offset`` and ``stride`` a line through them.
+    Attributes:
+        size: (rows u, columns v).
+        offset: the centre (y, x) of cell (0, 0).
+        stride: pixels (y, x) from one cell to the next.
+        centres: where cells are unevenly spaced, those of the rows and those of the columns,
+            ascending; ``offset`` and ``stride`` are then a line through them.
     """
 
     size: tuple[int, int]
@@ -54,14 +58,14 @@ class Grid:
     def stretched(cls, size: tuple[int, int], input_size: tuple[int, int]) -> Grid:
         """The grid that is assumed where a map is simply stretched over the input.
 
-        Only right for layers whose cells happen to be centred; kept to measure what it costs.
+        Only right for layers whose cells happen to lie so; here to measure what it costs.
         """
         stride = (input_size[0] / size[0], input_size[1] / size[1])
         return cls(size, (stride[0] / 2 - 0.5, stride[1] / 2 - 0.5), stride)
 
     def pooled(self, size: tuple[int, int]) -> Grid:
-        """The grid of the (u, v) cells that adaptive average pooling makes of this one's; exact,
-        also where they are unevenly spaced."""
+        """The grid of the (u, v) cells that adaptive average pooling makes of this one's cells;
+        exact, also where they are unevenly spaced."""
         lines, centres = [], []
         for axis in (0, 1):
             first, step = self.offset[axis], self.stride[axis]
@@ -90,47 +94,47 @@ class Grid:
         )
 
     def cells_at(self, axis: int, at: Tensor) -> Tensor:
-        """The cells (with fractions) of an axis at input pixels, float64; at most those there
-        are."""
+        """The cell, with its fraction, at each input pixel ``at`` of an axis, float64; from the
+        first cell to the last."""
         last = self.size[axis] - 1
         if self.centres is None or last == 0:
             return ((at - self.offset[axis]) / self.stride[axis]).clamp(0, last)
         centres = torch.tensor(self.centres[axis], dtype=torch.float64)
         high = torch.searchsorted(centres, at, right=True).clamp(1, last)
         low = high - 1
-        # Cells of one centre are means of the same cells, so that either will do.
+        # Cells of the same centre are means of the same cells, so that either will do.
         gap = (centres[high] - centres[low]).clamp(min=torch.finfo(torch.float64).tiny)
         return (low + (at - centres[low]) / gap).clamp(0, last)
 
 
 def pooled_cells(cells: int, out: int) -> list[float]:
-    """Centres of what adaptive average pooling makes of an axis of cells, in their numbers: cell k
-    pools those from floor(k cells / out) up to, but not with, ceil((k + 1) cells / out)."""
+    """Centres of the ``out`` cells that adaptive average pooling makes of an axis of cells, in the
+    numbers of these: cell k pools floor(k cells / out) ... ceil((k + 1) cells / out) - 1."""
     return [(k * cells // out - (-(k + 1) * cells // out) - 1) / 2 for k in range(out)]
 
 
 def line_through(centres: Sequence[float], step: float) -> tuple[float, float]:
-    """Start and step of the line of the given step through the middle of uneven centres."""
+    """Start and step of the line with that step through the middle of uneven centres."""
     return sum(centres) / len(centres) - step * (len(centres) - 1) / 2, step
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Cells that are boxes anywhere in the input, as of models that are given regions.
+    """Cells that are boxes anywhere in the input, as of models that are fed regions.
 
-    Maps over them have one row, a cell a box. They are drawn by painting each box with its value;
-    where boxes overlap the largest value is seen, and where there is none, 0.
+    Maps over them have one row, one cell per box. They are drawn by painting each box with its
+    value: the largest one where boxes overlap, 0 where there is none.
 
     Attributes:
-        boxes: edges (top, left, bottom, right) in input pixels, the first of which spans
-            -0.5 ... 0.5.
+        boxes: edges (top, left, bottom, right), in input pixels (the first pixel spans
+            -0.5 ... 0.5).
     """
 
     boxes: tuple[tuple[float, float, float, float], ...]
 
     @property
     def size(self) -> tuple[int, int]:
-        """(rows, columns) of a map: one row of all boxes."""
+        """(rows, columns) of a map: one row, of all boxes."""
         return 1, len(self.boxes)
 
     @classmethod
@@ -147,10 +151,13 @@ Cells = Grid | Boxes
 
 @dataclass(frozen=True)
 class Placement:
-    """How preprocessing laid a photo in the CNN's input: ``input = scale * photo + shift``, (y, x).
+    """Where a photo lies in the CNN's input: ``input = scale * photo + shift``, in (y, x).
 
-    ``photo_size`` and ``input_size`` are (height, width) in pixels. What lies outside the input
-    (cropped away) was never seen by the model, and maps are zero there.
+    What lies outside the input (cropped away) is not seen by the model, and maps are zero there.
+
+    Attributes:
+        photo_size, input_size: (height, width) in pixels.
+        scale, shift: (y, x).
     """
 
     photo_size: tuple[int, int]
@@ -164,15 +171,17 @@ class Placement:
         photo_size: tuple[int, int],
         resized_size: tuple[int, int],
         input_size: tuple[int, int] | None = None,
+        *,
         corner: tuple[int, int] = (0, 0),
         fixed: float = -0.5,
     ) -> Placement:
-        """A photo resized to ``resized_size``, its top left pixel then put at -``corner``.
+        """A photo that is resized, then cropped or padded.
 
-        ``corner`` (y, x) is the first pixel kept by a crop, or minus the padding of a letterbox.
-        Sizes are (height, width). ``fixed`` is what stays where it is, on both axes, when the photo
-        is resized: its edge, as pixel k spans k - 0.5 ... k + 0.5; 0, the first pixel's centre,
-        where it is the pixels' numbers that are scaled.
+        Args:
+            photo_size, resized_size, input_size: (height, width); ``input_size`` None: as resized.
+            corner: (y, x), the first pixel that a crop keeps, or minus the padding of a letterbox.
+            fixed: the coordinate that resizing leaves where it is, on both axes: -0.5, the photo's
+                edge; or 0, the first pixel's centre, where the pixels' numbers are scaled.
         """
         scale = (resized_size[0] / photo_size[0], resized_size[1] / photo_size[1])
         shift = (fixed * (1 - scale[0]) - corner[0], fixed * (1 - scale[1]) - corner[1])
@@ -203,7 +212,7 @@ def place(maps: Tensor, grid: Cells, placement: Placement) -> Tensor:
     Returns:
         (..., H, W) float32 (float64 stays) on the maps' device, (H, W) the photo's size;
         bilinear between cell centres, the nearest cells' value beyond the outermost centres, and
-        0 where the photo was cropped away. Over :class:`Boxes`: as is said there.
+        0 where the photo was cropped away. Over :class:`Boxes` they are painted as said there.
 
     Raises:
         ValueError: the maps' last two sizes are not the grid's.
@@ -219,9 +228,37 @@ def place(maps: Tensor, grid: Cells, placement: Placement) -> Tensor:
         return rows @ maps @ columns.T
 
 
+def peak(maps: Tensor) -> tuple[list[tuple[int, int]], list[bool]]:
+    """The pixel (x, y) of the greatest value of each map, and whether the map is degenerate.
+
+    A map that is constant (all-zero included) or not finite has no peak: it is marked degenerate,
+    and a metric must count it as a miss, never score its pixel (0, 0).
+
+    Args:
+        maps: (T, H, W).
+    """
+    return highest(maps), degenerate(maps)
+
+
+def highest(maps: Tensor) -> list[tuple[int, int]]:
+    """The pixel (x, y) of the greatest value of each map (T, H, W), whatever it is."""
+    width = maps.shape[-1]
+    # NumPy's argmax takes a tenth of PyTorch's time; both give the first of equals.
+    places = maps.detach().flatten(1).cpu().numpy().argmax(1).tolist()
+    return [(i % width, i // width) for i in places]
+
+
+def degenerate(maps: Tensor) -> list[bool]:
+    """Which maps (T, u, v) are constant (all-zero included) or hold a value that is not finite."""
+    flat = maps.flatten(1)
+    high, low = flat.amax(1), flat.amin(1)  # not finite where any value is not
+    return ((high == low) | ~high.isfinite() | ~low.isfinite()).tolist()
+
+
 @lru_cache(maxsize=64)  # most photos of a collection have one of a few sizes
 def _weights(axis: int, grid: Grid, placement: Placement) -> Tensor:
-    """Interpolation weights of one axis, (photo pixels, cells), float64. Not to be written to."""
+    """Interpolation weights of one axis, (photo pixels, cells), float64. Shared: do not write to
+    them."""
     photo, cells = placement.photo_size[axis], grid.size[axis]
     pixels = torch.arange(photo, dtype=torch.float64)
     at_input = placement.scale[axis] * pixels + placement.shift[axis]
@@ -251,35 +288,8 @@ def _paint(maps: Tensor, grid: Boxes, placement: Placement) -> Tensor:
 
 
 def _touched(axis: int, low: float, high: float, placement: Placement) -> slice:
-    """The photo pixels of an axis that lie between two places in the input, also in part."""
+    """The photo pixels of an axis that lie, if only in part, between two places in the input."""
     first, last = (
         (edge - placement.shift[axis]) / placement.scale[axis] + 0.5 for edge in (low, high)
     )
     return slice(max(0, math.floor(first + 1e-6)), max(0, math.ceil(last - 1e-6)))
-
-
-def peak(maps: Tensor) -> tuple[list[tuple[int, int]], list[bool]]:
-    """The pixel (x, y) of the greatest value of each map, and whether the map is degenerate.
-
-    A constant map (also an all-zero one) or one that is not finite has no peak to speak
-    of: it is marked degenerate, and a metric must count it as a miss, never score its pixel (0, 0).
-
-    Args:
-        maps: (T, H, W).
-    """
-    return highest(maps), degenerate(maps)
-
-
-def highest(maps: Tensor) -> list[tuple[int, int]]:
-    """The pixel (x, y) of the greatest value of each map (T, H, W), whatever it is."""
-    width = maps.shape[-1]
-    # NumPy's argmax takes a tenth of PyTorch's time; both give the first of equals.
-    places = maps.detach().flatten(1).cpu().numpy().argmax(1).tolist()
-    return [(i % width, i // width) for i in places]
-
-
-def degenerate(maps: Tensor) -> list[bool]:
-    """Which maps (T, u, v) are constant (all-zero included) or hold a value that is not finite."""
-    flat = maps.flatten(1)
-    high, low = flat.amax(1), flat.amin(1)  # not finite where any value is not
-    return ((high == low) | ~high.isfinite() | ~low.isfinite()).tolist()

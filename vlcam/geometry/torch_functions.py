@@ -1,4 +1,7 @@
-"""How each torch function moves the cells: the tables :mod:`vlcam.geometry.cells` reads."""
+"""How each torch function moves the cells: the tables that :mod:`vlcam.geometry.cells` reads.
+
+Each rule takes the output of a torch function, then that function's own arguments.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,94 @@ from torch import Tensor
 
 from vlcam.geometry.grid import line_through, pooled_cells
 
-# For each dimension of an output: its index k is centred on index ``start + step * k`` of the
-# input. None for one that mixes the whole dimension; dimensions not named stay as they are.
 Moves = dict[int, tuple[float, float] | None]
+"""By dimension of an output (-1 the last): (start, step), where its index k is centred at index
+``start + step * k`` of the input. None: each index depends on the whole dimension. Dimensions that
+are not listed stay as they are."""
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+SAME = _names(
+    """
+    batch_norm instance_norm group_norm layer_norm rms_norm local_response_norm normalize
+    dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout
+    relu relu6 leaky_relu prelu elu celu selu gelu silu mish hardswish hardsigmoid hardtanh
+    sigmoid tanh logsigmoid softplus softsign softshrink hardshrink tanhshrink
+    softmax log_softmax softmin channel_shuffle native_channel_shuffle
+    """
+)
+"""One output per input value, in its place. (Slow to compute for meta tensors, so they are not.)"""
+
+CONVERSIONS = _names("to type type_as float double half bfloat16 cpu cuda")
+"""The same values in another type or on another device."""
+
+VIEWS = _names(
+    """
+    view view_as reshape reshape_as flatten unflatten permute transpose t T mT swapaxes swapdims
+    movedim moveaxis squeeze unsqueeze getitem select narrow chunk split tensor_split unbind
+    expand expand_as broadcast_to detach data requires_grad
+    """
+)
+"""The same values in another shape, or some of them."""
+
+REDUCTIONS = _names(
+    """
+    mean sum amax amin max min prod logsumexp norm linalg_vector_norm
+    std var std_mean var_mean median argmax argmin
+    """
+)
+"""One value for some whole dimensions, or for all (with one tensor: ``max`` of two is another)."""
+
+LIKE = _names("view_as reshape_as expand_as type_as to")
+"""Of the second tensor these take only the shape or the type."""
+
+NEW = _names(
+    """
+    new_empty new_zeros new_ones new_full new_tensor
+    empty_like zeros_like ones_like full_like rand_like randn_like randint_like
+    """
+)
+"""New tensors, which do not depend on the given one's values."""
+
+
+def name_of(func: Callable[..., Any]) -> str:
+    """A torch function's name in any form: ``add`` of add_, Tensor.__add__, aten.add.Tensor."""
+    name = getattr(func, "__name__", str(func))
+    if name in ("__get__", "__set__"):  # of a property
+        owner = getattr(func, "__self__", None)
+        name = getattr(getattr(owner, "fget", owner), "__name__", name)
+    if name == "__float__":  # reads a value; Tensor.float is another
+        return name
+    return name.partition(".")[0].strip("_")
+
+
+def writes_in_place(func: Callable[..., Any], kwargs: dict[str, Any]) -> bool:
+    """Whether a function may change its argument (by torch's names for such functions)."""
+    name = getattr(func, "__name__", "")
+    if name.startswith("__"):
+        writes = name.startswith("__i") and name not in ("__int__", "__index__", "__invert__")
+        return writes or name in ("__setitem__", "__set__")
+    return name.endswith("_") or kwargs.get("out") is not None
+
+
+@cache
+def is_pointwise(name: str) -> bool:
+    """Whether torch says that the operation of that name is pointwise (or the one that it reverses,
+    as ``rsub`` does ``sub``)."""
+    packets = [getattr(torch.ops.aten, each, None) for each in (name, name.removeprefix("r"))]
+    return any(
+        torch.Tag.pointwise in getattr(packet, overload).tags
+        for packet in packets
+        if packet is not None
+        for overload in packet.overloads()
+    )
 
 
 def _windows(kernel: Any, stride: Any, padding: Any, dilation: Any = 1) -> Moves:
+    """Cell i lies at ``d (k - 1) / 2 - p + s i``."""
     moves: Moves = {}
     for dim in (-2, -1):
         reach = _of(dilation, dim) * (_of(kernel, dim) - 1)  # from a window's first to its last
@@ -59,7 +144,7 @@ def _conv_transpose2d(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Moves:
-    """The convolution's map, inverted."""
+    """As of the convolution, inverted."""
     moves: Moves = {-3: None}
     for dim, move in _windows(weight.shape[-2:], stride, padding, dilation).items():
         assert move is not None
@@ -136,7 +221,7 @@ def _shuffled(output: Tensor, input: Tensor, *_: Any, **__: Any) -> Moves:
 
 
 def _rescaled(step: float) -> tuple[float, float]:
-    """Cells resized between their edges: k + 1/2 of the output lies on step * (k + 1/2)."""
+    """Resized between the edges: k + 1/2 of the output lies at step * (k + 1/2)."""
     return step / 2 - 0.5, step
 
 
@@ -175,83 +260,4 @@ MOVES: dict[str, Callable[..., Moves]] = {
     "linear": _linear,
     "contiguous": _stay,
 }
-
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# One output for each input value, on its place; slow to compute for meta tensors, so they are not.
-SAME = _names(
-    """
-    batch_norm instance_norm group_norm layer_norm rms_norm local_response_norm normalize
-    dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout
-    relu relu6 leaky_relu prelu elu celu selu gelu silu mish hardswish hardsigmoid hardtanh
-    sigmoid tanh logsigmoid softplus softsign softshrink hardshrink tanhshrink
-    softmax log_softmax softmin channel_shuffle native_channel_shuffle
-    """
-)
-
-
-CONVERSIONS = _names("to type type_as float double half bfloat16 cpu cuda")
-
-
-VIEWS = _names(
-    """
-    view view_as reshape reshape_as flatten unflatten permute transpose t T mT swapaxes swapdims
-    movedim moveaxis squeeze unsqueeze getitem select narrow chunk split tensor_split unbind
-    expand expand_as broadcast_to detach data requires_grad
-    """
-)
-
-
-REDUCTIONS = _names(
-    """
-    mean sum amax amin max min prod logsumexp norm linalg_vector_norm
-    std var std_mean var_mean median argmax argmin
-    """
-)
-
-
-# Made of the first tensor; of the second they take only the shape or type.
-LIKE = _names("view_as reshape_as expand_as type_as to")
-
-
-NEW = _names(
-    """
-    new_empty new_zeros new_ones new_full new_tensor
-    empty_like zeros_like ones_like full_like rand_like randn_like randint_like
-    """
-)
-
-
-def name_of(func: Callable[..., Any]) -> str:
-    """Of a torch function whatever its form: ``add`` for add_, Tensor.__add__, aten.add.Tensor."""
-    name = getattr(func, "__name__", str(func))
-    if name in ("__get__", "__set__"):  # of a property
-        owner = getattr(func, "__self__", None)
-        name = getattr(getattr(owner, "fget", owner), "__name__", name)
-    if name == "__float__":  # reads a value; Tensor.float is another
-        return name
-    return name.partition(".")[0].strip("_")
-
-
-def writes_in_place(func: Callable[..., Any], kwargs: dict[str, Any]) -> bool:
-    """Whether a function may change its argument (by torch's names for such functions)."""
-    name = getattr(func, "__name__", "")
-    if name.startswith("__"):
-        writes = name.startswith("__i") and name not in ("__int__", "__index__", "__invert__")
-        return writes or name in ("__setitem__", "__set__")
-    return name.endswith("_") or kwargs.get("out") is not None
-
-
-@cache
-def is_pointwise(name: str) -> bool:
-    """Whether torch says so of an operation of this name (or of what it reverses, as in 1 / x)."""
-    packets = [getattr(torch.ops.aten, each, None) for each in (name, name.removeprefix("r"))]
-    return any(
-        torch.Tag.pointwise in getattr(packet, overload).tags
-        for packet in packets
-        if packet is not None
-        for overload in packet.overloads()
-    )
+"""The rule of each function that moves the cells, by its name."""

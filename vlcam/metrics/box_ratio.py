@@ -1,4 +1,11 @@
-"""The box ratio: how much of a map lies in a region's box (section 8.1)."""
+"""The box ratio: how much of a map lies in a region's box (section 8.1).
+
+For a map m, which has no negative value, and a box B of pixels in a picture P::
+
+    ratio = mean of m(p) over p in B / mean of m(p) over p in P without B
+
+A uniform map has 1. Boxes are (left, top, right, bottom) in pixels, maps and masks (H, W).
+"""
 
 from __future__ import annotations
 
@@ -16,10 +23,16 @@ from vlcam.metrics.pointing import Mask
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom: the edges, in pixels (the first pixel spans 0 ... 1)."""
 
+BoxStatus = Literal["measured", "degenerate map", "empty box", "whole picture", "nothing outside"]
+"""Whether an item has a ratio, or why not: see :class:`BoxMeans`."""
+
 
 def box_mask(box: Box, size: tuple[int, int]) -> Mask:
-    """The pixels of a picture of (height, width) whose centres lie in a box; what lies outside the
-    picture is cut off."""
+    """The pixels whose centres lie in a box, bool (H, W); the box may reach beyond the picture.
+
+    Args:
+        size: (height, width) of the picture.
+    """
     left, top, right, bottom = box
     xs, ys = np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5
     return np.outer((ys >= top) & (ys < bottom), (xs >= left) & (xs < right))
@@ -43,7 +56,10 @@ def box_in_photo(box: Box, placement: Placement) -> Box:
 
 
 def boxes_in_input(boxes: Sequence[Box], placement: Placement) -> Mask:
-    """What at least one of some boxes, given in photo pixels, covers of the model's input (H, W).
+    """The pixels of the model's input that at least one box covers, bool (H, W).
+
+    Args:
+        boxes: in photo pixels.
 
     Raises:
         ValueError: there is no box.
@@ -56,16 +72,14 @@ def boxes_in_input(boxes: Sequence[Box], placement: Placement) -> Mask:
     return covered
 
 
-BoxStatus = Literal["measured", "degenerate map", "empty box", "whole picture", "nothing outside"]
-
-
 @dataclass(frozen=True)
 class BoxMeans:
-    """Means of a map inside and outside a box, the map's own mean being 1.
+    """Means of a map inside and outside a box, after scaling the map to a mean of 1.
 
-    ``status`` says what is the matter where an item has no ratio. ``nothing outside``: the mean
-    outside is 0. ``degenerate map``: both means are 1, those of the uniform map, as it favours no
-    place either. The other two have no means (both 0).
+    ``status`` says why an item has no ratio: ``nothing outside``: the mean outside is 0;
+    ``degenerate map`` (constant or not finite): both means are 1, as of a uniform map, which
+    favours no place either; ``empty box`` and ``whole picture``: one side has no pixels, and both
+    means are 0.
     """
 
     inside: float
@@ -79,28 +93,68 @@ class BoxMeans:
 
 
 def box_means(values: ArrayLike, inside: Mask) -> BoxMeans:
-    """Means of a map inside and outside of a box, after scaling the map to a mean of 1.
+    """Means of a map inside and outside a box, after scaling the map to a mean of 1.
 
     Args:
         values: a map without negative values, (H, W).
-        inside: bool (H, W), see :func:`box_mask`. A union of boxes will do.
+        inside: bool (H, W), of :func:`box_mask` or of several boxes (:func:`boxes_in_input`).
 
     Raises:
-        ValueError: shapes differ, or a value is negative (a ratio says nothing then).
+        ValueError: the shapes differ, or a value is negative, so that a ratio means nothing.
     """
     ((found,),) = every_box_means([values], [inside])
     return found
 
 
 def every_box_means(maps: Sequence[ArrayLike], boxes: Sequence[Mask]) -> list[list[BoxMeans]]:
-    """:func:`box_means` of every one of some maps, for each of some boxes' masks."""
+    """:func:`box_means` of each of some maps: one list per box, with one entry per map."""
     every = [_Map.of(values) for values in maps]
     return [[_box_means(one, part) for one in every] for part in map(_Part.of, boxes)]
 
 
 @dataclass(frozen=True)
+class BoxRatio:
+    """The box ratio over items in two aggregates, and how many items could not be measured.
+
+    Attributes:
+        mean_of_ratios: the paper's (section 8.1): the mean of the items' ratios. A single item with
+            almost nothing outside its box can make it arbitrarily large.
+        ratio_of_means: the mean of the means inside divided by the mean of the means outside. Each
+            map is scaled to a mean of 1 first, so that a bright map counts no more than others; an
+            item with nothing outside adds 0 to the denominator. Degenerate maps count as uniform.
+        heaviest: the largest share of a single item in the sum of the means inside, 0 ... 1; the
+            ratio of means would change by about that share without it.
+        statuses: number of items by status (:data:`BoxStatus`).
+    """
+
+    mean_of_ratios: Estimate
+    ratio_of_means: Estimate
+    heaviest: float
+    statuses: Mapping[BoxStatus, int]
+
+
+def box_ratio(items: Sequence[BoxMeans], images: Iterable[Hashable]) -> BoxRatio:
+    """The box ratio over items; ``images`` gives the image of each, the independent draws."""
+    pairs = list(zip(items, images, strict=True))
+    ratios = [(item.ratio, image) for item, image in pairs if item.ratio is not None]
+    means = [pair for pair in pairs if pair[0].status not in ("empty box", "whole picture")]
+    inside = [item.inside for item, _ in means]
+    statuses: dict[BoxStatus, int] = {}
+    for item in items:
+        statuses[item.status] = statuses.get(item.status, 0) + 1
+    return BoxRatio(
+        mean_of_ratios=mean([ratio for ratio, _ in ratios], [image for _, image in ratios]),
+        ratio_of_means=ratio_of_sums(
+            inside, [item.outside for item, _ in means], [image for _, image in means]
+        ),
+        heaviest=max(inside) / sum(inside) if inside and sum(inside) > 0 else 0.0,
+        statuses=statuses,
+    )
+
+
+@dataclass(frozen=True)
 class _Map:
-    """A map with its extremes, which are not finite where any value is not."""
+    """A map with its extremes, which are not finite if any value is not."""
 
     values: NDArray[np.float64]
     low: float
@@ -114,7 +168,7 @@ class _Map:
 
 @dataclass(frozen=True)
 class _Part:
-    """A mask with its number of pixels, and its rows and columns if it is a single box."""
+    """A mask, its number of pixels, and its rows and columns if it is a single box."""
 
     mask: Mask
     pixels: int
@@ -149,52 +203,13 @@ def _box_means(one: _Map, part: _Part) -> BoxMeans:
 
 
 def _sums(values: NDArray[np.float64], part: _Part) -> tuple[float, float]:
-    """The sums inside and outside. Summed, not subtracted: an outside of exactly zero must come out
-    as zero."""
+    """The sums of a map inside and outside. The outside is summed, not the total minus the inside:
+    an outside of exactly zero must come out as zero."""
     if part.box is None:
-        # Products with zeros and ones are faster than picking the pixels.
+        # Products with zeros and ones are faster than selecting the pixels.
         return float((values * part.mask).sum()), float((values * ~part.mask).sum())
     rows, columns = part.box
     middle = values[rows]
     above, below = values[: rows.start], values[rows.stop :]
     around = (above, below, middle[:, : columns.start], middle[:, columns.stop :])
     return float(middle[:, columns].sum()), float(sum(some.sum() for some in around))
-
-
-@dataclass(frozen=True)
-class BoxRatio:
-    """The box ratio over items in two aggregates, and what could not be measured.
-
-    Attributes:
-        mean_of_ratios: the paper's (section 8.1): the mean of the items' ratios. One item with next
-            to nothing outside its box can make it anything.
-        ratio_of_means: the mean of the means inside, divided by the mean of the means outside, each
-            map scaled to a mean of 1 first, so that no item counts for more because its map is
-            bright, and one without anything outside adds 0 below instead of dividing by it.
-            Degenerate maps count as uniform ones.
-        heaviest: the greatest share that a single item has in the sum inside, 0 ... 1; the ratio of
-            means would move by about that much without it.
-        statuses: number of items by status (:data:`BoxStatus`).
-    """
-
-    mean_of_ratios: Estimate
-    ratio_of_means: Estimate
-    heaviest: float
-    statuses: Mapping[BoxStatus, int]
-
-
-def box_ratio(items: Sequence[BoxMeans], images: Iterable[Hashable]) -> BoxRatio:
-    """The box ratio over items, and the images they are of."""
-    pairs = list(zip(items, images, strict=True))
-    ratios = [(item.ratio, image) for item, image in pairs if item.ratio is not None]
-    means = [pair for pair in pairs if pair[0].status not in ("empty box", "whole picture")]
-    inside = [item.inside for item, _ in means]
-    statuses: dict[BoxStatus, int] = {}
-    for item in items:
-        statuses[item.status] = statuses.get(item.status, 0) + 1
-    return BoxRatio(
-        mean([ratio for ratio, _ in ratios], [image for _, image in ratios]),
-        ratio_of_sums(inside, [item.outside for item, _ in means], [image for _, image in means]),
-        max(inside) / sum(inside) if inside and sum(inside) > 0 else 0.0,
-        statuses,
-    )

@@ -1,7 +1,13 @@
 """Figures with their uncertainty: standard errors and bootstrap intervals over images.
 
-Every figure is a sum over items divided by another (:func:`ratio_of_sums`), so one function gives
-all standard errors and intervals, with images, not items, as the independent draws.
+Every figure is a ratio of sums over items, ``R = sum(a_i) / sum(b_i)`` (a mean has ``b_i = 1``), so
+one function, :func:`ratio_of_sums`, gives all errors and intervals. Images, not items, are the
+independent draws: of n images, image k having the sums ``a_k`` and ``b_k`` over its items,
+
+* the standard error is ``sqrt(n / (n - 1) * sum(d_k ** 2))`` with the influences
+  ``d_k = (a_k - R * b_k) / sum(b_k)`` (linearisation, also known as the infinitesimal jackknife);
+* the interval runs from the 2.5 % to the 97.5 % quantile of R over resamples of the images, drawn
+  with replacement (the percentile bootstrap).
 """
 
 from __future__ import annotations
@@ -14,7 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = Sequence[float] | NDArray[np.floating]
-"""A number of each item."""
+"""One number per item."""
+
+Sums = tuple[Values, Values]
+"""Per item, what a ratio of sums has above its line and below it."""
+
+_AT_ONCE = 2**22  # draws made at a time
+_KEPT = 2**27  # draws kept, one byte each: enough for COCO's training photos
 
 
 @dataclass(frozen=True)
@@ -23,11 +35,11 @@ class Estimate:
 
     Attributes:
         value: the figure; nan where no item could be measured.
-        error: its standard error, images being drawn at random (items of one image are not
+        error: its standard error with images as the independent draws (items of one image are not
             independent).
-        item_error: its standard error if each item were drawn by itself, as papers report it.
-        interval: bounds of the bootstrap's 95 %, over images.
-        items, images: how many went in.
+        item_error: its standard error with items as the independent draws, as papers report it.
+        interval: lower and upper bound of the 95 % bootstrap interval, over images.
+        items, images: how many the figure was computed from.
     """
 
     value: float
@@ -42,15 +54,17 @@ def ratio_of_sums(
     above: Values,
     below: Values,
     images: Iterable[Hashable],
+    *,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
-    """``sum(above) / sum(below)`` over items, and how sure it is.
+    """``sum(above) / sum(below)`` over items, with its errors and interval.
 
     Args:
-        above, below: of each item. All ones below gives a mean.
-        images: which image each item is of.
-        resamples: of the bootstrap, which draws images with replacement.
+        above, below: one number per item each. Ones below give a mean.
+        images: the image of each item.
+        resamples: how many the bootstrap draws.
+        seed: of the bootstrap.
 
     Raises:
         ValueError: the lengths differ.
@@ -59,35 +73,33 @@ def ratio_of_sums(
     if not len(above) == len(below) == len(images):
         raise ValueError(f"{len(above)} above, {len(below)} below and {len(images)} images differ")
     tops, bottoms = np.asarray(above, np.float64), np.asarray(below, np.float64)
+    which = _numbered(images)
     if bottoms.sum() == 0:
-        return Estimate(np.nan, np.nan, np.nan, (np.nan, np.nan), len(tops), len(set(images)))
-    numbers = {image: number for number, image in enumerate(dict.fromkeys(images))}
-    which = [numbers[image] for image in images]
-    top = np.bincount(which, tops)
-    bottom = np.bincount(which, bottoms)
+        return _unknown(which)
+    top, bottom = np.bincount(which, tops), np.bincount(which, bottoms)
     value = tops.sum() / bottoms.sum()
     tops_drawn, drawn = _resampled([top, bottom], resamples, seed)
-    estimates = tops_drawn[drawn > 0] / drawn[drawn > 0]
-    low, high = np.quantile(estimates, (0.025, 0.975))
+    low, high = np.quantile(tops_drawn[drawn > 0] / drawn[drawn > 0], (0.025, 0.975))
     return Estimate(
-        float(value),
-        _error(_influences(top, bottom)),
-        _error(_influences(tops, bottoms)),
-        (float(low), float(high)),
-        len(tops),
-        len(top),
+        value=float(value),
+        error=_error(_influences(top, bottom)),
+        item_error=_error(_influences(tops, bottoms)),
+        interval=(float(low), float(high)),
+        items=len(tops),
+        images=len(top),
     )
 
 
-Sums = tuple[Values, Values]
-"""Of each item, what is above and what is below the line of a ratio of sums."""
-
-
 def difference_of_ratios(
-    ours: Sums, theirs: Sums, images: Iterable[Hashable], resamples: int = 1000, seed: int = 0
+    ours: Sums,
+    theirs: Sums,
+    images: Iterable[Hashable],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Estimate:
-    """The difference of two ratios of sums over the same items, paired: an image that is drawn is
-    drawn for both. Otherwise as :func:`ratio_of_sums`.
+    """The difference of two ratios of sums over the same items, paired: each resample draws the
+    same images for both. Otherwise as :func:`ratio_of_sums`.
 
     Raises:
         ValueError: the lengths differ.
@@ -95,44 +107,58 @@ def difference_of_ratios(
     images = list(images)
     if not {len(part) for part in (*ours, *theirs)} == {len(images)}:
         raise ValueError(f"not all of {len(images)} items, of both")
-    numbers = {image: number for number, image in enumerate(dict.fromkeys(images))}
-    which = [numbers[image] for image in images]
+    which = _numbered(images)
     items = [np.asarray(part, np.float64) for part in (*ours, *theirs)]
     sums = [np.bincount(which, part) for part in items]
     if sums[1].sum() == 0 or sums[3].sum() == 0:
-        return Estimate(np.nan, np.nan, np.nan, (np.nan, np.nan), len(images), len(numbers))
+        return _unknown(which)
     a, b, c, d = _resampled(sums, resamples, seed)
     known = (b > 0) & (d > 0)
     low, high = np.quantile(a[known] / b[known] - c[known] / d[known], (0.025, 0.975))
     return Estimate(
-        float(sums[0].sum() / sums[1].sum() - sums[2].sum() / sums[3].sum()),
-        _error(_influences(sums[0], sums[1]) - _influences(sums[2], sums[3])),
-        _error(_influences(items[0], items[1]) - _influences(items[2], items[3])),
-        (float(low), float(high)),
-        len(images),
-        len(numbers),
+        value=float(sums[0].sum() / sums[1].sum() - sums[2].sum() / sums[3].sum()),
+        error=_error(_influences(sums[0], sums[1]) - _influences(sums[2], sums[3])),
+        item_error=_error(_influences(items[0], items[1]) - _influences(items[2], items[3])),
+        interval=(float(low), float(high)),
+        items=len(which),
+        images=len(sums[0]),
     )
 
 
 def mean(values: Values, images: Iterable[Hashable], resamples: int = 1000) -> Estimate:
-    """The mean over items, and how sure it is. Hits as 0 and 1 give a share."""
-    return ratio_of_sums(values, np.ones(len(values)), images, resamples)
+    """The mean over items, as :func:`ratio_of_sums`. Of hits (1) and misses (0): the accuracy."""
+    return ratio_of_sums(values, np.ones(len(values)), images, resamples=resamples)
 
 
 def mean_by_class(values: Values, classes: Iterable[Hashable]) -> float:
-    """The mean over classes of each class's mean (the pointing game's macro average)."""
+    """The mean over classes of each class's mean: the macro average of the pointing game (Zhang et
+    al., ECCV 2016); nan without items."""
     groups: dict[Hashable, list[float]] = {}
     for value, name in zip(values, classes, strict=True):
         groups.setdefault(name, []).append(value)
     return float(np.mean([np.mean(group) for group in groups.values()])) if groups else np.nan
 
 
-_AT_ONCE = 2**22  # draws made at a time
-_KEPT = 2**27  # draws kept, a byte each: of all of COCO's training photos
+def _numbered(images: Sequence[Hashable]) -> list[int]:
+    """For each item the number of its image, counted from 0 in order of appearance."""
+    numbers = {image: number for number, image in enumerate(dict.fromkeys(images))}
+    return [numbers[image] for image in images]
+
+
+def _unknown(which: Sequence[int]) -> Estimate:
+    """Where nothing could be measured; ``which`` are the numbers of the items' images."""
+    return Estimate(
+        value=np.nan,
+        error=np.nan,
+        item_error=np.nan,
+        interval=(np.nan, np.nan),
+        items=len(which),
+        images=len(set(which)),
+    )
 
 
 def _resampled(sums: Sequence[np.ndarray], resamples: int, seed: int) -> list[np.ndarray]:
-    """Totals (resamples,) of values by image, the images drawn with replacement, alike for all."""
+    """Totals (resamples,) of each of some sums per image, over the same images drawn."""
     images = len(sums[0])
     draws = _kept_draws if images * resamples <= _KEPT else _draws
     parts = [[drawn @ values for values in sums] for drawn in draws(images, resamples, seed)]
@@ -141,12 +167,13 @@ def _resampled(sums: Sequence[np.ndarray], resamples: int, seed: int) -> list[np
 
 @lru_cache(maxsize=2)
 def _kept_draws(images: int, resamples: int, seed: int) -> list[NDArray[np.unsignedinteger]]:
-    """Figures of the same images follow one another, and drawing takes longer than adding up."""
+    """:func:`_draws`, kept: several figures in a row are of the same images, and drawing takes
+    longer than adding up."""
     return list(_draws(images, resamples, seed))
 
 
 def _draws(images: int, resamples: int, seed: int) -> Iterator[NDArray[np.unsignedinteger]]:
-    """How often each image is drawn in each resample, (resamples, images), some at a time."""
+    """How often each resample draws each image, (resamples, images), some resamples at a time."""
     rng, shares = np.random.default_rng(seed), np.full(images, 1 / images)
     step = max(1, _AT_ONCE // images)
     for start in range(0, resamples, step):
@@ -155,13 +182,13 @@ def _draws(images: int, resamples: int, seed: int) -> Iterator[NDArray[np.unsign
 
 
 def _influences(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """What each draw adds to sum(top) / sum(bottom), by linearisation."""
+    """The influence of each draw on ``sum(top) / sum(bottom)``: see the top of this file."""
     found: np.ndarray = (top - top.sum() / bottom.sum() * bottom) / bottom.sum()
     return found
 
 
 def _error(influences: np.ndarray) -> float:
-    """The standard error, draws being the entries; nan of a single one."""
+    """The standard error from the draws' influences; nan for a single draw."""
     count = len(influences)
     if count < 2:
         return np.nan

@@ -1,11 +1,11 @@
 """Does a map tell the truth about the model? Three ways to ask.
 
-* :func:`rank_correlation` of a map with what occlusion finds (section 8.2 of the paper);
-* :func:`curves`: the score as the pixels a map points at are taken away, or shown, one part after
-  the other (Petsiuk et al., BMVC 2018);
-* :func:`cascade`: the map of the model with its weights randomised from the top down (Adebayo et
-  al., NeurIPS 2018). A method that still draws the same map does not explain the model; Guided
-  Backpropagation is known to.
+* :func:`rank_correlation` of a map with the map of occlusion (section 8.2 of the paper);
+* :func:`curves`: deletion and insertion, the score as the pixels are removed, or shown, in the
+  order in which the map ranks them (Petsiuk et al., RISE, BMVC 2018);
+* :func:`cascade`: the model with its weights randomised layer by layer, from the scores down
+  (Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018). A method whose map stays the same
+  does not explain the model; Guided Backpropagation's is known to stay.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from vlcam.attribution.targets import Target
 from vlcam.geometry.grid import Cells, Placement, place
 from vlcam.utils.untouched import untouched
 
-_TOGETHER = 17  # covered photos that are encoded together
+_TOGETHER = 17  # changed photos in a batch
 
 
 def rank_correlation(one: ArrayLike, other: ArrayLike) -> float | None:
-    """Spearman's rank correlation of two maps of one shape; equal values share their mean rank.
+    """Spearman's rank correlation of two maps of one shape, between -1 and 1 (section 8.2).
 
-    None where a map is constant or holds a value that is not finite: it ranks nothing, and must be
-    counted, not dropped.
+    It is Pearson's correlation of the ranks, ``cov(r, s) / (std(r) * std(s))``; equal values share
+    their mean rank. None where a map is constant or holds a value that is not finite: it ranks
+    nothing, and must be counted, not dropped.
 
     Raises:
         ValueError: the shapes differ.
@@ -51,9 +52,18 @@ def rank_correlation(one: ArrayLike, other: ArrayLike) -> float | None:
 
 
 def on_patches(maps: Tensor, grid: Cells, patch: Patch, input_size: tuple[int, int]) -> Tensor:
-    """Maps (T, u, v) on the places of an occluding patch, (T, rows, columns): the mean of each map,
-    drawn at input size, over what the patch would cover. So a map and an occlusion map are
-    compared on the occlusion map's own grid."""
+    """Maps averaged over each position of an occluding patch, to be compared with occlusion maps.
+
+    Args:
+        maps: (T, u, v).
+        grid: where their cells lie in the input.
+        patch: its size and stride, in input pixels.
+        input_size: (height, width).
+
+    Returns:
+        (T, rows, columns), the grid of an occlusion map: the means of the maps, placed at input
+        size, over the pixels that the patch would cover.
+    """
     drawn = place(maps, grid, Placement.identity(input_size))
     means: Tensor = functional.avg_pool2d(drawn[:, None], patch.size, patch.stride)[:, 0]
     return means
@@ -61,12 +71,12 @@ def on_patches(maps: Tensor, grid: Cells, patch: Patch, input_size: tuple[int, i
 
 @dataclass(frozen=True)
 class Curves:
-    """A target's score along the way.
+    """A target's score as more and more pixels are removed, or shown; each has steps + 1 entries.
 
     Attributes:
-        shares: of the input's pixels that are taken away, or shown, from 0 to 1: (steps + 1,).
-        deletion: score with the pixels gone that the map ranks first (low is good).
-        insertion: score with only those shown (high is good).
+        shares: of the input's pixels that are removed, or shown, from 0 to 1.
+        deletion: the score without the pixels that the map ranks first (low is good).
+        insertion: the score with these pixels only (high is good).
     """
 
     shares: tuple[float, ...]
@@ -75,12 +85,12 @@ class Curves:
 
     @property
     def deletion_area(self) -> float:
-        """Area under the deletion curve: the mean score on the way."""
+        """Area under the deletion curve, by the trapezoidal rule: the mean score."""
         return float(np.trapezoid(self.deletion, self.shares))
 
     @property
     def insertion_area(self) -> float:
-        """Area under the insertion curve."""
+        """Area under the insertion curve, likewise."""
         return float(np.trapezoid(self.insertion, self.shares))
 
 
@@ -88,17 +98,20 @@ def curves(
     adapter: Adapter,
     pixels: Tensor,
     target: Target,
+    *,
     drawn: Tensor,
     steps: int = 16,
     fill: float = 0.0,
 ) -> Curves:
-    """Deletion and insertion of one target's map.
+    """Deletion and insertion of one target's map (Petsiuk et al., RISE, BMVC 2018).
+
+    Both fill removed pixels with one colour; the paper's insertion begins with a blurred photo.
 
     Args:
         pixels: of one image, (1, 3, H, W).
-        drawn: the map at input size, (H, W). Pixels of the same value go in reading order.
-        steps: parts of equal size.
-        fill: of a pixel that is gone, normalised; 0 is the mean colour.
+        drawn: the map at input size, (H, W). Pixels of equal value are ranked row by row.
+        steps: number of equal parts in which pixels are removed, or shown.
+        fill: the value of a removed pixel, normalised; 0 is the mean colour.
 
     Raises:
         ValueError: the map is not of the input's size, or there is less than one step.
@@ -126,8 +139,8 @@ def curves(
 
 
 def layers_from_the_top(module: nn.Module) -> list[str]:
-    """Names of the submodules that hold weights of their own, the last defined first: for models
-    that define their layers in the order they run, from the scores down to the pixels."""
+    """Names of the submodules with weights of their own, the last defined first: from the scores
+    down to the pixels, if a model defines its layers in the order in which they run."""
     names = [
         name
         for name, part in module.named_modules()
@@ -139,13 +152,15 @@ def layers_from_the_top(module: nn.Module) -> list[str]:
 def cascade(
     adapter: Adapter, seed: int = 0, layers: Sequence[str] | None = None
 ) -> Iterator[tuple[str, Adapter]]:
-    """A copy of a model whose layers lose what they learned, one after the other and for good.
+    """A copy of a model whose layers are randomised one after the other, and stay so: the cascading
+    randomisation of Adebayo et al. (NeurIPS 2018).
 
-    A layer's weights are drawn anew from a normal distribution with the mean and the standard
-    deviation they had, so activations keep their scale; what batch normalisation measured stays.
-    The model itself is left alone.
+    A layer's weights are drawn from a normal distribution with the mean and the standard deviation
+    they had, so that activations keep their scale; the statistics of batch normalisation stay. The
+    model itself is not changed.
 
     Args:
+        seed: of the weights that are drawn.
         layers: names of submodules in the order to randomise; None: :func:`layers_from_the_top`.
 
     Yields:

@@ -1,4 +1,13 @@
-"""The pointing game: does a map's peak lie on what it should (sections 4.3 and 8.1.1)?"""
+"""The pointing game: does a map's peak lie on what it should (sections 4.3 and 8.1.1)?
+
+A map *hits* if its peak lies in the mask of the category in question; over all pairs of an image
+and a category (section 4.3) or a visual word (section 8.1.1)::
+
+    accuracy = hits / (hits + misses)
+
+which is the mean of 1 per hit and 0 per miss (:func:`vlcam.metrics.estimates.mean`). Points are
+pixels (x, y), masks are (H, W): rows first.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
+"""Pixels of a picture, bool (H, W)."""
 
 
 def points_at(mask: Mask, point: tuple[int, int], tolerance: float = 0) -> bool:
-    """Whether a point hits a mask (the paper, section 8.1.1: it lies within the segmentation).
+    """Whether a point hits a mask: it lies within the segmentation (section 8.1.1).
+
+    A degenerate map has no point and is counted as a miss: see :func:`hit`.
 
     Args:
         mask: bool (H, W).
         point: (x, y), a pixel of the picture.
-        tolerance: in pixels: a hit too if some pixel of the mask is *less* than that away, between
-            centres (15 in the pointing game of Zhang et al. 2016); 0: the point itself must be
-            in the mask.
+        tolerance: in pixels: it is a hit, too, if some pixel of the mask is *less* than that away,
+            between pixel centres (15 in the pointing game of Zhang et al., ECCV 2016); 0: the point
+            itself must be in the mask.
 
-    A degenerate map has no point: its caller counts a miss (see :func:`hit`).
+    Raises:
+        ValueError: the point is outside the picture.
     """
     x, y = point
     if not (0 <= y < mask.shape[0] and 0 <= x < mask.shape[1]):
@@ -35,17 +48,21 @@ def points_at(mask: Mask, point: tuple[int, int], tolerance: float = 0) -> bool:
 
 
 def hit(mask: Mask, point: tuple[int, int], degenerate: bool, tolerance: float = 0) -> bool:
-    """:func:`points_at` for a map's peak as :func:`vlcam.geometry.grid.peak` gives it."""
+    """:func:`points_at` for a map's peak and whether the map is degenerate, as
+    :func:`vlcam.geometry.grid.peak` gives them; a degenerate map misses."""
     return not degenerate and points_at(mask, point, tolerance)
 
 
 def near(mask: Mask, tolerance: float) -> Mask:
-    """The pixels from which :func:`points_at` would hit; their share is a random point's chance."""
+    """All pixels that hit a mask, bool (H, W); their share is a random point's chance of a hit.
+
+    Arguments as of :func:`points_at`, which agrees pixel by pixel.
+    """
     reach = int(np.ceil(tolerance)) - 1
     if reach < 1 or not mask.any():
         return mask.copy()
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    # Only about the mask: elsewhere there is nothing.
+    # Only the surroundings of the mask: no other pixel hits.
     top, left = max(int(rows[0]) - reach, 0), max(int(columns[0]) - reach, 0)
     window = np.s_[top : int(rows[-1]) + reach + 1, left : int(columns[-1]) + reach + 1]
     united = mask.copy()
@@ -53,14 +70,32 @@ def near(mask: Mask, tolerance: float) -> Mask:
     return united
 
 
+def centre(size: tuple[int, int]) -> tuple[int, int]:
+    """The middle pixel (x, y) of a picture of (height, width): a baseline without any model."""
+    return size[1] // 2, size[0] // 2
+
+
+def centred_gaussian(size: tuple[int, int]) -> NDArray[np.float64]:
+    """A map (H, W) that is a Gaussian about the middle of the picture: photographers tend to centre
+    their subject. A baseline without any model.
+
+    Args:
+        size: (height, width); the standard deviations are a quarter of each.
+    """
+    y, x = (np.exp(-(((np.arange(n) + 0.5) / n - 0.5) ** 2) / (2 * 0.25**2)) for n in size)
+    return np.outer(y, x)
+
+
 def _widened(mask: Mask, reach: int, tolerance: float) -> Mask:
-    """:func:`near`, by way of every pixel."""
+    """:func:`near` of a whole picture: the mask dilated by a disc, all pixels at once.
+
+    The picture is one long integer, one bit per pixel, so that a shift by n moves all pixels by n.
+    """
     height, width = mask.shape
     inner = np.s_[reach : reach + height, reach : reach + width]
     framed = np.zeros((height + 2 * reach, width + 2 * reach), bool)
-    framed[inner] = mask  # so that nothing leaves the picture, or its row
+    framed[inner] = mask  # so that no shift moves a pixel out of the picture, or into another row
     packed = np.packbits(framed)
-    # As one long number, a bit a pixel, which moves whole when it is shifted.
     picture = int.from_bytes(packed.tobytes(), "big")
     runs = [picture]  # widened along its rows by 0, 1, 2 ... pixels to each side
     for n in range(1, reach + 1):
@@ -73,15 +108,3 @@ def _widened(mask: Mask, reach: int, tolerance: float) -> Mask:
     found = np.frombuffer(united.to_bytes(len(packed), "big"), np.uint8)
     bits = np.unpackbits(found, count=framed.size).reshape(framed.shape)
     return bits[inner].view(bool)
-
-
-def centre(size: tuple[int, int]) -> tuple[int, int]:
-    """The middle pixel (x, y) of a picture of (height, width): the baseline without any model."""
-    return size[1] // 2, size[0] // 2
-
-
-def centred_gaussian(size: tuple[int, int]) -> NDArray[np.float64]:
-    """A Gaussian about the middle of (height, width), its standard deviation a quarter of each
-    side: what photographers do. A baseline without any model."""
-    y, x = (np.exp(-(((np.arange(n) + 0.5) / n - 0.5) ** 2) / (2 * 0.25**2)) for n in size)
-    return np.outer(y, x)

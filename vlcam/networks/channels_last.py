@@ -1,7 +1,7 @@
-"""Running one of our CNNs on a CPU, there and back, in the order of memory it is fastest in.
+"""Running a CNN on a CPU, forward and backward, in the memory order in which it is fastest.
 
 With channels last (each cell's channels side by side) all of torchvision's CNNs take less time,
-some half of it. Only the last bits of their feature maps differ.
+some of them half. Only the last bits of their feature maps differ.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from torch.overrides import TorchFunctionMode
 def run_channels_last(before: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
     """``before(pixels)``: feature maps (B, K, u, v), in the usual order, of pixels (B, 3, H, W).
 
-    For networks that never ``view`` their activations, as this project's.
+    For networks that never ``view`` their activations: all of vlcam's.
     """
-    walked_back = torch.is_grad_enabled() and pixels.requires_grad
-    with _ForManyWaysBack() if walked_back and pixels.is_cpu else nullcontext():
+    differentiated = torch.is_grad_enabled() and pixels.requires_grad
+    with _ForManyBackwardPasses() if differentiated and pixels.is_cpu else nullcontext():
         return before(fastest(pixels)).contiguous()
 
 
@@ -31,10 +31,10 @@ def fastest(pixels: Tensor) -> Tensor:
     return pixels.contiguous(memory_format=torch.channels_last) if pixels.is_cpu else pixels
 
 
-class _ForManyWaysBack(TorchFunctionMode):
-    """What costs little on the way there and saves much on each of many ways back: convolutions
-    whose weights are brought into the order of their inputs once, and batch normalisation by
-    running statistics as the multiplication and addition that it is."""
+class _ForManyBackwardPasses(TorchFunctionMode):
+    """What costs little in the forward pass, and saves much in each of many backward passes: the
+    weights of convolutions are brought into the order of their inputs once, and batch normalisation
+    by running statistics is computed as the multiplication and addition that it is."""
 
     def __torch_function__(
         self,
@@ -61,6 +61,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
+    """torch's, with its signature; faster to differentiate where its statistics are fixed."""
     if (
         training
         or running_mean is None

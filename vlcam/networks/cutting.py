@@ -19,36 +19,22 @@ from vlcam.networks.tracing import Tracer
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer the encoder can be cut at: its name and the (K, u, v) of its feature maps."""
+    """A layer at which a network can be cut.
+
+    Attributes:
+        name: as the network has it.
+        shape: (K, u, v) of its feature maps.
+    """
 
     name: str
     shape: tuple[int, int, int]
 
 
-class _LayerTracer(Tracer):
-    """Records which graph nodes each module's calls returned, by the module's path."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: dict[str, list[fx.Node]] = {}
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        # Traced through, stochastic depth would freeze today's train/eval flag into the graph.
-        drops = isinstance(m, StochasticDepth) or type(m).__name__.endswith("DropPath")
-        return drops or super().is_leaf_module(m, module_qualified_name)
-
-    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        result = super().call_module(m, forward, args, kwargs)
-        if isinstance(result, fx.Proxy):  # else it is another thread's
-            self.calls.setdefault(self.path_of_module(m), []).append(result.node)
-        return result
-
-
 def trace_layers(net: nn.Module) -> tuple[fx.Graph, dict[str, list[fx.Node]]]:
-    """The network's graph, and the output nodes of its layers.
+    """The network's graph, and by the name of each layer the output nodes of its calls.
 
-    A layer is a module, or an operation the network's own ``forward`` applies between modules
-    (DenseNet's last ReLU), called by the name of its node.
+    A layer is a module, or an operation that the network's own ``forward`` applies between modules
+    (DenseNet's last ReLU), which goes by the name of its node.
     """
     tracer = _LayerTracer()
     graph = tracer.trace(net)
@@ -62,10 +48,21 @@ def cuttable_layers(
     net: nn.Module,
     graph: fx.Graph,
     calls: dict[str, list[fx.Node]],
+    *,
     size: tuple[int, int],
     name: str,
 ) -> tuple[list[Layer], int]:
-    """Layers all of the network's paths go through that hold feature maps; the feature's size."""
+    """The layers with feature maps that every path from the pixels to the feature goes through; and
+    F of the image feature (B, F).
+
+    Args:
+        graph, calls: as of :func:`trace_layers`.
+        size: (height, width) of the input.
+        name: of the network, for errors.
+
+    Raises:
+        ValueError: the network does not take such an input, or has no such layers.
+    """
     order = {node: i for i, node in enumerate(graph.nodes)}
     seams: dict[fx.Node, list[str]] = {}
     for path, nodes in calls.items():
@@ -78,7 +75,7 @@ def cuttable_layers(
             cuts.append(node)
         if node.op != "get_attr":
             farthest = max([farthest, *(order[user] for user in node.users)])
-    shapes, feature = _shapes(net, graph, cuts, size, name)
+    shapes, feature = _shapes(net, graph, cuts, size=size, name=name)
     layers = [
         Layer(path, (shape[1], shape[2], shape[3]))
         for node, shape in zip(cuts, shapes, strict=True)
@@ -90,10 +87,89 @@ def cuttable_layers(
     return layers, feature[1]
 
 
+def layer_before_pooling(
+    net: nn.Module, graph: fx.Graph, calls: dict[str, list[fx.Node]], layers: list[Layer]
+) -> str:
+    """The last layer before the final pooling, by its outermost name (but not that of a module that
+    is all of the network up to there)."""
+    pooling = (nn.MaxPool2d, nn.AvgPool2d, nn.Dropout, nn.Identity)
+    first = next(node for node in graph.nodes if node.op == "call_module")
+    trunk = set(first.meta["nn_module_stack"])
+    ends: list[str] = []
+    for layer in layers:
+        node = calls[layer.name][0]
+        module = net.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if node.target is functional.adaptive_avg_pool2d or type(module) is nn.AdaptiveAvgPool2d:
+            break  # torchvision's ConvNeXt has feature maps of one cell behind it
+        pools = isinstance(module, pooling)
+        named = bool(ends) and calls[ends[-1]][0] is node  # a node's outermost name comes first
+        if not pools and layer.name not in trunk and not named:
+            ends.append(layer.name)
+    return ends[-1]
+
+
+def part_between(
+    net: nn.Module,
+    graph: fx.Graph,
+    *,
+    until: fx.Node | None = None,
+    since: fx.Node | None = None,
+) -> nn.Module:
+    """The network up to the node ``until``, from the pixels; or from the value of the node
+    ``since`` on, to the feature."""
+    part = fx.Graph()
+    copies: dict[Any, fx.Node] = {}
+    if since is not None:
+        # A copy, so that no in-place operation behind the seam writes into the caller's maps.
+        copies[since] = part.call_function(torch.clone, (part.placeholder("maps"),))
+    inside = since is None
+    for node in graph.nodes:
+        if node.op == "output":
+            part.output(copies[node.args[0]])
+        elif inside and _is_global_mean(net, node):
+            copies[node] = part.call_function(mean_over_cells, (copies[node.args[0]],))
+        elif (inside or node.op == "get_attr") and node not in copies:
+            copies[node] = part.node_copy(node, lambda n: copies[n])
+        if node is since:
+            inside = True
+        if node is until:
+            part.output(copies[node])
+            break
+    return fx.GraphModule(net, part)
+
+
+def mean_over_cells(maps: Tensor) -> Tensor:
+    """The mean (B, K, 1, 1) of maps (B, K, u, v), bit for bit that of ``adaptive_avg_pool2d``; its
+    gradient is expanded, not written out cell by cell."""
+    kind = torch.promote_types(maps.dtype, torch.float32)  # sums in float16 would overflow
+    total = maps.sum((2, 3), keepdim=True, dtype=kind)
+    return (total / (maps.shape[2] * maps.shape[3])).to(maps.dtype)
+
+
+class _LayerTracer(Tracer):
+    """Records the graph nodes that each module's calls returned, by the module's path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: dict[str, list[fx.Node]] = {}
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        # Traced through, stochastic depth would fix its present train/eval flag in the graph.
+        drops = isinstance(m, StochasticDepth) or type(m).__name__.endswith("DropPath")
+        return drops or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        result = super().call_module(m, forward, args, kwargs)
+        if isinstance(result, fx.Proxy):  # else it is another thread's
+            self.calls.setdefault(self.path_of_module(m), []).append(result.node)
+        return result
+
+
 def _shapes(
-    net: nn.Module, graph: fx.Graph, nodes: list[fx.Node], size: tuple[int, int], name: str
+    net: nn.Module, graph: fx.Graph, nodes: list[fx.Node], *, size: tuple[int, int], name: str
 ) -> tuple[list[torch.Size], torch.Size]:
-    """Shapes of those nodes and of the output for one input; on the meta device, so no work."""
+    """Shapes of those nodes' values and of the output for one input; found on the meta device,
+    without computing anything."""
     probe = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     output = probe.graph_copy(graph, copies)
@@ -114,65 +190,8 @@ def _shapes(
     return [value.shape for value in values], feature.shape
 
 
-def layer_before_pooling(
-    net: nn.Module, graph: fx.Graph, calls: dict[str, list[fx.Node]], layers: list[Layer]
-) -> str:
-    """The last layer that is no pooling, by the outermost name that is not the whole trunk's."""
-    pooling = (nn.MaxPool2d, nn.AvgPool2d, nn.Dropout, nn.Identity)
-    first = next(node for node in graph.nodes if node.op == "call_module")
-    trunk = set(first.meta["nn_module_stack"])
-    ends: list[str] = []
-    for layer in layers:
-        node = calls[layer.name][0]
-        module = net.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if node.target is functional.adaptive_avg_pool2d or type(module) is nn.AdaptiveAvgPool2d:
-            break  # ConvNeXt of torchvision has feature maps of one cell behind it
-        pools = isinstance(module, pooling)
-        named = bool(ends) and calls[ends[-1]][0] is node  # names of one node: outermost first
-        if not pools and layer.name not in trunk and not named:
-            ends.append(layer.name)
-    return ends[-1]
-
-
-def part_between(
-    net: nn.Module,
-    graph: fx.Graph,
-    *,
-    until: fx.Node | None = None,
-    since: fx.Node | None = None,
-) -> nn.Module:
-    """The network from the pixels to one node, or from that node's value to the feature."""
-    part = fx.Graph()
-    copies: dict[Any, fx.Node] = {}
-    if since is not None:
-        # A copy, lest an in-place operation behind the seam writes into the caller's maps.
-        copies[since] = part.call_function(torch.clone, (part.placeholder("maps"),))
-    inside = since is None
-    for node in graph.nodes:
-        if node.op == "output":
-            part.output(copies[node.args[0]])
-        elif inside and _is_global_mean(net, node):
-            copies[node] = part.call_function(mean_over_cells, (copies[node.args[0]],))
-        elif (inside or node.op == "get_attr") and node not in copies:
-            copies[node] = part.node_copy(node, lambda n: copies[n])
-        if node is since:
-            inside = True
-        if node is until:
-            part.output(copies[node])
-            break
-    return fx.GraphModule(net, part)
-
-
 def _is_global_mean(net: nn.Module, node: fx.Node) -> bool:
     if node.op == "call_module":
         module = net.get_submodule(str(node.target))
         return type(module) is nn.AdaptiveAvgPool2d and module.output_size in (1, (1, 1))
     return node.target is functional.adaptive_avg_pool2d and node.args[1:] in ((1,), ((1, 1),))
-
-
-def mean_over_cells(maps: Tensor) -> Tensor:
-    """The mean (B, K, 1, 1) of maps (B, K, u, v), bit by bit that of ``adaptive_avg_pool2d``, with
-    a gradient that is not written out cell by cell."""
-    kind = torch.promote_types(maps.dtype, torch.float32)  # of sums: those of float16 overflow
-    total = maps.sum((2, 3), keepdim=True, dtype=kind)
-    return (total / (maps.shape[2] * maps.shape[3])).to(maps.dtype)

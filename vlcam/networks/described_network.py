@@ -1,7 +1,7 @@
 """Networks as plain data, as ``config.json`` may hold them: lists of layers with their options.
 
-A layer is ``{"kind": "relu"}``, or ``{"kind": "sequence", "layers": [...]}`` with others within.
-Nothing but what is listed here can be made of such a description.
+A layer is ``{"kind": "relu"}``, or ``{"kind": "sequence", "layers": [...]}`` with others inside.
+Only the kinds listed here can be made from such a description.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 Description = Mapping[str, Any]
-"""Of a layer."""
+"""A layer's: its kind and its options."""
 
 DEEPEST = 40  # layers within layers
 MOST = 20_000  # layers
@@ -23,14 +23,14 @@ LARGEST = 2**16  # of an option's whole numbers
 
 
 class Branches(nn.ModuleDict):
-    """All of its layers' outputs for one input, in a list."""
+    """The outputs of all its layers for the same input, as a list."""
 
     def forward(self, x: Any) -> list[Any]:
         return [layer(x) for layer in self.values()]
 
 
 class Joined(nn.ModuleDict):
-    """Its layers' channels for one input, one behind the other."""
+    """The outputs of all its layers for the same input, concatenated along the channels."""
 
     def forward(self, x: Any) -> Tensor:
         return torch.cat([layer(x) for layer in self.values()], 1)
@@ -60,7 +60,7 @@ class Times(nn.Module):
 
 
 class Reshape(nn.Module):
-    """The numbers of each image in another shape."""
+    """Each image's values in another shape."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__()
@@ -97,16 +97,17 @@ _CONTAINERS: dict[str, Callable[[OrderedDict[str, nn.Module]], nn.Module]] = {
 def network(layers: Sequence[Description]) -> nn.Sequential:
     """The network of these layers, which are named by their numbers from 1.
 
-    It is on the meta device: ``to_empty`` gives it memory.
+    It has no weights yet, and is on the meta device: ``to_empty`` gives it memory.
 
     Raises:
-        ValueError: something is no description of a layer.
+        ValueError: the description of a layer is wrong; the layer is named.
     """
     with torch.device("meta"):
         return nn.Sequential(_children(layers, "", iter(range(MOST))))
 
 
 def _children(layers: Any, within: str, count: Any) -> OrderedDict[str, nn.Module]:
+    """The layers of a network, or of a layer named ``within``; ``count`` runs out after MOST."""
     if not isinstance(layers, Sequence) or isinstance(layers, str):
         what = f"layer {within[:-1]}" if within else "it"
         raise ValueError(f"network: {what} has no list of layers")
@@ -140,6 +141,7 @@ def _layer(description: Any, name: str, count: Any) -> nn.Module:
 
 
 def _plain(number: Any) -> bool:
+    """Whether an option's value is a finite number that is not too large."""
     if isinstance(number, float):
         return math.isfinite(number)
     return isinstance(number, int) and abs(number) <= LARGEST

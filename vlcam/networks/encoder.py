@@ -1,12 +1,9 @@
-"""CNN encoders by name, and how to cut one in two at any layer.
+"""CNNs by name, each of which can be cut in two at any layer.
 
 An :class:`Encoder` turns pixels into one image feature. It wraps a network of torchvision or
-transformers without its classifier (or :class:`SmallCNN`), keeps their names for weights and
-layers, and can be split at a layer into ``before(pixels) -> feature maps`` and
-``after(feature maps) -> feature``.
-
-The cut is made on the network's ``torch.fx`` graph, so both halves are ordinary modules that share
-the encoder's own weights: no hooks, nothing to undo.
+transformers without its classifier (or :class:`vlcam.networks.small_cnn.SmallCNN`), keeps its names
+of weights and layers, and can be split at a layer into ``before(pixels) -> feature maps`` and
+``after(feature maps) -> feature`` (:mod:`vlcam.networks.cutting`).
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ import torchvision
 from torch import Tensor, fx, nn
 from torchvision.models import get_model, list_models
 
-from vlcam.formats.state_dict import OWN, WEIGHTS, load_exactly, read_state_dict
+from vlcam.formats.state_dict import CNN_PREFIX, WEIGHTS, load_exactly, read_state_dict
 from vlcam.networks import transformers_cnn
 from vlcam.networks.cutting import (
     Layer,
@@ -31,13 +28,13 @@ from vlcam.networks.cutting import (
 )
 from vlcam.networks.small_cnn import SmallCNN
 
-# Where the classifier of a torchvision network sits besides its last linear layer: the auxiliary
-# classifiers of GoogLeNet and Inception v3, which published weights contain and we do not build.
+# The auxiliary classifiers of GoogLeNet and Inception v3: published weights contain them, and they
+# are not built here.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 def cnn_names() -> list[str]:
-    """Names :class:`Encoder` takes: ours, then torchvision's image classifiers."""
+    """Names that :class:`Encoder` takes: our own, then torchvision's image classifiers."""
     return ["small", *sorted(list_models(module=torchvision.models))]
 
 
@@ -48,9 +45,9 @@ class Encoder(nn.Module):
     fc7 for VGG and AlexNet, the mean of the last map for networks with global average pooling.
 
     Args:
-        name: ``small``, the torchvision name of a network (``vgg16``, ``resnet50``, ...), or one of
-            transformers as :mod:`vlcam.networks.transformers_cnn` names it; built with random
-            weights, see :meth:`load_weights`.
+        name: ``small``, torchvision's name of a network (``vgg16``, ``resnet50``, ...), or one of
+            transformers as :mod:`vlcam.networks.transformers_cnn` names it. Its weights are random
+            until :meth:`load_weights`.
         size: (height, width) of the input, from which the shapes of feature maps follow.
 
     Attributes:
@@ -59,7 +56,8 @@ class Encoder(nn.Module):
             convolutional feature map (``features.29`` of VGG-16, ``layer4`` of ResNets).
         feature_size: F of the image feature (B, F).
 
-    Raises ValueError for a name that is not known, or a network without feature maps.
+    Raises:
+        ValueError: the name is not known (near ones are named), or the network has no feature maps.
     """
 
     def __init__(self, name: str, size: tuple[int, int] = (224, 224)) -> None:
@@ -68,7 +66,9 @@ class Encoder(nn.Module):
         self.size = size
         self.net, self._head = _build(name)
         self._graph, calls = trace_layers(self.net)
-        self.layers, self.feature_size = cuttable_layers(self.net, self._graph, calls, size, name)
+        self.layers, self.feature_size = cuttable_layers(
+            self.net, self._graph, calls, size=size, name=name
+        )
         self.default_layer = layer_before_pooling(self.net, self._graph, calls, self.layers)
         # By name, as a copy of this encoder has a graph of its own.
         self._calls = {path: [node.name for node in nodes] for path, nodes in calls.items()}
@@ -90,7 +90,8 @@ class Encoder(nn.Module):
         raise ValueError(f"layer {name!r} of {self.name}: {why}; near: {', '.join(near)}")
 
     def distinct_layers(self) -> list[Layer]:
-        """:attr:`layers`, one of those that are the same under several names: the outermost."""
+        """:attr:`layers`, without those that are another one under a second name; the outermost
+        names are kept."""
         first = {self._calls[layer.name][0]: layer for layer in reversed(self.layers)}
         return list(first.values())[::-1]
 
@@ -113,12 +114,17 @@ class Encoder(nn.Module):
         return next(node for node in self._graph.nodes if node.name == name)
 
     def load_weights(self, path: Path) -> None:
-        """Load a state dict of this network in torchvision's layout; its classifier is ignored.
+        """Load a state dict of this network, under its own names; its classifier is ignored.
 
-        ``path`` is a safetensors file or a ``torch.save`` file of plain tensors (never a pickle of
-        anything else), the folder of a model of ours, whose CNN is taken, or of a CNN of
-        transformers; half precision is cast to float32. Raises ValueError where the file cannot be
-        read, or does not hold exactly this network.
+        Half precision becomes float32.
+
+        Args:
+            path: a safetensors file; a ``torch.save`` file of plain tensors (never a pickle of
+                anything else); the folder of a model of ours, whose CNN is taken; the folder of a
+                CNN of transformers.
+
+        Raises:
+            ValueError: the file cannot be read, or does not hold exactly this network.
         """
         load_exactly(self.net, self._weights(path), f"{path}: not the weights of {self.name}")
 
@@ -127,7 +133,8 @@ class Encoder(nn.Module):
             state = transformers_cnn.weights(path)
         elif path.is_dir():
             whole = read_state_dict(path / WEIGHTS)
-            state = {k.removeprefix(OWN): v for k, v in whole.items() if k.startswith(OWN)}
+            own = {k: v for k, v in whole.items() if k.startswith(CNN_PREFIX)}
+            state = {k.removeprefix(CNN_PREFIX): v for k, v in own.items()}
         else:
             state = read_state_dict(path)
         return {
@@ -138,13 +145,13 @@ class Encoder(nn.Module):
 
 
 class RegionEncoder(Encoder):
-    """A CNN whose image feature is a layer's feature maps (B, K, u, v), flattened: (B, K u v), for
-    models that attend to the regions of an image. What comes behind that layer is left out.
+    """A CNN for models that attend to the regions of an image: its image feature is a layer's
+    feature maps (B, K, u, v), flattened to (B, K u v). What comes behind that layer is left out.
 
     Args:
         name, size: as of an :class:`Encoder`.
-        regions: the layer's name; None: the last feature maps, which are the default layer's, or of
-            the max pooling right behind it (``features.30`` of VGG-16, ``layer4`` of ResNets).
+        regions: the layer's name; None: the default layer, or a max pooling right behind it
+            (``features.30`` of VGG-16, ``layer4`` of ResNets).
 
     Attributes:
         regions: that layer.
@@ -161,7 +168,7 @@ class RegionEncoder(Encoder):
             self.default_layer = self.regions.name
         self.feature_size = math.prod(self.regions.shape)
         before = super().split(self.regions.name)[0]
-        # Of a module that was traced through only its tensors are there.
+        # A module that was traced through is itself not among them, but its tensors are.
         kept = {*before.modules(), *before.parameters(), *before.buffers()}
         for path, module in list(self.net.named_modules()):
             own = {module, *module.parameters(), *module.buffers()}
@@ -169,6 +176,7 @@ class RegionEncoder(Encoder):
                 self.net.set_submodule(path, nn.Identity())
 
     def _last_maps(self) -> str:
+        """The default layer, or a max pooling right behind it."""
         names = [layer.name for layer in self.layers]
         behind = names[names.index(self.default_layer) + 1 :]
         modules = dict(self.net.named_modules())
@@ -176,8 +184,9 @@ class RegionEncoder(Encoder):
         return next(pooling, self.default_layer)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        seen = part_between(self.net, self._graph, until=self._node(self.regions.name))
-        maps: Tensor = seen(pixels)
+        """Image features (B, K u v) of normalised pixels (B, 3, H, W)."""
+        before = part_between(self.net, self._graph, until=self._node(self.regions.name))
+        maps: Tensor = before(pixels)
         return maps.flatten(1)
 
     def split(self, layer: str | None = None) -> tuple[nn.Module, nn.Module]:
@@ -187,7 +196,7 @@ class RegionEncoder(Encoder):
         return part_between(self.net, self._graph, until=seam), nn.Sequential(after, nn.Flatten())
 
     def load_weights(self, path: Path) -> None:
-        """As of an :class:`Encoder`; weights of what was left out are ignored."""
+        """As of an :class:`Encoder`; weights of the layers that were left out are ignored."""
         own = self.net.state_dict()
         whole = _build(self.name)[0].state_dict()
         state = {k: v for k, v in self._weights(path).items() if k in own or k not in whole}

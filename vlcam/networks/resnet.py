@@ -1,8 +1,8 @@
 """ResNets of any depth and width from their weights, in the layout of torchvision or of Caffe.
 
-Under the same names of weights, the two differ in two places: Caffe's bottlenecks have their stride
-on the first 1 x 1 convolution (torchvision's on the 3 x 3 one), and its max pooling is not padded
-(its last window may hang over the edge instead).
+The two have the same names of weights, but differ in two places: Caffe's bottlenecks have their
+stride in the first 1 x 1 convolution (torchvision's in the 3 x 3 one), and its max pooling is not
+padded (its last window may extend beyond the edge instead).
 """
 
 from __future__ import annotations
@@ -25,26 +25,30 @@ _OF_TORCHVISION = {"conv1": "0", "bn1": "1"} | {f"layer{i}": str(i + 3) for i in
 
 
 class Residual(nn.Module):
-    """Two or three convolutions around a shortcut.
+    """Two or three convolutions and a shortcut.
 
     Args:
         kernels: shapes (out, in, height, width) of the convolutions, in order.
         stride: of the block.
-        strided: the convolution, from 1, that has it.
-        shortcut: whether it has a convolution of its own.
+        strided: number, from 1, of the convolution that has this stride.
+        shortcut: whether the shortcut has a convolution.
         bias: whether the convolutions have biases (those ported from Torch7 do).
+
+    Attributes:
+        channels: of the block's output.
     """
 
     def __init__(
         self,
         kernels: Sequence[Sequence[int]],
+        *,
         stride: int,
         strided: int,
         shortcut: bool,
         bias: bool = False,
     ) -> None:
         super().__init__()
-        self.depth = len(kernels)
+        self.depth, self.channels = len(kernels), kernels[-1][0]
         for i, (out, inputs, size, _) in enumerate(kernels, 1):
             step = stride if i == strided else 1
             conv = nn.Conv2d(inputs, out, size, step, size // 2, bias=bias)
@@ -52,10 +56,8 @@ class Residual(nn.Module):
             self.add_module(f"bn{i}", nn.BatchNorm2d(out))
         self.downsample: nn.Sequential | None = None
         if shortcut:
-            inputs, out = kernels[0][1], kernels[-1][0]
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inputs, out, 1, stride, bias=bias), nn.BatchNorm2d(out)
-            )
+            convolution = nn.Conv2d(kernels[0][1], self.channels, 1, stride, bias=bias)
+            self.downsample = nn.Sequential(convolution, nn.BatchNorm2d(self.channels))
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,16 +88,12 @@ def resnet(state: Mapping[str, Tensor], style: Style, what: str) -> tuple[nn.Seq
     Args:
         state: its weights, with these names or torchvision's; a classifier (``fc``, or
             ``last_linear`` in pretrained-models.pytorch) is left out.
-        what: it is not where it does not fit, for errors.
+        what: beginning of the error where they do not fit: "... not the weights of a ResNet".
 
     Raises:
         ValueError: it is no such network.
     """
-    named = {}
-    for key, tensor in state.items():
-        first, _, rest = key.partition(".")
-        if first not in ("fc", "last_linear"):
-            named[f"{_OF_TORCHVISION.get(first, first)}.{rest}"] = tensor
+    named = _by_number(state)
     shapes = {key: tuple(tensor.shape) for key, tensor in named.items()}
     stem = shapes.get("0.weight", ())
     if len(stem) != 4:
@@ -109,21 +107,42 @@ def resnet(state: Mapping[str, Tensor], style: Style, what: str) -> tuple[nn.Seq
     )
     channels = 0
     for stage in _STAGES:
-        blocks = nn.Sequential()
-        while kernels := _kernels(shapes, f"{stage}.{len(blocks)}."):
-            stride = 2 if stage != _STAGES[0] and not blocks else 1
-            strided = 2 if style == "torchvision" and len(kernels) == 3 else 1
-            shortcut = f"{stage}.{len(blocks)}.downsample.0.weight" in shapes
-            blocks.append(Residual(kernels, stride, strided, shortcut, bias))
-            channels = kernels[-1][0]
+        blocks = _stage(stage, shapes, style, bias)
         if not blocks:
             raise ValueError(f"{what}: no block {stage}.0 (layer{int(stage) - 3}.0)")
-        net.append(blocks)
+        net.append(nn.Sequential(*blocks))
+        channels = blocks[-1].channels
     load_exactly(net, named, what)
     return net, channels
 
 
-def _kernels(shapes: dict[str, tuple[int, ...]], prefix: str) -> list[tuple[int, ...]]:
+def _by_number(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights by the numbers of their layers, without a classifier's."""
+    named = {}
+    for key, tensor in state.items():
+        first, _, rest = key.partition(".")
+        if first not in ("fc", "last_linear"):
+            named[f"{_OF_TORCHVISION.get(first, first)}.{rest}"] = tensor
+    return named
+
+
+def _stage(
+    stage: str, shapes: Mapping[str, tuple[int, ...]], style: Style, bias: bool
+) -> list[Residual]:
+    """A stage's blocks, as many as there are weights of."""
+    blocks: list[Residual] = []
+    while kernels := _kernels(shapes, f"{stage}.{len(blocks)}."):
+        stride = 2 if stage != _STAGES[0] and not blocks else 1
+        strided = 2 if style == "torchvision" and len(kernels) == 3 else 1
+        shortcut = f"{stage}.{len(blocks)}.downsample.0.weight" in shapes
+        blocks.append(
+            Residual(kernels, stride=stride, strided=strided, shortcut=shortcut, bias=bias)
+        )
+    return blocks
+
+
+def _kernels(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> list[tuple[int, ...]]:
+    """The shapes of a block's convolutions."""
     found: list[tuple[int, ...]] = []
     while len(shape := shapes.get(f"{prefix}conv{len(found) + 1}.weight", ())) == 4:
         found.append(shape)
@@ -131,12 +150,12 @@ def _kernels(shapes: dict[str, tuple[int, ...]], prefix: str) -> list[tuple[int,
 
 
 class PooledResNet(nn.Module):
-    """Pixels to pooled maps.
+    """A ResNet and a pooling of its maps.
 
     Args:
-        resnet: of :func:`vlcam.networks.resnet.resnet`.
-        pool: what comes behind it.
-        pool_name: where its maps can be explained, too: the name of that layer.
+        resnet: as :func:`resnet` makes it.
+        pool: the module behind it.
+        pool_name: name of the layer that ``pool`` is, where its output can be explained as well.
         size: (height, width) of the input, from which the shapes of feature maps follow.
 
     Attributes:
@@ -161,6 +180,7 @@ class PooledResNet(nn.Module):
         self.layers = [replace(shapes[end - 1], name=name) for name, end in self._ends.items()]
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Pooled maps of pixels (B, 3, H, W)."""
         pooled: Tensor = self.pool(self.resnet(pixels))
         return pooled
 
@@ -169,7 +189,8 @@ class PooledResNet(nn.Module):
         return find_layer(self.layers, name or self.default_layer)
 
     def split(self, layer: str | None = None) -> tuple[nn.Sequential, nn.Sequential]:
-        """Cut behind a layer: pixels to its maps, and those to pooled maps; shared weights."""
+        """Cut behind a layer: pixels to its maps, and those to pooled maps; the weights are
+        shared."""
         end, modules = self._ends[self.layer(layer).name], self._modules_in_order()
         return nn.Sequential(*modules[:end]), nn.Sequential(*modules[end:])
 
@@ -178,8 +199,8 @@ class PooledResNet(nn.Module):
 
 
 def _steps(resnet: nn.Sequential) -> list[tuple[list[str], nn.Module]]:
-    """The network's layers with their names, one by one: of a stage its blocks, the last of which
-    bears the stage's name as well."""
+    """The network's layers with their names, in order: of a stage its blocks, the last of which has
+    the stage's name as well."""
     steps: list[tuple[list[str], nn.Module]] = []
     for number, module in resnet.named_children():
         name = f"resnet.{number}"

@@ -1,8 +1,37 @@
-"""The residual network that is trained from scratch."""
+"""The small residual network that is trained from scratch."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
+
+
+class SmallCNN(nn.Module):
+    """A small residual network to train from scratch: 1.4 M weights, 0.37 GMAC at 224 x 224.
+
+    Its activations are all ReLUs, as Guided Backpropagation needs. The last feature maps,
+    ``stage4``, have stride 16 (14 x 14 cells at 224 x 224) and a receptive field of 153 pixels; the
+    image feature is their mean.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 24, 5, 2, 2, bias=False), nn.BatchNorm2d(24), nn.ReLU()
+        )
+        self.stage1 = ResidualBlock(24, 32, 2)
+        self.stage2 = ResidualBlock(32, 64, 2)
+        self.stage3 = ResidualBlock(64, 128, 2)
+        # The last block has kernels of 1 x 1, to keep the receptive field small: cells that see
+        # twice the width of an object respond beside it as well as on it.
+        self.stage4 = nn.Sequential(ResidualBlock(128, 256, 1), ResidualBlock(256, 256, 1, 1))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        maps = self.stage4(self.stage3(self.stage2(self.stage1(self.stem(pixels)))))
+        return self.pool(maps).flatten(1)
 
 
 class ResidualBlock(nn.Module):
@@ -26,31 +55,3 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         inner = self.relu1(self.bn1(self.conv1(x)))
         return self.relu2(self.bn2(self.conv2(inner)) + self.shortcut(x))
-
-
-class SmallCNN(nn.Module):
-    """A small residual network to train from scratch: 1.4 M weights, 0.37 GMAC at 224 x 224.
-
-    Plain ReLUs throughout (Guided Backpropagation needs them); the last map, ``stage4``, has
-    stride 16 (14 x 14 cells at 224) and a receptive field of 153 pixels; the feature is its mean.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, 24, 5, 2, 2, bias=False), nn.BatchNorm2d(24), nn.ReLU()
-        )
-        self.stage1 = ResidualBlock(24, 32, 2)
-        self.stage2 = ResidualBlock(32, 64, 2)
-        self.stage3 = ResidualBlock(64, 128, 2)
-        # The last block looks at single cells: one whose receptive field is twice as wide as what
-        # is to be found answers beside it as well as on it.
-        self.stage4 = nn.Sequential(ResidualBlock(128, 256, 1), ResidualBlock(256, 256, 1, 1))
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        maps = self.stage4(self.stage3(self.stage2(self.stage1(self.stem(pixels)))))
-        return self.pool(maps).flatten(1)

@@ -1,9 +1,9 @@
-"""Networks of Lua Torch7 (``nn``, ``cudnn``), as its files hold them: read, never run.
+"""Networks of Lua Torch7 (``nn``, ``cudnn``) from its files, which are read and never run.
 
-The modules of a file become a description (:mod:`vlcam.networks.described_network`) and weights.
-What they compute for photos is what they would in Torch7's ``evaluate`` mode. There, layers may
-write their result over their input; nothing does here, and where that would make a difference to
-the result (a branch writes over what another one reads) the network is refused.
+The modules in a file become a description (:mod:`vlcam.networks.described_network`) and weights.
+The network computes what it would in Torch7's ``evaluate`` mode. There, layers may write their
+result over their input; here none does, and a network in which that would change the result (a
+branch writes over what another one reads) is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vlcam.networks.described_network import DEEPEST, LARGEST, MOST, Description
 from vlcam.networks.trunk import Trunk
 
 TORCH7 = "torch7"
-"""The name of these networks in configurations, whatever they are."""
+"""The name of these networks in configurations, whatever their layers."""
 
 _PACKAGES = ("nn", "cudnn", "fbnn")
 _WRAPPERS = ("DataParallelTable", "Decorator", "DontCast", "ShareGradInput")
@@ -33,7 +33,7 @@ _WRAPPERS = ("DataParallelTable", "Decorator", "DontCast", "ShareGradInput")
 
 
 def is_network(path: Path) -> bool:
-    """Whether a file begins as those that hold a chain of layers."""
+    """Whether a file holds a chain of layers, by its beginning."""
     if not path.is_file():
         return False
     package, _, name = class_of(path).rpartition(".")
@@ -41,14 +41,14 @@ def is_network(path: Path) -> bool:
 
 
 def read_trunk(path: Path, size: tuple[int, int]) -> tuple[Trunk, list[Description]]:
-    """The layers of a classifier up to its last, global pooling, for inputs of (height, width), and
-    their description.
+    """A classifier up to its last, global pooling, for inputs of (height, width), and the
+    description of its layers.
 
-    Layers are called by their numbers in the file, from 1: ``8`` is the eighth of the chain,
-    ``8.3`` the third layer of a chain that is the eighth.
+    Layers are named by their numbers in the file, from 1: ``8`` is the eighth of the chain, ``8.3``
+    the third layer of a chain that is the eighth.
 
     Raises:
-        ValueError: the file is damaged, or holds no such network; it is named.
+        ValueError: the file is damaged, or holds no such network; the message names it.
     """
     what = f"{path}: not a network that is read"
     try:
@@ -72,7 +72,7 @@ def trunk(layers: Sequence[Description], size: tuple[int, int]) -> Trunk:
     return Trunk(network(layers), size, nested=True).to_empty(device="cpu")
 
 
-# --- which of its layers
+# --- which layers of a file
 
 
 _LETTERS = {
@@ -84,6 +84,8 @@ _LETTERS = {
     "LogSoftMax": "s",
     "Dropout": "d",
 }
+"""A letter for each kind of module that a classifier may end with."""
+
 _CLASSIFIER = re.compile("pd*vd*ld*s?$")
 
 
@@ -102,6 +104,7 @@ def _up_to_pooling(root: Any) -> list[Any]:
 
 
 def _unwrapped(module: Any) -> Any:
+    """The module inside wrappers."""
     for _ in range(DEEPEST):
         name = _class(module).rpartition(".")[2]
         if name not in _WRAPPERS:
@@ -116,6 +119,7 @@ def _unwrapped(module: Any) -> Any:
 
 
 def _class(value: Any) -> str:
+    """The Torch7 class of a module; "" of anything else."""
     return value.kind if isinstance(value, LuaObject) else ""
 
 
@@ -127,8 +131,9 @@ class _Read:
     """A layer that was read.
 
     Attributes:
-        writes: over its input.
-        passes: its input itself on, or as the first of what it gives.
+        layer: its description.
+        writes: whether it writes over its input.
+        passes: whether its output, or the first of its outputs, is the input itself.
     """
 
     layer: Description
@@ -140,8 +145,8 @@ class _Reader:
     """Reads modules one by one.
 
     Args:
-        bytes_: of the file: weights are no more numbers, lest one tensor fill the memory by being
-            used again and again.
+        bytes_: size of the file. There may be no more weights, so that no file can fill the memory
+            by using one tensor again and again.
 
     Attributes:
         state: the weights, by PyTorch's names.
@@ -152,7 +157,7 @@ class _Reader:
         self._room, self._count = bytes_, 0
 
     def read(self, value: Any, place: str) -> _Read:
-        """A module; ``place`` is its name: numbers with dots between."""
+        """One module; ``place`` is its name: numbers with dots between."""
         self._count += 1
         if self._count > MOST:
             raise ValueError(f"it has more than {MOST} layers")
@@ -176,11 +181,20 @@ class _Reader:
         return read
 
     def layers(self, modules: Sequence[Any], within: str) -> list[_Read]:
+        """The modules of a list; ``within`` is the beginning of their names."""
         return [self.read(module, f"{within}{i}") for i, module in enumerate(modules, 1)]
 
 
 class _Module:
-    """A module's fields, checked; ``weights`` are those it was found to have."""
+    """A module's fields, each checked when it is read.
+
+    Attributes:
+        place: the module's name.
+        weights: those that were kept, by PyTorch's names.
+
+    Raises:
+        ValueError: in all methods: the field is not what it should be.
+    """
 
     def __init__(self, value: LuaObject, place: str) -> None:
         self._fields = value.fields
@@ -190,12 +204,14 @@ class _Module:
             raise self.wrong("has no fields")
 
     def wrong(self, what: str) -> ValueError:
+        """The error that names this module."""
         return ValueError(f"layer {self.place} {what}")
 
     def get(self, name: str) -> Any:
         return self._fields.get(name)
 
     def whole(self, name: str, default: int | None = None, least: int = 0) -> int:
+        """A whole number, at least ``least``."""
         value = self.get(name)
         value = default if value is None else value
         if type(value) is not int or not least <= value <= LARGEST:
@@ -203,7 +219,8 @@ class _Module:
         return value
 
     def pair(self, name: str, default: int | None = None, least: int = 0) -> int | list[int]:
-        """A window's ``name`` + H and W, as PyTorch wants it: one number of a square."""
+        """The fields ``name`` + H and W of a window, as PyTorch takes them: one number where they
+        are equal."""
         height, width = (self.whole(f"{name}{axis}", default, least) for axis in "HW")
         return height if height == width else [height, width]
 
@@ -222,17 +239,19 @@ class _Module:
         return float(value)
 
     def has(self, name: str) -> bool:
-        """Whether there is such a tensor, of any numbers."""
+        """Whether there is such a tensor, and it is not empty."""
         value = self.get(name)
         return value is not None and not (isinstance(value, np.ndarray) and not value.size)
 
     def tensor(self, name: str, *dimensions: int) -> Tensor:
+        """A tensor of one of those numbers of dimensions."""
         value = self.get(name)
         if not isinstance(value, np.ndarray) or value.ndim not in dimensions or not value.size:
             raise self.wrong(f"has no tensor {name}")
         return torch.from_numpy(value)
 
     def keep(self, **weights: Tensor) -> None:
+        """Add to :attr:`weights`, as float32."""
         self.weights |= {name: tensor.float() for name, tensor in weights.items()}
 
 
@@ -246,7 +265,7 @@ def _window(module: _Module, stride: int | None) -> dict[str, Any]:
 
 
 def _padding(module: _Module) -> int | list[int]:
-    old = module.get("padding")  # what some older files have in place of the two
+    old = module.get("padding")  # some older files have this in place of padH and padW
     return module.pair("pad", 0) if old is None else module.whole("padding")
 
 
@@ -254,7 +273,7 @@ def _convolution(module: _Module) -> _Read:
     window, groups = _window(module, 1), module.whole("groups", 1, least=1)
     height, width = (module.whole(f"k{axis}") for axis in "HW")
     weight = module.tensor("weight", 2, 4)
-    if weight.ndim == 2 and weight.shape[1] % (height * width) == 0:  # as some classes keep it
+    if weight.ndim == 2 and weight.shape[1] % (height * width) == 0:  # SpatialConvolutionMM's
         weight = weight.reshape(len(weight), -1, height, width)
     declared = (module.get("nOutputPlane"), module.get("nInputPlane"), height, width)
     out, inputs = len(weight), weight.shape[1] * groups
@@ -268,7 +287,7 @@ def _convolution(module: _Module) -> _Read:
 
 
 def _bias(module: _Module) -> bool:
-    """Whether there is one, which is kept."""
+    """Whether the module has a bias; it is kept."""
     if not module.has("bias"):
         return False
     module.keep(bias=module.tensor("bias", 1))
@@ -280,11 +299,11 @@ def _normalisation(module: _Module) -> _Read:
     if not 0 <= eps < 1:
         raise module.wrong(f"has eps {eps}")
     if not module.has("running_var") and module.has("running_std"):
-        # Of older files: what is multiplied by, 1 / sqrt(variance + eps).
+        # Older files have the factor, 1 / sqrt(variance + eps).
         variance = module.tensor("running_std", 1).double() ** -2 - eps
     else:
         variance = module.tensor("running_var", 1).double()
-    if not ((variance + eps).float() > 0).all():  # not a number is none above 0
+    if not ((variance + eps).float() > 0).all():  # NaN is not above 0 either
         raise module.wrong("has variances below 0")
     module.keep(running_mean=module.tensor("running_mean", 1), running_var=variance)
     affine = module.has("weight")
@@ -297,7 +316,7 @@ def _normalisation(module: _Module) -> _Read:
 
 
 def _in_place(layer: Description) -> Callable[[_Module], _Read]:
-    """Of modules without options but ``inplace``."""
+    """How to read a module whose only option is ``inplace``."""
 
     def read(module: _Module) -> _Read:
         inplace = module.flag("inplace")
@@ -318,7 +337,7 @@ def _max_pooling(module: _Module) -> _Read:
 def _mean_pooling(module: _Module) -> _Read:
     if not module.flag("divide", True):
         raise module.wrong("is a sum, not a mean")
-    excluded = "EXCLUDE" in str(module.get("mode"))  # how cudnn calls it
+    excluded = "EXCLUDE" in str(module.get("mode"))  # cudnn's name for it
     return _Read(
         {
             "kind": "mean-pooling",
@@ -335,7 +354,7 @@ def _dropout(module: _Module) -> _Read:
         raise module.wrong(f"has p {share}")
     if module.flag("v2"):
         return _Read({"kind": "dropout", "p": share}, passes=inplace)
-    # The first version made up for what it drops afterwards, not in training.
+    # The first version scales in evaluation, not in training, to make up for what it drops.
     return _Read({"kind": "times", "factor": 1 - share}, writes=inplace, passes=inplace)
 
 
@@ -347,7 +366,7 @@ def _times(module: _Module) -> _Read:
 def _reshape(module: _Module) -> _Read:
     sizes = module.tensor("size", 1).tolist()
     inferred = sizes.count(-1)
-    # Without the number of an image's dimensions, -1 stands for images too.
+    # Without numInputDims, -1 may stand for the batch as well.
     batched = module.get("numInputDims") is not None or not inferred
     if not batched or inferred > 1 or module.get("batchMode") is False:
         raise module.wrong("does not keep images apart")
@@ -386,10 +405,11 @@ _LAYERS: dict[str, Callable[[_Module], _Read]] = {
 }
 
 
-# --- those with others within
+# --- modules that hold others
 
 
 def _within(module: _Module, reader: _Reader) -> list[_Read]:
+    """The modules that a module holds."""
     table = module.get("modules")
     found = items(table)
     if not isinstance(table, LuaTable) or len(found) != len(table):

@@ -1,8 +1,8 @@
-"""Graphs of networks (torch.fx), made without other threads noticing.
+"""Graphs of networks (``torch.fx``), traced without disturbing other threads.
 
-While PyTorch traces a network it puts functions of its own in the place of all modules' calls, for
-every thread: what another thread computes meanwhile would be taken for a part of the network, and
-two threads that trace would leave those functions behind.
+While PyTorch traces a network it replaces the calls of all modules, for every thread: what another
+thread computes meanwhile would be taken for a part of the network, and two threads that trace at
+once would leave the replacements behind.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _one_at_a_time = Lock()
 
 
 class Tracer(fx.Tracer):
-    """PyTorch's, that traces what its own thread computes. To be used once."""
+    """PyTorch's tracer, for what its own thread computes only. To be used once."""
 
     def __init__(self) -> None:
         super().__init__()

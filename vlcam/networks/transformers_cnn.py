@@ -1,8 +1,8 @@
 """CNNs of transformers (ResNet, RegNet, ConvNeXt, ConvNeXt V2) as encoders.
 
-A name says all that their architecture needs, so that a model of ours that holds one is built again
-without the folder it came from: ``transformers:resnet`` and, in JSON, whatever differs from
-transformers' defaults.
+A name holds all that their architecture needs, so that a model of ours that contains one can be
+built again without the folder it came from: ``transformers:resnet``, then, as JSON, whatever
+differs from transformers' defaults.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OPTIONS = {
     "convnext": (*_CONVNEXT, "layer_scale_init_value"),
     "convnextv2": _CONVNEXT,
 }
-"""What of a configuration shapes the network, by ``model_type``."""
+"""By ``model_type``, the settings of a configuration that shape the network."""
 
 _CLASSIFIER = "classifier."
 
@@ -37,7 +37,7 @@ def is_one(folder: Path) -> bool:
 
 
 def name_of(folder: Path) -> str:
-    """What :class:`vlcam.networks.encoder.Encoder` calls the network in a folder.
+    """The name by which :class:`vlcam.networks.encoder.Encoder` builds the network in a folder.
 
     Raises:
         ValueError: it is not one of those known here, or does not take colour photos.
@@ -54,10 +54,10 @@ def name_of(folder: Path) -> str:
 
 
 def build(name: str) -> nn.Module:
-    """The network of that name, pixels (B, 3, H, W) to what its classifier would see (B, F).
+    """The network of that name: pixels (B, 3, H, W) to the input of its classifier (B, F).
 
     Raises:
-        ValueError: no such network.
+        ValueError: there is no such network, or it has no such options.
     """
     kind, _, options = name.removeprefix(PREFIX).partition(" ")
     if kind not in _OPTIONS:
@@ -74,7 +74,7 @@ def build(name: str) -> nn.Module:
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
-    """The weights in a folder, by their names in :func:`build`'s network; no classifier.
+    """The weights in a folder, by their names in :func:`build`'s network, without a classifier.
 
     Raises:
         ValueError: they are missing, damaged, or those of another network.
@@ -87,20 +87,20 @@ def weights(folder: Path) -> dict[str, Tensor]:
 
 
 class _Resnet(nn.Module):
-    """A ResNet or RegNet, with its parts' names."""
+    """A ResNet or RegNet, its parts by transformers' names."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.embedder, self.encoder, self.pooler = model.embedder, model.encoder, model.pooler
 
     def forward(self, pixels: Tensor) -> Tensor:
-        # Part by part: what checks and packs in between cannot be traced.
+        # Part by part: the checks and containers in between cannot be traced.
         maps = _through(self.embedder.children(), pixels)
         return self.pooler(_through(self.encoder.stages, maps)).flatten(1)
 
 
 class _Convnext(nn.Module):
-    """A ConvNeXt of either version, with its parts' names."""
+    """A ConvNeXt of either version, its parts by transformers' names."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ def _through(parts: Iterable[nn.Module], maps: Tensor) -> Tensor:
 
 
 def _kinds(kind: str) -> tuple[Any, Any]:
-    """Classes of the configuration and of the network without its classifier."""
+    """The classes of the configuration, and of the network without its classifier."""
     import transformers
 
     stem = {"resnet": "ResNet", "regnet": "RegNet", "convnext": "ConvNext"}
@@ -129,7 +129,7 @@ def _kinds(kind: str) -> tuple[Any, Any]:
 
 
 def _configuration(folder: Path) -> dict[str, Any]:
-    """What is in the folder's ``config.json``; nothing where there is none that can be read."""
+    """The folder's ``config.json``; empty where there is none that can be read."""
     try:
         found = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError, RecursionError):

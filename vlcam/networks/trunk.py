@@ -1,9 +1,9 @@
 """CNNs that are a chain of layers from pixels to feature maps, for models that attend to regions.
 
 The chain comes from elsewhere (:mod:`vlcam.networks.vgg`, :mod:`vlcam.networks.resnet`,
-:mod:`vlcam.networks.described_network`); here it gets what an encoder needs (see
+:mod:`vlcam.networks.described_network`); a :class:`Trunk` gives it what an encoder has (see
 :class:`vlcam.networks.encoder.RegionEncoder`). :class:`GivenMaps` stands in for a CNN that a
-checkpoint lacks: features that were computed elsewhere can be asked about, photos can not.
+checkpoint lacks: feature maps that were computed elsewhere can be explained, photos cannot.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Trunk(nn.Module):
             the third of layer ``8``.
 
     Attributes:
-        layers: in order.
+        layers: those with feature maps, in order.
         regions: the last of them.
-        feature_size: of the flattened regions (B, K u v), which are the image feature.
+        feature_size: F = K u v of the image feature (B, F), the flattened regions.
 
     Raises:
         ValueError: the layers do not fit each other, or the last one gives no feature maps.
@@ -74,7 +74,11 @@ class Trunk(nn.Module):
 
 
 def cut(chain: nn.Sequential, layer: str) -> tuple[nn.Sequential, nn.Sequential]:
-    """The chain up to a layer, and what is behind it; the weights are shared."""
+    """A chain up to a layer, and the rest of it; the weights are shared.
+
+    Args:
+        layer: its name; with dots, of a layer in a chain within the chain.
+    """
     children = list(chain.named_children())
     first, _, rest = layer.partition(".")
     at = [name for name, _ in children].index(first)
@@ -91,11 +95,11 @@ def cut(chain: nn.Sequential, layer: str) -> tuple[nn.Sequential, nn.Sequential]
 
 
 class GivenMaps(nn.Module):
-    """The place of a CNN that is not there: its feature maps must be given.
+    """In the place of a CNN that is missing: its feature maps must be given.
 
     Args:
         regions: name and shape of the maps.
-        missing: what a photo would need, for errors: "the weights of VGG-19 are missing".
+        missing: why it takes no photos, for errors: "the weights of VGG-19 are missing".
     """
 
     def __init__(self, regions: Layer, missing: str) -> None:
@@ -112,7 +116,7 @@ class GivenMaps(nn.Module):
         return self.regions
 
     def split(self, layer: str | None = None) -> tuple[nn.Module, nn.Module]:
-        """What refuses pixels, and maps to the feature."""
+        """A module that refuses pixels, and maps to the feature."""
         return _Blind(self._missing), nn.Flatten()
 
 
@@ -136,12 +140,15 @@ def find_layer(layers: Sequence[Layer], name: str) -> Layer:
 
 
 def layers_of(net: nn.Sequential, size: tuple[int, int], nested: bool = False) -> list[Layer]:
-    """Names and shapes of a chain's feature maps, of an input of (height, width).
+    """Names and shapes of a chain's feature maps, for an input of (height, width).
 
-    Computed on the meta device, so no work. Raises ValueError where the layers do not fit.
+    Found on the meta device, without computing anything.
 
     Args:
-        nested: whether also of chains within it.
+        nested: whether layers of chains within the chain are listed, too.
+
+    Raises:
+        ValueError: the layers do not fit each other.
     """
     was_training = net.training
     net.eval()
@@ -153,7 +160,7 @@ def layers_of(net: nn.Sequential, size: tuple[int, int], nested: bool = False) -
 def _follow(
     chain: nn.Sequential, value: Any, nested: bool, within: str = ""
 ) -> tuple[Any, list[Layer]]:
-    """What a chain makes of a value, and the feature maps (1, K, u, v) on the way."""
+    """A chain's output for a value, and its layers with feature maps (1, K, u, v)."""
     layers: list[Layer] = []
     for child, module in chain.named_children():
         name = within + child
@@ -165,7 +172,7 @@ def _follow(
             try:
                 value = functional_call(module, state, (value,))
             except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-                # Of the last two: several maps at once, where one is expected.
+                # The last two: the layer was given several maps, and takes one.
                 raise ValueError(f"layer {name} does not fit: {one_line(error)}") from error
         if isinstance(value, Tensor) and value.ndim == 4:
             layers.append(Layer(name, (value.shape[1], value.shape[2], value.shape[3])))

@@ -1,7 +1,7 @@
-"""VGG networks in the layout of Caffe, of any depth and width, from their weights.
+"""VGG networks of any depth and width from their weights, in the layout of Caffe or torchvision.
 
-They are fed with BGR pixels 0..255 less the mean colour; here the first convolution is turned
-around instead, so that the input is RGB like everyone else's.
+Those of Caffe are fed BGR pixels 0..255 less the mean colour; here the channels of the first
+convolution are reversed instead, so that the input is RGB as everywhere else.
 """
 
 from __future__ import annotations
@@ -17,21 +17,24 @@ from vlcam.formats.state_dict import load_exactly, read_state_dict
 from vlcam.networks.cutting import Layer
 from vlcam.networks.trunk import Trunk, cut, find_layer, layers_of
 
-MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
-STD = (1 / 255, 1 / 255, 1 / 255)
-
-CAFFE = "vgg"
-"""The name of these networks in configurations, whatever their depth."""
-
 SIZE = 224  # pixels of the input's sides
 
+CELLS = 7  # of a side of the last maps of torchvision's, whatever the input's
+
+MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
+STD = (1 / 255, 1 / 255, 1 / 255)
+"""How photos are normalised for Caffe's networks, as read here (RGB, 0..1)."""
+
+CAFFE = "vgg"
+"""The name of Caffe's networks in configurations, whatever their depth."""
+
 _CONVOLUTION = re.compile(r"conv(\d)_(\d)$")
-# torchvision numbers the layers through, pooling and ReLU included.
 _BLOCKS = {13: (2, 2, 3, 3, 3), 16: (2, 2, 4, 4, 4)}
+"""By the number of convolutions, how many each block has: VGG-16 and VGG-19."""
 
 
 class CaffeVgg(nn.Sequential):
-    """VGG up to its second fully connected layer: layers ``conv1_1``, ``relu1_1`` ... ``relu7``.
+    """Caffe's VGG up to its second fully connected layer: ``conv1_1``, ``relu1_1`` ... ``relu7``.
 
     Args:
         state: its weights, ``conv1_1.weight`` ... ``fc7.bias`` (any channels, any blocks).
@@ -39,7 +42,10 @@ class CaffeVgg(nn.Sequential):
     Attributes:
         layers: those with feature maps, in order, of an input of 224 x 224.
         default_layer: the last ReLU before the last pooling (``relu5_4`` of VGG-19).
-        feature_size: F of the image feature (B, F), fc7's.
+        feature_size: F of the image feature (B, F), the output of ``relu7``.
+
+    Raises:
+        ValueError: they are not the weights of such a network.
     """
 
     def __init__(self, state: dict[str, Tensor]) -> None:
@@ -47,7 +53,7 @@ class CaffeVgg(nn.Sequential):
         missing = [n for n in ("conv1_1", "fc6", "fc7") if f"{n}.weight" not in state]
         if missing:
             raise ValueError(f"not the weights of a VGG: no {missing[0]}.weight")
-        for name, module in _convolutional(state).items():
+        for name, module in _caffe_layers(state).items():
             self.add_module(name, module)
             if isinstance(module, nn.ReLU):
                 self.default_layer = name
@@ -69,22 +75,23 @@ class CaffeVgg(nn.Sequential):
 
 
 def vgg_trunk(state: Mapping[str, Tensor], size: tuple[int, int]) -> Trunk:
-    """A VGG up to its last pooling (``pool5``), for inputs of (height, width), with those weights;
-    layers as of :class:`CaffeVgg`.
+    """Caffe's VGG up to its last pooling (``pool5``), for inputs of (height, width), with those
+    weights; layers as of :class:`CaffeVgg`.
 
     Raises:
         ValueError: they are not the weights of such a network.
     """
     if "conv1_1.weight" not in state:
         raise ValueError("not the weights of a VGG: no conv1_1.weight")
-    net = nn.Sequential(_convolutional(state))
+    net = nn.Sequential(_caffe_layers(state))
     load_exactly(net, dict(state), "not the weights of a VGG")
     rectified = [name for name, module in net.named_children() if isinstance(module, nn.ReLU)]
     return Trunk(net, size, rectified[-1])
 
 
 def read_vgg(path: Path) -> CaffeVgg:
-    """A VGG from a state dict with Caffe's names (``conv1_1.weight``) or torchvision's, BGR.
+    """Caffe's VGG from a file with a state dict, under Caffe's names (``conv1_1.weight``) or
+    torchvision's; for BGR pixels in the file, for RGB ones here.
 
     Raises:
         ValueError: the file cannot be read, or does not hold a VGG.
@@ -100,7 +107,7 @@ def read_vgg(path: Path) -> CaffeVgg:
 
 
 def read_vgg_trunk(path: Path, size: tuple[int, int]) -> Trunk:
-    """As :func:`read_vgg`, up to the last pooling only; see :func:`vgg_trunk`."""
+    """As :func:`read_vgg`, but up to the last pooling only, as :func:`vgg_trunk`."""
     state = _read(path, f"{path}: not the weights of a VGG")
     convolutions = {k: v for k, v in state.items() if k.startswith("conv")}
     try:
@@ -110,7 +117,7 @@ def read_vgg_trunk(path: Path, size: tuple[int, int]) -> Trunk:
 
 
 def _read(path: Path, what: str) -> dict[str, Tensor]:
-    """Weights with Caffe's names but for the classifier, for RGB pixels."""
+    """A file's weights by Caffe's names, without the classifier, for RGB pixels."""
     state = _caffe_names(read_state_dict(path))
     state = {k: v.float() for k, v in state.items() if not k.startswith("fc8.")}
     first = state.get("conv1_1.weight")
@@ -120,8 +127,8 @@ def _read(path: Path, what: str) -> dict[str, Tensor]:
     return state
 
 
-def _convolutional(state: Mapping[str, Tensor]) -> OrderedDict[str, nn.Module]:
-    """The layers up to the last pooling, by their names."""
+def _caffe_layers(state: Mapping[str, Tensor]) -> OrderedDict[str, nn.Module]:
+    """The layers up to the last pooling by their names, with the shapes of those weights."""
     layers = OrderedDict[str, nn.Module]()
     convolutions = sorted(
         match.groups()
@@ -144,7 +151,8 @@ def _convolutional(state: Mapping[str, Tensor]) -> OrderedDict[str, nn.Module]:
 
 
 def _caffe_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Caffe's names for torchvision's numbers."""
+    """The weights by Caffe's names, where they have torchvision's numbers."""
+    # torchvision numbers all layers in order, ReLUs and poolings included.
     numbers = sorted(
         int(name.split(".")[1]) for name in state if re.match(r"features\.\d+\.weight$", name)
     )
@@ -161,14 +169,8 @@ def _caffe_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-SIZE = 224  # pixels of the input's sides
-
-
-CELLS = 7  # the last maps' sides, whatever the input's
-
-
 class TorchvisionVgg(nn.Module):
-    """VGG without its last layer: ``features.0`` ... , then ``classifier.0`` and ``classifier.3``.
+    """torchvision's VGG without its last layer: ``features.0`` ... , ``classifier.0`` and ``.3``.
 
     Args:
         state: its weights.
@@ -176,46 +178,21 @@ class TorchvisionVgg(nn.Module):
     Attributes:
         layers: those with feature maps, in order, of an input of 224 x 224.
         default_layer: the last ReLU before the last pooling (``features.35`` of VGG-19).
-        feature_size: F of the image feature (B, F), the last rectified fully connected layer's.
+        feature_size: F of the image feature (B, F), the output of the last ReLU.
 
     Raises:
-        ValueError: it is no such network.
+        ValueError: they are not the weights of such a network.
     """
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.features = nn.Sequential()
-        self.layers: list[Layer] = []
-        numbers = sorted(_convolutions(state))
-        if not numbers or numbers[0] != 0:
-            raise ValueError("no VGG: no convolution features.0.weight")
-        side = SIZE
-        # Between two convolutions lies a ReLU, or a ReLU and a pooling.
-        for number, following in zip(numbers, [*numbers[1:], numbers[-1] + 3], strict=True):
-            out, inputs, kernel, _ = state[f"features.{number}.weight"].shape
-            parts = [nn.Conv2d(inputs, out, kernel, 1, kernel // 2), nn.ReLU(), nn.MaxPool2d(2, 2)]
-            if following - number not in (2, 3):
-                raise ValueError(
-                    f"no VGG: features.{number} and features.{following} are not 2 or 3 apart"
-                )
-            self.default_layer = f"features.{number + 1}"
-            for part in parts[: following - number]:
-                side //= 2 if isinstance(part, nn.MaxPool2d) else 1
-                name = f"features.{len(self.features)}"
-                self.layers.append(Layer(name, (out, side, side)))
-                self.features.append(part)
+        self.features, self.layers = _torchvision_layers(state)
+        self.default_layer = self.layers[-2].name
         self.avgpool = nn.AdaptiveAvgPool2d(CELLS)
-        sizes = []
-        for name in ("classifier.0", "classifier.3"):
-            weight = state.get(f"{name}.weight")
-            if weight is None or weight.ndim != 2:
-                raise ValueError(f"no VGG: no matrix {name}.weight")
-            sizes.append(tuple(weight.shape))
-        if sizes[0][1] != out * CELLS**2:
-            raise ValueError(
-                f"no VGG: classifier.0 takes {sizes[0][1]} numbers, expected {out * CELLS**2}"
-            )
-        (wide, flat), (self.feature_size, inner) = sizes
+        (wide, flat), (self.feature_size, inner) = _classifier_sizes(state)
+        cells = self.layers[-1].shape[0] * CELLS**2
+        if flat != cells:
+            raise ValueError(f"no VGG: classifier.0 takes {flat} numbers, expected {cells}")
         self.classifier = nn.Sequential(
             nn.Linear(flat, wide),
             nn.ReLU(),
@@ -241,7 +218,30 @@ class TorchvisionVgg(nn.Module):
         return self.features[:at], nn.Sequential(*self.features[at:], *behind)
 
 
+def _torchvision_layers(state: Mapping[str, Tensor]) -> tuple[nn.Sequential, list[Layer]]:
+    """The layers up to the last pooling, by their numbers, with the shapes of those weights; and
+    their feature maps, of an input of 224 x 224."""
+    numbers = sorted(_convolutions(state))
+    if not numbers or numbers[0] != 0:
+        raise ValueError("no VGG: no convolution features.0.weight")
+    net, layers, side = nn.Sequential(), list[Layer](), SIZE
+    # Between two convolutions lies a ReLU, or a ReLU and a pooling.
+    for number, following in zip(numbers, [*numbers[1:], numbers[-1] + 3], strict=True):
+        out, inputs, kernel, _ = state[f"features.{number}.weight"].shape
+        parts = [nn.Conv2d(inputs, out, kernel, 1, kernel // 2), nn.ReLU(), nn.MaxPool2d(2, 2)]
+        if following - number not in (2, 3):
+            raise ValueError(
+                f"no VGG: features.{number} and features.{following} are not 2 or 3 apart"
+            )
+        for part in parts[: following - number]:
+            side //= 2 if isinstance(part, nn.MaxPool2d) else 1
+            layers.append(Layer(f"features.{len(net)}", (out, side, side)))
+            net.append(part)
+    return net, layers
+
+
 def _convolutions(state: Mapping[str, Tensor]) -> list[int]:
+    """The numbers of torchvision's convolutions."""
     numbers = []
     for key, weight in state.items():
         first, _, rest = key.partition(".")
@@ -249,3 +249,14 @@ def _convolutions(state: Mapping[str, Tensor]) -> list[int]:
         if first == "features" and kind == "weight" and number.isdecimal() and weight.ndim == 4:
             numbers.append(int(number))
     return numbers
+
+
+def _classifier_sizes(state: Mapping[str, Tensor]) -> list[tuple[int, int]]:
+    """(outputs, inputs) of the two fully connected layers of torchvision's classifier."""
+    sizes = []
+    for name in ("classifier.0", "classifier.3"):
+        weight = state.get(f"{name}.weight")
+        if weight is None or weight.ndim != 2:
+            raise ValueError(f"no VGG: no matrix {name}.weight")
+        sizes.append((weight.shape[0], weight.shape[1]))
+    return sizes

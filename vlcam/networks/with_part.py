@@ -1,4 +1,4 @@
-"""Models with one part replaced, that share all others with the model they were made of."""
+"""A model with one part replaced, which shares all other parts with the original."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def with_part(module: Module, name: str, part: nn.Module) -> Module:
-    """A model as ``module``, with another module in the place of the one of that (dotted) name.
+    """A model like ``module``, with ``part`` in place of the submodule of that (dotted) name.
 
-    Parameters, buffers and all other parts are the same objects; nothing of ``module`` itself
-    changes. The modules on the way to the part are in eval mode.
+    Parameters, buffers and all other submodules are the same objects; ``module`` itself is not
+    changed. The modules that contain the part are in eval mode.
     """
     own, _, rest = name.partition(".")
     inner = with_part(module.get_submodule(own), rest, part) if rest else part

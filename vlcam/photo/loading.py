@@ -46,8 +46,9 @@ class PhotoError(ValueError):
 def load_photo(path: str | Path) -> Image.Image:
     """Read a photo as a person sees it: 8-bit RGB, upright, the first frame where it is animated.
 
-    Whatever is transparent is laid over white, as most viewers show it. Deep grey is scaled by its
-    bit depth (not by its darkest and brightest pixel), CMYK converted without colour management.
+    Transparent pixels are laid over white, as most viewers show them. Grey of more than 8 bits is
+    scaled by its bit depth (not by its darkest and brightest pixel); CMYK is converted without
+    colour management.
 
     Raises:
         PhotoError: the file is missing, a folder, empty, truncated, not an image, larger than
@@ -80,7 +81,7 @@ def size_of(path: str | Path) -> tuple[int, int]:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The image in a file, not decoded yet."""
     _refuse_no_file(path)
-    Image.init()  # PIL knows but five formats before
+    Image.init()  # PIL knows only five formats before
     formats = [name for name in FORMATS if name in Image.OPEN]
     with in_effect({"PIL's warnings": _without_warnings}):
         try:
@@ -139,7 +140,7 @@ def _refuse_no_file(path: Path) -> None:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # unreadable metadata says nothing of how to turn the photo: shown as stored
+    except Exception:  # unreadable metadata: the photo is shown as stored
         return 1
 
 
@@ -156,9 +157,9 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _shades(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits to 8 bits: black stays black and the depth's white is white.
+    """Grey of more than 8 bits, scaled to 8 bits: 0 stays black, the largest value becomes white.
 
-    The one shade that a PNG file may call transparent becomes white too.
+    The one shade that a PNG file may declare transparent becomes white, too.
     """
     tags = getattr(image, "tag_v2", {})  # of TIFF files; other formats store 16 bits
     bits = int(tags.get(_BITS_PER_SAMPLE, (16,))[0])
@@ -166,7 +167,7 @@ def _shades(image: Image.Image) -> Image.Image:
     if int(tags.get(_SAMPLE_FORMAT, (1,))[0]) == _SIGNED:
         bits -= 1
     elif bits == 32:
-        values = values.astype(np.int32, copy=False).view(np.uint32)  # PIL knows only signed ones
+        values = values.astype(np.int32, copy=False).view(np.uint32)  # PIL reads them as signed
     scaled = values.astype(np.float64) * (255 / (2**bits - 1))
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         scaled = 255 - scaled
@@ -176,7 +177,7 @@ def _shades(image: Image.Image) -> Image.Image:
 
 
 def _line(error: Exception) -> str:
-    """What the system says of a file, or that PIL's readers stumbled over its contents."""
+    """The system's message about a file, or that PIL could not read what is in it."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"damaged or truncated ({' '.join(str(error).split()) or type(error).__name__})"

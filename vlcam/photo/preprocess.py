@@ -1,4 +1,7 @@
-"""From a photo to the pixels a CNN is fed, remembering where the photo went."""
+"""From a photo to the pixels a CNN is fed, remembering where the photo went.
+
+Sizes are (height, width), positions (y, x), in pixels.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ Interpolation = Literal[
     "bilinear", "bicubic", "lanczos", "box", "torch7", "torch7-bytes", "tensorflow1"
 ]
 
-_WHOLE = 2**24  # pixels that a resized photo may have to be made whole, to be cut
+_WHOLE = 2**24  # pixels up to which a resized photo is made whole before it is cropped
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -30,21 +33,23 @@ class Preprocess:
 
     Attributes:
         size: (height, width) of the input.
-        resize: ``stretch`` the whole photo to ``resize_to`` whatever its shape (and take its centre
-            where that is larger than ``size``); ``crop``: the photo's shorter side becomes
-            ``resize_to``'s, then the centre is cut out; ``torchvision``: the same with the
-            rounding of its ``Resize`` and ``CenterCrop``, to the last bit; ``letterbox``: the
+        resize: ``stretch``: the whole photo is resized to ``resize_to``, whatever its shape (and
+            its centre cropped where that is larger than ``size``); ``crop``: the photo's shorter
+            side becomes ``resize_to``'s, then the centre is cropped; ``torchvision``: the same with
+            the rounding of its ``Resize`` and ``CenterCrop``, to the last bit; ``letterbox``: the
             whole photo fits in, the rest is filled with the mean colour.
-        resize_to: (height, width) before the centre is cut out; ``size`` where it is None.
+        resize_to: (height, width) before the centre is cropped; ``size`` where it is None.
         mean, std: of the training pixels in 0..255 / ``levels``, in RGB order.
-        interpolation: of the resize (antialiased, as PIL does it); ``torch7``: as ``image.scale``
-            of Lua Torch7 does it, exact averages where it shrinks, corners on corners where it
-            enlarges; ``torch7-bytes``: as it does it with pictures of bytes, whose numbers it
-            rounds; ``tensorflow1``: as TensorFlow 1 does it bilinearly, between the four pixels
-            around row and column k * old / new, however much it shrinks.
-        corner: (y, x), the first pixel kept of a stretched photo of which a part is cut out, where
-            that is not the centre.
+        interpolation: of the resize (antialiased, as in PIL); ``torch7``: as in ``image.scale`` of
+            Lua Torch7, exact averages where it shrinks, corners on corners where it enlarges;
+            ``torch7-bytes``: the same for pictures of bytes, whose numbers it rounds;
+            ``tensorflow1``: bilinear as in TensorFlow 1, between the four pixels around row and
+            column k * old / new, without antialiasing.
+        corner: (y, x), the first pixel that a crop of a stretched photo keeps; None: of the centre.
         levels: how many of a photo's 255 levels count as 1.
+
+    Raises:
+        ValueError: one of them is unknown or out of range.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -93,46 +98,59 @@ class Preprocess:
         return pixels.contiguous(), placement
 
     def channels_last(self, photo: Image.Image) -> tuple[Tensor, Placement]:
-        """The same, a pixel's three values side by side in memory."""
+        """The same (3, H, W), a pixel's three values side by side in memory."""
         resized, placement = self.geometry((photo.height, photo.width))
         corner = self._corner(resized)
         top, left = max(corner[0], 0), max(corner[1], 0)
         bottom = min(corner[0] + self.size[0], resized[0])
         right = min(corner[1] + self.size[1], resized[1])
-        # Only what is kept is made: the whole of a very wide photo might not fit in memory.
+        picture = self._cropped(photo, resized, rows=(top, bottom), columns=(left, right))
+        pixels = torch.zeros(*self.size, 3)  # the mean colour, where there is no photo
+        rows = slice(top - corner[0], bottom - corner[0])
+        columns = slice(left - corner[1], right - corner[1])
+        # On whole rows: operations on three numbers at a time take several times as long.
+        part = pixels[rows, columns].view(bottom - top, -1)
+        part.copy_(torch.from_numpy(np.ascontiguousarray(picture)).view_as(part)).div_(self.levels)
+        mean, std = (torch.tensor(each).repeat(right - left) for each in (self.mean, self.std))
+        part.sub_(mean).div_(std)
+        return pixels.permute(2, 0, 1), placement
+
+    def _cropped(
+        self,
+        photo: Image.Image,
+        resized: tuple[int, int],
+        *,
+        rows: tuple[int, int],
+        columns: tuple[int, int],
+    ) -> np.ndarray:
+        """Rows and columns (first, last + 1) of the resized photo, (h, w, 3) in 0..255.
+
+        Only what is kept is computed: the whole of a very wide photo might not fit in memory.
+        """
+        (top, bottom), (left, right) = rows, columns
+        if self.interpolation == "torch7":
+            # On numbers in 0..1, as Torch7 reads photos, for the same roundings.
+            shares = np.asarray(photo, np.float32) / np.float32(255)
+            scaled = scale(shares, resized, rounded=False)[top:bottom, left:right]
+            return scaled * np.float32(255)
+        if self.interpolation == "torch7-bytes":
+            return scale(np.asarray(photo), resized, rounded=True)[top:bottom, left:right]
+        if self.interpolation == "tensorflow1":
+            y = _steps(photo.height, resized[0])[top:bottom]
+            x = _steps(photo.width, resized[1])[left:right]
+            return _tensorflow1(np.asarray(photo), y, x)
+        filter_ = Image.Resampling[self.interpolation.upper()]
+        if self.resize == "torchvision" and resized[0] * resized[1] <= _WHOLE:
+            # PIL takes a box in single precision, so a crop by it differs by a level at times.
+            whole = photo.resize(resized[::-1], filter_)
+            return np.array(whole.crop((left, top, right, bottom)))
         box = (
             left * photo.width / resized[1],
             top * photo.height / resized[0],
             right * photo.width / resized[1],
             bottom * photo.height / resized[0],
         )
-        if self.interpolation == "torch7":
-            # Of numbers in 0..1, as it reads photos, for the same roundings.
-            shares = np.asarray(photo, np.float32) / np.float32(255)
-            scaled = scale(shares, resized, rounded=False)[top:bottom, left:right]
-            picture = scaled * np.float32(255)
-        elif self.interpolation == "torch7-bytes":
-            picture = scale(np.asarray(photo), resized, rounded=True)[top:bottom, left:right]
-        elif self.interpolation == "tensorflow1":
-            y = _steps(photo.height, resized[0])[top:bottom]
-            x = _steps(photo.width, resized[1])[left:right]
-            picture = _tensorflow1(np.asarray(photo), y, x)
-        elif self.resize == "torchvision" and resized[0] * resized[1] <= _WHOLE:
-            # PIL takes a box in single precision, so what is cut out differs by a level at times.
-            whole = photo.resize(resized[::-1], Image.Resampling[self.interpolation.upper()])
-            picture = np.array(whole.crop((left, top, right, bottom)))
-        else:
-            filter_ = Image.Resampling[self.interpolation.upper()]
-            picture = np.array(photo.resize((right - left, bottom - top), filter_, box))
-        pixels = torch.zeros(*self.size, 3)  # the mean colour, where there is no photo
-        rows = slice(top - corner[0], bottom - corner[0])
-        columns = slice(left - corner[1], right - corner[1])
-        # Row by row: of three numbers at a time each operation takes several times as long.
-        part = pixels[rows, columns].view(bottom - top, -1)
-        part.copy_(torch.from_numpy(np.ascontiguousarray(picture)).view_as(part)).div_(self.levels)
-        mean, std = (torch.tensor(each).repeat(right - left) for each in (self.mean, self.std))
-        part.sub_(mean).div_(std)
-        return pixels.permute(2, 0, 1), placement
+        return np.array(photo.resize((right - left, bottom - top), filter_, box))
 
     def geometry(self, photo_size: tuple[int, int]) -> tuple[tuple[int, int], Placement]:
         """The size (height, width) a photo is resized to, and its placement in the input."""
@@ -154,13 +172,13 @@ class Preprocess:
             )
         corner = self._corner(resized)
         fixed = 0.0 if self.interpolation == "tensorflow1" else -0.5
-        placement = Placement.resized(photo_size, resized, self.size, corner, fixed)
+        placement = Placement.resized(photo_size, resized, self.size, corner=corner, fixed=fixed)
         if self.interpolation.startswith("torch7"):
             placement = _corners_on_corners(placement, resized, corner)
         return resized, placement
 
     def _corner(self, resized: tuple[int, int]) -> tuple[int, int]:
-        """First pixel (y, x) kept of the resized photo; negative where it must be padded."""
+        """The first pixel (y, x) kept of the resized photo; negative where it must be padded."""
         if self.corner is not None:
             return self.corner
         rest = (resized[0] - self.size[0], resized[1] - self.size[1])
@@ -169,11 +187,12 @@ class Preprocess:
         return rest[0] // 2, rest[1] // 2
 
     def to_json(self) -> dict[str, Any]:
+        """As plain data, by the names of the attributes."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Preprocess:
-        """Inverse of :meth:`to_json`. Raises ValueError for keys or values it does not know."""
+        """Inverse of :meth:`to_json`; ValueError for keys or values it does not know."""
         try:
             values: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
@@ -187,7 +206,8 @@ class Preprocess:
 def _corners_on_corners(
     placement: Placement, resized: tuple[int, int], corner: tuple[int, int]
 ) -> Placement:
-    """A placement where the axes that grow keep their first and last pixels what they are."""
+    """A placement in which the first and last pixels of the axes that grow stay the first and last:
+    the corners of the photo lie on those of the resized one."""
     scales, shifts = list(placement.scale), list(placement.shift)
     for axis, (old, new) in enumerate(zip(placement.photo_size, resized, strict=True)):
         if new > old > 1:
@@ -196,14 +216,15 @@ def _corners_on_corners(
 
 
 def _steps(old: int, new: int) -> np.ndarray:
-    """The places in an axis of ``old`` pixels that ``new`` ones are taken from, float32 (new,)."""
+    """Where along an axis of ``old`` pixels each of ``new`` ones is sampled, float32 (new,)."""
     return np.arange(new, dtype=np.float32) * (np.float32(old) / np.float32(new))
 
 
 def _tensorflow1(picture: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """A picture uint8 (H, W, 3) at rows (h,) and columns (w,) between its own, float32 (h, w, 3).
+    """A picture uint8 (H, W, 3) interpolated at rows ``y`` (h,) and columns ``x`` (w,): float32
+    (h, w, 3).
 
-    In the order and the precision of TensorFlow's own sums.
+    Sums are taken in TensorFlow's own order and precision.
     """
     top, left = y.astype(np.intp), x.astype(np.intp)
     last_row, last_column = picture.shape[0] - 1, picture.shape[1] - 1

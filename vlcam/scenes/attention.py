@@ -1,7 +1,7 @@
 """Simulated human attention: what people might uncover of a blurred photo to answer a question.
 
-In VQA-HAT people sharpen a blurred photo stroke by stroke until they can answer. Here the strokes
-fall about the things that show the answer, by chance and never exactly. Nobody was asked.
+In VQA-HAT people sharpen a blurred photo stroke by stroke until they can answer. Here strokes are
+drawn at random around the things that show the answer, never exactly on them. Nobody was asked.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from vlcam.scenes.scene import Item
 
-VIEWERS = 3  # maps for a question
+VIEWERS = 3  # maps per question
 
 
 def attention(items: Sequence[Item], rng: np.random.Generator) -> np.ndarray:
-    """One viewer's map for a question that these things answer: uint8 (h, w), at photo size."""
+    """One viewer's map for a question that these things answer: uint8 (H, W), at photo size."""
     rows, columns = items[0].mask.shape
     image = Image.new("L", (columns, rows))
     draw = ImageDraw.Draw(image)

@@ -8,13 +8,12 @@ from PIL import Image, ImageDraw
 from vlcam.scenes.colours import RGB
 
 Size = tuple[int, int]
+"""(height, width), in pixels."""
 
 
 def backdrop(size: Size, rng: np.random.Generator) -> np.ndarray:
-    """A wall, a plain under a sky, hills or boards, with grain and clutter: float32 (h, w, 3).
-
-    ``size`` is (height, width); values run from 0 to 255.
-    """
+    """A wall, a plain under a sky, hills or boards, with grain and clutter: float32 (h, w, 3) in
+    0..255."""
     style = rng.choice(("wall", "plain", "hills", "boards"))
     image = gradient(muted(rng), muted(rng), rng).resize(size[::-1], Image.Resampling.BILINEAR)
     draw = ImageDraw.Draw(image)
@@ -34,14 +33,14 @@ def backdrop(size: Size, rng: np.random.Generator) -> np.ndarray:
 
 
 def muted(rng: np.random.Generator) -> RGB:
-    """A colour too dull to be one of the things'."""
+    """A colour too dull to be taken for one of a thing."""
     level = rng.uniform(70, 225)
     red, green, blue = (int(value) for value in np.clip(level + rng.uniform(-32, 32, 3), 0, 255))
     return red, green, blue
 
 
 def gradient(start: RGB, stop: RGB, rng: np.random.Generator, side: int = 48) -> Image.Image:
-    """From one colour to another in some direction; a small square, to be enlarged."""
+    """From one colour to another in a random direction; a small square, to be enlarged."""
     angle = rng.uniform(0, 2 * np.pi)
     at = np.linspace(-0.5, 0.5, side)
     share = np.clip(0.5 + (np.sin(angle) * at[:, None] + np.cos(angle) * at[None, :]) / 1.5, 0, 1)

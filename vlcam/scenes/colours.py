@@ -29,7 +29,7 @@ FUR = ("brown", "black", "white", "gray", "orange")
 
 @dataclass(frozen=True)
 class Paint:
-    """What one part is covered with: a colour, and a second one where it is striped or spotted."""
+    """The paint of one part: a colour, and a second one where it is striped or spotted."""
 
     rgb: RGB
     pattern: str = "plain"  # "plain", "striped" or "spotted"

@@ -1,7 +1,7 @@
 """Drawing one thing, once: shapes in a frame of 100 x 100 units, turned into a sprite of inks.
 
 A sprite does not hold colours but, at each pixel, the number of the ink that covers it (0: none).
-Its picture and its mask are both read off that one array, so they cannot disagree.
+Its picture and its mask both follow from this one array, so they cannot disagree.
 """
 
 from __future__ import annotations
@@ -40,10 +40,13 @@ FIXED: dict[str, RGB] = {
 
 @dataclass(frozen=True)
 class Sprite:
-    """A drawn thing, cut to its own size: ``inks`` (h, w) of ink numbers, and what the inks are.
+    """A drawn thing, cropped to what was drawn.
 
-    ``paints[k]`` and ``parts[k]`` belong to ink number k + 1; the latter is the ink's name without
-    "dark" or "light", empty for one that was given as red, green and blue.
+    Attributes:
+        inks: the number of the ink at each pixel, (h, w); 0: none.
+        paints: that of ink number k + 1 at index k.
+        parts: the ink's name likewise, without "dark" or "light"; empty for an ink that was given
+            as red, green and blue.
     """
 
     inks: np.ndarray
@@ -79,7 +82,7 @@ class Pen:
         self._middle = side / 2
 
     def sprite(self) -> Sprite:
-        """What was drawn, cut to its own size."""
+        """What was drawn, cropped to it."""
         left, top, right, bottom = self._image.getbbox() or (0, 0, 1, 1)
         parts, paints = zip(*self._inks, strict=True)
         return Sprite(np.asarray(self._image)[top:bottom, left:right], paints, parts)

@@ -1,7 +1,7 @@
 """Questions about a scene in the manner of VQA v2, with the answers ten people might give.
 
-Yes/no questions are asked by drawing the answer first, and what a question names is drawn without
-regard to what is likely, so that the words of a question say little about its answer.
+The answer of a yes/no question is drawn first, and what a question names is drawn without regard to
+what is likely, so that the words of a question say little about its answer.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from vlcam.scenes.text import (
 )
 from vlcam.scenes.things import THING, THINGS
 
-PEOPLE = 10  # answers to a question
-MOST = {"what": 2, "where": 2, "colour": 3, "count": 2, "yes/no": 4}  # questions of a kind
+PEOPLE = 10  # answers per question
+MOST = {"what": 2, "where": 2, "colour": 3, "count": 2, "yes/no": 4}  # questions per kind and scene
 SIDES = ("on the left", "on the right", "at the top", "at the bottom", "in the middle")
-# How gladly a number of things is asked for, so that the answers come out less uneven.
+# Weights of asking for a category with 0, 1, 2, ... things, so that answers are less uneven.
 COUNT_WEIGHTS = (0.5, 0.5, 3.0, 6.0, 12.0)
-# How often a yes/no question is about what.
+# Weights of the subjects of yes/no questions.
 YES_NO_WEIGHTS = {"presence": 4, "colour": 3, "pose": 1, "side": 1}
 TYPES = ("what color is the", "what animal is", "what is in the", "what is", "where is the",
          "how many", "is there a", "is the", "are there")  # fmt: skip
@@ -41,7 +41,8 @@ TYPES = ("what color is the", "what animal is", "what is in the", "what is", "wh
 
 @dataclass(frozen=True, eq=False)
 class SceneQuestion:
-    """A question, the answer most people give and other right ones; ``items`` show the answer."""
+    """A question, the answer that most people give and other right ones; ``items`` are the things
+    that show the answer."""
 
     text: str
     answer: str
@@ -68,11 +69,11 @@ class SceneQuestion:
 
 
 def questions(scene: Scene) -> tuple[SceneQuestion, ...]:
-    """Different questions of each kind the scene allows, at most as :data:`MOST` says."""
+    """Different questions of each kind that the scene allows, at most :data:`MOST` of each."""
     rng = generator(scene, 3)
     kinds = {
         "what": what(scene, rng),
-        "where": place(scene),
+        "where": where_is(scene),
         "colour": [question for item in singles(scene) for question in colours_of(item)],
         "count": count(scene, rng),
         "yes/no": [yes_no(scene, rng) for _ in range(MOST["yes/no"])],
@@ -86,7 +87,8 @@ def questions(scene: Scene) -> tuple[SceneQuestion, ...]:
 
 
 def what(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
-    """Name a thing: the only one, the only animal, or the only one on some side of the photo."""
+    """Questions for the name of a thing: the only one, the only animal, or the only one on some
+    side of the photo."""
     present = groups(scene)
     found = list(on_sides(scene))
     animals = [group for group in present if THING[group.category].supercategory == "animal"]
@@ -99,14 +101,14 @@ def what(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
 
 
 def named(text: str, item: Item) -> SceneQuestion:
-    """A question answered by a thing's name, in its synonyms too."""
+    """A question answered by a thing's name or its synonyms."""
     nouns = dict.fromkeys(noun for noun, _ in NOUNS[item.category])
     answer, *others = [item.appearance.kind, *nouns] if known_kind(item) else nouns
     return SceneQuestion(text, answer, tuple(others), (item,))
 
 
 def on_sides(scene: Scene) -> Iterator[SceneQuestion]:
-    """ "What is on the left?" where one thing is, and no other's middle is left of the photo's."""
+    """ "What is on the left?" where only one thing is, and no other leans to that side."""
     for side in SIDES:
         there = [item for item in scene.items if side in where(item)]
         rest = [item for item in scene.items if leans(item, side) and item not in there]
@@ -128,8 +130,8 @@ def leans(item: Item, side: str) -> bool:
     return near[side]
 
 
-def place(scene: Scene) -> list[SceneQuestion]:
-    """Where the only thing of its category is, if that can be said in a word."""
+def where_is(scene: Scene) -> list[SceneQuestion]:
+    """Where the only thing of its category is, if one word says it."""
     found = []
     for item in singles(scene):
         sides = where(item)
@@ -141,12 +143,12 @@ def place(scene: Scene) -> list[SceneQuestion]:
 
 
 def colours_of(item: Item) -> Iterator[SceneQuestion]:
-    """The colour or colours of a thing, of its part or of clothes."""
+    """The colour or colours of a thing, of a part of it, or of clothes."""
     start, appearance = "what color is the", item.appearance
     seen = colour(item)
     if seen and len(item.thing.parts["body"]) > 2:
         first, _, second = seen.partition(" and ")
-        # Of two colours some people name but one.
+        # Of two colours some people name only one.
         others = (f"{second} and {first}", first, second) if second else ()
         yield SceneQuestion(f"{start} {item.category}?", seen, others, (item,))
     part, _ = WITH_PART.get(item.category, ("", ()))
@@ -164,7 +166,7 @@ def colours_of(item: Item) -> Iterator[SceneQuestion]:
 
 
 def count(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
-    """How many there are of a category, maybe none."""
+    """How many things of a category there are; of an absent category, too."""
     present = {group.category: group.items for group in groups(scene)}
     absent = pick([thing.name for thing in THINGS if thing.name not in present], rng)
     choices: list[tuple[str, tuple[Item, ...]]] = [(absent, ()), *present.items()]
@@ -183,7 +185,7 @@ def how_many(category: str, items: tuple[Item, ...], rng: np.random.Generator) -
 
 
 def yes_no(scene: Scene, rng: np.random.Generator) -> SceneQuestion:
-    """A question that is answered by yes in one half of the cases, whatever it is about."""
+    """A question whose answer is yes in half of the cases, whatever it is about."""
     truth = bool(rng.random() < 0.5)
     present, alone = groups(scene), singles(scene)
     found = {

@@ -1,8 +1,8 @@
 """One scene: which things, where, how they look and exactly which pixels show them.
 
-Things are drawn back to front as sprites of inks (see pen.py) on a canvas of twice the photo's
-size; a second canvas keeps whose ink each pixel shows. The photo is the first canvas averaged over
-2 x 2 pixels, and a photo pixel belongs to whatever most of its four show.
+Things are drawn from back to front as sprites of inks (see pen.py) on a canvas of twice the photo's
+size; a second canvas keeps which thing each pixel shows. The photo is the first canvas averaged
+over 2 x 2 pixels, and a photo pixel belongs to the thing that most of its four canvas pixels show.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from vlcam.scenes.things import THING, THINGS, Thing
 FINE = 2  # canvas pixels to a photo pixel, each way (see quarters)
 PHOTO_SIZES = ((256, 256), (240, 320), (320, 240))  # (height, width)
 MOST = 4  # things in a scene
-SEEN = 0.65  # the least part of a thing that others may leave in sight
-TRIES = 40
+SEEN = 0.65  # the least share of a thing that others may leave visible
+TRIES = 40  # to find a thing a place
 
 Box = tuple[int, int, int, int]
+"""(x, y, width, height), in pixels of the photo: COCO's form."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,17 @@ class Appearance:
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One thing in a scene, ``mask`` (h, w) being its visible pixels.
+    """One thing in a scene.
 
-    ``seen`` is the share of it that is visible, ``parts`` names the parts that mostly are (and, of
-    a traffic light, its lamp as "lit-COLOUR"), and ``hides`` holds the positions in the scene's
-    items of those it covers in part. ``inks`` (h, w) is the number of the ink it shows at each
-    pixel's first quarter, 0 where it shows none, and ``ink_parts`` the part each ink belongs to,
-    that of ink 1 first.
+    Attributes:
+        mask: its visible pixels, bool (h, w) at photo size.
+        seen: the share of it that is visible.
+        parts: names of the parts that are mostly visible (and, of a traffic light, its lamp as
+            "lit-COLOUR").
+        hides: positions, in the scene's items, of those that it partly covers.
+        inks: the number of its ink at each pixel (the first of the four canvas pixels), (h, w); 0
+            where it shows none.
+        ink_parts: the part that each ink belongs to, that of ink 1 first.
     """
 
     thing: Thing
@@ -76,7 +81,7 @@ class Item:
 
     @cached_property
     def box(self) -> Box:
-        """(x, y, width, height) of the visible pixels, in whole pixels."""
+        """(x, y, width, height) of the visible pixels."""
         columns, rows = np.flatnonzero(self.mask.any(0)), np.flatnonzero(self.mask.any(1))
         left, top = int(columns[0]), int(rows[0])
         return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
@@ -124,11 +129,11 @@ Colours = Mapping[str, Mapping[str, str]]
 
 
 def scene(seed: int, index: int, colours: Colours = MappingProxyType({})) -> Scene:
-    """Scene number ``index`` of the endless series that a seed names; always the same one.
+    """Scene number ``index`` of the endless series of a seed; always the same one.
 
     Args:
-        colours: that things of some categories have instead of those drawn by chance; the scene is
-            otherwise the same.
+        colours: of things of some categories, instead of random ones; the scene is otherwise the
+            same.
 
     Raises:
         ValueError: there is no such category, part, or colour of that part.
@@ -147,14 +152,14 @@ def scene(seed: int, index: int, colours: Colours = MappingProxyType({})) -> Sce
     shown = majority(owners, len(placed))
     items = tuple(
         Item(
-            one.thing,
-            one.appearance,
-            shown == number,
-            in_sight(one, placed[number:], canvas).sum() / (one.sprite.inks > 0).sum(),
-            visible_parts(one, placed[number:], canvas),
-            hidden_by(number, placed, canvas),
-            np.where(owners == number, inks, 0)[::FINE, ::FINE],
-            one.sprite.parts,
+            thing=one.thing,
+            appearance=one.appearance,
+            mask=shown == number,
+            seen=in_sight(one, placed[number:], canvas).sum() / (one.sprite.inks > 0).sum(),
+            parts=visible_parts(one, placed[number:], canvas),
+            hides=hidden_by(number, placed, canvas),
+            inks=np.where(owners == number, inks, 0)[::FINE, ::FINE],
+            ink_parts=one.sprite.parts,
         )
         for number, one in enumerate(placed, start=1)
     )
@@ -167,7 +172,7 @@ def scene(seed: int, index: int, colours: Colours = MappingProxyType({})) -> Sce
 def arrange(
     canvas: tuple[int, int], rng: np.random.Generator, colours: Colours = MappingProxyType({})
 ) -> list[Placed]:
-    """One to four things, each left mostly in sight by those in front of it."""
+    """One to four things, each mostly visible behind those in front of it."""
     things = choose(rng)
     placed: list[Placed] = []
     for thing in things:
@@ -175,14 +180,14 @@ def arrange(
         appearance = replace(
             appearance, colours=appearance.colours | dict(colours.get(thing.name, {}))
         )
-        one = place(thing, appearance, len(things), placed, canvas, rng)
+        one = put(thing, appearance, placed, total=len(things), canvas=canvas, rng=rng)
         if one is not None:
             placed.append(one)
     return placed
 
 
 def choose(rng: np.random.Generator) -> list[Thing]:
-    """The categories of a scene, in random order: some once, some several times."""
+    """The things of a scene, in random order: categories occur once or several times."""
     total = int(rng.integers(1, MOST + 1))
     things: list[Thing] = []
     while len(things) < total:
@@ -202,17 +207,22 @@ def appearance_of(thing: Thing, rng: np.random.Generator) -> Appearance:
     )
 
 
-def place(
+def put(
     thing: Thing,
     appearance: Appearance,
-    total: int,
     placed: list[Placed],
+    *,
+    total: int,
     canvas: tuple[int, int],
     rng: np.random.Generator,
 ) -> Placed | None:
     """Draw a thing and find it a place in front of the others; None where there is no room.
 
-    After every few vain tries it is drawn smaller.
+    After every ten failed tries it is drawn smaller.
+
+    Args:
+        total: number of things in the scene: the more, the smaller.
+        canvas: (height, width).
     """
     low, high = ((0.5, 0.9), (0.4, 0.68), (0.36, 0.56), (0.33, 0.5))[total - 1]
     size = thing.span * rng.uniform(low, high) * min(canvas)
@@ -225,7 +235,7 @@ def place(
             thing.draw(pen, appearance.kind, appearance.pose, np.random.default_rng(details))
             sprite = pen.sprite()
         rows, columns = sprite.inks.shape
-        over = 0.06  # the share of a thing that may lie outside the photo, each way
+        over = 0.06  # the share of a thing that may lie outside the photo, on each side
         x = int(rng.uniform(-over * columns, canvas[1] - (1 - over) * columns))
         y = int(rng.uniform(-over * rows, canvas[0] - (1 - over) * rows))
         one = Placed(thing, appearance, sprite, x, y)
@@ -244,7 +254,7 @@ def paint_of(thing: Thing, appearance: Appearance, part: str, rng: np.random.Gen
 
 
 def leaves_in_sight(new: Placed, placed: list[Placed], canvas: tuple[int, int]) -> bool:
-    """Whether all things remain mostly visible, the new one (in front) within the photo too."""
+    """Whether all things stay mostly visible, and the new one, in front, mostly in the photo."""
     return (
         all(
             in_sight(one, [*placed[number:], new], canvas).sum()
@@ -256,7 +266,7 @@ def leaves_in_sight(new: Placed, placed: list[Placed], canvas: tuple[int, int]) 
 
 
 def in_sight(one: Placed, front: list[Placed], canvas: tuple[int, int]) -> np.ndarray:
-    """Which canvas pixels of the clipped sprite show the thing, bool (h, w) as ``clip`` cuts it."""
+    """Which pixels of the sprite, clipped by :func:`clip`, show the thing: bool (h, w)."""
     mine, window = clip(one, canvas)
     seen = mine > 0
     for other in front:
@@ -271,7 +281,7 @@ def in_sight(one: Placed, front: list[Placed], canvas: tuple[int, int]) -> np.nd
 
 
 def visible_parts(one: Placed, front: list[Placed], canvas: tuple[int, int]) -> tuple[str, ...]:
-    """Names of the parts of which more than half is in sight."""
+    """Names of the parts that are more than half visible."""
     names = one.sprite.parts
     total = np.bincount(one.sprite.inks.ravel(), minlength=len(names) + 1)[1:]
     inks = clip(one, canvas)[0][in_sight(one, front, canvas)]
@@ -286,7 +296,7 @@ def visible_parts(one: Placed, front: list[Placed], canvas: tuple[int, int]) -> 
 
 
 def clip(one: Placed, canvas: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """The part of a sprite within the canvas, and its (top, left, bottom, right) there."""
+    """The inks of a sprite within the canvas, and its (top, left, bottom, right) there."""
     rows, columns = one.sprite.inks.shape
     top, left = max(one.y, 0), max(one.x, 0)
     bottom, right = min(one.y + rows, canvas[0]), min(one.x + columns, canvas[1])
@@ -310,8 +320,8 @@ def hidden_by(number: int, placed: list[Placed], canvas: tuple[int, int]) -> tup
 def paint(
     picture: np.ndarray, placed: list[Placed], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Paint the things over the picture; returns whose each pixel is, 0 for the backdrop's, and
-    which of its owner's inks it shows."""
+    """Paint the things over the picture, in place; returns, for each pixel, the number of the thing
+    it shows (from 1; 0: the backdrop) and the number of that thing's ink."""
     canvas = (picture.shape[0], picture.shape[1])
     owners, shown = np.zeros(canvas, np.uint8), np.zeros(canvas, np.uint8)
     for number, one in enumerate(placed, start=1):
@@ -364,7 +374,8 @@ PATTERNS = {"striped": stripes, "spotted": spots}
 
 
 def majority(owners: np.ndarray, things: int) -> np.ndarray:
-    """Whose most of the 2 x 2 canvas pixels of each photo pixel are; the front one's if tied."""
+    """The thing that most of the 2 x 2 canvas pixels of each photo pixel show; of several the one
+    in front."""
     counts = [quarters(owners == number, np.uint8) for number in range(things, -1, -1)]
     return things - np.argmax(counts, axis=0)
 

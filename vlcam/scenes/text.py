@@ -1,7 +1,7 @@
 """What people might write about a scene: captions of the whole and of its regions.
 
 Every sentence is true of its scene: colours, patterns, poses and parts are only mentioned where
-they are in sight, counts are exact, and relations are defined on the visible boxes (``relations``).
+they are visible, counts are exact, and relations are defined on the visible boxes (``relations``).
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def regions(scene: Scene) -> tuple[Region, ...]:
         number = turn % len(scene.items)
         item = scene.items[number]
         article = pick(("a", "a", "the"), rng)
-        # Those of the photo are true of anything: with them every thing has more than five phrases.
+        # The last two are true of anything, so that each thing has more than five phrases.
         places = (*where(item), "in the photo", "in the picture")
         phrase = " ".join([describe(item, rng, article, 0.75), *maybe(places, 0.25, rng)])
         found.setdefault((number, phrase), Region(item, phrase))
@@ -220,7 +220,7 @@ def name(group: Group, rng: np.random.Generator, detail: float) -> str:
 
 
 def describe(item: Item, rng: np.random.Generator, article: str, detail: float) -> str:
-    """One thing with its article and, each with some chance, what is to be seen of it."""
+    """One thing with its article and, each by chance, what is visible of it."""
     nouns = noun_of(item, rng)
     before = maybe(size(item), detail / 3, rng)
     after = maybe(part(item), detail / 2, rng) or maybe(action(item), detail / 2, rng)
@@ -240,7 +240,7 @@ def noun_of(item: Item, rng: np.random.Generator) -> tuple[str, str]:
     return pick(NOUNS[item.category], rng)
 
 
-# What can be said of one thing: each gives the possible wordings, none where nothing is to be seen.
+# What can be said of one thing: all possible wordings, none where it is not visible.
 
 
 def known_kind(item: Item) -> str:
@@ -248,13 +248,13 @@ def known_kind(item: Item) -> str:
 
 
 def main_colour(item: Item) -> str:
-    """The name of the body's colour, empty where that is hidden, mixed or goes without saying."""
+    """The name of the body's colour; empty where it is hidden, mixed or goes without saying."""
     shown = item.appearance.colours.get("body", "") if "body" in item.parts else ""
     return "" if item.category in ("traffic light", "zebra") else shown
 
 
 def colour(item: Item) -> str:
-    """The thing's colour or two ("red and yellow"), the main one first; empty if not to be said."""
+    """The thing's one or two colours ("red and yellow"), the main one first; empty if unknown."""
     main, other = main_colour(item), TWO_TONE.get(item.category)
     if other is None or not main:
         return main
@@ -325,7 +325,7 @@ def where(item: Item) -> tuple[str, ...]:
 
 
 def relations(a: Group, b: Group, scene: Scene) -> tuple[str, ...]:
-    """All wordings that hold of a towards b, on the boxes of their visible pixels.
+    """All wordings that are true of a with respect to b, by the boxes of their visible pixels.
 
     *Left of*: each box ends before the other's middle begins, and the middles are further apart
     sideways than up and down; *above* likewise. *Next to*: left or right of, with a gap of at most
@@ -357,7 +357,7 @@ def relations(a: Group, b: Group, scene: Scene) -> tuple[str, ...]:
 
 
 def generator(scene: Scene, stream: int) -> np.random.Generator:
-    """A generator of the scene's own, another for each stream from 1 (0 draws the photo)."""
+    """A generator that belongs to the scene, another for each stream from 1 (0: the photo's)."""
     return np.random.default_rng(np.random.SeedSequence([scene.seed, scene.index, stream]))
 
 
@@ -366,7 +366,7 @@ def pick(choices: Sequence[T], rng: np.random.Generator) -> T:
 
 
 def maybe(choices: Sequence[str], chance: float, rng: np.random.Generator) -> list[str]:
-    """One of the choices with that chance, as a list of one or none."""
+    """One of the choices with that probability, as a list of one or none."""
     return [pick(choices, rng)] if rng.random() < chance and choices else []
 
 

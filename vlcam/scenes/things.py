@@ -24,9 +24,14 @@ Draw = Callable[[Pen, str, str, np.random.Generator], None]
 class Thing:
     """One category.
 
-    ``parts`` gives the colours each part may have. ``kinds`` are people's; ``poses`` and
-    ``patterns`` (of the part called body) are what captions may say of it. ``span`` is the size of
-    the frame it is drawn in, where a thing that fills its frame has 1.
+    Attributes:
+        id, name, supercategory: COCO's.
+        draw: draws one with a pen, given its kind, its pose and a generator.
+        parts: the colours that each part may have.
+        kinds: man or woman, of people.
+        poses, patterns: what captions may say of it; patterns are those of the part called body.
+        mirrored: whether it may face left (writing must not).
+        span: the size of the frame it is drawn in; a thing that fills its frame has 1.
     """
 
     id: int
@@ -37,7 +42,7 @@ class Thing:
     kinds: tuple[str, ...] = ("",)
     poses: tuple[str, ...] = ("",)
     patterns: tuple[str, ...] = ("plain",)
-    mirrored: bool = True  # whether it may face left (writing must not)
+    mirrored: bool = True
     span: float = 1.0
 
 
@@ -81,9 +86,9 @@ def person(pen: Pen, kind: str, pose: str, rng: np.random.Generator) -> None:
     pen.line([(48.5, 19.5), (52.5, 19.5)], 1, (170, 70, 70))
 
 
-def four_legs(pen: Pen, xs: tuple[float, ...], top: float, foot: float, width: float, pose: str,
-              rng: np.random.Generator) -> None:  # fmt: skip
-    """Two far legs in a darker shade, two near ones; a walking animal's are spread."""
+def four_legs(pen: Pen, pose: str, rng: np.random.Generator, *, xs: tuple[float, ...], top: float,
+              foot: float, width: float) -> None:  # fmt: skip
+    """Two far legs in a darker shade, two near ones, at ``xs``; a walking animal's are spread."""
     reach = rng.uniform(4, 7) if pose == "walking" else rng.uniform(0, 1.5)
     for number, (x, way) in enumerate(zip(xs, (-1, 1, 1, -1), strict=True)):
         ink = "dark body" if number < 2 else "body"
@@ -102,7 +107,7 @@ def dog(pen: Pen, kind: str, pose: str, rng: np.random.Generator) -> None:
         head: Point = (62, 28)
     else:
         pen.line([(20, 46), (10, 34), (8 + wag, 22)], 5.5, "body")
-        four_legs(pen, (30, 66, 24, 72), 58, 94, 8, pose, rng)
+        four_legs(pen, pose, rng, xs=(30, 66, 24, 72), top=58, foot=94, width=8)
         pen.blob([(18, 44), (40, 40), (66, 38), (78, 44), (77, 60), (60, 65), (40, 62), (22, 66),
                   (16, 56)], "body")  # fmt: skip
         pen.line([(70, 50), (77, 34)], 15, "body")
@@ -131,7 +136,7 @@ def cat(pen: Pen, kind: str, pose: str, rng: np.random.Generator) -> None:
         x, y = 50.0, 28.0
     else:
         pen.line([(18, 50), (8, 36), (10 + curl, 20), (18, 10)], 5.5, "body")
-        four_legs(pen, (28, 60, 22, 66), 60, 93, 7, pose, rng)
+        four_legs(pen, pose, rng, xs=(28, 60, 22, 66), top=60, foot=93, width=7)
         pen.blob([(14, 52), (34, 46), (60, 46), (72, 50), (70, 66), (50, 67), (26, 68), (15, 64)],
                  "body")  # fmt: skip
         x, y = 76.0, 40.0
@@ -197,7 +202,7 @@ def equine(pen: Pen, pose: str, rng: np.random.Generator) -> None:
     """What a horse and a zebra share."""
     swish = rng.uniform(-4, 4)
     pen.line([(14, 42), (7, 54), (8 + swish, 72)], 4.5, "mane")
-    four_legs(pen, (28, 62, 22, 67), 58, 93, 6.5, pose, rng)
+    four_legs(pen, pose, rng, xs=(28, 62, 22, 67), top=58, foot=93, width=6.5)
     for x in (22, 67):
         pen.oval(x + 1, 95.5, 4.5, 2.6, "night")
     pen.blob([(12, 42), (26, 36), (46, 40), (64, 36), (73, 46), (70, 60), (52, 63), (34, 62),

@@ -12,9 +12,9 @@
                                               maps, photo size, for one question per image
 
 Each ``file_name`` is the bare name within ``DIR/images``, as in COCO, where it is the name within
-``val2017``: a reader of COCO that is told these folders reads scenes as they are. Every ``info``
-carries the seed (Visual Genome's file has no place for one); the same seed gives the same bytes,
-whatever the number of workers.
+``val2017``: a reader of COCO, given these folders, reads scenes as they are. Every ``info`` holds
+the seed (Visual Genome's file has no place for one); the same seed gives the same bytes, whatever
+the number of workers.
 """
 
 from __future__ import annotations
@@ -55,9 +55,13 @@ show the answer. Use them to check a protocol, never as evidence about people.
 def write(directory: Path, images: int, seed: int, workers: int | None = None) -> None:
     """Write the first ``images`` scenes of a seed to a new directory (see above for its layout).
 
-    ``workers`` is the number of processes, by default one for each core. Raises ValueError where
-    the directory already holds something, or for a number out of range; an interrupted run leaves
-    nothing behind.
+    An interrupted run leaves nothing behind.
+
+    Args:
+        workers: number of processes; None: one per core.
+
+    Raises:
+        ValueError: the directory already holds something, or a number is out of range.
     """
     if images < 1 or seed < 0 or (workers is not None and workers < 1):
         raise ValueError(
@@ -79,7 +83,7 @@ def write(directory: Path, images: int, seed: int, workers: int | None = None) -
 
 @contextmanager
 def appearing(directory: Path) -> Iterator[Path]:
-    """A draft folder beside the directory that takes its name when all went well."""
+    """Gives a draft folder beside the directory, which takes its name only if nothing failed."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ValueError(f"{directory} already exists and is not empty: name a new directory")
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +98,7 @@ def appearing(directory: Path) -> Iterator[Path]:
 
 
 def rendered(directory: Path, images: int, seed: int, workers: int) -> Iterator[Record]:
-    """Write all photos; yields each scene's record, in order."""
+    """Write all photos and attention maps; yields each scene's record, in order."""
     work = partial(render, directory, seed)
     if workers == 1:
         yield from map(work, range(images))
@@ -104,7 +108,7 @@ def rendered(directory: Path, images: int, seed: int, workers: int) -> Iterator[
 
 
 def render(directory: Path, seed: int, index: int) -> Record:
-    """Write one scene's photo; returns its entries in each of the files."""
+    """Write one scene's photo and attention maps; returns its entries in the annotation files."""
     one = scene(seed, index)
     image_id = index + 1
     image = image_entry(one, image_id)
@@ -168,7 +172,7 @@ def region_entries(one: Scene, image_id: int) -> list[Record]:
 def identified(
     asked: Sequence[SceneQuestion], image_id: int
 ) -> Iterable[tuple[int, SceneQuestion]]:
-    """Questions with their ids."""
+    """Questions after their ids."""
     return enumerate(asked, start=image_id * 1000)
 
 
@@ -197,7 +201,7 @@ def answer_entries(one: Scene, asked: Sequence[SceneQuestion], image_id: int) ->
 def write_attention(
     directory: Path, one: Scene, asked: Sequence[SceneQuestion], image_id: int
 ) -> None:
-    """Three viewers' maps for one of the questions whose answer can be seen, if there is one."""
+    """Write three viewers' maps for one of the questions whose answer is visible, if any."""
     rng = generator(one, 5)
     visible = [pair for pair in identified(asked, image_id) if pair[1].items]
     if visible:
@@ -215,12 +219,37 @@ def documents(records: list[Record], seed: int) -> dict[str, Any]:
         "seed": seed,
         "images": len(records),
     }
-    common = {
+    coco, vqa = coco_head(info, records), vqa_head(info, seed)
+    return {
+        "instances.json": {
+            **coco,
+            "annotations": joined(records, "instances"),
+            "categories": [
+                {"supercategory": thing.supercategory, "id": thing.id, "name": thing.name}
+                for thing in THINGS
+            ],
+        },
+        "captions.json": {**coco, "annotations": joined(records, "captions")},
+        "questions.json": {**vqa, "questions": joined(records, "questions")},
+        "annotations.json": {**vqa, "annotations": joined(records, "answers")},
+        "region_descriptions.json": [
+            {"id": record["image"]["id"], "regions": record["regions"]} for record in records
+        ],
+    }
+
+
+def coco_head(info: Record, records: list[Record]) -> Record:
+    """What COCO's files begin with."""
+    return {
         "info": info,
         "licenses": [{"id": 1, "name": "MIT License", "url": "https://opensource.org/license/mit"}],
         "images": [record["image"] for record in records],
     }
-    vqa = {
+
+
+def vqa_head(info: Record, seed: int) -> Record:
+    """What VQA's files begin with."""
+    return {
         "info": {
             **info,
             "answers": "simulated, no people were asked",
@@ -231,29 +260,8 @@ def documents(records: list[Record], seed: int) -> dict[str, Any]:
         "data_type": "scenes",
         "data_subtype": f"seed{seed}",
     }
-    categories = [
-        {"supercategory": thing.supercategory, "id": thing.id, "name": thing.name}
-        for thing in THINGS
-    ]
-    return {
-        "instances.json": {
-            **common,
-            "annotations": [one for record in records for one in record["instances"]],
-            "categories": categories,
-        },
-        "captions.json": {
-            **common,
-            "annotations": [one for record in records for one in record["captions"]],
-        },
-        "questions.json": {
-            **vqa,
-            "questions": [one for record in records for one in record["questions"]],
-        },
-        "annotations.json": {
-            **vqa,
-            "annotations": [one for record in records for one in record["answers"]],
-        },
-        "region_descriptions.json": [
-            {"id": record["image"]["id"], "regions": record["regions"]} for record in records
-        ],
-    }
+
+
+def joined(records: list[Record], kind: str) -> list[Record]:
+    """All scenes' entries of one kind."""
+    return [entry for record in records for entry in record[kind]]

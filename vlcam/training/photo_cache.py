@@ -20,13 +20,16 @@ from vlcam.photo.loading import load_photo
 from vlcam.photo.preprocess import Preprocess
 from vlcam.utils.atomic import written
 
+See = Callable[[Sequence[int], np.random.Generator], Tensor]
+"""Image features (N, F) in float32 of photos, by their places, each in a random view."""
+
 _BATCH = 32
 _MANY = 2**14  # numbers of one photo
 
 
 class Photos:
     """Preprocessed photos as bytes in one memory-mapped file (N, H, W, 3), decoded once, when first
-    looked at.
+    used.
 
     The file's name is a hash of the preprocessing and of the photos' paths, sizes and times, so a
     cache is never used for other photos.
@@ -73,6 +76,7 @@ class Photos:
         rows: Sequence[int],
         view: int,
         rng: np.random.Generator,
+        *,
         size: tuple[int, int] | None = None,
     ) -> Tensor:
         """Normalised pixels (B, 3, H, W) of those photos.
@@ -101,16 +105,18 @@ class Photos:
 def features(
     encoder: Encoder,
     photos: Photos,
+    *,
     view: int,
     seed: int,
     device: torch.device,
     precision: torch.dtype = torch.float32,
 ) -> Tensor:
     """Image features (N, F) of one view of all photos, in the encoder's present mode: float32, or
-    float16 where there are so many (feature maps, say) that memory matters more.
+    float16 where a photo has so many (feature maps, say) that memory matters more.
 
     Args:
-        precision: what the CNN computes in.
+        view: see :meth:`Photos.pixels`.
+        precision: of the CNN's computation.
     """
     rng = np.random.default_rng([seed, view])
     batches = range(0, len(photos), _BATCH)
@@ -126,6 +132,7 @@ def features(
 def cached_features(
     encoder: Encoder,
     photos: Photos,
+    *,
     view: int,
     seed: int,
     device: torch.device,
@@ -142,7 +149,10 @@ def cached_features(
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         with written(file) as draft, draft.open("wb") as out:
-            np.save(out, features(encoder, photos, view, seed, device, precision).numpy())
+            found = features(
+                encoder, photos, view=view, seed=seed, device=device, precision=precision
+            )
+            np.save(out, found.numpy())
     return torch.from_numpy(np.load(file))
 
 
@@ -155,9 +165,9 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def features_of(views: Sequence[Tensor], device: torch.device) -> Callable[..., Tensor]:
-    """A function of photos (their places) and a generator: each one's features (N, F) in a random
-    view, of all views (P, F) computed before."""
+def features_of(views: Sequence[Tensor], device: torch.device) -> See:
+    """Features of photos in random views, out of the features (P, F) of every view of all photos,
+    computed before."""
 
     def see(rows: Sequence[int], rng: np.random.Generator) -> Tensor:
         drawn = rng.integers(len(views), size=len(rows)).tolist()

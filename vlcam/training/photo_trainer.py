@@ -1,10 +1,10 @@
-"""Training a model of photos: with its CNN first, then from the features of the CNN as it is."""
+"""Training a model on photos: with its CNN first, then from the features of the fixed CNN."""
 
 from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,20 +15,28 @@ from torch import Tensor, nn
 
 from vlcam.networks import transformers_cnn
 from vlcam.photo.preprocess import Preprocess
-from vlcam.training.photo_cache import Photos, autocast, cached_features, features, features_of
-from vlcam.training.trainer import Trainer
+from vlcam.training.photo_cache import (
+    Photos,
+    See,
+    autocast,
+    cached_features,
+    features,
+    features_of,
+)
+from vlcam.training.trainer import Schedule, Trainer
 from vlcam.utils.atomic import written
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """What a CNN may be trained in, by the name of the option."""
 
+SPLITS = ("train", "val", "test")
 REPORT = "report.json"
 _FIRST_SHARE = 0.75  # of the epochs with the CNN, on photos of the first size
 
 
 @dataclass(frozen=True)
 class PhotoTraining:
-    """What all trainings share: what to train, on what, and how; see ``vlcam/train_options.py``.
+    """The options of all trainings: what to train, on what, and how (see ``vlcam/cli/train.py``).
 
     Attributes:
         least: the least value of each option, by field.
@@ -76,7 +84,7 @@ class PhotoTraining:
         if self.precision not in PRECISIONS:
             known = " or ".join(PRECISIONS)
             raise ValueError(f"--precision {self.precision}: must be {known}")
-        if not sum(self.phases()):
+        if not any(schedule.epochs for schedule in self.schedules()):
             raise ValueError("--epochs 0: nothing to train")
         if not self.cnn_epochs and self.cnn_weights is None and self.sees:
             raise ValueError("give --cnn-weights FILE, or train the CNN with --cnn-epochs N")
@@ -89,18 +97,22 @@ class PhotoTraining:
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(f"--device {self.device}: torch sees no GPU here")
 
-    def phases(self) -> tuple[int, ...]:
-        """Epochs of each phase."""
-        return self.cnn_epochs, self.epochs
-
-    def weight_decays(self) -> tuple[float, ...]:
-        """Weight decay in each phase."""
-        return self.cnn_decay, *(self.weight_decay for _ in self.phases()[1:])
+    def schedules(self) -> tuple[Schedule, ...]:
+        """Of each phase: with the CNN, then with it fixed."""
+        return (
+            Schedule(self.cnn_epochs, self.cnn_batch, self.cnn_lr, self.cnn_decay),
+            Schedule(self.epochs, self.batch, self.lr, self.weight_decay),
+        )
 
     @property
     def sees(self) -> bool:
-        """Whether the model looks at the photos."""
+        """Whether the model is shown the photos."""
         return True
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the CNN begins with given weights."""
+        return self.cnn_weights is not None
 
     @property
     def preprocess(self) -> Preprocess:
@@ -127,7 +139,7 @@ class Views:
         first = self._how.first_size if self._small else None
         size = (first, first) if first else None
         view = int(rng.integers(self._how.views))
-        return self._photos.pixels(rows, view, rng, size).to(self._how.device)
+        return self._photos.pixels(rows, view, rng, size=size).to(self._how.device)
 
     def autocast(self) -> torch.autocast:
         """The precision to train the CNN in."""
@@ -135,46 +147,76 @@ class Views:
 
 
 class PhotoTrainer(Trainer):
-    """A model with an ``encoder``, and the photos of each split.
+    """The training of a model that has an ``encoder``, on photos in splits.
 
     Args:
         how: the options.
-        model: with the weights to begin from, but for the CNN's where ``how`` names a file.
-        paths: of the photos, by split; ``train`` is one.
-        helpers: see :class:`vlcam.training.trainer.Trainer`.
+        examples: what is learned from, by split (:data:`SPLITS`; others and empty ones are left
+            out); each has a ``photo``, the path of its file.
     """
 
     how: PhotoTraining
     model: Any
     average: Any
 
-    def __init__(
-        self,
-        how: PhotoTraining,
-        model: nn.Module,
-        paths: Mapping[str, Sequence[Path]],
-        helpers: Mapping[str, nn.Module] | None = None,
-    ) -> None:
-        self.device = torch.device(how.device)
-        encoder: Any = model.encoder
+    def __init__(self, how: PhotoTraining, examples: Mapping[str, Sequence[Any]]) -> None:
+        self.how, self.device = how, torch.device(how.device)
+        self.examples = {split: examples[split] for split in SPLITS if examples.get(split)}
+        torch.manual_seed(how.seed)
+        model = self.make_model()
+        helpers = self.make_helpers(model)
         if how.cnn_weights:
-            encoder.load_weights(Path(how.cnn_weights))
+            model.encoder.load_weights(Path(how.cnn_weights))
         if how.cnn_fixed:
-            encoder.split(how.cnn_fixed)[0].requires_grad_(False)
+            model.encoder.split(how.cnn_fixed)[0].requires_grad_(False)
         model = model.to(self.device).to(memory_format=torch.channels_last)
-        self.how, self._cache = how, Path(how.out) / "cache"
-        self.photos = {n: Photos(some, how.preprocess, self._cache) for n, some in paths.items()}
+        self._cache = Path(how.out) / "cache"
+        self.paths = {split: self.photos_of(some) for split, some in self.examples.items()}
+        self.photos = {
+            split: Photos(some, how.preprocess, self._cache) for split, some in self.paths.items()
+        }
         self.features: dict[tuple[str, int], Tensor] = {}  # of a fixed CNN: by split and view
         super().__init__(
-            model, Path(how.out), asdict(how), how.phases(), how.seed, how.weight_decays(), helpers
+            model,
+            Path(how.out),
+            options=asdict(how),
+            schedules=how.schedules(),
+            seed=how.seed,
+            helpers=helpers,
         )
         self.begin()
 
     @abstractmethod
-    def measure(self, plain: Tensor) -> None:
-        """Standardise what the fixed CNN sees, from features (N, F) of the training photos."""
+    def make_model(self) -> Any:
+        """The model with random weights; those of the CNN are loaded where ``how`` names a file."""
 
-    def see(self) -> Callable[[Sequence[int], np.random.Generator], Tensor]:
+    def make_helpers(self, model: Any) -> Mapping[str, nn.Module]:
+        """Modules that are saved with the model, by name."""
+        return {}
+
+    def photos_of(self, examples: Sequence[Any]) -> list[Path]:
+        """The photos of a split, in the order of their places."""
+        return [example.photo for example in examples]
+
+    @abstractmethod
+    def measure(self, plain: Tensor) -> None:
+        """Fit the standardisation of the fixed CNN's features to those of the training photos
+        (N, F)."""
+
+    @abstractmethod
+    def finish(self) -> dict[str, Any]:
+        """Save the average model and return the report."""
+
+    def train(self) -> dict[str, Any]:
+        """Run all epochs that are left, save the average model and return the report."""
+        self.run()
+        return self.finish()
+
+    def views(self) -> Views:
+        """Random views of the training photos, while the CNN is trained."""
+        return Views(self.photos["train"], self.how)
+
+    def see(self) -> See:
         """Features of training photos in random views, once the CNN is fixed."""
         if not self.features:
             self._fix_cnn()
@@ -182,7 +224,7 @@ class PhotoTrainer(Trainer):
         return features_of(views, self.device)
 
     def _fix_cnn(self) -> None:
-        """Fix the CNN and look at every photo once."""
+        """Fix the CNN and encode every photo once a view."""
         how, encoder = self.how, self.model.encoder
         encoder.requires_grad_(False).eval()
         for name, photos in self.photos.items():
@@ -190,25 +232,32 @@ class PhotoTrainer(Trainer):
             kind = PRECISIONS[how.precision if name == "train" else "float32"]
             for view in range(how.views if name == "train" else 1):
                 self.features[name, view] = cached_features(
-                    encoder, photos, view, how.seed, self.device, kind, self._cache
+                    encoder,
+                    photos,
+                    view=view,
+                    seed=how.seed,
+                    device=self.device,
+                    precision=kind,
+                    folder=self._cache,
                 )
         self.measure(self.features["train", 0])
 
     def seen(self, split: str) -> Tensor:
-        """Features (N, F) of a split's photos as they are, by the average model."""
+        """Features (N, F) of a split's photos, in view 0, by the average model."""
         if (split, 0) in self.features:
             return self.features[split, 0]
-        return features(self.average.encoder, self.photos[split], 0, 0, self.device)
+        encoder = self.average.encoder
+        return features(encoder, self.photos[split], view=0, seed=0, device=self.device)
 
     def write_report(self, **scores: Any) -> dict[str, Any]:
-        """What was done and what came of it, in ``report.json``."""
+        """Write options, epochs and scores to ``report.json``, and return them."""
         report = {"training": asdict(self.how), "epochs": self.history, **scores}
         with written(self.out / REPORT) as path:
             path.write_text(json.dumps(report, indent=1), "utf-8")
         return report
 
     def stop_training(self) -> None:
-        """From here on each photo is looked at once."""
+        """Encode the photos of every split but ``train`` once for all scores to come."""
         for split in self.photos:
             if split != "train":
                 self.features[split, 0] = self.seen(split)

@@ -14,6 +14,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -30,12 +31,28 @@ from vlcam.utils.atomic import written
 STATE = "training.safetensors"
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast a phase trains.
+
+    Attributes:
+        epochs: passes over the data.
+        batch: examples a step.
+        lr: the highest learning rate of the cycle.
+        weight_decay: of AdamW.
+    """
+
+    epochs: int
+    batch: int
+    lr: float
+    weight_decay: float
+
+
 class Phase(ABC):
     """What is drawn for each step, and what it minimises.
 
     Attributes:
-        epochs: passes over the data.
-        lr: the highest learning rate of its cycle.
+        schedule: how long and how fast it trains.
         measure: what the second value of :meth:`loss` is.
         keep: share of the running average of the weights that a step leaves.
         clip: the greatest norm of a step's gradient.
@@ -43,8 +60,7 @@ class Phase(ABC):
         decays: weight decays of parameters that have one of their own.
     """
 
-    epochs: int
-    lr: float
+    schedule: Schedule
     decays: Mapping[nn.Parameter, float] = MappingProxyType({})
     measure: ClassVar[str] = "loss"
     keep: ClassVar[float] = 0.998
@@ -57,15 +73,15 @@ class Phase(ABC):
 
     @abstractmethod
     def loss(self, batch: Any, rng: np.random.Generator) -> tuple[Tensor, float]:
-        """What to minimise, and what to report."""
+        """The value to minimise, and the value to report."""
 
     @abstractmethod
     def train_mode(self) -> None:
         """Set every module's mode for a step."""
 
-    @abstractmethod
     def helpers(self) -> Sequence[nn.Module]:
-        """What is trained besides the model."""
+        """Modules that are trained besides the model."""
+        return ()
 
 
 class Trainer(ABC):
@@ -75,9 +91,8 @@ class Trainer(ABC):
         model: to train.
         out: folder for the state.
         options: that a continued training must share, as JSON has them.
-        epochs: of each phase; phases of none are left out.
+        schedules: of each phase; phases of no epoch are left out.
         seed: of everything random.
-        weight_decays: of AdamW, in each phase.
         helpers: modules that are saved with the model, by name.
     """
 
@@ -85,33 +100,34 @@ class Trainer(ABC):
         self,
         model: nn.Module,
         out: Path,
+        *,
         options: Mapping[str, Any],
-        epochs: Sequence[int],
+        schedules: Sequence[Schedule],
         seed: int,
-        weight_decays: Sequence[float],
         helpers: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self.model, self.out, self.options = model, out, dict(options)
         self.average = copy.deepcopy(model).eval()
-        self.epochs, self.seed, self.weight_decays = list(epochs), seed, weight_decays
+        self.schedules, self.seed = list(schedules), seed
+        self.epochs = [schedule.epochs for schedule in self.schedules]
         self.saved = {"model": self.model, "average": self.average, **(helpers or {})}
         self.epoch = 0
         self.history: list[dict[str, Any]] = []
 
     @abstractmethod
     def make_phase(self, index: int) -> Phase:
-        """The phase at a place of ``epochs``."""
+        """The phase of ``schedules[index]``."""
 
     @abstractmethod
     def validate(self) -> tuple[dict[str, Any], str]:
         """Scores of the average model after an epoch, for the report and in a line."""
 
     def leave_phase(self, phase: Phase) -> None:
-        """Whatever there is to do when a phase is over and another will follow."""
+        """Called when a phase is over and another will follow."""
         return
 
     def begin(self) -> None:
-        """Continue what was begun in ``out``, or begin."""
+        """Resume from the state in ``out``, where there is one, and enter the phase."""
         optimizer = self._resume()
         self._enter_phase()
         if optimizer:
@@ -127,7 +143,7 @@ class Trainer(ABC):
         torch.manual_seed(self.seed * 1_000_003 + self.epoch + 1)
         rng = np.random.default_rng([self.seed, self.epoch])
         batches = phase.begin_epoch(own_epoch, rng)
-        steps = phase.epochs * len(batches)
+        steps = phase.schedule.epochs * len(batches)
         values = []
         started = time.perf_counter()
         bar = tqdm(batches, f"epoch {self.epoch + 1}", unit="batch", mininterval=1)
@@ -150,7 +166,7 @@ class Trainer(ABC):
             {"epoch": self.epoch, phase.measure: mean, **scores, "seconds": seconds}
         )
         tqdm.write(f"epoch {self.epoch}: {phase.measure} {mean:.3f}, {line}")
-        if own_epoch + 1 == phase.epochs and self.epoch < sum(self.epochs):
+        if own_epoch + 1 == phase.schedule.epochs and self.epoch < sum(self.epochs):
             self.model.load_state_dict(self.average.state_dict())
             self.leave_phase(phase)
             self._enter_phase()
@@ -167,14 +183,14 @@ class Trainer(ABC):
         decays = self.phase.decays
         groups: list[dict[str, Any]] = [{"params": [p for p in trained if p not in decays]}]
         groups += [{"params": [p], "weight_decay": own} for p, own in decays.items()]
-        decay = self.weight_decays[index]
-        self.optimizer = torch.optim.AdamW(groups, self.phase.lr, weight_decay=decay)
+        schedule = self.phase.schedule
+        self.optimizer = torch.optim.AdamW(groups, schedule.lr, weight_decay=schedule.weight_decay)
 
     def _set_rate(self, progress: float) -> None:
         """One cycle: up over a twentieth of the phase, down to zero along a cosine."""
         cycle = min(1.0, 20 * progress) * (1 + math.cos(math.pi * progress)) / 2
         for group in self.optimizer.param_groups:
-            group["lr"] = self.phase.lr * cycle
+            group["lr"] = self.phase.schedule.lr * cycle
 
     @torch.no_grad()
     def _update_average(self, step: int) -> None:
@@ -206,7 +222,7 @@ class Trainer(ABC):
             save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, path, about)
 
     def _resume(self) -> dict[int, dict[str, Tensor]]:
-        """Load what a killed run left, if anything, and return the optimizer's part."""
+        """Load the state of a killed run, if there is one, and return the optimizer's part."""
         path = self.out / STATE
         if not path.is_file():
             return {}
@@ -232,7 +248,7 @@ class Trainer(ABC):
 
 
 def parameters(module: nn.Module) -> list[nn.Parameter]:
-    """Those that are trained."""
+    """The parameters of a module that are trained."""
     return [p for p in module.parameters() if p.requires_grad]
 
 

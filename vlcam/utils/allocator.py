@@ -1,8 +1,8 @@
 """Keeping freed memory for the next batch.
 
-A CNN's feature maps are tens of megabytes a batch. By default glibc takes each such block from the
-system and gives it back once it is free; the system clears every page of it anew, and interrupts
-the other threads. In evaluations with several threads this takes a sixth of the time
+The feature maps of a batch take tens of megabytes. By default glibc asks the system for each such
+block and gives it back once it is freed; the system clears every page of it each time, and
+interrupts the other threads. In evaluations with several threads this takes a sixth of the time
 (docs/scale.md).
 """
 
@@ -12,7 +12,7 @@ import ctypes
 import os
 import platform
 
-# Of glibc's malloc.h.
+# From glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 
 _KEPT = 2**30  # bytes free at the heap's end
@@ -20,10 +20,10 @@ _LARGEST = 2**28  # larger blocks go back to the system at once
 
 
 def keep_freed_memory() -> None:
-    """From now on this process keeps what is freed, up to 1 GiB, and uses it again.
+    """From now on this process keeps freed memory, up to 1 GiB, and uses it again.
 
-    For processes of our own: it holds for all that runs in them. Nothing is done where the
-    environment says how memory is to be allocated, nor with other C libraries than glibc.
+    Only for processes of our own, as it affects all that runs in them. Does nothing where the
+    environment says how memory is to be allocated, or where the C library is not glibc.
     """
     chosen = any(
         name.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")) for name in os.environ

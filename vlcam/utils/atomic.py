@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def written(path: str | Path) -> Iterator[Path]:
-    """A path to write to beside ``path``; it takes ``path``'s place only if nothing failed."""
+    """Gives a draft beside ``path`` to write to, which replaces ``path`` only if nothing failed."""
     path = Path(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

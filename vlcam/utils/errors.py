@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 def flat(text: str) -> str:
-    """A text in one line."""
+    """A text with its line breaks replaced by spaces."""
     return " ".join(text.splitlines())
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, after the file it is about."""
+    """An error's message in one line, begun with the name of the file it is about, if any."""
     if isinstance(error, OSError) and error.strerror:
         about = "" if error.filename is None else f"{error.filename}: "
         return flat(f"{about}{error.strerror}")

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 Undo = Callable[[], object]
 Change = Callable[[], Undo | None]
-"""Makes a change that other threads see too, and returns what undoes it; None: it is so already."""
+"""Makes a change that other threads see; returns what undoes it, None if nothing had to change."""
 
 
 @dataclass
 class _Made:
-    """A change that is in effect for so many calls."""
+    """A change in effect, and how many calls need it."""
 
     undo: Undo
     calls: int = 0
@@ -26,8 +26,13 @@ _made: dict[Hashable, _Made] = {}
 
 @contextmanager
 def in_effect(changes: Mapping[Hashable, Change]) -> Iterator[None]:
-    """Make changes, by what is changed, where no call in flight has done so; undo what no other
-    needs any more."""
+    """Within, these changes are in effect, whichever thread made them.
+
+    A change is made by the first of the calls that overlap, and undone by the last.
+
+    Args:
+        changes: by what they change (any hashable key): calls with the same key share the change.
+    """
     needed = []
     try:
         with _lock:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -16,18 +16,18 @@ from vlcam.utils.process_wide import Change, in_effect
 def untouched(module: nn.Module) -> Iterator[None]:
     """Eval mode and normal autograd inside; every flag and the RNG as before outside.
 
-    Train/eval flags are kept for each submodule by itself, also after an exception, and when
+    Each submodule's train/eval flag is restored by itself, also after an exception, and when
     several threads use one model or parts of it. Inside, an outer ``inference_mode`` is lifted,
-    compiled parts run as they are written (neither hooks nor backward rules reach into compiled
-    code), and cuDNN is off where the model holds an RNN on a GPU (cuDNN's RNN has no backward in
-    eval mode).
+    compiled parts run uncompiled (neither hooks nor backward rules reach into compiled code), and
+    cuDNN is off where the model holds an RNN on a GPU (cuDNN's RNN has no backward pass in eval
+    mode).
 
     Raises:
         ValueError: parameters or buffers were made in inference mode, so nothing can be
             differentiated.
     """
     modules = list(module.modules())
-    # A model has hundreds of parts, and a photo may take but milliseconds: each is met once.
+    # A model has hundreds of parts, and a photo may take only milliseconds: one loop over them.
     tensors = [
         t for m in modules for t in (*m._parameters.values(), *m._buffers.values()) if t is not None
     ]
@@ -35,13 +35,17 @@ def untouched(module: nn.Module) -> Iterator[None]:
         raise ValueError(
             "the model's parameters are inference tensors; make or load it outside inference_mode"
         )
-    with _in_effect(modules, _changes(modules, tensors)), torch.inference_mode(False):
+    with in_effect(_changes(modules, tensors)), torch.inference_mode(False):
         yield
 
 
 def _changes(modules: Sequence[nn.Module], tensors: Sequence[Tensor]) -> dict[Hashable, Change]:
-    """What has to change while modules run besides their flags, by what is changed."""
-    changes: dict[Hashable, Change] = {"cpu": _with_random_numbers_kept}
+    """What has to change while these modules run, by what is changed."""
+    # A compiled module has no flag of its own, but passes on that of the module it wraps.
+    changes: dict[Hashable, Change] = {
+        id(m): partial(_evaluating, m) for m in modules if "training" in vars(m)
+    }
+    changes["cpu"] = _with_random_numbers_kept
     devices = {t.device for t in tensors if t.is_cuda}
     for device in devices:
         changes[device] = partial(_with_random_numbers_kept, device)
@@ -75,14 +79,3 @@ def _without_cudnn() -> Callable[[], object]:
 def _without_compiler() -> Callable[[], object]:
     stance = torch.compiler.set_stance("force_eager")
     return partial(stance.__exit__, None, None, None)
-
-
-def _in_effect(
-    modules: Sequence[nn.Module], changes: Mapping[Hashable, Change]
-) -> AbstractContextManager[None]:
-    """Modules in eval mode, and other changes."""
-    # A compiled module has no flag of its own, but passes on that of the module it wraps.
-    flags: dict[Hashable, Change] = {
-        id(m): partial(_evaluating, m) for m in modules if "training" in vars(m)
-    }
-    return in_effect({**flags, **changes})

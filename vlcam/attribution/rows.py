@@ -1,0 +1,207 @@
+"""Targets as rows of ``decode``, one per term of each target: scored, and differentiated.
+
+A target is a weighted sum of scores, each read under a prompt (:mod:`vlcam.attribution.targets`).
+A row is one of its terms: an image's feature maps, decoded under the term's prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vlcam.adapters.adapter import Adapter, FeatureMaps
+from vlcam.adapters.once_per_image import Repeated
+from vlcam.attribution.backward_rules import BackwardRule
+from vlcam.attribution.guards import RefuseRowMixing, disconnected
+from vlcam.attribution.precision import at_least_float32, gradient_scale
+from vlcam.attribution.targets import Target, Term
+
+_FIRST_GUESS = 16  # bytes that autograd keeps behind the layer for each byte of A, until measured
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of ``decode``.
+
+    Attributes:
+        owner: the target it is a term of, counted within the targets given together.
+        image: the row of the encoded images' feature maps that it reads.
+        term: prompt, columns and weight.
+    """
+
+    owner: int
+    image: int
+    term: Term
+
+
+def rows_of(targets: Sequence[Target], images: Sequence[int]) -> list[Row]:
+    """The rows of T targets, each asked of one of the images."""
+    return [
+        Row(owner, image, term)
+        for owner, (target, image) in enumerate(zip(targets, images, strict=True))
+        for term in target.terms
+    ]
+
+
+def images_of(rows: Sequence[Row], device: torch.device) -> Tensor:
+    """The image of each row, (N,)."""
+    return torch.tensor([row.image for row in rows], device=device)
+
+
+def owners_of(rows: Sequence[Row], device: torch.device) -> Tensor:
+    """The target of each row, (N,)."""
+    return torch.tensor([row.owner for row in rows], device=device)
+
+
+def read_scores(adapter: Adapter, features: FeatureMaps, rows: Sequence[Row]) -> Tensor:
+    """The rows' weighted scores (N,), float32 or better, differentiable in the features.
+
+    Args:
+        features: N rows.
+
+    Raises:
+        ValueError: ``decode`` gave scores of another shape than (N, at least the columns read).
+    """
+    weights = _weights([row.term for row in rows])
+    width = weights.shape[1]
+    prompts = [row.term.prompt for row in rows]
+    device = features.device
+    scores = adapter.decode(features, prompts, (weights != 0).to(device))
+    if scores.ndim != 2 or scores.shape[0] != len(rows) or scores.shape[1] < width:
+        raise ValueError(
+            f"{adapter.name}: decode gave scores of shape {tuple(scores.shape)} for {len(rows)}"
+            f" rows; expected ({len(rows)}, at least {width})"
+        )
+    scores = at_least_float32(scores)
+    weights = weights.to(device, scores.dtype)
+    # Unread scores may be anything, infinities included: mask, do not multiply by zero.
+    return (scores[:, :width].where(weights != 0, 0) * weights).sum(1)
+
+
+@dataclass(frozen=True)
+class RowGradients:
+    """Scores of N rows, and their gradients where the rows pass the seam; float32 or better.
+
+    Attributes:
+        scores: (N,).
+        maps: with respect to the feature maps, (N, K, u, v).
+        rest: with respect to what else passes the seam, where it is followed.
+        plain: with respect to the feature maps without the backward rule, where wanted.
+    """
+
+    scores: Tensor
+    maps: Tensor
+    rest: dict[str, Tensor]
+    plain: Tensor | None
+
+    def by_target(self, rows: Sequence[Row], count: int) -> RowGradients:
+        """Of ``count`` targets: the sums over their rows."""
+        owners = owners_of(rows, self.scores.device)
+
+        def summed(values: Tensor) -> Tensor:
+            return values.new_zeros(count, *values.shape[1:]).index_add_(0, owners, values)
+
+        return RowGradients(
+            summed(self.scores),
+            summed(self.maps),
+            {name: summed(gradient) for name, gradient in self.rest.items()},
+            None if self.plain is None else summed(self.plain),
+        )
+
+
+def differentiate(
+    adapter: Adapter,
+    features: FeatureMaps,
+    rows: Sequence[Row],
+    *,
+    rule: BackwardRule | None,
+    follow_rest: bool = False,
+    plain_too: bool = False,
+) -> RowGradients:
+    """Score N rows in one forward pass of ``decode``, and differentiate.
+
+    Args:
+        follow_rest: also with respect to what passes the seam beside the maps.
+        plain_too: also without the rule, from the same forward pass.
+
+    Raises:
+        ValueError: no score depends on what is differentiated with respect to.
+    """
+    followed = [n for n, t in features.rest.items() if follow_rest and t.is_floating_point()]
+    with torch.enable_grad():
+        repeated = Repeated(features, images_of(rows, features.device), followed)
+        scores, ruled = _scores_under_rule(adapter, repeated, rows, rule)
+        if not scores.requires_grad:
+            raise ValueError(disconnected(adapter))
+        leaves = [repeated.leaf, *(repeated.leaves[name] for name in followed)]
+        scale = gradient_scale(repeated.leaf)
+        total = scores.sum() * scale
+        again = plain_too and ruled
+        found = torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=again)
+        plain = found[0]
+        if again:
+            assert rule is not None
+            with rule.lifted():
+                (plain,) = torch.autograd.grad(total, leaves[:1], allow_unused=True)
+    if all(gradient is None for gradient in found):
+        raise ValueError(disconnected(adapter))
+    maps, *rest = (_unscaled(g, leaf, scale) for g, leaf in zip(found, leaves, strict=True))
+    return RowGradients(
+        scores.detach(),
+        maps,
+        dict(zip(followed, rest, strict=True)),
+        _unscaled(plain, leaves[0], scale) if plain_too else None,
+    )
+
+
+def rows_that_fit(adapter: Adapter, features: FeatureMaps, memory: int) -> int:
+    """About how many rows of decode fit into ``memory`` bytes, before it was measured."""
+    kept = adapter.kept_bytes(features)
+    if kept is None:
+        every = (features.maps, *features.rest.values())
+        kept = _FIRST_GUESS * sum(t[0].numel() * t.element_size() for t in every if len(t))
+    return max(1, memory // max(1, kept))
+
+
+def chunk_of(targets: Sequence[Target], start: int, size: int) -> range:
+    """As many targets from ``start`` on as have ``size`` rows of decode; at least one."""
+    rows = 0
+    for i in range(start, len(targets)):
+        rows += len(targets[i].terms)
+        if rows > size and i > start:
+            return range(start, i)
+    return range(start, len(targets))
+
+
+def _scores_under_rule(
+    adapter: Adapter, features: FeatureMaps, rows: Sequence[Row], rule: BackwardRule | None
+) -> tuple[Tensor, bool]:
+    """The rows' scores (N,), and whether the rule acted on a ReLU on the way to them."""
+    before = rule.seen if rule else 0
+    with RefuseRowMixing(adapter), rule or nullcontext():
+        scores = read_scores(adapter, features, rows)
+    return scores, rule is not None and rule.seen > before
+
+
+def _unscaled(gradient: Tensor | None, leaf: Tensor, scale: float) -> Tensor:
+    """The true gradient with respect to a leaf, float32 or better; zero where none depends on
+    it."""
+    if gradient is None:
+        return torch.zeros_like(leaf, dtype=torch.float32)
+    gradient = at_least_float32(gradient)
+    return gradient if scale == 1 else gradient / scale
+
+
+def _weights(terms: Sequence[Term]) -> Tensor:
+    """What each score counts in each of N terms, (N, columns), float64."""
+    places = [(n, column) for n, term in enumerate(terms) for column in term.scores]
+    counts = [term.weight for term in terms for _ in term.scores]
+    row, column = torch.tensor(places).unbind(1)
+    weights = torch.zeros(len(terms), int(column.max()) + 1, dtype=torch.float64)
+    return weights.index_put_(
+        (row, column), torch.tensor(counts, dtype=torch.float64), accumulate=True
+    )
