@@ -1,4 +1,4 @@
-"""Reading COCO's ``instances`` and ``captions`` files, leaving out and telling of what is wrong."""
+"""Reading COCO's ``instances`` and ``captions`` files: what is wrong is left out and reported."""
 
 from __future__ import annotations
 

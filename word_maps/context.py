@@ -1,8 +1,8 @@
-"""Words that name a category only in some places of a sentence, and the rules that tell.
+"""Words that name a category only in some places of a sentence, and the rules that decide.
 
-Each rule is a function that looks at one place of a caption and says which category the word names
-there, or None. What it goes by stands in its docstring. By itself, without a caption, a word names
-what its rule says of an empty place.
+Each rule is a function of one place of a caption and returns the category that the word names
+there, or None. Its docstring says what it goes by. By itself, without a caption, a word names what
+its rule returns for an empty place.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def is_verb(place: Place) -> bool:
 
 
 def unless_done(name: str) -> Rule:
-    """The thing, but not right behind whoever does it: "a boy skateboards down a street"."""
+    """The thing, but not right behind a person who does it: "a boy skateboards down a street"."""
     return lambda place: None if place.last in _SOMEBODY and not place.owned else name
 
 
@@ -291,4 +291,4 @@ RULES: Mapping[str, Rule] = {
         " twins infant infants",
     ),
 }
-"""By word, in each of its forms: which category it names at a place."""
+"""The rule of each word, by each of its forms."""

@@ -1,4 +1,4 @@
-"""How much of some captions the table knows, and the nouns it lacks.
+"""How much of some captions the table covers, and the nouns it lacks.
 
 python -m word_maps captions_val2017.json [--table MINE.txt]
 """
@@ -54,7 +54,7 @@ class Coverage:
 
 
 def coverage(captions: Iterable[str], words: Table | None = None) -> Coverage:
-    """Count what a table (COCO's by default) knows of captions."""
+    """Count what a table (COCO's by default) covers of captions."""
     words = words or table()
     found = Coverage()
     for caption in captions:
@@ -72,7 +72,7 @@ def coverage(captions: Iterable[str], words: Table | None = None) -> Coverage:
 def nouns(tokens: Sequence[str]) -> Iterator[int]:
     """The places of nouns, without a tagger: the last word of each run that begins behind an
     article, a numeral or the like and ends at a punctuation mark, a preposition, a conjunction, a
-    usual verb, or a participle that is not its first word ("a living room", but "a dog running").
+    common verb, or a participle that is not its first word ("a living room", but "a dog running").
     """
     start: int | None = None
     for i, token in enumerate([*tokens, ""]):

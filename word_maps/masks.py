@@ -1,4 +1,4 @@
-"""Where a category is in an image, by COCO's instance segmentations."""
+"""Where a category is in an image, from COCO's instance segmentations."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-_FAR = 10  # sides of the photo that a polygon may lie beside it
+_FAR = 10  # how many sides of the photo a polygon may reach beyond it
 
 
 def problem(found: Any, size: tuple[int, int]) -> str | None:
@@ -64,12 +64,12 @@ def _of_run_lengths(counts: Any, size: tuple[int, int]) -> str | None:
 
 
 def _decompressed(text: str) -> np.ndarray:
-    """Run lengths of a compressed RLE: numbers of six-bit characters from "0" on, the lowest five
-    bits first, a sixth where more follow; from the fourth on less the one before the last
-    (pycocotools, maskApi.c).
+    """Run lengths of a compressed RLE (pycocotools, maskApi.c). Its characters stand for six bits,
+    counted from "0": five bits of a number, the lowest first, and one that is set where more
+    follow. From the fourth number on, each is the difference from the last but one.
 
     Raises:
-        ValueError: a character is of another kind, or the last number goes on.
+        ValueError: a character is of another kind, or the last number is incomplete.
     """
     bits = np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int64) - ord("0")
     if not len(bits):

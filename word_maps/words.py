@@ -1,7 +1,7 @@
 """Visual words: the words of a caption that name a COCO category.
 
-What they are is written in ``table.txt``, to which a user may add a file of the same kind, and in
-the rules of ``context.py``; this file only reads the table and looks words up.
+They are defined in ``table.txt``, to which a user may add a file of the same kind, and by the rules
+of ``context.py``; this file only reads the table and looks words up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from word_maps.context import RULES, Place
 
 NOTHING = "-"
-"""Stands in the table for compounds that name no category, though a part of them does."""
+"""The table's mark of compounds that name no category, though a part of them does."""
 
 _ENTRIES = re.compile(r"[\w /'-]+:[\w ,/'-]*")  # a line of the table
 _OWNER = re.compile(r"['\u2019]s?$")
@@ -30,7 +30,7 @@ class Table:
     Attributes:
         forms: every form of every word (small letters, spaces for hyphens) to its category, or to
             :data:`NOTHING`.
-        own: those of its user, which stand whatever the rules of ``context.py`` say.
+        own: those of the user's own file, which the rules of ``context.py`` do not touch.
     """
 
     forms: Mapping[str, str]

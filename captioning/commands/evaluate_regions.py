@@ -1,4 +1,4 @@
-"""The options of ``vlcam evaluate regions``. Light to import: ``vlcam --help`` meets it."""
+"""The options of ``vlcam evaluate regions``. Light to import: ``vlcam --help`` imports it."""
 
 from __future__ import annotations
 

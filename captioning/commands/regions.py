@@ -1,4 +1,4 @@
-"""``vlcam regions``: regions of photos, described. Light to import: ``vlcam --help`` meets it."""
+"""``vlcam regions``: regions of photos, described. Light to import: ``vlcam --help`` imports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of ``vlcam train captioner``. Light to import: ``vlcam --help`` meets it."""
+"""The options of ``vlcam train captioner``. Light to import: ``vlcam --help`` imports it."""
 
 from __future__ import annotations
 

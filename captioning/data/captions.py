@@ -60,7 +60,7 @@ def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
 
 
 def hold_out(examples: Sequence[Thing], share: float, seed: int) -> tuple[list[Thing], list[Thing]]:
-    """Most of some photos, and a share of them chosen by ``seed``; at least one of each.
+    """Examples in two parts: most of them, and a share chosen by ``seed``; at least one in each.
 
     Raises:
         ValueError: there are too few.
@@ -86,9 +86,11 @@ def _read_flickr(folder: Path) -> dict[str, list[Example]]:
             captions.setdefault(row["image"], []).append(row["caption"] or "")
     lists = {name: folder / f"{name}Images.txt" for name in ("train", "val", "test")}
     if not lists["train"].is_file():
-        return {"train": _examples(folder / "Images", captions, list(captions), table)}
+        return {"train": _examples(folder / "Images", captions, source=table)}
     return {
-        name: _examples(folder / "Images", captions, path.read_text("utf-8").split("\n"), path)
+        name: _examples(
+            folder / "Images", captions, path.read_text("utf-8").split("\n"), source=path
+        )
         for name, path in lists.items()
         if path.is_file()
     }
@@ -115,17 +117,17 @@ def _coco_examples(path: Path, photos: Path) -> list[Example]:
             captions.setdefault(names[annotation["image_id"]], []).append(annotation["caption"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a COCO captions file ({error!r})") from error
-    return _examples(photos, captions, list(captions), path)
+    return _examples(photos, captions, source=path)
 
 
 def _examples(
-    photos: Path, captions: dict[str, list[str]], names: list[str], source: Path
+    photos: Path, captions: dict[str, list[str]], names: list[str] | None = None, *, source: Path
 ) -> list[Example]:
-    """The captioned photos of that list. ``source`` is the file to blame."""
+    """The captioned photos of those names (None: all). ``source``: the file that errors name."""
     if not photos.is_dir():
         raise ValueError(f"{photos}: no such folder of photos ({source} names some)")
     examples = []
-    for name in filter(None, map(str.strip, names)):
+    for name in filter(None, map(str.strip, captions if names is None else names)):
         if name not in captions:
             raise ValueError(f"{source}: {name} has no caption")
         if not (photos / name).is_file():

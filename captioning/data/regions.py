@@ -19,7 +19,7 @@ from vlcam.utils.atomic import written
 
 Read = TypeVar("Read")
 
-_LONGEST = 720  # pixels of a photo's longer side as DenseCap looks at it, unless told
+_LONGEST = 720  # pixels of the longer side to which DenseCap scales photos, by default
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -30,8 +30,8 @@ class Region:
     Attributes:
         text: the phrase.
         boxes: where that part is (x0, y0, x1, y1); one, but for phrases about several things.
-        sentence: the words of the sentence the phrase is from, where there is one, and
-        start, stop: which of them it is.
+        sentence: the words of the sentence the phrase is from, where there is one.
+        start, stop: the phrase is ``sentence[start:stop]``.
     """
 
     text: str
@@ -59,15 +59,15 @@ class Regions:
 
 
 def read(path: Path, photos: Path, names: Sequence[str] | None = None, top: int = 5) -> Regions:
-    """Region captions of any of the formats, told by the content.
+    """Region captions of any of the formats, recognised by the content.
 
     Args:
         path: ``region_descriptions.json`` of Visual Genome, DenseCap's ``results.json``, a file
             like COCO's whose annotations have ``caption`` and ``bbox``, or Flickr30k Entities
             (folder or zip).
-        photos: where the photos are, in this folder or one in it.
+        photos: the folder of the photos, which may be in sub-folders of it.
         names: of Flickr30k's photos, those to read; None: all in ``photos``.
-        top: of DenseCap's regions the most confident so many.
+        top: how many of DenseCap's regions of a photo, the most confident first.
 
     Raises:
         ValueError: a file or folder is missing or of none of these formats.
@@ -86,7 +86,7 @@ def read(path: Path, photos: Path, names: Sequence[str] | None = None, top: int 
         if isinstance(data, list):
             found = list(_visual_genome(data, files, problems))
         elif isinstance(data, dict) and "results" in data:
-            found = list(_densecap(data, files, problems, top))
+            found = list(_densecap(data, files, problems, top=top))
         elif isinstance(data, dict) and {"images", "annotations"} <= set(data):
             found = list(_coco(data, files, problems))
         else:
@@ -100,7 +100,7 @@ def read(path: Path, photos: Path, names: Sequence[str] | None = None, top: int 
 
 
 def photos_of(folder: Path, names: Sequence[str] | None = None) -> Regions:
-    """The photos of a folder or one in it, those of some names or all, without any region.
+    """The photos of a folder and its sub-folders, those of some names or all, without any region.
 
     Raises:
         ValueError: there is no such folder.
@@ -142,7 +142,8 @@ def _visual_genome(data: list[Any], files: dict[str, Path], problems: list[str])
         elif not isinstance(image.get("regions"), list):
             problems.append(f"image {number}: no list of regions")
         else:
-            sound = _sound(f"image {number}: region", image["regions"], _genome_region, problems)
+            entries = image["regions"]
+            sound = _sound(f"image {number}: region", entries, _genome_region, problems=problems)
             yield Photo(str(number), files[str(number)], tuple(sound))
         seen.add(number)
 
@@ -152,9 +153,9 @@ def _genome_region(entry: dict[str, Any]) -> Region:
 
 
 def _sound(
-    kind: str, entries: Sequence[Any], read: Callable[[Any], Read], problems: list[str]
+    kind: str, entries: Sequence[Any], read: Callable[[Any], Read], *, problems: list[str]
 ) -> Iterator[Read]:
-    """What is read from the entries; a line for each that cannot be."""
+    """What is read from the entries; ``problems`` gets a line for each that cannot be read."""
     for place, entry in enumerate(entries):
         try:
             yield read(entry)
@@ -170,7 +171,7 @@ def _region(text: Any, box: Any) -> Region:
     """A phrase and its box x, y, width, height.
 
     Raises:
-        ValueError: it is none.
+        ValueError: they are not.
     """
     if not isinstance(text, str) or not text.strip():
         raise ValueError("no word in its text")
@@ -184,11 +185,11 @@ def _region(text: Any, box: Any) -> Region:
 
 
 def _densecap(
-    data: dict[str, Any], files: dict[str, Path], problems: list[str], top: int
+    data: dict[str, Any], files: dict[str, Path], problems: list[str], *, top: int
 ) -> Iterator[Photo]:
     longest = data.get("opt", {}).get("image_size", _LONGEST)
     seen = set[str]()
-    results = list(_sound("result", data["results"], _densecap_result, problems))
+    results = list(_sound("result", data["results"], _densecap_result, problems=problems))
     if data["results"] and not results:
         raise TypeError
     for name, result in results:
@@ -222,7 +223,7 @@ def _densecap_result(entry: dict[str, Any]) -> tuple[str, list[tuple[float, Regi
 
 
 def _scaled(box: Box, scale: float) -> Box:
-    """In pixels of the photo, counted from 0, of a box whose corner is counted from 1."""
+    """A box in pixels of the photo, counted from 0; the given one is counted from 1."""
     x0, y0, x1, y1 = box
     return (x0 - 1) * scale, (y0 - 1) * scale, (x1 - 1) * scale, (y1 - 1) * scale
 
@@ -267,9 +268,9 @@ def _coco(data: dict[str, Any], files: dict[str, Path], problems: list[str]) -> 
         return entry["id"], str(entry["file_name"])
 
     by_image: dict[int, list[Region]] = {}
-    for number, one in _sound("annotation", data["annotations"], region, problems):
+    for number, one in _sound("annotation", data["annotations"], region, problems=problems):
         by_image.setdefault(number, []).append(one)
-    known = dict(_sound("image", data["images"], image, problems))
+    known = dict(_sound("image", data["images"], image, problems=problems))
     problems += [f"image {n}: not in the file's images" for n in by_image if n not in known]
     for number, name in known.items():
         if name not in files:

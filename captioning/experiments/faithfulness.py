@@ -1,4 +1,4 @@
-"""Whether the maps of a captioner's words tell the truth about it."""
+"""How faithful the maps of a captioner's words are to the model."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 class OfWords(Faithfulness):
-    """Of the visual words of the captions that a model writes of photos.
+    """Faithfulness of the maps of visual words, in the captions that a model writes of photos.
 
     Args:
         photos: a folder.
-        words: of a caption, at most so many.
+        words: at most so many of a caption.
         limit: so many photos, chosen by ``seed``.
 
     Raises:

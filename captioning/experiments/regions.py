@@ -1,7 +1,7 @@
 """The box ratio of region captions (section 8.1 of the paper).
 
-A captioner of whole photos is made to say the caption of a region; the ratio is the map's mean
-inside the region's box over that outside.
+A captioner of whole photos explains a region's caption (teacher forcing); the ratio is the map's
+mean inside the region's box over its mean outside.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PAPER = (
 
 
 def target_of(model: Captioner, region: Region, protocol: Protocol) -> targets.Target | None:
-    """What is asked of a region; None where the model knows no word of it.
+    """The target of a region's caption; None where the model knows no word of it.
 
     Args:
         protocol: ``alone``: the log-probability of its caption as a whole caption (the paper's
@@ -59,8 +59,8 @@ def target_of(model: Captioner, region: Region, protocol: Protocol) -> targets.T
 
 @dataclass(frozen=True)
 class AskedRegions(Asked):
-    """A photo's regions, one a target, each with its mask (H, W) in the input; and records of those
-    that cannot be asked."""
+    """A photo's regions, one per target, each with its mask (H, W) in the input; and records of
+    those that cannot be explained."""
 
     regions: list[tuple[Region, Mask]]
     missing: list[Record]
@@ -104,7 +104,7 @@ class BoxRatios(Experiment[AskedRegions]):
         if self._dense:
             self._regions = regions.photos_of(photos, names)
         else:
-            self._regions = regions.read(source, photos, names, top)
+            self._regions = regions.read(source, photos, names=names, top=top)
 
     def settings(self) -> dict[str, Any]:
         plain = {n: getattr(self, n) for n in ("protocol", "top", "limit", "seed")}
@@ -151,7 +151,8 @@ class BoxRatios(Experiment[AskedRegions]):
             whole = Placement.identity(asked.photo.placement.input_size)
             placed = place(found.maps, found.grid, whole).cpu().numpy()
             for which, ((region, inside), values) in enumerate(zip(kept, placed, strict=True)):
-                yield self._measured(asked.item, which, region, method, box_means(values, inside))
+                means = box_means(values, inside)
+                yield self._measured(asked.item, which, region, name=method, found=means)
 
     def label(self, record: Record) -> str:
         return str(record["text"])
@@ -166,17 +167,17 @@ class BoxRatios(Experiment[AskedRegions]):
         kept, item = asked.regions, asked.item
         if not kept:
             return
-        maps = baselines.maps_at_input(model, asked.photo, self.seed, item.name)
+        maps = baselines.maps_at_input(model, asked.photo, seed=self.seed, name=item.name)
         found = every_box_means(list(maps.values()), [inside for _, inside in kept])
         for which, ((region, _), of_maps) in enumerate(zip(kept, found, strict=True)):
             for name, means in zip(maps, of_maps, strict=True):
-                yield self._measured(item, which, region, name, means)
+                yield self._measured(item, which, region, name=name, found=means)
 
     def _measured(
-        self, item: Item, which: int, region: Region, name: str, found: BoxMeans
+        self, item: Item, which: int, region: Region, *, name: str, found: BoxMeans
     ) -> Record:
         means: Record = {"inside": found.inside, "outside": found.outside, "status": found.status}
-        return self._record(item, which, region.text, name) | means
+        return self._record(item, which, region.text, name=name) | means
 
     @staticmethod
     def _record(item: Item, which: int, text: str, name: str = "", reason: str = "") -> Record:

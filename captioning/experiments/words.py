@@ -44,6 +44,16 @@ _NOT_SCORED = {
     "silent": "no caption written",
     "nothing": "captions without a visual word",
 }
+_SIZES: dict[str, Callable[[Column, Column], Column]] = {
+    "small": lambda area, categories: area < 1 / 16,
+    "medium": lambda area, categories: (area >= 1 / 16) & (area < 1 / 4),
+    "large": lambda area, categories: area >= 1 / 4,
+}
+_DIFFICULTIES: dict[str, Callable[[Column, Column], Column]] = {
+    "alone in the photo": lambda area, categories: categories == 1,
+    "one of several": lambda area, categories: categories > 1,
+    "difficult": lambda area, categories: (area < 1 / 16) & (categories > 1),
+}
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ class VisualWord:
 
 
 class _Shown:
-    """What is in a photo, each category's mask made once."""
+    """The categories in a photo; the mask of each is made once."""
 
     def __init__(self, coco: COCO, image: int, tolerance: float) -> None:
         self.coco, self.image, self.tolerance = coco, image, tolerance
@@ -90,7 +100,7 @@ class _Shown:
 
 @dataclass(frozen=True)
 class AskedWords(Asked):
-    """The visual words of a photo's captions, one a target, and records of those that cannot be
+    """The visual words of a photo's captions, one per target, and records of those that cannot be
     pointed with."""
 
     words: list[VisualWord]
@@ -230,7 +240,7 @@ class Words(Experiment[AskedWords]):
         rows = zip(words, points, degenerate(found.maps), inside, strict=True)
         for which, (word, point, flat, share) in enumerate(rows):
             about = self._of(asked.item, which, word)
-            yield about | _pointed(method, word, point, flat) | {"inside": share}
+            yield about | _pointed(method, word, point, flat=flat) | {"inside": share}
 
     def label(self, record: Record) -> str:
         return str(record["word"])
@@ -247,19 +257,19 @@ class Words(Experiment[AskedWords]):
         if not words:
             return
         active = summed_activation(model, photo, photo.placement)
-        activation = highest(active)[0], degenerate(active)[0]
+        peak, flat = highest(active)[0], degenerate(active)[0]
         for which, word in enumerate(words):
             anywhere = (int(rng.integers(size[1])), int(rng.integers(size[0])))
             about = self._of(item, which, word)
-            yield about | _pointed(CENTRE, word, middle, False)
-            yield about | _pointed(RANDOM, word, anywhere, False)
-            yield about | _pointed(ACTIVATION, word, *activation)
-            yield about | _pointed(UNIFORM, word, middle, True)
+            yield about | _pointed(CENTRE, word, middle)
+            yield about | _pointed(RANDOM, word, anywhere)
+            yield about | _pointed(ACTIVATION, word, peak, flat=flat)
+            yield about | _pointed(UNIFORM, word, middle, flat=True)
             area, near_area = word.where.area, word.where.near_area
             yield about | {"map": CHANCE, "hit": area, "near": near_area, "inside": area}
 
     def _of(self, item: Item, which: int, word: VisualWord) -> Record:
-        """A record of a word, to which no map has pointed yet."""
+        """A record of a word, before any map has pointed at it."""
         found: Record = {
             "target": which, "area": word.where.area, "categories": word.categories
         }  # fmt: skip
@@ -267,7 +277,7 @@ class Words(Experiment[AskedWords]):
 
     @staticmethod
     def _record(item: Item, word: str = "", category: str = "", reason: str = "") -> Record:
-        """A record of nothing yet; ``reason``: why there will be nothing."""
+        """A record without results; ``reason``: why there will be none."""
         point: Record = {"x": -1, "y": -1, "degenerate": False, "hit": 0.0, "near": 0.0}
         about: Record = {"image": item.name, "target": -1, "word": word, "category": category}
         kind: Record = {"map": "", "reason": reason, "inside": 0.0, "area": 0.0, "categories": 0}
@@ -341,7 +351,8 @@ class Words(Experiment[AskedWords]):
         """A row of each map's hits by kind of word."""
         columns = []
         for chosen in (*_SIZES.values(), *_DIFFICULTIES.values()):
-            # All maps' of a kind in a row, as they are of the same photos (see metrics).
+            # All maps of one kind of word in a row: means over the same photos share their
+            # bootstrap samples (vlcam/metrics/estimates.py).
             every = [
                 part.rows(chosen(part["area"], part["categories"])) for part in scored.values()
             ]
@@ -361,8 +372,8 @@ def _with_marks(read: Reading) -> list[str]:
     return words
 
 
-def _pointed(name: str, word: VisualWord, point: tuple[int, int], flat: bool) -> Record:
-    """What a map of that name, ``flat`` where it is degenerate, points at."""
+def _pointed(name: str, word: VisualWord, point: tuple[int, int], *, flat: bool = False) -> Record:
+    """The record of a map of that name that points at ``point``; ``flat``: it is degenerate."""
     return {
         "map": name,
         "x": -1 if flat else point[0],
@@ -383,15 +394,3 @@ def _inside(support: Tensor, masks: Sequence[Mask]) -> list[float]:
     inside, totals = (support @ weights.T)[range(len(own)), own], support.sum(1)
     shares = (inside / totals).clamp(max=1)  # the two are added up in different orders
     return shares.where(totals > 0, 0).tolist()
-
-
-_SIZES: dict[str, Callable[[Column, Column], Column]] = {
-    "small": lambda area, categories: area < 1 / 16,
-    "medium": lambda area, categories: (area >= 1 / 16) & (area < 1 / 4),
-    "large": lambda area, categories: area >= 1 / 4,
-}
-_DIFFICULTIES: dict[str, Callable[[Column, Column], Column]] = {
-    "alone in the photo": lambda area, categories: categories == 1,
-    "one of several": lambda area, categories: categories > 1,
-    "difficult": lambda area, categories: (area < 1 / 16) & (categories > 1),
-}

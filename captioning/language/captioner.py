@@ -44,8 +44,8 @@ class Captioner(TeacherForced):
 
     @abstractmethod
     def words(self, text: str) -> list[CaptionWord]:
-        """A caption's words with their token ids. Unknown words are marked, and keep the tokens
-        the model stands in for them, as the words behind them are read in their light."""
+        """A caption's words with their token ids. Unknown words are marked; they keep the tokens
+        that stand in for them, since the words behind them are conditioned on those."""
 
     @abstractmethod
     def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
@@ -81,5 +81,5 @@ class Captioner(TeacherForced):
 
 
 def _copy(features: FeatureMaps) -> FeatureMaps:
-    """One image's own row again: a model may write into its input, and the maps are asked again."""
+    """A copy of one image's row: a model may write into its input, and the maps are used again."""
     return features.rows(torch.zeros(1, dtype=torch.long, device=features.device))

@@ -2,8 +2,8 @@
 
 A captioner is given as ``step(tokens, state) -> (log_probs, state)``: ``tokens`` (N,) are the last
 tokens of N captions in progress, ``log_probs`` (N, V) those of the next token, and ``state`` is
-what the captioner carries along, tensors with one row a caption in dimension ``row_dim``. The
-captions of all images advance together, one step a word.
+what the captioner carries along, tensors with one row per caption in dimension ``row_dim``. The
+captions of all images advance together, one word per step.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ class Search:
             )
 
 
-def search(step: Step, state: State, count: int, how: Search, row_dim: int = 0) -> list[Caption]:
+def search(step: Step, state: State, count: int, how: Search, *, row_dim: int = 0) -> list[Caption]:
     """The caption of each of ``count`` images, whose states before ``start`` are in ``state``."""
     if how.beams == 1:
         with torch.no_grad():
             return _greedy(step, state, count, how)
     with torch.no_grad():
-        return [best for (best,) in _beam(step, state, count, how, row_dim, kept=1)]
+        return [best for (best,) in _beam(step, state, count, how, row_dim=row_dim, kept=1)]
 
 
 def search_all(
-    step: Step, state: State, count: int, how: Search, row_dim: int = 0
+    step: Step, state: State, count: int, how: Search, *, row_dim: int = 0
 ) -> list[list[Caption]]:
     """The ``beams`` best captions of each image, the best first, of a beam search."""
     with torch.no_grad():
-        return _beam(step, state, count, how, row_dim, kept=how.beams)
+        return _beam(step, state, count, how, row_dim=row_dim, kept=how.beams)
 
 
 def _greedy(step: Step, state: State, count: int, how: Search) -> list[Caption]:
@@ -95,7 +95,7 @@ def _greedy(step: Step, state: State, count: int, how: Search) -> list[Caption]:
 
 
 def _beam(
-    step: Step, state: State, count: int, how: Search, row_dim: int, kept: int
+    step: Step, state: State, count: int, how: Search, *, row_dim: int, kept: int
 ) -> list[list[Caption]]:
     """The best ``kept`` captions of each image.
 

@@ -1,11 +1,11 @@
-"""Captioners whose LSTM reads the image first and then a caption, made for many targets of few
+"""Captioners whose LSTM reads the image first and then a caption, fast for many targets of few
 captions.
 
-The engine asks for one row a target. Of a caption of ten words that is ten times the same text, and
-of each row one output: so the way there is walked once a text, and the way back from a row's last
-output that counts, to the image alone. PyTorch's own LSTM walks both with every row, over all
-steps, and differentiates its weights too: several times the work. It is used for what is not
-handled here, and is what the tests compare with.
+Attribution makes one row per target. For a caption of ten words that is ten times the same text,
+with one output used of each row. So the forward pass runs once per text, and the backward pass from
+a row's last output that counts, with respect to the image alone. PyTorch's own LSTM runs both for
+every row, over all steps, and differentiates its weights too: several times the work. It is used
+where what is here does not apply, and the tests compare with it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vlcam.adapters.adapter import FeatureMaps, Prompt
 
 @dataclass(frozen=True)
 class Reader:
-    """What a captioner reads with.
+    """The parts with which a captioner reads.
 
     Attributes:
         lstm: an ``nn.LSTM``, or what is called like one; its state is zero before the image.
@@ -43,10 +43,11 @@ class ReadsImageFirst(Captioner):
 
     @abstractmethod
     def image_embedding(self, features: FeatureMaps) -> Tensor:
-        """What the LSTM reads of N images, (N, E)."""
+        """The LSTM's first input, (N, E) of N images."""
 
     @abstractmethod
-    def reader(self) -> Reader: ...
+    def reader(self) -> Reader:
+        """The parts with which the captioner reads."""
 
     def states(self, features: FeatureMaps, prompts: Sequence[Prompt], tokens: Tensor) -> Tensor:
         lengths = [len(self.tokens(prompt)) for prompt in prompts]
@@ -55,16 +56,18 @@ class ReadsImageFirst(Captioner):
     def teacher_force(
         self, features: FeatureMaps, tokens: Tensor, lengths: Sequence[int] | None = None
     ) -> Tensor:
-        """As of any captioner; ``lengths``: how far each caption is to be read."""
+        """As of any captioner; ``lengths``: how many tokens of each caption are to be read."""
         reader = self.reader()
         before = functional.pad(tokens[:, :-1], (1, 0), value=reader.start)
-        return read_texts(reader, self.image_embedding(features), before, features.image, lengths)
+        image = self.image_embedding(features)
+        return read_texts(reader, image, before, same=features.image, lengths=lengths)
 
 
 def read_texts(
     reader: Reader,
     image: Tensor,
     tokens: Tensor,
+    *,
     same: Tensor | None = None,
     lengths: Sequence[int] | None = None,
 ) -> Tensor:
@@ -74,9 +77,9 @@ def read_texts(
         image: embeddings (N, E), the first input; gradients go to it alone.
         tokens: (N, L).
         same: (N,), equal where rows are of one image, as
-            :attr:`vlcam.adapters.adapter.FeatureMaps.image`; None where each is of its own.
-        lengths: of N texts the tokens to read; what the outputs behind them are is not said. None:
-            all.
+            :attr:`vlcam.adapters.adapter.FeatureMaps.image`; None where each has its own.
+        lengths: how many tokens of each text to read (None: all); the outputs behind them are
+            undefined.
     """
     lstm, words = reader.lstm, reader.words
     if not _is_plain(lstm, image):
@@ -96,7 +99,8 @@ def read_texts(
 
 
 def _is_plain(lstm: nn.Module, image: Tensor) -> bool:
-    """PyTorch's LSTM of one layer and one direction, evaluated in full precision."""
+    """Whether it is PyTorch's LSTM of one layer and one direction, in eval mode and full
+    precision."""
     if type(lstm) is not nn.LSTM:
         return False
     simple = lstm.num_layers == 1 and not lstm.bidirectional and not lstm.proj_size
@@ -106,11 +110,11 @@ def _is_plain(lstm: nn.Module, image: Tensor) -> bool:
 
 
 class _Read(torch.autograd.Function):
-    """Of U different texts, the longest first, each that of row ``first``; row n's is the
-    ``text``-th.
+    """:func:`read_texts` of U different texts, the longest first.
 
-    At each step there are fewer texts left. What is made at a step lies behind what was made at
-    those before it: of text t in row ``starts[step] + t``.
+    Text u is that of row ``first[u]``; row n has text ``text[n]``. There are fewer texts left at
+    each step. The results of all steps are concatenated: those of text u at a step are in row
+    ``starts[step] + u``.
     """
 
     @staticmethod
@@ -127,7 +131,7 @@ class _Read(torch.autograd.Function):
         of_inputs, of_hidden, *biases = lstm.all_weights[0]
         bias = biases[0] + biases[1] if biases else None
         known, which = tokens.unique(return_inverse=True)
-        of_words = functional.linear(words(known), of_inputs, bias)  # each word's share, once
+        of_words = functional.linear(words(known), of_inputs, bias)  # once per word
         cell = image.new_zeros(len(tokens), lstm.hidden_size)
         hidden = None  # before the image zero: nothing to multiply
         made, starts, start = [], [], 0
@@ -163,8 +167,8 @@ class _Read(torch.autograd.Function):
         (gradient,) = gradients
         text, own, factors, forgets = ctx.saved_tensors
         of_inputs, of_hidden, *_ = ctx.lstm.all_weights[0]
-        # Rows whose last output that counts comes latest go first: at each step those before some
-        # row are under way.
+        # Rows whose last output that counts comes latest go first: those under way at a step are
+        # the first ones.
         steps = torch.arange(1, gradient.shape[1] + 1).to(text)
         counts = ((gradient != 0).any(2) & (steps <= own[:, None])) * steps
         sorted_, order = counts.amax(1).sort(descending=True)
@@ -188,9 +192,9 @@ class _Read(torch.autograd.Function):
 
 
 def _factors(gates: Tensor, new: Tensor, before: Tensor, seen: Tensor) -> Tensor:
-    """Derivatives (R, 5, H) at each step of each text: of the cell by what goes into the gates
-    write, forget and new, of the output by what goes into the gate show, and of the output by the
-    cell.
+    """Derivatives (R, 5, H) at each step of each text: of the cell with respect to the inputs of
+    the gates write, forget and new, of the output with respect to the input of the gate show, and
+    of the output with respect to the cell.
 
     Args:
         gates: (R, 4, H), after their sigmoids.

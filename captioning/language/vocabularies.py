@@ -1,7 +1,9 @@
-"""Vocabularies in which the marks of a caption are words like any other.
+"""The vocabularies of published captioners: marks and words in one list, or a list of words alone.
 
-``<start>`` and ``<end>`` stand around a caption, ``<pad>`` fills it up, ``<unk>`` stands for what
-the vocabulary lacks. Marks are never shown, but for ``<unk>``, which models write like a word.
+In :class:`MarkedWords` the marks of a caption are words like any other: ``<start>`` and ``<end>``
+stand around a caption, ``<pad>`` fills it up, ``<unk>`` stands in for what the vocabulary lacks.
+Marks are never shown, but for ``<unk>``, which models write like a word. :class:`WordList` has no
+marks; token 0 starts and ends captions.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class MarkedWords:
         return word in self._tokens and word not in (START, END, PAD)
 
     def find(self, word: str) -> CaptionWord:
-        """A word of a text. For one that is not known stands ``<unk>``, if there is one."""
+        """A word of a text. ``<unk>``, if there is one, stands in for an unknown word."""
         if word in self:
             return CaptionWord(word, (self._tokens[word],))
         stand_in = self._tokens.get(UNKNOWN)

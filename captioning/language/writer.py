@@ -1,7 +1,7 @@
-"""The LSTM that writes: an image feature, embedded, is its first input, words follow.
+"""The LSTM that writes: its first input is the embedded image feature, then come the words.
 
-What it says upon the image alone is dropped; ``END`` as a start token is its second input, the
-caption's words come next (Karpathy's neuraltalk2; DenseCap writes of its regions in the same way).
+Its output at the image is dropped; ``END`` as a start token is its second input, the caption's
+words come next (Karpathy's neuraltalk2; DenseCap describes its regions in the same way).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Writer(nn.Module):
         self.add_layers(features, config)
 
     def add_layers(self, features: int, config: WriterConfig) -> None:
-        """For a model that has layers before these: modules are to be in the order they run."""
+        """For a model with layers before these: modules are registered in the order they run."""
         self.config = config
         tokens = len(config.vocabulary)
         self.embed_image = nn.Linear(features, config.embedding)
@@ -97,13 +97,15 @@ class Writer(nn.Module):
     def word_losses(
         self, feature: Tensor, texts: Sequence[Sequence[int]], smoothing: float = 0.0
     ) -> tuple[Tensor, Tensor]:
-        """Losses (M,) of all words and ends of captions with those features (N, F), and which of
-        (N, L + 1) they are.
+        """Cross-entropies (M,) of all words and ends of N captions, and which of (N, L + 1) they
+        are.
 
         Args:
+            feature: (N, F) of the images.
+            texts: the captions' tokens.
             smoothing: share of each target that is spread over all words (Szegedy et al., 2016).
         """
-        tokens, inside = padded(texts, feature.device)
+        tokens, inside = _padded(texts, feature.device)
         logits = self.logits(self.hidden_states(feature, tokens)[inside])
         targets = functional.pad(tokens, (0, 1), value=END)[inside]
         losses = functional.cross_entropy(
@@ -130,7 +132,7 @@ class Writer(nn.Module):
         return search(self.step, start, len(feature), self._search(beams), row_dim=1)
 
     def candidates(self, feature: Tensor, beams: int) -> list[list[Caption]]:
-        """The captions a beam search compares in the end, the best first."""
+        """The captions that a beam search compares in the end, of each image the best first."""
         with torch.no_grad():
             start = self.start(feature)
         return search_all(self.step, start, len(feature), self._search(beams), row_dim=1)
@@ -143,8 +145,8 @@ class Writer(nn.Module):
         return functional.dropout(values, self.config.dropout_input, self.training)
 
 
-def padded(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Tokens (N, L) padded with END, and which of L + 1 targets (the end's too) count."""
+def _padded(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Tokens (N, L) padded with END, and which of L + 1 targets (the end is one) count."""
     longest = max(map(len, texts))
     tokens = torch.full((len(texts), longest), END)
     for row, text in enumerate(texts):

@@ -1,7 +1,7 @@
 """BLIP captioning models of transformers (Li et al., 2022), from a local folder.
 
 The vision transformer's patch tokens are the feature maps, laid out in the grid of their patches;
-its class token passes the layer beside them. The text decoder looks at all tokens while it writes,
+its class token passes the layer beside them. The text decoder attends to all tokens while it writes
 sub-word by sub-word: a word's score is the sum of its tokens' log-probabilities.
 """
 
@@ -72,15 +72,15 @@ class BlipCaptioner(PretrainedAdapter, Captioner):
         return self.checked("caption", self.subwords.read(text), most)
 
     def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
-        """What transformers' ``generate`` of the model gives, under the model's own settings."""
+        """The caption of transformers' ``generate``, under the model's own settings."""
         prompt = [token for word in self.words(self.prompt) for token in word.tokens]
         image = self.vision.finish(features)
         start = torch.tensor([[self._text.bos_token_id, *prompt]], device=image.device)
         ids = generate(
             self.module.text_decoder,
             beam,
-            1,
-            self._text.sep_token_id,
+            start=1,
+            ends=self._text.sep_token_id,
             input_ids=start,
             attention_mask=torch.ones_like(start),
             encoder_hidden_states=image,

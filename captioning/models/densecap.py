@@ -1,10 +1,10 @@
 """Captions of an image's regions, after DenseCap (Johnson, Karpathy and Fei-Fei, CVPR 2016).
 
-CNN -> region proposals -> a code for each region -> how sure it is one, a better box, and the words
-an LSTM writes of it. Proposals, RoI features and boxes are torchvision's detection parts; the LSTM
-is the captioners' (``captioning/writer.py``). The paper's CNN is VGG-16; here it is any that
-:class:`vlcam.networks.encoder.RegionEncoder` takes, and captions are written of the features inside
-the final boxes, not of the proposals'.
+CNN -> region proposals -> a code for each region -> the probability that it is one, a better box,
+and a caption written by an LSTM. Proposals, RoI features and boxes are torchvision's detection
+parts; the LSTM is the captioners' (``captioning/language/writer.py``). The paper's CNN is VGG-16;
+here it is any that :class:`vlcam.networks.encoder.RegionEncoder` takes, and captions are written
+from the features inside the final boxes, not inside the proposals.
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ BUNDLED = Path(__file__).parents[1] / "bundled" / "densecap"
 _SHAPES = (0.5, 1.0, 2.0)  # height / width of the anchors
 _MAPS = "maps"  # torchvision's parts take feature maps by names
 _ALIKE = 0.5  # IoU from which a box is taken for a region's
-_SMALLEST = 4.0  # pixels; what is smaller is left of a box that lay beyond the image's edge
+_SMALLEST = 4.0  # pixels; what is smaller is the rest of a box that lay beyond the image's edge
 _OVERLAP = 0.3  # IoU from which the less sure of two regions is left out, as in the paper
+
+_loading = Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +59,10 @@ class Config(WriterConfig):
     Attributes:
         cnn: name of the encoder (see :class:`vlcam.networks.encoder.Encoder`).
         preprocess: from a photo to the CNN's input.
-        regions: the CNN's layer regions are cut from; None: its last feature maps.
-        anchors: sides of the squares (and of rectangles of their area) that proposals begin with,
-            in input pixels.
-        cells: of a region's features, a side.
+        regions: the CNN's layer that regions are cut from; None: its last feature maps.
+        anchors: sides, in input pixels, of the squares (and of rectangles of the same area) that
+            proposals begin with.
+        cells: a region's features have ``cells`` x ``cells`` of them.
         code: size of a region's code.
     """
 
@@ -105,12 +107,12 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Found:
-    """An image's regions as the model sees them, the surest first.
+    """The regions that the model finds in an image, the surest first.
 
     Attributes:
         boxes: (R, 4), (x0, y0, x1, y1) in input pixels, edges counted from 0.
         scores: (R,), probabilities of being a region.
-        captions: what is written of each.
+        captions: of each.
     """
 
     boxes: Tensor
@@ -170,7 +172,7 @@ class DenseCap(nn.Module):
         return {_MAPS: self.standardise(maps)}
 
     def _images(self, count: int) -> ImageList:
-        """What torchvision wants to know of the images: their sizes."""
+        """The sizes of the images, in torchvision's form."""
         size = self.config.preprocess.size
         return ImageList(torch.empty(count, 3, *size, device="meta"), [size] * count)
 
@@ -183,8 +185,8 @@ class DenseCap(nn.Module):
     def losses(
         self, feature: Tensor, lessons: Sequence[Lesson], rng: np.random.Generator
     ) -> dict[str, Tensor]:
-        """What to minimise, by name: is there a region, and where, by the proposals and by the
-        codes; and the words of a caption of it, one drawn by ``rng``.
+        """The losses by name: whether there is a region and where, of the proposals and of the
+        codes; and the words of one caption of each region, drawn by ``rng``.
 
         Args:
             feature: (N, F) of images.
@@ -226,7 +228,7 @@ class DenseCap(nn.Module):
 
     @torch.no_grad()
     def captions(self, feature: Tensor, boxes: list[Tensor]) -> list[Caption]:
-        """What it writes of the regions of images: boxes (R, 4) of each, in input pixels."""
+        """The captions of all regions of images: boxes (R, 4) of each, in input pixels."""
         if not sum(map(len, boxes)):
             return []
         return self.writer.write(self.codes(self.maps(feature), boxes))
@@ -252,18 +254,16 @@ def _drawn(captions: Sequence[Sequence[int]], rng: np.random.Generator) -> Seque
     return captions[int(rng.integers(len(captions)))]
 
 
-_loading = Lock()
-
-
 class Source:
-    """A dense captioner in a folder, loaded when first needed, and once in each process."""
+    """A dense captioner in a folder, loaded when first needed and once per process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @classmethod
     def found(cls, path: Path) -> Source | None:
-        """That of a folder (or a file in it), or the bundled one by its name; None: it is none."""
+        """The one in a folder (or with a file in it), or the bundled one by its name; None where
+        there is none."""
         if str(path) == ARCHITECTURE and not path.exists():
             return cls(BUNDLED)
         known = path.exists() and configuration(path).get("architecture") == ARCHITECTURE
@@ -280,7 +280,7 @@ class Source:
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder}  # what is sent to another process loads it there
+        return {"folder": self.folder}  # another process loads it itself
 
 
 def save_module(model: DenseCap, folder: Path, half: bool = False) -> None:

@@ -1,4 +1,5 @@
-"""What encoders and decoders of transformers share: text that looks at the tokens of a photo."""
+"""What captioners of transformers with an encoder and a decoder share: the decoder attends to the
+tokens that the encoder makes of a photo."""
 
 from __future__ import annotations
 

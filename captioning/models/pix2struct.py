@@ -1,7 +1,7 @@
 """Pix2Struct captioning of transformers (Lee et al., ICML 2023), from a local folder.
 
-A photo keeps its shape: it is resized to as many square patches as the model looks at, at most. The
-patches' tokens at a layer are the feature maps; a T5-like decoder writes.
+A photo keeps its shape: it is resized to at most as many patches as the model reads. The patches'
+tokens at a layer are the feature maps; a T5-like decoder writes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Pix2Struct(EncoderDecoder):
             _Embed(encoder.embeddings, patch),
             blocks("encoder.encoder.layer", encoder.encoder.layer),
             encoder.layernorm,
-            patch,
+            patch=patch,
             others=0,
             layer=layer,
         )
@@ -64,13 +64,13 @@ class Pix2Struct(EncoderDecoder):
         return self.subwords.read(text)  # places are relative: no text is too long
 
     def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
-        """What ``generate`` of transformers gives, under the model's own settings."""
+        """The caption of transformers' ``generate``, under the model's own settings."""
         seen = self.vision.finish(features)
         ids = generate(
             self.module,
             beam,
-            1,
-            self.module.generation_config.eos_token_id,
+            start=1,
+            ends=self.module.generation_config.eos_token_id,
             encoder_outputs=BaseModelOutput(last_hidden_state=seen),
             attention_mask=torch.ones(seen.shape[:2], device=seen.device),
         )
@@ -80,7 +80,7 @@ class Pix2Struct(EncoderDecoder):
 class Pix2StructProcessor:
     """From a photo to its pixels, as an image processor of Pix2Struct resizes and normalises it.
 
-    That one gives patches in a row, filled up with nothing; here they lie as in the photo.
+    The image processor gives a padded sequence of patches; here they lie as in the photo.
     """
 
     size = None  # depends on the photo

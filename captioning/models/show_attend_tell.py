@@ -1,7 +1,7 @@
 """The captioner of sgrvinod's tutorial on Show, Attend and Tell (Xu et al., 2015), from its files.
 
 A ResNet's last maps are pooled to 14 x 14 cells. At each word an LSTM attends to all cells (soft
-attention), reads their weighted mean through a gate of its own, and predicts the word.
+attention), reads their weighted mean through a gate, and predicts the word.
 
 A checkpoint is a ``.pth.tar`` file that holds encoder and decoder as whole modules (or as state
 dicts) beside ``WORDMAP_....json``.
@@ -22,7 +22,7 @@ from captioning.language.captioner import Captioner, CaptionWord, padded
 from captioning.language.vocabularies import END, START, MarkedWords, words_by_token
 from vlcam.adapters.adapter import FeatureMaps, OwnAttention, Prompt
 from vlcam.adapters.cnn import CnnAdapter
-from vlcam.adapters.once_per_image import once_an_image
+from vlcam.adapters.once_per_image import once_per_image
 from vlcam.attribution.backward_rules import outside_cnn
 from vlcam.formats import checkpoint
 from vlcam.formats.state_dict import load_exactly, matrix
@@ -72,7 +72,7 @@ class Config:
 
 
 class Attention(nn.Module):
-    """How much each cell counts, by what is in it and by the LSTM's state."""
+    """Weights of the cells, from their contents and the LSTM's state."""
 
     def __init__(self, channels: int, hidden: int, width: int) -> None:
         super().__init__()
@@ -90,12 +90,12 @@ class Attention(nn.Module):
 class Decoder(nn.Module):
     """The language model; names of the weights as in the files.
 
-    An image is given as (N, P, K + A): what is in its P cells, and the attention's keys to them
-    (:meth:`image`), which are the same at every step.
+    An image is given as (N, P, K + A): the contents of its P cells, and the attention's keys for
+    them (:meth:`image`), which are the same at every step.
     """
 
     def __init__(
-        self, words: int, embedding: int, channels: int, hidden: int, attention: int
+        self, words: int, *, embedding: int, channels: int, hidden: int, attention: int
     ) -> None:
         super().__init__()
         self.attention = Attention(channels, hidden, attention)
@@ -107,7 +107,7 @@ class Decoder(nn.Module):
         self.fc = nn.Linear(hidden, words)
 
     def image(self, maps: Tensor) -> Tensor:
-        """Of pooled maps (N, K, u, v)."""
+        """Images, as above, from pooled maps (N, K, u, v)."""
         cells = maps.flatten(2).transpose(1, 2)
         return torch.cat([cells, self.attention.encoder_att(cells)], 2)
 
@@ -119,7 +119,7 @@ class Decoder(nn.Module):
     def step(
         self, image: Tensor, words: Tensor, h: Tensor, c: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The state after words (N,), and the attention (N, P) it came by."""
+        """The state after words (N,), and the attention (N, P) of this step."""
         cells, keys = self._parts(image)
         alpha = self.attention(keys, h)
         context = torch.bmm(alpha[:, None], cells).squeeze(1)
@@ -172,9 +172,9 @@ class ShowAttendTell(CnnAdapter, Captioner):
 
     @torch.no_grad()
     def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
-        """The original's beam search: captions that end leave the beam, which narrows; of those
-        the likeliest is taken, whatever its length. Where none has ended after 51 steps (the
-        original fails then), the likeliest unfinished one is."""
+        """The original's beam search: captions that end leave the beam, which narrows; the
+        likeliest of them is taken, whatever its length. Where none has ended after 51 steps (the
+        original fails then), it is the likeliest unfinished one."""
         decoder = self.module.decoder
         image = self.image_features(features)
         beam = min(beam, len(self._words.words))
@@ -206,7 +206,7 @@ class ShowAttendTell(CnnAdapter, Captioner):
     def attention(
         self, features: FeatureMaps, prompt: Prompt, input_size: tuple[int, int]
     ) -> OwnAttention:
-        """The attention that each word came by."""
+        """The attention with which each word is predicted."""
         tokens = padded([prompt]).to(features.device)
         alphas = self._read(features, tokens)[1][0]
         names = tuple(self._words.words[token] for token in tokens[0])
@@ -217,8 +217,8 @@ class ShowAttendTell(CnnAdapter, Captioner):
         return {"family": ARCHITECTURE} | super().describe()
 
     def _read(self, features: FeatureMaps, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """States (N, L, H) that predict each token of N captions, and the attention (N, L, P)
-        they came by."""
+        """States (N, L, H) that predict each token of N captions, and the attention (N, L, P) of
+        each step."""
         decoder, image = self.module.decoder, self.image_features(features)
         h, c = decoder.begin(image)
         start = torch.full_like(tokens[:, :1], self._words.start)
@@ -230,13 +230,13 @@ class ShowAttendTell(CnnAdapter, Captioner):
         return torch.stack(states, 1), torch.stack(alphas, 1)
 
     def image_features(self, features: FeatureMaps) -> Tensor:
-        """What the decoder is given of each row's image (:meth:`Decoder.image`)."""
-        return once_an_image(
+        """The decoder's input for each row's image (:meth:`Decoder.image`)."""
+        return once_per_image(
             lambda seen: self.module.decoder.image(self._after(seen.maps)), features
         )
 
     def _pooled(self, input_size: tuple[int, int]) -> Grid:
-        """Of the cells attended to: unevenly spaced where 8 are pooled to 14."""
+        """The grid of the cells attended to: unevenly spaced where 8 are pooled to 14."""
         kind = self.module.decoder.fc.weight.dtype
         unpooled = derive(self.module.encoder.resnet, torch.empty(1, 3, *input_size, dtype=kind))
         side = self.module.config.cells
@@ -279,7 +279,8 @@ def _read(path: Path) -> ShowAttendTellNet:
     plain = [{k.removeprefix("module."): v for k, v in state.items()} for state in states]
     words = _read_words(word_map)
     config = Config(words, _cells(encoder))
-    return _assemble(config, plain[0], plain[1], f"{path}: not", f"the word map {word_map}")
+    vocabulary = f"the word map {word_map}"
+    return _assemble(config, plain[0], plain[1], no=f"{path}: not", vocabulary=vocabulary)
 
 
 def _build(data: Any, state: dict[str, Tensor]) -> ShowAttendTellNet:
@@ -289,21 +290,23 @@ def _build(data: Any, state: dict[str, Tensor]) -> ShowAttendTellNet:
     for name, tensor in state.items():
         part, _, rest = name.partition(".")
         parts.setdefault(part, {})[rest] = tensor
-    return _assemble(config, parts["encoder"], parts["decoder"], "not", "its vocabulary")
+    encoder, decoder = parts["encoder"], parts["decoder"]
+    return _assemble(config, encoder, decoder, no="not", vocabulary="its vocabulary")
 
 
 def _assemble(
     config: Config,
     encoder: dict[str, Tensor],
     decoder: dict[str, Tensor],
+    *,
     no: str,
     vocabulary: str,
 ) -> ShowAttendTellNet:
     """The networks of those weights.
 
     Args:
-        no: what errors about the weights begin with.
-        vocabulary: which it is, for errors.
+        no: how errors about the weights begin.
+        vocabulary: how errors call it.
     """
     what = f"{no} the weights of a ResNet as encoder"
     odd = [name for name in encoder if not name.startswith("resnet.")]
@@ -319,10 +322,12 @@ def _assemble(
         raise ValueError(f"{what}: it attends to {attended} channels of a CNN of {channels}")
     if count != len(config.words):
         raise ValueError(f"{what}: it has {count} words, {vocabulary} {len(config.words)}")
-    language = Decoder(count, embedding, channels, hidden, width)
+    language = Decoder(
+        count, embedding=embedding, channels=channels, hidden=hidden, attention=width
+    )
     load_exactly(language, decoder, what)
     pool = nn.AdaptiveAvgPool2d(config.cells)
-    cnn = PooledResNet(net, pool, POOL, config.preprocess.size)
+    cnn = PooledResNet(net, pool, POOL, size=config.preprocess.size)
     return ShowAttendTellNet(config, cnn, language)
 
 
@@ -340,8 +345,8 @@ def _part(saved: Any, name: str, path: Path) -> Any:
 
 def _cells(encoder: Any) -> int:
     """To how many cells a side the encoder pools; a state dict does not say."""
-    told = encoder.attributes.get("enc_image_size") if isinstance(encoder, Inert) else None
-    return told if isinstance(told, int) else _CELLS
+    cells = encoder.attributes.get("enc_image_size") if isinstance(encoder, Inert) else None
+    return cells if isinstance(cells, int) else _CELLS
 
 
 def _candidates(path: Path) -> list[Path]:

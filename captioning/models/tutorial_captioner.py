@@ -32,7 +32,6 @@ from vlcam.networks.resnet import PooledResNet, resnet
 from vlcam.photo.preprocess import Preprocess
 
 ARCHITECTURE = "tutorial-captioner"
-
 VOCABULARY = "vocab.pkl"
 
 _LARGEST = 2**26  # bytes; larger files are no vocabularies
@@ -43,8 +42,8 @@ _ENCODERS = (
     ("resnet.conv1.weight", "resnet.fc.weight", "bn.running_mean"),
 )
 """Names of weights, now and in the project's first versions."""
-_OTHER = {"encoder": "decoder", "decoder": "encoder"}
 _DECODER = ("embed.weight", "lstm.weight_ih_l0", "linear.weight")
+_OTHER = {"encoder": "decoder", "decoder": "encoder"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Embedding(nn.Module):
 class Decoder(nn.Module):
     """The language model; names of the weights as in the files."""
 
-    def __init__(self, words: int, width: int, hidden: int, layers: int) -> None:
+    def __init__(self, words: int, width: int, *, hidden: int, layers: int) -> None:
         super().__init__()
         self.embed = nn.Embedding(words, width)
         self.lstm = nn.LSTM(width, hidden, layers, batch_first=True)
@@ -127,7 +126,7 @@ class TutorialCaptioner(CnnAdapter, ReadsImageFirst):
         return super().log_probabilities(self.module.decoder.linear(states))
 
     def words(self, text: str) -> list[CaptionWord]:
-        """Lower-case words and punctuation marks, as nltk takes a caption apart."""
+        """Lower-case words and punctuation marks, as nltk tokenises a caption."""
         from nltk.tokenize import word_tokenize
 
         words: list[str] = []
@@ -143,8 +142,14 @@ class TutorialCaptioner(CnnAdapter, ReadsImageFirst):
         decoder = self.module.decoder
         states, state = decoder.lstm(self.image_embedding(features)[:, None])
         if beam > 1:
-            longest, marks = _LONGEST - 1, self._words
-            how = Search(beam, longest, 0.0, marks.start, marks.end, marks.forbidden)
+            marks = self._words
+            how = Search(
+                beam,
+                max_words=_LONGEST - 1,
+                start=marks.start,
+                end=marks.end,
+                forbidden=marks.forbidden,
+            )
             (caption,) = search(self._step, state, 1, how, row_dim=1)
             return marks.written(caption.tokens)
         tokens: list[int] = []
@@ -195,9 +200,9 @@ def _read(path: Path) -> TutorialNet:
         Config(_read_words(vocabulary)),
         _now_named(read_state_dict(encoder_path)),
         read_state_dict(decoder_path),
-        f"{encoder_path}: not the weights of an encoder",
-        f"{decoder_path}: not the weights of a decoder",
-        f"the vocabulary of {vocabulary}",
+        no_encoder=f"{encoder_path}: not the weights of an encoder",
+        no_decoder=f"{decoder_path}: not the weights of a decoder",
+        vocabulary=f"the vocabulary of {vocabulary}",
     )
 
 
@@ -209,13 +214,16 @@ def _build(data: Any, state: dict[str, Tensor]) -> TutorialNet:
         part, _, rest = name.partition(".")  # encoder, embedding or decoder
         (decoder if part == "decoder" else encoder)[rest] = tensor
     what = "not the weights of this captioner"
-    return _assemble(config, encoder, decoder, what, what, "its vocabulary")
+    return _assemble(
+        config, encoder, decoder, no_encoder=what, no_decoder=what, vocabulary="its vocabulary"
+    )
 
 
 def _assemble(
     config: Config,
     encoder: dict[str, Tensor],
     decoder: dict[str, Tensor],
+    *,
     no_encoder: str,
     no_decoder: str,
     vocabulary: str,
@@ -223,8 +231,8 @@ def _assemble(
     """The networks of those weights.
 
     Args:
-        no_encoder, no_decoder: what errors about the weights begin with.
-        vocabulary: which it is, for errors.
+        no_encoder, no_decoder: how errors about the weights begin.
+        vocabulary: how errors call it.
     """
     trunk = {k.removeprefix("resnet."): v for k, v in encoder.items() if k.startswith("resnet.")}
     net, channels = resnet(trunk, "torchvision", no_encoder)
@@ -241,7 +249,7 @@ def _assemble(
     if count != len(config.words):
         raise ValueError(f"{no_decoder}: it has {count} words, {vocabulary} {len(config.words)}")
     layers = sum(name.startswith("lstm.weight_ih_l") for name in decoder)
-    language = Decoder(count, inputs, hidden, max(1, layers))
+    language = Decoder(count, inputs, hidden=hidden, layers=max(1, layers))
     load_exactly(language, decoder, no_decoder)
     cnn = PooledResNet(net, nn.AdaptiveAvgPool2d(1), size=config.preprocess.size)
     return TutorialNet(config, cnn, embedding, language)
@@ -299,7 +307,7 @@ def _partner(file: Path, part: str) -> Path | None:
 
 
 def _order(encoder: Path) -> tuple[tuple[int, ...], int]:
-    """By epoch and step, which the name tells; of equals the one named as today is last."""
+    """By epoch and step, which are in the name; of equals, the one with today's suffix is last."""
     numbers = tuple(int(number) for number in re.findall(r"\d+", encoder.stem))
     kind = _SUFFIXES.index(encoder.suffix) if encoder.suffix in _SUFFIXES else len(_SUFFIXES)
     return numbers, -kind

@@ -1,8 +1,8 @@
 """Vision encoder and text decoder of transformers (``VisionEncoderDecoderModel``): ViT and GPT-2,
 say, from a local folder.
 
-The vision transformer's patch tokens at a layer are the feature maps. The decoder looks at all that
-the encoder made of them while it writes, sub-word by sub-word.
+The vision transformer's patch tokens at a layer are the feature maps. The decoder attends to the
+encoder's whole output while it writes, sub-word by sub-word.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class VisionEncoderDecoder(EncoderDecoder):
         return self.vision.flow(decoder_steps("caption", PHOTO, layers), "caption")
 
     def words(self, text: str) -> list[CaptionWord]:
-        """
+        """Words as the tokenizer splits them, behind the special tokens that it puts first.
+
         Raises:
             ValueError: the caption is longer than the model can read.
         """
@@ -65,10 +66,11 @@ class VisionEncoderDecoder(EncoderDecoder):
         return self.checked("caption", [*opening, *words], _longest(self.module.decoder))
 
     def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
-        """What ``generate`` of transformers gives, under the model's own settings."""
+        """The caption of transformers' ``generate``, under the model's own settings."""
         seen = BaseModelOutput(last_hidden_state=self.vision.finish(features))
         ends = self.module.generation_config.eos_token_id
-        return self.subwords.written(generate(self.module, beam, 1, ends, encoder_outputs=seen))
+        ids = generate(self.module, beam, start=1, ends=ends, encoder_outputs=seen)
+        return self.subwords.written(ids)
 
 
 def _longest(decoder: Any) -> int | None:

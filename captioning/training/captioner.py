@@ -1,36 +1,38 @@
 """``vlcam train captioner``: train a NeuralTalk captioner on captioned photos.
 
-Up to three phases (``captioning/phases.py``), each with a one-cycle learning rate: with the CNN,
-with the CNN fixed, and for a reward. Each begins with the running average of the weights of the
-one before; what is saved is the running average.
+Up to three phases (``captioning/training/phases.py``), each with a one-cycle learning rate: with
+the CNN, with the CNN fixed, and for a reward. Each begins with the running average of the weights
+of the one before; what is saved is the running average.
 
-How it goes on after a kill: ``vlcam/training.py``.
+How a killed training is resumed: ``vlcam/training/trainer.py``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from captioning.data.captions import Example, read_data
+from captioning.data.captions import read_data
 from captioning.models.neuraltalk.neuraltalk import Config, NeuralTalk, save_module
 from captioning.training.bleu import bleu
 from captioning.training.phases import MAX_WORDS, FixedCnn, Rewarded, WithCnn
 from captioning.training.word_detector import WordDetector
 from vlcam.formats.vocabulary import Vocabulary
-from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining, Views
-from vlcam.training.trainer import Phase
+from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining
+from vlcam.training.trainer import Phase, Schedule
 
 LENGTH_POWERS = (0.0, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0)
 
 
 @dataclass(frozen=True)
 class Training(PhotoTraining):
-    """What to train, on what, and how; see ``captioning/train_command.py`` for each."""
+    """What to train, on what, and how; ``captioning/commands/train_captioner.py`` explains each."""
 
     least = PhotoTraining.least | {"beams": 1, "reward_epochs": 0, "image_decay": 0}
 
@@ -57,8 +59,10 @@ class Training(PhotoTraining):
         if not self.cnn_epochs and self.naming:
             raise ValueError("--naming is about training the CNN: with --cnn-epochs")
 
-    def phases(self) -> tuple[int, ...]:
-        return self.cnn_epochs, self.epochs, self.reward_epochs
+    def schedules(self) -> tuple[Schedule, ...]:
+        """Of each phase: with the CNN, with it fixed, and for a reward."""
+        reward = Schedule(self.reward_epochs, self.batch, self.reward_lr, self.weight_decay)
+        return *super().schedules(), reward
 
 
 def train(how: Training) -> dict[str, Any]:
@@ -69,28 +73,37 @@ def train(how: Training) -> dict[str, Any]:
 
     Raises ValueError for data, weights or options that do not fit.
     """
-    trainer = _Trainer(how)
-    trainer.run()
-    return trainer.finish()
+    return _Trainer(how).train()
 
 
 class _Trainer(PhotoTrainer):
-    """The captioner and the data it meets."""
+    """The training of a captioner."""
 
     how: Training
     model: NeuralTalk
     average: NeuralTalk
 
     def __init__(self, how: Training) -> None:
-        splits = read_data(Path(how.data), how.seed)
-        every: dict[str, tuple[Example, ...]] = vars(splits)
-        self.examples = {n: every[n] for n in ("train", "val", "test") if every[n]}
-        captions = [words for example in splits.train for words in example.captions]
-        vocabulary = Vocabulary.count(captions, how.threshold)
-        torch.manual_seed(how.seed)
+        super().__init__(how, vars(read_data(Path(how.data), how.seed)))
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        captions = [words for example in self.examples["train"] for words in example.captions]
+        return Vocabulary.count(captions, self.how.threshold)
+
+    @cached_property
+    def tokens(self) -> list[list[list[int]]]:
+        """Of the captions of each training photo."""
+        return [
+            [self.vocabulary.tokens(words[:MAX_WORDS]) for words in example.captions]
+            for example in self.examples["train"]
+        ]
+
+    def make_model(self) -> NeuralTalk:
+        how = self.how
         config = Config(
             cnn=how.cnn,
-            vocabulary=vocabulary,
+            vocabulary=self.vocabulary,
             preprocess=how.preprocess,
             embedding=how.embedding,
             hidden=how.hidden,
@@ -100,69 +113,60 @@ class _Trainer(PhotoTrainer):
         model = NeuralTalk(config)
         if not how.cnn_epochs:
             model.start_blind()
-        self.tokens = [
-            [vocabulary.tokens(words[:MAX_WORDS]) for words in example.captions]
-            for example in splits.train
-        ]
-        channels, pretrained = model.encoder.layer().shape[0], how.cnn_weights is not None
-        self.naming = WordDetector(channels, self.tokens, vocabulary, pretrained)
-        self.naming.to(how.device)
-        paths = {n: [example.photo for example in some] for n, some in self.examples.items()}
-        super().__init__(how, model, paths, {"naming": self.naming})
+        return model
+
+    def make_helpers(self, model: NeuralTalk) -> Mapping[str, nn.Module]:
+        channels = model.encoder.layer().shape[0]
+        naming = WordDetector(
+            channels, self.tokens, self.vocabulary, pretrained=self.how.pretrained
+        )
+        return {"naming": naming.to(self.device)}
+
+    @property
+    def naming(self) -> WordDetector:
+        return cast(WordDetector, self.saved["naming"])
 
     # -- phases -----------------------------------------------------------------------------
 
     def make_phase(self, index: int) -> Phase:
-        how = self.how
+        how, schedule = self.how, self.schedules[index]
         if index == 0:
             return WithCnn(
                 self.model,
-                self.tokens,
-                how.cnn_epochs,
-                how.cnn_batch,
-                how.cnn_lr,
-                views=Views(self.photos["train"], how),
-                pretrained=how.cnn_weights is not None,
+                schedule,
+                views=self.views(),
+                pretrained=how.pretrained,
+                tokens=self.tokens,
                 naming=self.naming,
                 naming_weight=how.naming,
             )
         if index == 1:
             return FixedCnn(
                 self.model,
-                self.tokens,
-                how.epochs,
-                how.batch,
-                how.lr,
+                schedule,
                 see=self.see(),
+                tokens=self.tokens,
                 smoothing=how.smoothing,
                 image_decay=how.image_decay,
             )
-        return Rewarded(
-            self.model,
-            self.tokens,
-            how.reward_epochs,
-            how.batch,
-            how.reward_lr,
-            beams=how.beams,
-            see=self.see(),
-        )
+        return Rewarded(self.model, schedule, see=self.see(), tokens=self.tokens, beams=how.beams)
 
     def leave_phase(self, phase: Phase) -> None:
-        """What was learned beside a CNN that kept changing is given up."""
+        """The language model that was learned beside a changing CNN begins anew."""
         if not (isinstance(phase, WithCnn) and self.how.epochs):
-            return  # a reward alone teaches nobody to write
+            return  # a reward alone does not teach it to write
         torch.manual_seed(self.how.seed)
         fresh = NeuralTalk(self.model.config)
         fresh.start_blind()
         state = fresh.state_dict()
         own = self.model.state_dict()
-        seen = {k: v for k, v in own.items() if k.startswith(("encoder.", "standardise."))}
+        kept = {k: v for k, v in own.items() if k.startswith(("encoder.", "standardise."))}
         for model in (self.model, self.average):
-            model.load_state_dict(state | seen)
+            model.load_state_dict(state | kept)
 
     def measure(self, plain: Tensor) -> None:
-        # Half the usual scale for a CNN that first learned something else, and no unit that hardly
-        # ever answers is blown up.
+        # Half the usual scale for a CNN that first learned something else; and a unit that is
+        # hardly ever active is not blown up.
         unit = 2 if self.how.cnn_weights else 1
         for model in (self.model, self.average):
             scale = model.standardise
@@ -188,7 +192,8 @@ class _Trainer(PhotoTrainer):
         return captions, [example.captions for example in self.examples[split]]
 
     def _choose_length_power(self) -> None:
-        """That of :data:`LENGTH_POWERS` whose beam search writes best of validation photos."""
+        """Set that of :data:`LENGTH_POWERS` with which beam search writes the best captions of
+        the validation photos."""
         if self.how.beams == 1:
             return
         scores = []

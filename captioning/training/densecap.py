@@ -1,20 +1,22 @@
 """``vlcam train densecap``: train a dense captioner on region captions with boxes.
 
-Up to two phases: with the CNN, and with the CNN fixed; in each a photo's regions are all seen once
-an epoch, with one caption drawn of each. How it goes on after a kill: ``vlcam/training.py``.
+Up to two phases: with the CNN, and with the CNN fixed; in each, all regions of a photo are trained
+on once an epoch, with one caption drawn for each. How a killed training is resumed:
+``vlcam/training/trainer.py``.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.ops import box_iou
 
 from captioning.data import regions
@@ -27,8 +29,10 @@ from vlcam.formats.vocabulary import Vocabulary, words_of
 from vlcam.metrics.box_ratio import Box, box_in_input
 from vlcam.photo.loading import size_of
 from vlcam.photo.preprocess import Preprocess
+from vlcam.training import phases
+from vlcam.training.photo_cache import See
 from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining, Views
-from vlcam.training.trainer import Phase
+from vlcam.training.trainer import Phase, Schedule
 
 MAX_WORDS = 15
 TOP = 5
@@ -38,12 +42,10 @@ _FILE = "region_descriptions.json"
 _VAL_SHARE = 0.05
 _ALIKE = 0.5  # IoU from which a box is on a region
 
-See = Callable[[Sequence[int], np.random.Generator], Tensor]
-
 
 @dataclass(frozen=True)
 class Training(PhotoTraining):
-    """What to train, on what, and how; see ``captioning/densecap_train_command.py`` for each."""
+    """What to train, on what, and how; ``captioning/commands/train_densecap.py`` explains each."""
 
     least = PhotoTraining.least | {"embedding": 1, "hidden": 1, "code": 1, "cells": 1}
 
@@ -120,64 +122,63 @@ def read_data(folder: Path, seed: int) -> dict[str, list[Example]]:
     return {"train": train, "val": val}
 
 
-class RegionPhase(Phase):
-    """All regions of each photo once an epoch.
+class WithCnn(phases.WithCnn):
+    """All regions of each photo once an epoch, with the CNN.
 
     Args:
-        model: the dense captioner.
+        model, schedule, views, pretrained: see :class:`vlcam.training.phases.WithCnn`.
         lessons: of the photos.
-        see: image features (N, F) of photos, by their places.
-        pretrained: whether the CNN stays in its eval mode: fixed, or with batch normalisation that
-            the statistics of a few photos would undo.
     """
 
     def __init__(
         self,
         model: DenseCap,
-        lessons: Sequence[Lesson],
-        epochs: int,
-        batch: int,
-        lr: float,
+        schedule: Schedule,
         *,
-        see: See,
+        views: Views,
         pretrained: bool,
+        lessons: Sequence[Lesson],
     ) -> None:
-        self.model, self.lessons, self.see, self.pretrained = model, lessons, see, pretrained
-        self.epochs, self.batch, self.lr = epochs, batch, lr
-
-    def helpers(self) -> Sequence[nn.Module]:
-        return ()
-
-    def train_mode(self) -> None:
-        self.model.train()
-        if self.pretrained:
-            self.model.encoder.eval()
-
-    def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[list[int]]:
-        order = rng.permutation(len(self.lessons)).tolist()
-        return [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
+        super().__init__(model, schedule, views=views, pretrained=pretrained)
+        self.lessons = lessons
 
     def loss(self, batch: list[int], rng: np.random.Generator) -> tuple[Tensor, float]:
-        lessons = [self.lessons[row] for row in batch]
-        loss = torch.stack([*self.model.losses(self.see(batch, rng), lessons, rng).values()]).sum()
-        return loss, loss.item()
+        return _loss(self, self.lessons, batch, rng)
 
 
-class WithCnn(RegionPhase):
-    """With the CNN; ``views`` of the photos, which are seen as they are."""
+class FixedCnn(phases.FixedCnn):
+    """All regions of each photo once an epoch, from given feature maps.
 
-    def __init__(self, *args: Any, views: Views, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.views = views
+    Args:
+        model, schedule, see: see :class:`vlcam.training.phases.FixedCnn`; its batches are of
+            photos.
+        lessons: of the photos.
+    """
+
+    kept = ("encoder",)
+
+    def __init__(
+        self, model: DenseCap, schedule: Schedule, *, see: See, lessons: Sequence[Lesson]
+    ) -> None:
+        super().__init__(model, schedule, see=see)
+        self.lessons = lessons
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[list[int]]:
-        return self.views.begin_epoch(epoch, rng)
+        order, size = rng.permutation(len(self.lessons)).tolist(), self.schedule.batch
+        return [order[i : i + size] for i in range(0, len(order), size)]
+
+    def loss(self, batch: list[int], rng: np.random.Generator) -> tuple[Tensor, float]:
+        return _loss(self, self.lessons, batch, rng)
 
 
-class FixedCnn(RegionPhase):
-    """With the CNN fixed."""
-
-    fixed = "encoder."
+def _loss(
+    phase: phases.PhotoPhase, lessons: Sequence[Lesson], batch: list[int], rng: np.random.Generator
+) -> tuple[Tensor, float]:
+    """The sum of the dense captioner's losses on those photos."""
+    feature = phase.encode(batch, rng)
+    losses = phase.model.losses(feature, [lessons[row] for row in batch], rng)
+    loss = torch.stack([*losses.values()]).sum()
+    return loss, loss.item()
 
 
 def train(how: Training) -> dict[str, Any]:
@@ -188,26 +189,25 @@ def train(how: Training) -> dict[str, Any]:
 
     Raises ValueError for data, weights or options that do not fit.
     """
-    trainer = _Trainer(how)
-    trainer.run()
-    return trainer.finish()
+    return _Trainer(how).train()
 
 
 class _Trainer(PhotoTrainer):
-    """The dense captioner and the data it meets."""
+    """The training of a dense captioner."""
 
     how: Training
     model: DenseCap
     average: DenseCap
 
     def __init__(self, how: Training) -> None:
-        self.examples = read_data(Path(how.data), how.seed)
-        texts = [words for one in self.examples["train"] for some in one.captions for words in some]
-        vocabulary = Vocabulary.count(texts, how.threshold)
-        torch.manual_seed(how.seed)
+        super().__init__(how, read_data(Path(how.data), how.seed))
+
+    def make_model(self) -> DenseCap:
+        how, examples = self.how, self.examples["train"]
+        texts = [words for one in examples for some in one.captions for words in some]
         config = Config(
             cnn=how.cnn,
-            vocabulary=vocabulary,
+            vocabulary=Vocabulary.count(texts, how.threshold),
             preprocess=how.preprocess,
             embedding=how.embedding,
             hidden=how.hidden,
@@ -217,37 +217,29 @@ class _Trainer(PhotoTrainer):
             cells=how.cells,
             code=how.code,
         )
-        lessons = [one.lesson(vocabulary, how.preprocess) for one in self.examples["train"]]
-        device = torch.device(how.device)
-        self.lessons = [Lesson(one.boxes.to(device), one.captions) for one in lessons]
-        paths = {name: [one.photo for one in some] for name, some in self.examples.items()}
-        super().__init__(how, DenseCap(config), paths)
+        return DenseCap(config)
+
+    @cached_property
+    def lessons(self) -> list[Lesson]:
+        """Of the training photos."""
+        config = self.model.config
+        found = [one.lesson(config.vocabulary, config.preprocess) for one in self.examples["train"]]
+        return [Lesson(one.boxes.to(self.device), one.captions) for one in found]
 
     def make_phase(self, index: int) -> Phase:
-        how = self.how
-        if index == 1:
-            see, rest = self.see(), (how.epochs, how.batch, how.lr)
-            return FixedCnn(self.model, self.lessons, *rest, see=see, pretrained=True)
-        views = Views(self.photos["train"], how)
-
-        def look(rows: Sequence[int], rng: np.random.Generator) -> Tensor:
-            with views.autocast():
-                feature: Tensor = self.model.encoder(views(rows, rng))
-            return feature.float()
-
-        return WithCnn(
-            self.model,
-            self.lessons,
-            how.cnn_epochs,
-            how.cnn_batch,
-            how.cnn_lr,
-            see=look,
-            pretrained=how.cnn_weights is not None,
-            views=views,
-        )
+        schedule = self.schedules[index]
+        if index == 0:
+            return WithCnn(
+                self.model,
+                schedule,
+                views=self.views(),
+                pretrained=self.how.pretrained,
+                lessons=self.lessons,
+            )
+        return FixedCnn(self.model, schedule, see=self.see(), lessons=self.lessons)
 
     def measure(self, plain: Tensor) -> None:
-        """Nothing: the model's batch normalisation learns it in passing."""
+        """Nothing: the model's batch normalisation learns its statistics while it is trained."""
 
     def validate(self) -> tuple[dict[str, Any], str]:
         scores = self.score()
@@ -256,8 +248,8 @@ class _Trainer(PhotoTrainer):
     @torch.no_grad()
     def score(self) -> dict[str, float]:
         """Of the photos held out: the share of the five surest regions that are on a true one
-        (IoU of at least 0.5), the share of true ones that one of the five is on, and BLEU-4 of what
-        is written of the true boxes."""
+        (IoU of at least 0.5), the share of true ones that one of the five is on, and BLEU-4 of the
+        captions of the true boxes."""
         feature, config = self.seen("val"), self.average.config
         on, true, captions = list[Tensor](), list[Tensor](), list[list[str]]()
         size = self.how.cnn_batch

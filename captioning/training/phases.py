@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ from captioning.models.neuraltalk.neuraltalk import NeuralTalk
 from captioning.training.reward import NOTHING, References
 from captioning.training.word_detector import WordDetector
 from vlcam.formats.vocabulary import END
+from vlcam.training import phases
+from vlcam.training.photo_cache import See
 from vlcam.training.photo_trainer import Views
-from vlcam.training.trainer import Phase
+from vlcam.training.trainer import Schedule
 
 MAX_WORDS = 20
 SHARPNESS = 5.0  # of the distribution over a photo's candidates
@@ -33,69 +35,44 @@ Rows = list[int]
 """Places of photos in the training set."""
 
 
-class CaptionPhase(Phase):
-    """A phase over captioned photos.
+class WithCnn(phases.WithCnn):
+    """The likelihood of one drawn caption per photo, with the CNN.
 
     Args:
-        model: the captioner.
+        model, schedule, views, pretrained: see :class:`vlcam.training.phases.WithCnn`.
         tokens: the photos' captions.
-        batch: photos or captions a step.
+        naming: detects words in the CNN's cells; its loss counts ``naming_weight`` times.
     """
 
-    def __init__(
-        self, model: NeuralTalk, tokens: Captions, epochs: int, batch: int, lr: float
-    ) -> None:
-        self.model, self.tokens = model, tokens
-        self.epochs, self.batch, self.lr = epochs, batch, lr
-
-    def helpers(self) -> Sequence[nn.Module]:
-        return ()
-
-
-class WithCnn(CaptionPhase):
-    """The likelihood of one drawn caption a photo, with the CNN.
-
-    Args:
-        views: of the photos to train on.
-        pretrained: whether the CNN's own batch normalisation stays as it is: the statistics of a
-            few photos would undo that of a pretrained network.
-        naming: detects words in the CNN's cells, with ``naming_weight``.
-    """
+    model: NeuralTalk
 
     def __init__(
         self,
         model: NeuralTalk,
-        tokens: Captions,
-        epochs: int,
-        batch: int,
-        lr: float,
+        schedule: Schedule,
         *,
         views: Views,
         pretrained: bool,
+        tokens: Captions,
         naming: WordDetector,
         naming_weight: float,
     ) -> None:
-        super().__init__(model, tokens, epochs, batch, lr)
-        self.views, self.pretrained = views, pretrained
+        super().__init__(model, schedule, views=views, pretrained=pretrained)
+        self.tokens = tokens
         self.naming, self.naming_weight = naming, naming_weight
         self.before, self.after = model.encoder.split()
 
     def helpers(self) -> Sequence[nn.Module]:
         return (self.naming,)
 
-    def train_mode(self) -> None:
-        self.model.train()
-        if self.pretrained:
-            self.model.encoder.eval()
-
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[list[tuple[int, int]]]:
-        """Each photo once, with a caption drawn: it is the photos that cost."""
-        parts = self.views.begin_epoch(epoch, rng)
+        """Each photo once, with one caption drawn: most of the time goes into the photos."""
+        parts = super().begin_epoch(epoch, rng)
         return [[(i, int(rng.integers(len(self.tokens[i])))) for i in part] for part in parts]
 
     def loss(self, batch: list[tuple[int, int]], rng: np.random.Generator) -> tuple[Tensor, float]:
         rows = [i for i, _ in batch]
-        # The CNN gains by half the bits; the LSTM would not, and sums long chains of small terms.
+        # Half precision makes the CNN faster, not the LSTM, which sums long chains of small terms.
         with self.views.autocast():
             maps = self.before(self.views(rows, rng))
             feature = self.after(maps)
@@ -108,43 +85,37 @@ class WithCnn(CaptionPhase):
         return loss, value
 
 
-class FixedCnn(CaptionPhase):
+class FixedCnn(phases.FixedCnn):
     """The likelihood of every caption.
 
     Args:
-        see: ``see(rows, rng)`` gives features (N, F) of photos.
+        model, schedule, see: see :class:`vlcam.training.phases.FixedCnn`; its batches are of
+            captions.
+        tokens: the photos' captions.
         smoothing: see :meth:`captioning.language.writer.Writer.word_losses`.
         image_decay: weight decay of the image embedding, where it has one of its own.
     """
 
-    fixed = "encoder."
+    model: NeuralTalk
 
     def __init__(
         self,
         model: NeuralTalk,
-        tokens: Captions,
-        epochs: int,
-        batch: int,
-        lr: float,
+        schedule: Schedule,
         *,
-        see: Callable[[Rows, np.random.Generator], Tensor],
+        see: See,
+        tokens: Captions,
         smoothing: float = 0.0,
         image_decay: float | None = None,
     ) -> None:
-        super().__init__(model, tokens, epochs, batch, lr)
-        self.see, self.smoothing = see, smoothing
+        super().__init__(model, schedule, see=see)
+        self.tokens, self.smoothing = tokens, smoothing
         if image_decay is not None:
             self.decays = {model.get_parameter("embed_image.weight"): image_decay}
 
-    def train_mode(self) -> None:
-        """Dropout on; the CNN and what was measured of its features stay as they are."""
-        self.model.train()
-        self.model.encoder.eval()
-        self.model.standardise.eval()
-
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Any]:
-        """Every caption once, those of like length together."""
-        size = self.batch
+        """Every caption once, those of similar length together."""
+        size = self.schedule.batch
         pairs = [(i, k) for i, captions in enumerate(self.tokens) for k in range(len(captions))]
         order = rng.permutation(len(pairs)).tolist()
         parts = []
@@ -155,21 +126,21 @@ class FixedCnn(CaptionPhase):
         return [parts[i] for i in rng.permutation(len(parts))]
 
     def loss(self, batch: Any, rng: np.random.Generator) -> tuple[Tensor, float]:
-        feature = self.see([i for i, _ in batch], rng)
+        feature = self.encode([i for i, _ in batch], rng)
         texts = [self.tokens[i][k] for i, k in batch]
         losses, _ = self.model.word_losses(feature, texts, self.smoothing)
         return losses.mean(), losses.mean().item()
 
 
 class Rewarded(FixedCnn):
-    """Minimum risk over what beam search finds: the candidates it compares in the end are scored as
-    it scores them, and those made likelier that would add more to the BLEU-4 of all.
+    """Minimum risk over what beam search finds: the candidates that it compares in the end get its
+    own scores, and those that would add more to the BLEU-4 of all captions are made likelier.
 
     Training on samples instead makes greedy captions better and those of beam search worse.
 
     Args:
-        beams: candidates a photo, at least 2.
-        see: as for :class:`FixedCnn`.
+        model, schedule, see, tokens: see :class:`FixedCnn`.
+        beams: candidates per photo, at least 2.
     """
 
     measure = "reward"
@@ -179,16 +150,15 @@ class Rewarded(FixedCnn):
     def __init__(
         self,
         model: NeuralTalk,
-        tokens: Captions,
-        epochs: int,
-        batch: int,
-        lr: float,
+        schedule: Schedule,
         *,
+        see: See,
+        tokens: Captions,
         beams: int,
-        see: Callable[[Rows, np.random.Generator], Tensor],
     ) -> None:
-        # No decay of the image embedding's own: a reward's small gradients could not hold it up.
-        super().__init__(model, tokens, epochs, batch, lr, see=see)
+        # The image embedding has no decay of its own: a reward's small gradients could not
+        # outweigh it.
+        super().__init__(model, schedule, see=see, tokens=tokens)
         self.beams = beams
         self._references = [References([_ended(c) for c in captions]) for captions in tokens]
         self._sums, self._count = NOTHING, 0.0
@@ -196,11 +166,11 @@ class Rewarded(FixedCnn):
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Any]:
         self._sums, self._count = NOTHING, 0.0
         order = rng.permutation(len(self.tokens)).tolist()
-        size = max(1, self.batch // self.beams)
+        size = max(1, self.schedule.batch // self.beams)
         return [order[i : i + size] for i in range(0, len(order), size)]
 
     def loss(self, batch: Any, rng: np.random.Generator) -> tuple[Tensor, float]:
-        feature = self.see(batch, rng)
+        feature = self.encode(batch, rng)
         self.model.eval()
         found = self.model.candidates(feature, self.beams)
         self.train_mode()

@@ -18,6 +18,7 @@ _ORDERS = (1, 2, 3, 4)
 
 
 def ngrams(tokens: Tokens, order: int) -> Counter[tuple[int, ...]]:
+    """How often each n-gram of that order occurs."""
     return Counter(zip(*(tokens[i:] for i in range(order)), strict=False))
 
 
@@ -82,7 +83,7 @@ NOTHING = Counts((0.0,) * 4, (0.0,) * 4, 0.0, 0.0)
 
 
 class References:
-    """The captions people wrote of one photo, to count against."""
+    """The reference captions of one photo, against which n-grams are counted."""
 
     def __init__(self, references: Sequence[Tokens]) -> None:
         self._lengths = [len(reference) for reference in references]
@@ -94,7 +95,8 @@ class References:
             self._most.append(most)
 
     def count(self, tokens: Tokens) -> Counts:
-        """An n-gram counts as often as in the reference that has it most often."""
+        """Of a caption: an n-gram matches at most as often as it occurs in the reference that has
+        it most often."""
         own = [ngrams(tokens, order) for order in _ORDERS]
         nearest = min(self._lengths, key=lambda length: (abs(length - len(tokens)), length))
         return Counts(

@@ -1,10 +1,10 @@
-"""Which words of its captions a photo shows, told cell by cell from its feature maps.
+"""Which words of its captions a photo shows, detected in each cell of its feature maps.
 
-A CNN trained from scratch behind an LSTM gets hardly any gradient before its features are worth
-looking at, and they never are without one: the LSTM learns to write without looking. This loss is
-a direct one. It is that of Fang et al. (CVPR 2015), multiple-instance learning of the words of
-captions, with a soft maximum over the cells (Pinheiro and Collobert, CVPR 2015) in place of their
-noisy-or; it teaches the CNN and is no part of the captioner.
+A CNN trained from scratch behind an LSTM gets hardly any gradient until its features are useful,
+and without a gradient they never become so: the LSTM learns to write without the image. This loss
+reaches the CNN directly. It is that of Fang et al. (CVPR 2015), multiple-instance learning of the
+words of captions, with a soft maximum over the cells (Pinheiro and Collobert, CVPR 2015) in place
+of their noisy-or; it trains the CNN and is no part of the captioner.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class WordDetector(nn.Module):
     """A linear detector of each word in each cell.
 
     For a CNN trained from scratch its weights are never negative: a channel can only speak for
-    words, so each learns to stay silent but on what some words name. The channels of a pretrained
-    CNN mean something already, and may speak against words; as they are many beside the photos,
-    half of them, drawn for each photo, are not looked at while they learn.
+    words, so each learns to be active only on what some words name. The channels of a pretrained
+    CNN mean something already, and may speak against words; as there are many of them for few
+    photos, half of them, drawn for each photo, are dropped in training.
 
     Args:
         channels: K of the feature maps.
@@ -44,6 +44,7 @@ class WordDetector(nn.Module):
         channels: int,
         tokens: Sequence[Captions],
         vocabulary: Vocabulary,
+        *,
         pretrained: bool = False,
     ) -> None:
         super().__init__()

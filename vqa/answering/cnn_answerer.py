@@ -1,4 +1,4 @@
-"""Our VQA models as vlcam explains them: a CNN, cut anywhere, and what answers behind it."""
+"""Adapters of VQA models around our CNNs: a CNN, cut anywhere, and what answers behind it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vqa.answering.answerer import Answerer
 
 
 class CnnAnswerer(CnnAdapter, Answerer):
-    """Adapter of any VQA module around a CNN of ours; see :class:`CnnAdapter`.
+    """Adapter of a VQA module around a CNN of ours; see :class:`CnnAdapter`.
 
     The module has ``encoder`` (the CNN), ``encode_question(questions)`` (tokens of N questions to
     their encodings, N rows), ``forward(features, encodings)`` (image features (N, F) to logits
@@ -39,13 +39,14 @@ class CnnAnswerer(CnnAdapter, Answerer):
 
     def encoded_questions(self, prompts: Sequence[Any]) -> Tensor:
         """The questions' encodings, one row a prompt."""
-        # The question is no function of the photo, so it needs no graph, and is read once.
+        # A question's encoding does not depend on the photo: no graph, and each is encoded once.
         distinct = list(dict.fromkeys(prompts))
         with torch.no_grad():
             encoded: Tensor = self.module.encode_question(distinct)
         return encoded[[distinct.index(prompt) for prompt in prompts]]
 
     def understand(self, question: str) -> Question:
+        """As :meth:`Answerer.understand`; ValueError too for more words than the model reads."""
         config = self.module.config
         words = config.words(question)
         if not words:

@@ -19,7 +19,7 @@ Tokenizer = Literal["words", "nltk"]
 
 @dataclass(frozen=True)
 class QuestionConfig:
-    """A model's configuration, but for the sizes of its parts.
+    """A model's configuration, without the sizes of its parts.
 
     Attributes:
         architecture: the name in ``config.json``, of each subclass.
@@ -28,8 +28,8 @@ class QuestionConfig:
         answers: what it can answer, in the order of its logits.
         preprocess: from a photo to the CNN's input.
         dropout: in training.
-        max_words: of a question; of a longer one, in training, the rest is cut off.
-        tokenizer: how a question is taken apart: ``words``
+        max_words: of a question; longer ones are refused, in training they are cut off.
+        tokenizer: how a question is split into words: ``words``
             (:func:`vlcam.formats.vocabulary.words_of`), or ``nltk``, which keeps punctuation marks
             as words.
     """
@@ -92,8 +92,8 @@ class QuestionConfig:
 
 
 def padded(questions: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Tokens (N, L) of N questions, each of at least one, filled up with 0; their lengths (N,), in
-    the processor's memory."""
+    """Tokens (N, L) of N questions, each of at least one, filled up with 0; their lengths (N,), on
+    the CPU."""
     lengths = torch.tensor([len(question) for question in questions])
     tokens = torch.zeros(len(questions), int(lengths.max()), dtype=torch.long)
     for row, question in enumerate(questions):

@@ -8,18 +8,18 @@ from vlcam.adapters.adapter import Question
 
 
 def understand(
-    tokenizer: Any, question: str, most: int, name: str, special: bool = True
+    tokenizer: Any, question: str, *, most: int, name: str, special: bool = True
 ) -> Question:
     """A question's token ids as its prompt.
 
     Args:
         tokenizer: a fast one.
-        most: tokens that the model reads.
+        most: the largest number of tokens that the model reads.
         name: of the model, for errors.
         special: with the special tokens around it.
 
     Returns:
-        Unknown are words of which the tokenizer has no part.
+        The question; its unknown words are those that become the tokenizer's unknown token.
 
     Raises:
         ValueError: the question has no word, none that is known, or more tokens than ``most``.

@@ -1,4 +1,4 @@
-"""What VQA models that write their answers share: question and answer together are the prompt."""
+"""What VQA models that write their answers share: a prompt is a question with an answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlcam.adapters.teacher_forcing import TeacherForced, Word, reading, shown
 
 
 class AnswerPrompt(NamedTuple):
-    """A prompt: an answer's token ids under a question's (whatever the model makes of it)."""
+    """A prompt: a question, as the model reads it, and the token ids of an answer to it."""
 
     question: Prompt
     answer: tuple[int, ...]
@@ -73,7 +73,7 @@ class WritingAnswerer(TeacherForced):
         Raises:
             ValueError: it is empty.
         """
-        # A copy of its one row: a model may write into its input, and the maps are asked again.
+        # A copy of its one row: a model may write into its input, and the maps are used again.
         own = features.rows(torch.zeros(1, dtype=torch.long, device=features.device))
         words = self.generate_answer(own, question, beam)
         if not shown(words):

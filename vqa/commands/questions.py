@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Write them; 0 if all went well. ValueError where it cannot be done."""
     from vqa.data.make_questions import write
 
-    for split, count in write(args.data, args.entities, args.out, args.least).items():
+    counts = write(args.data, args.entities, out=args.out, least=args.least)
+    for split, count in counts.items():
         print(f"{split}: {count} questions")
     return 0

@@ -114,9 +114,10 @@ def _about(phrase: Chunk) -> Iterator[Pair]:
     if phrase.colour and phrase.words[-1] == phrase.head:
         verb = "are" if _is_plural(phrase.head) else "is"
         question = f"what color {verb} the {phrase.head}?"
-        yield Pair(question, phrase.colour, phrase.entity, "color")
+        yield Pair(question, phrase.colour, entity=phrase.entity, kind="color")
     if phrase.number and phrase.number != "1":
-        yield Pair(f"how many {phrase.head} are there?", phrase.number, phrase.entity, "number")
+        question = f"how many {phrase.head} are there?"
+        yield Pair(question, phrase.number, entity=phrase.entity, kind="number")
 
 
 def _who(subject: Chunk, behind: Sequence[Chunk | str]) -> Iterator[Pair]:
@@ -127,7 +128,8 @@ def _who(subject: Chunk, behind: Sequence[Chunk | str]) -> Iterator[Pair]:
     verb, rest = doing
     words = [verb, *map(_text, rest)]
     who = "who" if "people" in subject.kinds else "what"
-    yield Pair(f"{who} is {' '.join(words)}?", subject.head, subject.entity, "what")
+    question = f"{who} is {' '.join(words)}?"
+    yield Pair(question, subject.head, entity=subject.entity, kind="what")
 
 
 def _what(subject: Chunk, between: Sequence[Chunk | str], phrase: Chunk) -> Iterator[Pair]:
@@ -141,7 +143,7 @@ def _what(subject: Chunk, between: Sequence[Chunk | str], phrase: Chunk) -> Iter
         return
     ending = " ".join([verb, *map(str, between_them)])
     question = f"what {_verb(subject)} the {subject.head} {ending}?"
-    yield Pair(question, phrase.head, phrase.entity, "what")
+    yield Pair(question, phrase.head, entity=phrase.entity, kind="what")
 
 
 def _where(subject: Chunk, between: Sequence[Chunk | str], phrase: Chunk) -> Iterator[Pair]:
@@ -150,7 +152,7 @@ def _where(subject: Chunk, between: Sequence[Chunk | str], phrase: Chunk) -> Ite
         return
     if between[-1] in _PLACES and phrase.head not in _NO_PLACES:
         question = f"where {_verb(subject)} the {subject.head}?"
-        yield Pair(question, phrase.head, phrase.entity, "where")
+        yield Pair(question, phrase.head, entity=phrase.entity, kind="where")
 
 
 def _doing(rest: Sequence[Chunk | str]) -> tuple[str, list[Chunk | str]] | None:

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,13 @@ def write(data: Path, entities: Path, out: Path, least: int = 5) -> dict[str, in
     SPLIT_questions.json`` and ``SPLIT_annotations.json``, and ``annotations/evidence.json``: for
     each ``question_id`` the boxes ``[x0, y0, x1, y1]``, in photo pixels, of what the answer names.
 
-    As in VQA ten answers are written, in which the answers of all captions that have one have equal
-    shares: else the official accuracy, which wants three people to agree, would call right answers
+    As in VQA ten answers are written, shared equally by the answers of all captions that have one:
+    otherwise the official accuracy, which wants three people to agree, would call right answers
     wrong.
 
     Args:
-        data: ``Images/`` and ``{train,val,test}Images.txt``.
-        entities: folder or zip archive of Flickr30k Entities, whose files are called like the
+        data: folder with ``Images/`` and ``{train,val,test}Images.txt``.
+        entities: folder or zip archive of Flickr30k Entities, whose files are named like the
             photos up to the first ``_``.
         out: a new folder.
         least: answers rarer than this among the training questions are left out, with their
@@ -59,7 +59,7 @@ def write(data: Path, entities: Path, out: Path, least: int = 5) -> dict[str, in
 
     Raises:
         ValueError: ``out`` exists, or data or entities are not as expected. A photo that cannot be
-            used is skipped and told of.
+            used is skipped, with a line on standard error.
     """
     if out.exists():
         raise ValueError(f"{out}: exists already; name a new folder")
@@ -75,17 +75,17 @@ def write(data: Path, entities: Path, out: Path, least: int = 5) -> dict[str, in
             try:
                 with Image.open(path) as photo:
                     size = (photo.height, photo.width)
-                asked = merged(marked.read(path.stem.split("_")[0], size))
+                questions = merged(marked.read(path.stem.split("_")[0], size))
             except (OSError, ValueError) as error:
                 with tqdm.external_write_mode(sys.stderr):
                     print(f"skipped: {path}: {error}", file=sys.stderr)
                 continue
-            found[split].append((path, asked))
-    usual = Counter(a for _, asked in found["train"] for q in asked for a in set(q.answers))
+            found[split].append((path, questions))
+    usual = Counter(a for _, some in found["train"] for q in some for a in set(q.answers))
     kept = {answer for answer, count in usual.items() if count >= least}
     counts, evidence = {}, {}
     for split, photos in found.items():
-        counts[split], boxes = _write_split(out, split, photos, kept)
+        counts[split], boxes = _write_split(out, split, photos=photos, kept=kept)
         evidence.update(boxes)
     _dump(out / "annotations" / EVIDENCE, {str(n): b for n, b in evidence.items()})
     return counts
@@ -107,8 +107,9 @@ def _names(path: Path) -> list[str]:
 
 
 def _write_split(
-    out: Path, split: str, photos: Sequence[tuple[Path, list[CaptionQuestion]]], kept: set[str]
+    out: Path, split: str, *, photos: Sequence[tuple[Path, list[CaptionQuestion]]], kept: set[str]
 ) -> tuple[int, dict[int, list[Box]]]:
+    """Write a split's photos, questions and annotations; how many questions, and their boxes."""
     questions, annotations, evidence = [], [], {}
     (out / split).mkdir(parents=True, exist_ok=True)
     for path, image, number, question in _numbered(photos, kept):
@@ -127,16 +128,18 @@ def _write_split(
 def _numbered(
     photos: Sequence[tuple[Path, list[CaptionQuestion]]], kept: set[str]
 ) -> Iterator[tuple[Path, int, int, CaptionQuestion]]:
-    for path, asked in photos:
+    """Photo, ``image_id``, ``question_id`` and question, with the kept answers, of all that have
+    one left."""
+    for path, questions in photos:
         image = int(path.stem.split("_")[0])
-        for place, question in enumerate(asked):
+        for place, question in enumerate(questions):
             answers = [answer for answer in question.answers if answer in kept]
             if answers:
-                left = CaptionQuestion(question.text, question.kind, answers, question.boxes)
-                yield path, image, 100 * image + place, left
+                yield path, image, 100 * image + place, replace(question, answers=answers)
 
 
 def _annotation(question: CaptionQuestion) -> dict[str, Any]:
+    """An entry of VQA's annotations, without its numbers."""
     best = Counter(question.answers).most_common(1)[0][0]
     given = sorted(question.answers)
     said = [

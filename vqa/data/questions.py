@@ -32,7 +32,7 @@ class AnsweredQuestion:
 
     @property
     def answer(self) -> str:
-        """What most people answered; the first of those where several were as many."""
+        """What most people answered; of answers that are equally frequent the first."""
         return Counter(self.answers).most_common(1)[0][0]
 
 
@@ -48,7 +48,7 @@ class Splits:
 
 @dataclass
 class _Found:
-    """What the files hold: questions by split, and a line for each that cannot be used."""
+    """What the files hold: questions by split, and a line for each question that cannot be used."""
 
     splits: dict[str, list[AnsweredQuestion]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
@@ -63,7 +63,7 @@ def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
     ``COCO_train2014_%012d.jpg`` or ``%012d.jpg``.
 
     Without a val split a share of the photos, chosen by ``seed``, is held out. A question without
-    answers or photo, or asked twice under one number, is skipped and told of in ``skipped``.
+    answers or photo, or a second one under the same number, is skipped and listed in ``skipped``.
 
     Raises:
         ValueError: naming the file that is missing or not as expected.
@@ -79,16 +79,21 @@ def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
         if subset not in answers:
             raise ValueError(f"{path}: no annotations file that goes with it")
         name = next((n for n in ("train", "val", "test") if subset.startswith(n)), "train")
-        asked = found.splits.setdefault(name, [])
-        photos = _photos(folder, subset)
-        asked.extend(read_questions(path, answers[subset], photos, subset, found.skipped))
+        questions = read_questions(
+            path,
+            answers[subset],
+            photos=_photos(folder, subset),
+            subset=subset,
+            skipped=found.skipped,
+        )
+        found.splits.setdefault(name, []).extend(questions)
     if not any(found.splits.values()):
         raise ValueError(f"{folder}: no question that can be used ({found.skipped[0]})")
     if "train" not in found.splits:
         found.splits["train"] = found.splits.pop(next(iter(found.splits)))
     if "val" not in found.splits:
         _hold_out(found.splits, val_share, seed)
-    splits: dict[str, Any] = {name: tuple(asked) for name, asked in found.splits.items()}
+    splits: dict[str, Any] = {name: tuple(some) for name, some in found.splits.items()}
     return Splits(**splits, skipped=tuple(found.skipped))
 
 
@@ -99,7 +104,12 @@ def _subset(path: Path) -> str:
 
 
 def read_questions(
-    questions: Path, annotations: Path, photos: Iterable[Path], subset: str, skipped: list[str]
+    questions: Path,
+    annotations: Path,
+    *,
+    photos: Iterable[Path],
+    subset: str,
+    skipped: list[str],
 ) -> Iterator[AnsweredQuestion]:
     """The questions of one pair of files.
 
@@ -130,8 +140,13 @@ def read_questions(
             problem = "no answer"
         else:
             seen.add(number)
-            kind = str(annotation.get("answer_type", ""))
-            yield AnsweredQuestion(number, photo, str(question["question"]), answers, kind)
+            yield AnsweredQuestion(
+                number,
+                photo,
+                text=str(question["question"]),
+                answers=answers,
+                kind=str(annotation.get("answer_type", "")),
+            )
             continue
         skipped.append(f"question {number}: {problem}")
 
@@ -155,11 +170,11 @@ def _entries(path: Path, name: str) -> list[dict[str, Any]]:
 
 
 def _hold_out(splits: dict[str, list[AnsweredQuestion]], share: float, seed: int) -> None:
-    """All questions of some of the photos."""
-    photos = list(dict.fromkeys(asked.photo for asked in splits["train"]))
+    """All questions about a share of the photos become the split val."""
+    photos = list(dict.fromkeys(question.photo for question in splits["train"]))
     if len(photos) < 2:
         raise ValueError(f"questions about {len(photos)} photos: too few to hold one out")
     count = min(max(1, round(len(photos) * share)), len(photos) - 1)
     held = set(random.Random(seed).sample(photos, count))
-    splits["val"] = [asked for asked in splits["train"] if asked.photo in held]
-    splits["train"] = [asked for asked in splits["train"] if asked.photo not in held]
+    splits["val"] = [question for question in splits["train"] if question.photo in held]
+    splits["train"] = [question for question in splits["train"] if question.photo not in held]

@@ -1,6 +1,6 @@
 """How maps of a VQA model agree with where people looked (section 8.2 of the paper).
 
-The protocol of VQA-HAT (``vqa/human_attention.py``). Beside the methods stand noise, a centred
+The protocol of VQA-HAT (:mod:`vqa.data.human_attention`). Beside the methods stand noise, a centred
 Gaussian, the layer's summed activation, a uniform map (all ties), people against each other, and
 the model's own attention.
 """
@@ -17,10 +17,9 @@ import numpy as np
 import torch
 
 from vlcam.adapters.adapter import Adapter, Prompt
-from vlcam.attribution import targets
 from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.maps import TargetMaps
-from vlcam.attribution.targets import Target
+from vlcam.attribution.targets import Target, unit
 from vlcam.evaluation.baselines import ACTIVATION, GAUSSIAN, NOISE, UNIFORM, summed_activation
 from vlcam.evaluation.experiment import Asked, Experiment, Item, sample
 from vlcam.evaluation.records import Columns, Record
@@ -50,9 +49,15 @@ _OWN = "own attention: "
 
 @dataclass(frozen=True)
 class Judged:
-    """A question with its people's maps on :data:`CELLS`."""
+    """A question, and what its maps are compared with.
 
-    which: int  # of the item's targets
+    Attributes:
+        target: its place among the item's targets.
+        number: its ``question_id``.
+        human: the maps of the people who answered it, on :data:`CELLS`.
+    """
+
+    target: int
     number: int
     prompt: Prompt
     human: list[np.ndarray]
@@ -113,7 +118,7 @@ class Attention(Experiment[AskedQuestions]):
     @cached_property
     def _questions(self) -> dict[int, data.AnsweredQuestion]:
         found = self._splits
-        return {asked.number: asked for asked in (*found.train, *found.val, *found.test)}
+        return {one.number: one for one in (*found.train, *found.val, *found.test)}
 
     @property
     def skipped(self) -> Sequence[str]:
@@ -123,12 +128,12 @@ class Attention(Experiment[AskedQuestions]):
 
     @cached_property
     def _chosen(self) -> dict[Path, list[data.AnsweredQuestion]]:
-        """The questions by their photo, so that each is looked at once."""
+        """The questions by their photo, so that each photo is encoded once."""
         every = [self._questions[n] for n in self._maps.files if n in self._questions]
         every = sample(every, self.limit, self.seed)
         found: dict[Path, list[data.AnsweredQuestion]] = {}
-        for asked in sorted(every, key=lambda one: (str(one.photo), one.number)):
-            found.setdefault(asked.photo, []).append(asked)
+        for question in sorted(every, key=lambda one: (str(one.photo), one.number)):
+            found.setdefault(question.photo, []).append(question)
         return found
 
     @cached_property
@@ -136,63 +141,78 @@ class Attention(Experiment[AskedQuestions]):
         return [Item(str(path.relative_to(self.data)), path) for path in self._chosen]
 
     def ask(self, model: Adapter, item: Item, photo: Encoded, written: Any) -> AskedQuestions:
-        asked: list[Target] = []
+        targets: list[Target] = []
         judged: list[Judged] = []
         problems = []
-        for one in self._chosen[item.photo]:
+        for question in self._chosen[item.photo]:
+            number = question.number
             try:
                 human = [
-                    read(path, photo.placement.photo_size) for path in self._maps.files[one.number]
+                    read(path, photo.placement.photo_size) for path in self._maps.files[number]
                 ]
-                target = self._target(cast(Answerer, model), photo, one)
+                target = self._target(cast(Answerer, model), photo, question)
             except ValueError as error:
-                problems.append(f"question {one.number}: {one_line(error)}")
+                problems.append(f"question {number}: {one_line(error)}")
                 continue
-            asked.append(target)
-            judged.append(Judged(len(judged), one.number, target.terms[0].prompt, human))
-        return AskedQuestions(item, photo, asked, judged, skipped=tuple(problems))
+            prompt = target.terms[0].prompt
+            judged.append(Judged(len(targets), number, prompt=prompt, human=human))
+            targets.append(target)
+        return AskedQuestions(item, photo, targets, judged=judged, skipped=tuple(problems))
 
-    def _target(self, model: Answerer, photo: Encoded, one: data.AnsweredQuestion) -> Target:
+    def _target(self, model: Answerer, photo: Encoded, question: data.AnsweredQuestion) -> Target:
+        """The logit of the answer that is explained."""
         if self.answer == "predicted":
-            return likeliest(model, photo, one.text)
-        reading = model.read(model.understand(one.text), [normalised(one.answer)])
-        return targets.unit(reading, reading.units[0], "logit")
+            return likeliest(model, photo, question.text)
+        reading = model.read(model.understand(question.text), [normalised(question.answer)])
+        return unit(reading, reading.units[0], "logit")
 
     def score(
         self, model: Adapter, asked: AskedQuestions, method: str, found: TargetMaps
     ) -> Iterator[Record]:
-        for one, values in zip(asked.judged, found.maps, strict=True):
+        for question, values in zip(asked.judged, found.maps, strict=True):
             cells = on_cells(place(values[None], found.grid, asked.photo.placement))[0]
-            yield self._record(asked.item, one, method, agreement(cells, one.human))
+            worth = agreement(cells, question.human)
+            yield self._record(asked.item, question, map=method, worth=worth)
 
     def label(self, record: Record) -> str:
         return self._questions[cast(int, record["question"])].text
 
     def baselines(self, model: Adapter, asked: AskedQuestions) -> Iterator[Record]:
-        item, photo = asked.item, asked.photo
-        size = (photo.pixels.shape[2], photo.pixels.shape[3])
-        for one in asked.judged:
-            with untouched(model.module), torch.no_grad():
-                own = model.attention(photo.seen(model, one.prompt), one.prompt, size)
-            if own is not None:
-                drawn = on_cells(place(own.maps.detach().float(), own.grid, photo.placement))
-                for name, cells in zip(own.names, drawn, strict=True):
-                    yield self._record(item, one, f"{_OWN}{name}", agreement(cells, one.human))
-            noise = np.random.default_rng([self.seed, one.number]).random(CELLS)
-            yield self._record(item, one, NOISE, agreement(noise, one.human))
-            gaussian = agreement(centred_gaussian(CELLS), one.human)
-            yield self._record(item, one, GAUSSIAN, gaussian)
-            active = summed_activation(model, photo, photo.placement, one.prompt)
-            yield self._record(item, one, ACTIVATION, agreement(on_cells(active)[0], one.human))
-            yield self._record(item, one, UNIFORM, agreement(np.ones(CELLS), one.human))
-            people = between_people(one.human)
+        for question in asked.judged:
+            for name, cells in self._baselines(model, asked.photo, question):
+                worth = agreement(cells, question.human)
+                yield self._record(asked.item, question, map=name, worth=worth)
+            people = between_people(question.human)
             if people is not None:
-                yield self._record(item, one, PEOPLE, people)
+                yield self._record(asked.item, question, map=PEOPLE, worth=people)
+
+    def _baselines(
+        self, model: Adapter, photo: Encoded, question: Judged
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """Maps on :data:`CELLS` that explain nothing, the model's own attention first."""
+        size = (photo.pixels.shape[2], photo.pixels.shape[3])
+        with untouched(model.module), torch.no_grad():
+            own = model.attention(photo.seen(model, question.prompt), question.prompt, size)
+        if own is not None:
+            drawn = on_cells(place(own.maps.detach().float(), own.grid, photo.placement))
+            for name, cells in zip(own.names, drawn, strict=True):
+                yield f"{_OWN}{name}", cells
+        yield NOISE, np.random.default_rng([self.seed, question.number]).random(CELLS)
+        yield GAUSSIAN, centred_gaussian(CELLS)
+        active = summed_activation(model, photo, photo.placement, question.prompt)
+        yield ACTIVATION, on_cells(active)[0]
+        yield UNIFORM, np.ones(CELLS)
 
     @staticmethod
-    def _record(item: Item, one: Judged, name: str, found: Agreement) -> Record:
-        about: Record = {"image": item.name, "target": one.which, "question": one.number}
-        return about | {"map": name} | {"value": found.value, "constant": found.constant}
+    def _record(item: Item, question: Judged, *, map: str, worth: Agreement) -> Record:
+        return {
+            "image": item.name,
+            "target": question.target,
+            "question": question.number,
+            "map": map,
+            "value": worth.value,
+            "constant": worth.constant,
+        }
 
     def summarise(self, records: Columns) -> Summary:
         by_map = records.by("map")

@@ -1,4 +1,4 @@
-"""Whether the maps of a VQA model's answers tell the truth about it (section 8.2 of the paper)."""
+"""How faithful the maps of a VQA model's answers are to the model (section 8.2 of the paper)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vqa.data import questions as data
 
 
 class OfAnswers(Faithfulness):
-    """Of the logits of a model's own answers to questions.
+    """Faithfulness of the maps of a model's own answers to questions; the score is the logit.
 
     Args:
         questions: a folder in VQA's layout; its test questions where it has some, else those of
@@ -53,23 +53,23 @@ class OfAnswers(Faithfulness):
         return self._splits.skipped
 
     @cached_property
-    def _asked(self) -> dict[Path, list[data.AnsweredQuestion]]:
+    def _questions(self) -> dict[Path, list[data.AnsweredQuestion]]:
         found: dict[Path, list[data.AnsweredQuestion]] = {}
-        for one in self._splits.test or self._splits.val:
-            found.setdefault(one.photo, []).append(one)
+        for question in self._splits.test or self._splits.val:
+            found.setdefault(question.photo, []).append(question)
         return {path: found[path] for path in sample(sorted(found), self.limit, self.seed)}
 
     @cached_property
     def items(self) -> Sequence[Item]:
-        return [Item(str(path.relative_to(self.data)), path) for path in self._asked]
+        return [Item(str(path.relative_to(self.data)), path) for path in self._questions]
 
     def ask(self, model: Adapter, item: Item, photo: Encoded, written: Any) -> Occluded:
-        asked, problems = [], []
-        for one in self._asked[item.photo]:
+        targets, problems = [], []
+        for question in self._questions[item.photo]:
             try:
-                asked.append(likeliest(cast(Answerer, model), photo, one.text))
+                targets.append(likeliest(cast(Answerer, model), photo, question.text))
             except ValueError as error:
-                problems.append(f"question {one.number}: {one_line(error)}")
-        if not asked:
+                problems.append(f"question {question.number}: {one_line(error)}")
+        if not targets:
             raise ValueError("no question about it can be asked")
-        return replace(self.occluded(model, item, photo, asked), skipped=tuple(problems))
+        return replace(self.occluded(model, item, photo, targets=targets), skipped=tuple(problems))

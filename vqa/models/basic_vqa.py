@@ -1,10 +1,9 @@
 """Checkpoints of tbmoon's basic_vqa: VGG-19 and an LSTM, multiplied (after Lu et al., 2015).
 
 A checkpoint is one file (``model-epoch-30.ckpt``), the CNN included, with ``vocab_questions.txt``
-and ``vocab_answers.txt`` beside it, a word and an answer a line. The LSTM reads all places of a
-question, padding included. The image feature is divided by its length, which the original takes for
-a constant on the way back; here the gradient is that of the function itself, unless asked
-otherwise.
+and ``vocab_answers.txt`` beside it, one word or answer per line. The LSTM reads all places of a
+question, padding included. The image feature is divided by its length, which the original treats as
+a constant in the backward pass; here it is differentiated too, unless ``constant_norm`` is set.
 """
 
 from __future__ import annotations
@@ -70,11 +69,11 @@ class BasicVqa(nn.Module):
     """The model, its parts under the original's names.
 
     Args:
-        state: its weights, whose shapes tell its sizes.
+        state: its weights, whose shapes give its sizes.
 
     Attributes:
-        constant_norm: whether the length of the image feature is a constant on the way back, as in
-            the original's training.
+        constant_norm: whether the length of the image feature is a constant in the backward pass,
+            as in the original's training.
 
     Raises:
         ValueError: they are not the weights of such a model.
@@ -116,8 +115,8 @@ class BasicVqa(nn.Module):
         return self.img_encoder["model"]
 
     def encode_question(self, questions: Sequence[Sequence[int]]) -> Tensor:
-        """Encodings (N, C) of N questions, a token a place: of the LSTM's last outputs and cells,
-        layer by layer."""
+        """Encodings (N, C) of N questions (a token at each place), from the LSTM's last outputs and
+        cells, layer by layer."""
         tokens = torch.tensor(questions, device=self.fc1.weight.device)
         words = self.qst_encoder["word2vec"](tokens).tanh()
         states = self.qst_encoder["lstm"](words)[1]
@@ -165,7 +164,8 @@ def _read(path: Path) -> BasicVqa:
     file = the_checkpoint(path, _NAMES)
     folder, what = file.parent, f"{file}: not a basic_vqa model"
     state = read_checkpoint(file)
-    words, answers = _lines(folder, QUESTIONS, True), _lines(folder, ANSWERS, False)
+    words = _lines(folder, QUESTIONS, padded=True)
+    answers = _lines(folder, ANSWERS, padded=False)
     try:
         model = BasicVqa(Config(words, answers), state)
     except ValueError as error:
@@ -174,7 +174,7 @@ def _read(path: Path) -> BasicVqa:
     return model.eval()
 
 
-def _lines(folder: Path, name: str, padded: bool) -> tuple[str, ...]:
+def _lines(folder: Path, name: str, *, padded: bool) -> tuple[str, ...]:
     """The lines of a vocabulary: of that name, or the one text file that begins like one.
 
     Args:

@@ -1,7 +1,7 @@
 """BLIP question answering of transformers (Li et al., 2022), from a local folder.
 
-A text encoder reads the question in the light of the photo's tokens, a text decoder writes the
-answer in the light of what it made of them.
+A text encoder reads the question and attends to the photo's tokens; a text decoder writes the
+answer and attends to what the encoder made of both.
 """
 
 from __future__ import annotations
@@ -39,16 +39,13 @@ class BlipAnswerer(PretrainedAdapter, WritingAnswerer):
     def __init__(self, parts: Pretrained, layer: str | None = None) -> None:
         module = parts.module
         vision = blip_vision(parts.name, module.vision_model, layer)
-        super().__init__(parts, vision, "blip-vqa", only_size(module.vision_model))
+        super().__init__(parts, vision, family="blip-vqa", size=only_size(module.vision_model))
         self._text = module.config.text_config
 
     def understand(self, question: str) -> Question:
-        """
-        Raises:
-            ValueError: as by :func:`vqa.answering.tokenized.understand`.
-        """
+        """As :func:`vqa.answering.tokenized.understand`."""
         most = self._text.max_position_embeddings
-        return understand(self.tokenizer, question, most, self.name)
+        return understand(self.tokenizer, question, most=most, name=self.name)
 
     def answer_words(self, answer: str) -> list[Word]:
         words = self.subwords.read(answer)
@@ -59,8 +56,8 @@ class BlipAnswerer(PretrainedAdapter, WritingAnswerer):
         questions: list[Any] = self.questions(prompts)
         start = torch.full_like(tokens[:, :1], self._text.bos_token_id)
         ids = torch.cat([start, tokens[:, :-1]], 1)
-        # Questions of unlike length are read apart: padding would change the answers, as what
-        # BLIP's decoder attends to across is never masked in transformers (5.24).
+        # Questions of different lengths are read apart: padding would change the answers, because
+        # transformers (5.24) masks nothing in the cross-attention of BLIP's decoder.
         alike: dict[int, list[int]] = {}
         for row, question in enumerate(questions):
             alike.setdefault(len(question), []).append(row)
@@ -84,8 +81,8 @@ class BlipAnswerer(PretrainedAdapter, WritingAnswerer):
 
     def attention_flow(self, prompt: Prompt) -> Flow:
         layers = self._text.num_hidden_layers
-        asked = decoder_steps("question", PHOTO, layers)
-        return self.vision.flow((*asked, *decoder_steps("answer", "question", layers)), "answer")
+        reading = decoder_steps("question", PHOTO, layers)
+        return self.vision.flow((*reading, *decoder_steps("answer", "question", layers)), "answer")
 
     def generate_answer(
         self, features: FeatureMaps, question: Question, beam: int = 1
@@ -96,8 +93,8 @@ class BlipAnswerer(PretrainedAdapter, WritingAnswerer):
         ids = generate(
             self.module.text_decoder,
             beam,
-            1,
-            self._text.sep_token_id,
+            start=1,
+            ends=self._text.sep_token_id,
             input_ids=start,
             encoder_hidden_states=read,
             encoder_attention_mask=torch.ones(read.shape[:2], device=read.device).long(),
@@ -107,7 +104,7 @@ class BlipAnswerer(PretrainedAdapter, WritingAnswerer):
         return self.subwords.written(ids)
 
     def _read(self, seen: Tensor, questions: Sequence[Prompt]) -> Tensor:
-        """What the text encoder makes (N, Q, K) of N questions of one length about N photos' tokens
+        """The text encoder's states (N, Q, K) at N questions of one length, about N photos' tokens
         (N, T, K)."""
         ids = torch.tensor(questions, device=seen.device)
         with outside_cnn():

@@ -1,9 +1,8 @@
 """GIT of transformers (Wang et al., TMLR 2022), from a local folder: captions and answers.
 
 A language model reads the photo's tokens, which a vision transformer made, and behind them a text
-of which it writes the rest: a caption, or the answer behind a question. What lies behind the
-feature maps is the model itself with its vision transformer left out: the photo's tokens go in
-where the pixels would.
+of which it writes the rest: a caption, or the answer behind a question. ``decode`` is the model
+itself without its vision transformer: the photo's tokens go in where the pixels would.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from vqa.answering.writing_answerer import WritingAnswerer
 
 _VISION = "git.image_encoder.vision_model"
 _NOTHING = Question("", ())
-"""What a caption answers."""
+"""Before a caption stands no question."""
 
 
 class Git(PretrainedAdapter, WritingAnswerer):
@@ -40,7 +39,7 @@ class Git(PretrainedAdapter, WritingAnswerer):
             normalisation, is explained; None: the last.
 
     Raises:
-        ValueError: there is no such layer, or the model looks at several photos at once.
+        ValueError: there is no such layer, or the model takes several photos at once.
     """
 
     def __init__(self, parts: Pretrained, layer: str | None = None) -> None:
@@ -54,28 +53,28 @@ class Git(PretrainedAdapter, WritingAnswerer):
             nn.Sequential(vision.embeddings, vision.pre_layrnorm),
             blocks(f"{_VISION}.encoder.layers", vision.encoder.layers),
             vision.post_layernorm,
-            vision.embeddings.patch_size,
+            patch=vision.embeddings.patch_size,
             layer=layer,
         )
         side = vision.embeddings.image_size
-        super().__init__(parts, seen, "git", (side, side))
+        super().__init__(parts, seen, family="git", size=(side, side))
         self._writer = with_part(module, "git.image_encoder", _Through())
         self._start: int = module.generation_config.bos_token_id
         self._longest: int = module.config.max_position_embeddings
 
     def understand(self, question: str) -> Question:
-        """Its tokens, without special ones, as the text begins.
-
-        Raises:
-            ValueError: as by :func:`vqa.answering.tokenized.understand`.
-        """
-        return understand(self.tokenizer, question, self._longest, self.name, special=False)
+        """As :func:`vqa.answering.tokenized.understand`, without special tokens: the text begins
+        with the question's."""
+        return understand(
+            self.tokenizer, question, most=self._longest, name=self.name, special=False
+        )
 
     def answer_words(self, answer: str) -> list[Word]:
         return self.subwords.read(answer)
 
     def read_answer(self, question: Question, answer: str) -> Reading:
-        """
+        """An answer as the model reads it.
+
         Raises:
             ValueError: there is no word in it, or question and answer are longer than the model
                 reads.
@@ -121,12 +120,18 @@ class Git(PretrainedAdapter, WritingAnswerer):
         """What ``generate`` of transformers writes, under the model's own settings."""
         image = self.vision.finish(features)
         text = torch.tensor([[self._start, *question.prompt]], device=image.device)  # type: ignore[misc]
-        ends = self.module.generation_config.eos_token_id
-        pixels = image[:, None]
-        ids = generate(self._writer, beam, text.shape[1], ends, input_ids=text, pixel_values=pixels)
+        ids = generate(
+            self._writer,
+            beam,
+            start=text.shape[1],
+            ends=self.module.generation_config.eos_token_id,
+            input_ids=text,
+            pixel_values=image[:, None],
+        )
         return self.subwords.written(ids)
 
     def _check(self, question: Sequence[int], answer: Sequence[int]) -> None:
+        """Raises ValueError where they are longer than the model reads."""
         length = len(question) + len(answer)
         if length > self._longest:
             what = "question and answer have" if question else "the caption has"

@@ -11,7 +11,7 @@ cannot count (Zhang et al., ICLR 2018)::
     glimpse  m_gr = relu(Q_g(q) . c_r) sigmoid(P_g(q) . place_r)       how much glimpse g is there
     logits   y = W (gate(q) * log(1 + 10 mean_r m_gr e_r)) + prior(q)
 
-There is no bias on the way from the image: what the CNN does not show (x_r = 0) adds nothing to the
+No layer that reads the image has a bias: what the CNN does not show (x_r = 0) adds nothing to the
 prior, which only reads the question. Between the products m_gr e_r, the last feature maps, and the
 logits lies nothing but their mean and a function of it (see :class:`GlimpsesAnswerer`).
 """
@@ -34,6 +34,9 @@ from vqa.answering.cnn_answerer import CnnAnswerer, folder_name
 from vqa.answering.question import QuestionConfig, padded
 
 ARCHITECTURE = "glimpses"
+LAYER = "glimpses"
+"""The layer of the products m_gr e_r."""
+
 _PLACE = 5  # numbers that say where a region is
 
 
@@ -78,7 +81,7 @@ class ChannelScale(nn.Module):
         if self.training:
             square = maps.detach().square().mean((0, 2))
             self.square.lerp_(square, self.momentum)
-        # No channel that hardly ever answers is blown up.
+        # A channel that is hardly ever active is not blown up.
         return maps / (square + 1e-3 * square.mean() + 1e-12).sqrt()[:, None]
 
     @torch.no_grad()
@@ -143,11 +146,11 @@ class Glimpses(nn.Module):
             photo: (N,), the row of ``feature`` (P, F) that each question is about, where photos are
                 asked several questions.
         """
-        glimpses, evidence = self.look(feature, question, photo)
+        glimpses, evidence = self.attend(feature, question, photo)
         mean = torch.bmm(glimpses, evidence).flatten(1) / evidence.shape[1]
         return self.conclude(mean, question)
 
-    def look(
+    def attend(
         self, feature: Tensor, question: Tensor, photo: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Glimpses (N, G, R) and evidence (N, R, J); arguments as of :meth:`forward`."""
@@ -164,7 +167,7 @@ class Glimpses(nn.Module):
 
     def conclude(self, mean: Tensor, question: Tensor) -> Tensor:
         """Logits (N, A) from each glimpse's mean evidence (N, G J)."""
-        # Logarithms, as a thing twice as large is not twice as surely there.
+        # Logarithms, because a thing twice as large is not twice as likely to be there.
         logits: Tensor = self.answer(self.dropout(self.gate(question) * (10 * mean).log1p()))
         return logits + self.prior(question)
 
@@ -179,23 +182,10 @@ def _places(shape: tuple[int, int], like: Tensor) -> Tensor:
     return 3 * torch.stack([x, y, 2 * x * x - 1, 2 * y * y - 1, torch.ones_like(x)], 1)
 
 
-def load_module(path: Path) -> Glimpses:
-    """Read a model from its folder (or either file in it), in float32 and eval mode.
-
-    Raises ValueError naming the file that is missing, truncated, or of another architecture.
-    """
-    return checkpoint.load_folder(
-        path, lambda data, _: Glimpses(Config.from_json(data)), f"{ARCHITECTURE} VQA model"
-    )
-
-
-LAYER = "glimpses"
-
-
 class GlimpsesAnswerer(CnnAnswerer):
     """Explained at its last feature maps: each glimpse's share of each kind of evidence, region by
     region (G J channels). They come right before the model's only pooling, so that Grad-CAM is CAM
-    (section 3.1 of the paper), and they depend on the question. The CNN runs once a photo."""
+    (section 3.1 of the paper), and they depend on the question. The CNN runs once per photo."""
 
     module: Glimpses
     encode_reads_prompt = True
@@ -209,11 +199,14 @@ class GlimpsesAnswerer(CnnAnswerer):
         return self.encode_prompt(self.encode_photo(pixels), prompts)
 
     def encode_photo(self, pixels: Tensor) -> FeatureMaps:
+        """The CNN's feature maps, which do not depend on the question."""
         return super().encode(pixels)
 
     def encode_prompt(self, photo: FeatureMaps, prompts: Sequence[Prompt]) -> FeatureMaps:
-        shares, evidence = self.module.look(photo.maps.flatten(1), self.encoded_questions(prompts))
-        products = shares[:, :, None] * evidence.transpose(1, 2)[:, None]
+        """The products (N, G J, u, v) of glimpses and evidence."""
+        questions = self.encoded_questions(prompts)
+        glimpses, evidence = self.module.attend(photo.maps.flatten(1), questions)
+        products = glimpses[:, :, None] * evidence.transpose(1, 2)[:, None]
         grid = self.module.grid(products.shape[3])
         return FeatureMaps(products.flatten(1, 2).unflatten(2, grid))
 
@@ -237,3 +230,14 @@ def load(path: Path, layer: str | None = None) -> CnnAnswerer:
     if layer in (None, LAYER):
         return GlimpsesAnswerer(model, folder_name(path))
     return CnnAnswerer(model, folder_name(path), layer)
+
+
+def load_module(path: Path) -> Glimpses:
+    """A model from its folder (or either file in it), in float32 and eval mode.
+
+    Raises:
+        ValueError: a file is missing, truncated or of another architecture; it is named.
+    """
+    return checkpoint.load_folder(
+        path, lambda data, _: Glimpses(Config.from_json(data)), f"{ARCHITECTURE} VQA model"
+    )

@@ -31,8 +31,8 @@ _TABLES = ("ix_to_word", "ix_to_ans")
 
 
 def holds(path: Path, *names: str) -> bool:
-    """Whether it is a file of Torch7 that has one of these names in it (all, unless it is cut
-    short)."""
+    """Whether it is a file of Torch7 that has one of these names in it (a whole file has all of
+    them, one that is cut short may not)."""
     return path.is_file() and any(mentions(path, name) for name in names)
 
 
@@ -133,6 +133,7 @@ class Flat:
         self._values = values
 
     def take(self, *shape: int) -> Tensor:
+        """The next values of the vector, in that shape."""
         size = math.prod(shape)
         taken, self._values = self._values[:size], self._values[size:]
         return taken.view(shape)
@@ -144,7 +145,9 @@ def lstm_size(inputs: int, hidden: int, layers: int) -> int:
     return first + (layers - 1) * more
 
 
-def lstm_weights(flat: Flat, inputs: int, hidden: int, layers: int) -> Iterator[tuple[str, Tensor]]:
+def lstm_weights(
+    flat: Flat, *, inputs: int, hidden: int, layers: int
+) -> Iterator[tuple[str, Tensor]]:
     """An LSTM's weights under the names of ``nn.LSTM``; gates i, f, o, g become i, f, g, o."""
     for layer in range(layers):
         for kind, width in (("ih", hidden if layer else inputs), ("hh", hidden)):

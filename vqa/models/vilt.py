@@ -2,7 +2,8 @@
 
 One transformer reads the question's tokens and the photo's patches together, so the feature maps
 (the patch tokens behind a layer, in the grid of their patches) depend on the question. transformers
-shuffles the patches at every call; here they keep their places, which the transformer cannot tell.
+shuffles the patches in every call; here they keep their order, which makes no difference to the
+scores.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class ViltAnswerer(Answerer):
             patches there have no gradient.
 
     Raises:
-        ValueError: there is no such layer, or it has no gradient; the model looks at a random part
+        ValueError: there is no such layer, or it has no gradient; the model is shown a random part
             of the patches.
     """
 
@@ -56,6 +57,7 @@ class ViltAnswerer(Answerer):
         module: Any,
         tokenizer: Any,
         processor: Any,
+        *,
         name: str,
         layer: str | None = None,
     ) -> None:
@@ -87,7 +89,7 @@ class ViltAnswerer(Answerer):
     def understand(self, question: str) -> Question:
         """As :func:`vqa.answering.tokenized.understand`."""
         most = self.module.config.max_position_embeddings
-        return understand(self._tokenizer, question, most, self.name)
+        return understand(self._tokenizer, question, most=most, name=self.name)
 
     def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
         assert prompts is not None
@@ -154,10 +156,11 @@ class ViltAnswerer(Answerer):
 
 
 def _attention(mask: Tensor, tokens: Tensor) -> Tensor:
-    """What is added to attention scores, (B, 1, 1, L), so that nobody looks at a question's end.
+    """What is added to attention scores, (B, 1, 1, L), so that no token attends to a question's
+    padding.
 
     Args:
-        mask: (B, questions' tokens), 0 where it is padding, else 1.
+        mask: (B, questions' tokens), 0 at padding, else 1.
         tokens: (B, L, K), questions' and all others.
     """
     seen = functional.pad(mask, (0, tokens.shape[1] - mask.shape[1]), value=1.0)
@@ -175,11 +178,13 @@ def load(path: Path, layer: str | None = None) -> ViltAnswerer:
     kind: Any = ViltForQuestionAnswering
     module, tokenizer = load_pretrained(kind, folder)
     processor = _processor(folder)
-    return ViltAnswerer(module, tokenizer, processor, folder.resolve().name, layer)
+    name = folder.resolve().name
+    return ViltAnswerer(module, tokenizer, processor, name=name, layer=layer)
 
 
 def _processor(folder: Path) -> Any:
-    """
+    """The folder's image processor, or ViLT's own where it has none.
+
     Raises:
         ValueError: the folder's settings are damaged, or those of another kind of processor.
     """

@@ -1,27 +1,27 @@
 """``vlcam train vqa``: train a VQA model on questions about photos.
 
-Up to two phases (``vqa/phases.py``): with the CNN, and with the CNN fixed. How it goes on after a
-kill: ``vlcam/training.py``.
+Up to two phases (``vqa/training/phases.py``): with the CNN, and with the CNN fixed. How a killed
+training is resumed: ``vlcam/training/trainer.py``.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vlcam.formats import checkpoint
 from vlcam.formats.vocabulary import Vocabulary, words_of
-from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining, Views
+from vlcam.training.photo_cache import See
+from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining
 from vlcam.training.trainer import Phase
-from vqa.answering.question import QuestionConfig
 from vqa.data.accuracy import accuracy, normalised
 from vqa.data.questions import AnsweredQuestion, read_data
 from vqa.models import glimpses
@@ -32,7 +32,7 @@ from vqa.training.phases import ARCHITECTURES, FixedCnn, Lesson, Model, WithCnn
 
 @dataclass(frozen=True)
 class Training(PhotoTraining):
-    """What to train, on what, and how; see ``vqa/train_command.py`` for each."""
+    """What to train, on what, and how; ``vqa/commands/train_vqa.py`` explains each."""
 
     least = PhotoTraining.least | {"answers": 1, "glimpses": 1}
 
@@ -69,13 +69,11 @@ def train(how: Training) -> dict[str, Any]:
 
     Raises ValueError for data, weights or options that do not fit.
     """
-    trainer = _Trainer(how)
-    trainer.run()
-    return trainer.finish()
+    return _Trainer(how).train()
 
 
 class _Trainer(PhotoTrainer):
-    """The VQA model and the data it meets."""
+    """The training of a VQA model."""
 
     how: Training
     model: Model
@@ -85,22 +83,23 @@ class _Trainer(PhotoTrainer):
         splits = read_data(Path(how.data), how.seed)
         for line in splits.skipped:
             print(f"skipped: {line}", file=sys.stderr)
-        every: dict[str, tuple[AnsweredQuestion, ...]] = vars(splits)
-        self.asked = {n: every[n] for n in ("train", "val", "test") if every[n]}
-        torch.manual_seed(how.seed)
-        model = _build(how, splits.train)
-        self.paths = {
-            n: list(dict.fromkeys(one.photo for one in some)) for n, some in self.asked.items()
-        }
-        self.lessons = self._lessons(model.config)
-        super().__init__(how, model, self.paths)
+        super().__init__(how, vars(splits))
 
-    def _lessons(self, config: QuestionConfig) -> list[Lesson]:
+    def make_model(self) -> Model:
+        return _build(self.how, self.examples["train"])
+
+    def photos_of(self, examples: Sequence[AnsweredQuestion]) -> list[Path]:
+        """Each photo once, however many questions are about it."""
+        return list(dict.fromkeys(super().photos_of(examples)))
+
+    @cached_property
+    def lessons(self) -> list[Lesson]:
         """The training questions of which at least one person's answer can be given."""
+        config = self.model.config
         columns = {answer: i for i, answer in enumerate(config.answers)}
         rows = {path: i for i, path in enumerate(self.paths["train"])}
         lessons = []
-        for asked in self.asked["train"]:
+        for asked in self.examples["train"]:
             tokens = config.tokens(asked.text)
             said = Counter(columns[a] for a in map(normalised, asked.answers) if a in columns)
             if tokens and said:
@@ -111,20 +110,18 @@ class _Trainer(PhotoTrainer):
         return lessons
 
     def make_phase(self, index: int) -> Phase:
-        how = self.how
+        schedule = self.schedules[index]
         if index == 0:
             return WithCnn(
                 self.model,
-                self.lessons,
-                how.cnn_epochs,
-                how.cnn_batch,
-                how.cnn_lr,
-                views=Views(self.photos["train"], how),
-                pretrained=how.cnn_weights is not None,
+                schedule,
+                views=self.views(),
+                pretrained=self.how.pretrained,
+                lessons=self.lessons,
             )
-        return FixedCnn(self.model, self.lessons, how.epochs, how.batch, how.lr, see=self.see())
+        return FixedCnn(self.model, schedule, see=self.see(), lessons=self.lessons)
 
-    def see(self) -> Callable[[Sequence[int], np.random.Generator], Tensor]:
+    def see(self) -> See:
         if self.how.sees:
             return super().see()
         return lambda rows, rng: self._nothing(len(rows))
@@ -133,7 +130,7 @@ class _Trainer(PhotoTrainer):
         return super().seen(split) if self.how.sees else self._nothing(len(self.paths[split]))
 
     def _nothing(self, photos: int) -> Tensor:
-        """Features of photos that show nothing."""
+        """Features (N, F) of so many photos, all zero."""
         one = torch.zeros(1, self.model.encoder.feature_size, device=self.device)
         return one.expand(photos, -1)
 
@@ -153,7 +150,7 @@ class _Trainer(PhotoTrainer):
         seen = self.seen(split)
         rows = {path: i for i, path in enumerate(self.paths[split])}
         found: dict[str, list[float]] = {"all": []}
-        asked = self.asked[split]
+        asked = self.examples[split]
         config = self.average.config
         for start in range(0, len(asked), 256):
             some = asked[start : start + 256]
@@ -170,7 +167,7 @@ class _Trainer(PhotoTrainer):
         return {kind: sum(values) / len(values) for kind, values in found.items()}
 
     def finish(self) -> dict[str, Any]:
-        scores = {split: self._score(split) for split in self.asked if split != "train"}
+        scores = {split: self._score(split) for split in self.examples if split != "train"}
         checkpoint.save_folder(self.average, self.average.config.to_json(), self.out, self.how.half)
         for split, values in scores.items():
             print(f"{split}: accuracy {_line(values)}")
@@ -199,7 +196,7 @@ def _build(how: Training, asked: Sequence[AnsweredQuestion]) -> Model:
 
 
 def likeliest(asked: Sequence[AnsweredQuestion], count: int) -> tuple[str, ...]:
-    """The answers most given, the most given first: what the model will be able to answer."""
+    """The most frequent answers, the most frequent first: those the model can give."""
     said = Counter(normalised(one.answer) for one in asked)
     said.pop("", None)
     return tuple(answer for answer, _ in said.most_common(count))

@@ -1,4 +1,8 @@
-"""im2txt's files: TensorFlow's checkpoints beside ``word_counts.txt``, or a folder of ours."""
+"""im2txt's files: a TensorFlow checkpoint and its vocabulary, or a folder of ours.
+
+A checkpoint is ``PREFIX.index`` and ``PREFIX.data-*`` (or one file of version 1), as
+:mod:`vlcam.formats.tensorflow_checkpoint` reads them; beside it lies ``word_counts.txt``.
+"""
 
 from __future__ import annotations
 
@@ -26,21 +30,12 @@ from vlcam.formats.tensorflow_checkpoint import (
 from vlcam.models import of_architecture
 
 WORDS = "word_counts.txt"
-"""How the vocabulary's file is called; any other ``.txt`` of such content will do."""
-
+"""The usual name of the vocabulary's file; any other ``.txt`` of such content will do."""
 
 _CNN = "InceptionV3/"
-
-
 _IMAGE = "image_embedding/weights"
-
-
 _WORDS = "seq_embedding/map"
-
-
 _LOGITS = ("logits/weights", "logits/biases")
-
-
 _LSTMS = (
     ("lstm/basic_lstm_cell/kernel", "lstm/basic_lstm_cell/bias"),
     ("lstm/basic_lstm_cell/weights", "lstm/basic_lstm_cell/biases"),
@@ -48,14 +43,10 @@ _LSTMS = (
 )
 """Names of the LSTM's weights and biases: of TensorFlow since 1.2, of 1.0 and of 0.x."""
 
-
 _UNUSED = ("InceptionV3/Logits/", "InceptionV3/AuxLogits/", "OptimizeLoss/")
-"""What a checkpoint may hold besides: classifiers of the CNN, what the training remembers."""
-
+"""What a checkpoint may hold besides: the CNN's classifiers and the state of the training."""
 
 _FORGET_BIAS = 1.0  # added when the cell runs, not stored
-
-
 _HEAD = 2**20  # bytes of a file of version 1 that are searched for names
 
 
@@ -129,7 +120,7 @@ def _state(stored: TensorFlowCheckpoint) -> dict[str, Tensor]:
     """Our names and layout for a checkpoint's variables.
 
     Raises:
-        ValueError: some are missing, or the LSTM's are no LSTM's.
+        ValueError: some are missing, or those of the LSTM do not have its shapes.
     """
     what = f"{stored.prefix}: not an im2txt captioner"
     names = [name for name in stored.variables if _is_weight(name, stored)]
@@ -158,15 +149,16 @@ def _state(stored: TensorFlowCheckpoint) -> dict[str, Tensor]:
 
 
 def _is_weight(name: str, stored: TensorFlowCheckpoint) -> bool:
-    """Whether a variable is part of the model: no counter, no classifier of the CNN, and nothing
-    that the training remembers of another variable (which begins with its name)."""
+    """Whether a variable is part of the model: no counter, no classifier of the CNN, and no state
+    that the training keeps for another variable (such names begin with that one's)."""
     counts = stored.variables[name].shape == ()
     remembered = name.rpartition("/")[0] in stored.variables
     return not counts and not remembered and not name.startswith(_UNUSED)
 
 
 def _lstm(kernel: Tensor, bias: Tensor) -> dict[str, Tensor]:
-    """Gates i, j (the candidate), f, o of (input and h, 4 H) weights become i, f, j, o."""
+    """PyTorch's weights of an LSTM. TensorFlow's kernel is (input and h, 4 H), with gates in the
+    order i, j (the candidate), f, o; ours is i, f, j, o."""
 
     def ordered(values: Tensor) -> Tensor:
         i, j, f, o = values.chunk(4)

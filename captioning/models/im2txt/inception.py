@@ -33,7 +33,7 @@ _STEM = (
     "MaxPool_5a_3x3",
 )
 _PADDED = "Conv2d_2b_3x3"
-"""The only one of these that is."""
+"""The only layer of the stem that is padded."""
 
 _Step = tuple[str, ...]
 _Branch = tuple[_Step, ...]
@@ -91,7 +91,7 @@ _BLOCKS = {
     ),
 }
 _STRIDED = "_1a_"
-"""What the names of layers with stride 2 have in them; within blocks, all others are padded."""
+"""Part of the names of layers with stride 2; within blocks, all others are padded."""
 
 _REALLY_3X3 = "Conv2d_1a_1x1"
 
@@ -110,6 +110,7 @@ class Convolution(nn.Module):
         self,
         inputs: int,
         outputs: int,
+        *,
         kernel: tuple[int, int],
         stride: int,
         padding: tuple[int, int],
@@ -149,13 +150,13 @@ class InceptionV3(nn.Sequential):
     """Inception v3 up to the mean over its last feature maps.
 
     Args:
-        weights: by their names here (see :func:`from_slim`); of them the widths are read.
+        weights: by their names here (see :func:`from_slim`); their shapes say the widths.
 
     Raises:
-        ValueError: a convolution is missing, or is none.
+        ValueError: the weights of a convolution are missing or of another shape.
 
     Attributes:
-        layers: slim's end points, in order, of an input of 299 x 299.
+        layers: slim's end points, in order, for an input of 299 x 299 pixels.
         default_layer: the last one.
         feature_size: F of the image feature (B, F).
     """
@@ -167,7 +168,7 @@ class InceptionV3(nn.Sequential):
             module, channels = _layer(weights, name, channels, padded=name == _PADDED)
             self.add_module(name, module)
         for name, branches in _BLOCKS.items():
-            module, channels = _block(weights, name, branches, channels)
+            module, channels = _block(weights, name, branches, inputs=channels)
             self.add_module(name, module)
         self.layers = layers_of(self, (SIZE, SIZE))
         self.default_layer = name
@@ -205,7 +206,7 @@ def from_slim(variables: Iterable[tuple[str, np.ndarray]]) -> dict[str, Tensor]:
 
 
 def _block(
-    weights: Mapping[str, Tensor], name: str, branches: tuple[_Branch, ...], inputs: int
+    weights: Mapping[str, Tensor], name: str, branches: tuple[_Branch, ...], *, inputs: int
 ) -> tuple[Block, int]:
     """A block, and the channels of its output."""
     block, outputs = Block(), 0
@@ -222,7 +223,7 @@ def _block(
 
 
 def _layer(
-    weights: Mapping[str, Tensor], path: str, inputs: int, padded: bool
+    weights: Mapping[str, Tensor], path: str, inputs: int, *, padded: bool
 ) -> tuple[nn.Module, int]:
     """A convolution or a pooling, and the channels of its output."""
     name = path.rpartition(".")[2]
@@ -237,4 +238,7 @@ def _layer(
     outputs = weights[key].shape[0]
     height, width = (3, 3) if name == _REALLY_3X3 else (int(name[-3]), int(name[-1]))
     around = (height // 2, width // 2) if padded and not strided else (0, 0)
-    return Convolution(inputs, outputs, (height, width), 2 if strided else 1, around), outputs
+    module = Convolution(
+        inputs, outputs, kernel=(height, width), stride=2 if strided else 1, padding=around
+    )
+    return module, outputs

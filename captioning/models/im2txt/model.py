@@ -1,12 +1,10 @@
-"""Google's Show and Tell (Vinyals et al., 2016; im2txt), from its TensorFlow checkpoints.
+"""Google's Show and Tell (Vinyals et al., 2016; im2txt): the model and its adapter.
 
 An LSTM reads the image (the mean over Inception v3's last feature maps, embedded), then the words
 so far from ``<S>`` on, and predicts the next one, up to ``</S>``.
 
-A checkpoint is ``PREFIX.index`` and ``PREFIX.data-*``, as
-:mod:`vlcam.formats.tensorflow_checkpoint` reads them; beside it lies the vocabulary,
-``word_counts.txt``. It may have fewer words than the model has
-tokens: what lies beyond them is written ``<UNK>``.
+The vocabulary may have fewer words than the model has tokens: those beyond it are written
+``<UNK>``.
 """
 
 from __future__ import annotations
@@ -28,13 +26,12 @@ from captioning.language.lstm import Reader, ReadsImageFirst
 from captioning.models.im2txt.inception import SIZE, InceptionV3
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.adapters.cnn import CnnAdapter
-from vlcam.adapters.once_per_image import once_an_image
+from vlcam.adapters.once_per_image import once_per_image
 from vlcam.formats import checkpoint
 from vlcam.photo.preprocess import Preprocess
 
 ARCHITECTURE = "im2txt"
 START, END, UNKNOWN = "<S>", "</S>", "<UNK>"
-
 
 _LONGEST = 20  # tokens of a caption that the model writes, <S> and </S> among them
 _LEAST = 1e-12  # probability of a word that beam search considers
@@ -42,7 +39,7 @@ _LEAST = 1e-12  # probability of a word that beam search considers
 
 @dataclass(frozen=True)
 class Config:
-    """A captioner but for its weights, whose shapes tell its sizes.
+    """Everything but the weights, whose shapes say the sizes.
 
     Attributes:
         words: word i has token i; ``<S>`` and ``</S>`` are among them.
@@ -79,6 +76,7 @@ class Config:
         return self.tokens.get(UNKNOWN, len(self.words))
 
     def text(self, token: int) -> str:
+        """The word of a token."""
         return self.words[token] if token < len(self.words) else UNKNOWN
 
     def to_json(self) -> dict[str, Any]:
@@ -89,7 +87,7 @@ class ShowAndTell(nn.Module):
     """Image and words to logits.
 
     Args:
-        weights: by their names here; their shapes tell the sizes.
+        weights: by their names here; their shapes say the sizes.
 
     Raises:
         ValueError: one is missing, or there are more words than tokens.
@@ -122,7 +120,7 @@ class Im2txt(CnnAdapter, ReadsImageFirst):
     module: ShowAndTell
 
     def image_embedding(self, features: FeatureMaps) -> Tensor:
-        return once_an_image(lambda seen: self.module.image(self._after(seen.maps)), features)
+        return once_per_image(lambda seen: self.module.image(self._after(seen.maps)), features)
 
     def reader(self) -> Reader:
         return Reader(self.module.lstm, self.module.embed_word, self._start)
@@ -131,7 +129,7 @@ class Im2txt(CnnAdapter, ReadsImageFirst):
         return super().log_probabilities(self.module.logits(states))
 
     def words(self, text: str) -> list[CaptionWord]:
-        """Words and punctuation marks, in lower case, as the training captions were taken apart."""
+        """Words and punctuation marks, in lower case, as the training captions were tokenised."""
         return [self._word(word) for word in self._split(text)]
 
     def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
@@ -150,7 +148,7 @@ class Im2txt(CnnAdapter, ReadsImageFirst):
     @torch.no_grad()
     def beam_search(
         self, features: FeatureMaps, beam: int = 3, length_power: float = 0.0
-    ) -> list[Caption]:
+    ) -> list[Candidate]:
         """The original's beam search over one image's captions; the best first.
 
         Finished captions compete among themselves, and unfinished ones among themselves; these are
@@ -161,8 +159,8 @@ class Im2txt(CnnAdapter, ReadsImageFirst):
                 ``length_power``, where the length counts ``<S>`` and ``</S>``.
         """
         _, state = self.module.lstm(self.image_embedding(features)[:, None])
-        partial = [Caption((self._start,), 0.0, 0.0, (state[0][:, 0], state[1][:, 0]))]
-        finished: list[Caption] = []
+        partial = [Candidate((self._start,), 0.0, 0.0, (state[0][:, 0], state[1][:, 0]))]
+        finished: list[Candidate] = []
         for _ in range(_LONGEST - 1):
             begun, partial = partial, []
             probabilities, states = self._next(begun)
@@ -181,7 +179,7 @@ class Im2txt(CnnAdapter, ReadsImageFirst):
                 break
         return sorted(finished or partial, reverse=True)
 
-    def _next(self, captions: list[Caption]) -> tuple[np.ndarray, list[tuple[Tensor, Tensor]]]:
+    def _next(self, captions: list[Candidate]) -> tuple[np.ndarray, list[tuple[Tensor, Tensor]]]:
         """Probabilities (N, V) of the words behind N captions, and the LSTM's states then."""
         last = [caption.tokens[-1] for caption in captions]
         table = self.module.embed_word
@@ -228,8 +226,8 @@ class Im2txt(CnnAdapter, ReadsImageFirst):
 
 
 @dataclass(frozen=True, eq=False)
-class Caption:
-    """A caption of beam search; of two the one with the higher score is the greater.
+class Candidate:
+    """A caption during beam search; of two the one with the higher score is the greater.
 
     Attributes:
         tokens: from ``<S>`` on, up to ``</S>`` if it is finished.
@@ -243,18 +241,18 @@ class Caption:
     score: float
     state: tuple[Tensor, Tensor] = field(repr=False)
 
-    def __lt__(self, other: Caption) -> bool:
+    def __lt__(self, other: Candidate) -> bool:
         return self.score < other.score
 
-    def longer(self, token: int, log_probability: float, state: tuple[Tensor, Tensor]) -> Caption:
+    def longer(self, token: int, log_probability: float, state: tuple[Tensor, Tensor]) -> Candidate:
         total = self.log_probability + log_probability
-        return Caption((*self.tokens, token), total, total, state)
+        return Candidate((*self.tokens, token), total, total, state)
 
-    def normalised(self, power: float) -> Caption:
+    def normalised(self, power: float) -> Candidate:
         score = self.log_probability / len(self.tokens) ** power
-        return Caption(self.tokens, self.log_probability, score, self.state)
+        return Candidate(self.tokens, self.log_probability, score, self.state)
 
 
-def _push(captions: list[Caption], caption: Caption, most: int) -> None:
-    """Keep so many of the best captions, in a heap."""
+def _push(captions: list[Candidate], caption: Candidate, most: int) -> None:
+    """Add a caption to a heap of at most ``most``, which keeps the best."""
     (heapq.heappush if len(captions) < most else heapq.heappushpop)(captions, caption)

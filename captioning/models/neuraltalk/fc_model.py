@@ -19,7 +19,7 @@ KINDS = ("fc", "newfc", "show_tell")
 """Values of ``opt.caption_model`` that can be read."""
 
 State = Any
-"""What a recurrent network carries on: a tensor (layers, N, R), or a tuple of them."""
+"""The state of a recurrent network: a tensor (layers, N, R), or a tuple of them."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class LanguageModel(nn.Module):
         """Of the sizes of those weights, which are not loaded.
 
         Raises:
-            ValueError: they are no such model's, or not of so many words.
+            ValueError: they are not of such a model, or of another number of words.
         """
         super().__init__()
         sizes = []
@@ -81,11 +81,12 @@ class LanguageModel(nn.Module):
             raise ValueError(f"it has {words - 1} words, the vocabulary {len(config.words)}")
         self.img_embed = nn.Linear(feature, width)
         self.embed = nn.Embedding(words, width)
-        self.core = _core(config, width, hidden, state)
+        self.core = _core(config, state, width=width, hidden=hidden)
         self.logit = nn.Linear(hidden, words)
 
 
-def _core(config: Config, width: int, hidden: int, state: Mapping[str, Tensor]) -> nn.Module:
+def _core(config: Config, state: Mapping[str, Tensor], *, width: int, hidden: int) -> nn.Module:
+    """The recurrent network of those sizes."""
     if config.kind != "show_tell":
         return MaxoutLSTM(width, hidden)  # of one layer, whatever num_layers says
     if config.cell not in ("lstm", "gru"):
@@ -121,7 +122,8 @@ class MaxoutLSTM(nn.Module):
 
 
 class FcModel(nn.Module):
-    """A feature to captions; ``cnn``, where there is one, makes it: the mean of its last maps."""
+    """From an image feature to captions; ``cnn``, where there is one, computes the feature: the
+    mean of its last maps."""
 
     def __init__(
         self, config: Config, language: LanguageModel, cnn: nn.Sequential | None = None
@@ -132,7 +134,7 @@ class FcModel(nn.Module):
         self.language = language
 
 
-def read_saved(path: Path) -> FcModel:
+def load_module(path: Path) -> FcModel:
     """Read a model from its folder (``config.json``, ``model.safetensors``) or a file in it.
 
     Raises:

@@ -1,7 +1,7 @@
 """NeuralTalk2's captioner: CNN -> image embedding -> LSTM -> words.
 
-The captioner of section 8.1 of Selvaraju et al., IJCV 2019 (Karpathy's neuraltalk2); how its LSTM
-reads and writes: ``captioning/writer.py``.
+The captioner of section 8.1 of Selvaraju et al., IJCV 2019 (Karpathy's neuraltalk2), with any of
+our CNNs; how its LSTM reads and writes: ``captioning/language/writer.py``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from vlcam.formats.vocabulary import END, words_of
 from vlcam.networks.encoder import Encoder
 from vlcam.photo.preprocess import Preprocess
 
-_KEPT_BY_LSTM = 6  # numbers a unit, for the backward pass (captioning/language/lstm.py)
-_STEPS = 20  # about the words of a long caption
 ARCHITECTURE = "neuraltalk"
+
+_KEPT_BY_LSTM = 6  # numbers per unit, for the backward pass (captioning/language/lstm.py)
+_STEPS = 20  # about the words of a long caption
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class NeuralTalk(Writer):
 
     ``standardise`` brings the image feature to the scale of its embedding. Without it the features
     of all photos are nearly the same (the mean of a rectified map has much the same value on every
-    photo), and an LSTM that starts from them learns to write without looking.
+    photo), and an LSTM that starts from them learns to write without the image.
     """
 
     config: Config
@@ -77,9 +78,9 @@ class NeuralTalk(Writer):
         return logits
 
     def start_blind(self) -> None:
-        """Begin with an image embedding of next to nothing, beside a fixed CNN: what random weights
-        make of the background, which is much the same on every photo, would never be unlearned,
-        and be seen in the maps."""
+        """Make the image embedding begin near zero, for a fixed CNN: what random weights make of
+        the background, which is much the same on every photo, would never be unlearned and would
+        show in the maps."""
         nn.init.normal_(self.embed_image.weight, std=1e-3)
         nn.init.zeros_(self.embed_image.bias)
 
@@ -100,8 +101,7 @@ def load_module(path: Path) -> NeuralTalk:
 
 
 class NeuralTalkCaptioner(CnnAdapter, ReadsImageFirst):
-    """Adapter of :class:`captioning.models.neuraltalk.neuraltalk.NeuralTalk`; see
-    :class:`CnnAdapter`."""
+    """Adapter of :class:`NeuralTalk`; see :class:`CnnAdapter`."""
 
     module: NeuralTalk
 
@@ -112,7 +112,7 @@ class NeuralTalkCaptioner(CnnAdapter, ReadsImageFirst):
         return Reader(self.module.rnn, self.module.embed_word, END)
 
     def kept_bytes(self, features: FeatureMaps) -> int | None:
-        """Little, where but a mean over the cells lies between the layer and the LSTM."""
+        """Few, where only a mean over the cells lies between the layer and the LSTM."""
         if any(True for _ in self._after.parameters()):
             return None
         of_step = _KEPT_BY_LSTM * self.module.rnn.hidden_size
@@ -132,7 +132,7 @@ class NeuralTalkCaptioner(CnnAdapter, ReadsImageFirst):
         return self.generate_all([features], beam)[0]
 
     def generate_all(self, images: Sequence[FeatureMaps], beam: int = 1) -> list[list[CaptionWord]]:
-        """All captions advance together, a word a step."""
+        """All captions advance together, one word per step."""
         maps = torch.cat([features.maps for features in images])
         return [self._words(caption) for caption in self.module.write(self._after(maps), beam)]
 

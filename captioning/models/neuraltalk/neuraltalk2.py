@@ -1,6 +1,6 @@
 """Karpathy's NeuralTalk2, exactly: Caffe's VGG, a rectified image embedding, an LSTM that writes.
 
-The LSTM reads the image first (what it says then is dropped), a start token, then the words. One
+The LSTM reads the image first (its output there is dropped), a start token, then the words. One
 token starts and ends captions: 0 here, the last row of the original's tables.
 """
 
@@ -21,7 +21,7 @@ from captioning.language.lstm import Reader, ReadsImageFirst
 from captioning.language.vocabularies import WordList
 from vlcam.adapters.adapter import FeatureMaps, Reading
 from vlcam.adapters.cnn import CnnAdapter
-from vlcam.adapters.once_per_image import once_an_image
+from vlcam.adapters.once_per_image import once_per_image
 from vlcam.formats import checkpoint
 from vlcam.formats.state_dict import matrix
 from vlcam.formats.vocabulary import END, words_of
@@ -37,13 +37,13 @@ PAPER_PREPROCESS = Preprocess(
     interpolation="torch7",
     levels=1.0,
 )
-"""Of the script of the Grad-CAM paper's authors (ramprs/grad-cam): the whole photo stretched."""
+"""That of the Grad-CAM paper's authors' script (ramprs/grad-cam): the whole photo stretched."""
 
 OWN_PREPROCESS = replace(
     PAPER_PREPROCESS, resize_to=(256, 256), corner=(15, 15), interpolation="torch7-bytes"
 )
-"""NeuralTalk2's: the photo stretched, as bytes, and its centre cut out; a pixel more remains behind
-it than before it."""
+"""NeuralTalk2's own: the photo stretched, as bytes, and its centre cut out, with one pixel more to
+the right and below than to the left and above."""
 
 State = tuple[Tensor, Tensor]
 """Of the LSTM: (layers, N, H) each."""
@@ -91,8 +91,8 @@ class Config:
 class NeuralTalk2(nn.Module):
     """The model. V words, E the size of embeddings, H the LSTM's; rows of token 0 come first.
 
-    The encoder's input is RGB in any case: where the original's is BGR, its first convolution is
-    turned around.
+    The encoder's input is always RGB: where the original's is BGR, the input channels of its first
+    convolution are reversed.
     """
 
     def __init__(self, config: Config, state: dict[str, Tensor]) -> None:
@@ -134,7 +134,7 @@ class NeuralTalk2(nn.Module):
 
 
 class NeuralTalk2Captioner(CnnAdapter, ReadsImageFirst):
-    """Adapter of :class:`NeuralTalk2`: its CNN cut at any layer, its ways of writing."""
+    """Adapter of :class:`NeuralTalk2`: its CNN cut at any layer, and its own search."""
 
     module: NeuralTalk2
 
@@ -146,7 +146,7 @@ class NeuralTalk2Captioner(CnnAdapter, ReadsImageFirst):
         raise ValueError(f"{self.name} takes photos at its own size only")
 
     def image_embedding(self, features: FeatureMaps) -> Tensor:
-        return once_an_image(
+        return once_per_image(
             lambda seen: self.module.image_embedding(self._after(seen.maps)), features
         )
 
@@ -163,7 +163,7 @@ class NeuralTalk2Captioner(CnnAdapter, ReadsImageFirst):
         return [self._words.find(word) for word in found]
 
     def read(self, caption: str) -> Reading:
-        """The caption's words, no more than the model was trained with: it knows no longer ones."""
+        """The caption as the model reads it, cut to the length of those it was trained with."""
         whole = super().read(caption)
         longest = self.module.config.longest
         words = self.words(caption)
@@ -201,9 +201,9 @@ class NeuralTalk2Captioner(CnnAdapter, ReadsImageFirst):
         return tokens
 
     def _beam_search(self, image: Tensor, beam: int) -> list[int]:
-        """The likeliest (sum of log-probabilities) of all captions that were a beam when they ended
-        or reached the greatest length. One that has ended keeps its beam and is written on: so it
-        may be crowded out only by likelier ones, but takes the place of others."""
+        """The likeliest (by the sum of log-probabilities) of all captions that were in a beam when
+        they ended or reached the greatest length. A caption that has ended stays in its beam and is
+        continued: only likelier ones crowd it out, but it takes the place of others."""
         if beam > len(self._words.words) + 1:
             raise ValueError(f"{self.name} has too few words to search with {beam} beams")
         log_probabilities, state = self.module.begin(image)
@@ -212,7 +212,7 @@ class NeuralTalk2Captioner(CnnAdapter, ReadsImageFirst):
         best, best_sum = list[int](), -torch.inf
         for length in range(1, self.module.config.longest + 1):
             values, words = log_probabilities.sort(dim=1, descending=True, stable=True)
-            # Each beam's best word first, then each one's second: so are equal sums preferred.
+            # Each beam's best word first, then each one's second: the order of equal sums.
             candidates = (sums.double()[:, None] + values[:, :beam].double()).T.flatten()
             order = candidates.argsort(descending=True, stable=True)[:beam]
             parents, ranks = order % len(sums), order // len(sums)
@@ -233,10 +233,10 @@ class NeuralTalk2Captioner(CnnAdapter, ReadsImageFirst):
 
 
 def build(config: Config, state: dict[str, Tensor]) -> NeuralTalk2:
-    """A model of the sizes of those weights, which are still to be loaded.
+    """A model of the sizes of those weights, which are not loaded yet.
 
     Raises:
-        ValueError: they are no such model's, or not of so many words.
+        ValueError: they are not of such a model, or of another number of words.
     """
     with torch.device("meta"):  # random weights of that many would take longer than all the rest
         model = NeuralTalk2(config, state)

@@ -33,10 +33,10 @@ from captioning.models.neuraltalk.fc_model import (
     FcModel,
     LanguageModel,
     State,
-    read_saved,
+    load_module,
 )
 from vlcam.adapters.adapter import FeatureMaps, Prompt
-from vlcam.adapters.once_per_image import once_an_image
+from vlcam.adapters.once_per_image import once_per_image
 from vlcam.formats import checkpoint
 from vlcam.formats.restricted_pickle import read_pickle
 from vlcam.formats.state_dict import load_exactly, read_state_dict
@@ -63,8 +63,8 @@ class NeuralTalk2PyTorch(ReadsImageFirst):
     """A ruotianluo FC captioner.
 
     The layer is a stage of the ResNet. Behind the last one only a mean over the cells follows, so
-    features (N, F) of elsewhere can be asked about as maps of one cell (N, F, 1, 1); this needs no
-    CNN, and works where the checkpoint has none.
+    features (N, F) computed elsewhere can be explained as maps of one cell (N, F, 1, 1); this works
+    where the checkpoint has no CNN.
     """
 
     module: FcModel
@@ -102,7 +102,7 @@ class NeuralTalk2PyTorch(ReadsImageFirst):
         )
 
     def image_embedding(self, features: FeatureMaps) -> Tensor:
-        embedded: Tensor = self.language.img_embed(once_an_image(self._feature, features))
+        embedded: Tensor = self.language.img_embed(once_per_image(self._feature, features))
         return embedded
 
     def reader(self) -> Reader:
@@ -112,7 +112,7 @@ class NeuralTalk2PyTorch(ReadsImageFirst):
         return super().log_probabilities(self.language.logit(states))
 
     def words(self, text: str) -> list[CaptionWord]:
-        """Words without punctuation, as the captions the models are trained on are prepared."""
+        """Words without punctuation, as the training captions were prepared."""
         bare = text.translate(str.maketrans("", "", string.punctuation))
         return [self._words.find(word, word.lower()) for word in bare.split()]
 
@@ -141,9 +141,10 @@ class NeuralTalk2PyTorch(ReadsImageFirst):
 
     @torch.no_grad()
     def beam_search(self, features: FeatureMaps, beam: int) -> list[int]:
-        """The originals' beam search, with their ways: the last word of the vocabulary (UNK) is
-        never chosen; ``newfc`` takes the likeliest finished caption (sum of log-probabilities,
-        whatever the length), the older two take the one that is finished first."""
+        """The originals' beam search, with its peculiarities: the last word of the vocabulary (UNK)
+        is never chosen; ``newfc`` takes the likeliest finished caption (by the sum of
+        log-probabilities, whatever the length), the older two take the one that is finished
+        first."""
         log_probabilities, state = self._begin(features)
         sums = torch.zeros(1)
         captions: list[list[int]] = [[]]
@@ -229,7 +230,7 @@ def load(path: Path, layer: str | None = None) -> NeuralTalk2PyTorch:
             the others; one line says which and why.
     """
     if configuration(path).get("architecture") == ARCHITECTURE:
-        model = read_saved(path)
+        model = load_module(path)
     else:
         model = read_checkpoint(path)
     return NeuralTalk2PyTorch(model.eval().requires_grad_(False), _folder(path), layer)

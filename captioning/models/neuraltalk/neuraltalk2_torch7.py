@@ -38,7 +38,10 @@ _LETTERS = {
     "Reshape": "",
     "Dropout": "",
 }
-"""What layers of the CNN are, by their classes' names within ``nn`` or ``cudnn``."""
+"""Kinds of layers of the CNN, by their classes' names within ``nn`` or ``cudnn``."""
+
+_ABSENT = {"padW": 0, "padH": 0, "groups": 1}
+"""Values of fields that older files leave out."""
 
 _VGG = re.compile("((cr)+p)+lrlrlr")
 
@@ -79,8 +82,7 @@ def _candidates(path: Path) -> list[Path]:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """By what it holds; where it breaks off, by the names that are met in it: it is ours to refuse
-    then."""
+    """By its content; for a damaged file by the names in it, so that it is refused here."""
     if not path.is_file():
         return False
     try:
@@ -172,10 +174,6 @@ def _kernels(module: Any, what: str) -> Tensor:
     return weight
 
 
-_ABSENT = {"padW": 0, "padH": 0, "groups": 1}
-"""What older files leave unsaid."""
-
-
 def _check(module: Any, what: str, **expected: int) -> None:
     for name, value in expected.items():
         found = get(module, name)
@@ -229,7 +227,7 @@ def _gates(values: Tensor, what: str) -> Tensor:
     return torch.cat([i, f, g, o])
 
 
-# --- what both are made of
+# --- parts of both
 
 
 def _affine(name: str, module: Any, what: str) -> dict[str, Tensor]:

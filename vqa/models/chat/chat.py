@@ -1,13 +1,13 @@
 """Chat models of transformers that are shown a photo: what all of them share.
 
-A language model reads one line of tokens: a question in the words of the model's own chat template,
-in the midst of it the photo's tokens, which a vision transformer and a projector made, and the
+A language model reads one sequence of tokens: a question in the words of the model's own chat
+template, with the photo's tokens in it, which a vision transformer and a projector made, and the
 answer so far. It writes the answer sub-word by sub-word; a word's score is the sum of its tokens'
 log-probabilities. The feature maps are the photo's tokens at a layer of the vision transformer, or
-behind the projector, laid out as the parts of the photo lie that they were made of.
+behind the projector, laid out as their patches lie in the photo.
 
-Of what the language model itself makes of the photo's tokens, layer by layer, there are no maps
-here: they mix with the question's from its first layer on.
+The layers of the language model itself are not explained: from the first one on they mix the
+photo's tokens with the question's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question, Reading
 from vlcam.adapters.image_processor import image_processor
-from vlcam.adapters.once_per_image import once_an_image
+from vlcam.adapters.once_per_image import once_per_image
 from vlcam.adapters.pretrained import generate
 from vlcam.adapters.subwords import Subwords
 from vlcam.adapters.teacher_forcing import Word, padded
@@ -37,10 +37,10 @@ from vlcam.models import configuration
 from vqa.answering.writing_answerer import WritingAnswerer
 
 DESCRIBE = "Describe the image."
-"""What is asked where no question is."""
+"""The question that a caption answers, unless told otherwise."""
 
 LONGEST = 64
-"""New tokens at most, of models whose own settings do not say."""
+"""New tokens at most, for models whose own settings do not say."""
 
 _SETTINGS = ("processor_config.json", "preprocessor_config.json")
 _TEMPLATES = ("chat_template.json", "chat_template.jinja")
@@ -50,7 +50,7 @@ _AROUND = 64  # tokens of question and answer, for a first guess of the memory n
 
 @dataclass(frozen=True)
 class Parts:
-    """A chat model as it lies in a folder.
+    """A chat model and what comes with it in its folder.
 
     Attributes:
         name: as results carry it.
@@ -116,7 +116,7 @@ class ChatModel(WritingAnswerer):
     @abstractmethod
     def image_tokens(self, features: FeatureMaps) -> Tensor:
         """What the language model reads as the photo's tokens, (N, tokens, H), in its order; or
-        more, (N, tokens, some H), for :meth:`_read` to use."""
+        several such side by side, (N, tokens, some H), for :meth:`_read` to split."""
 
     def understand(self, question: str) -> Question:
         """The question in the words of the chat template."""
@@ -130,10 +130,10 @@ class ChatModel(WritingAnswerer):
         Raises:
             ValueError: they are more than it reads.
         """
-        return self._asked([question.prompt], features)[0]
+        return self._prompt_ids([question.prompt], features)[0]
 
     def answer_words(self, answer: str) -> list[Word]:
-        """An answer's words with the tokens they have behind the template's own words."""
+        """An answer's words with the tokens they have behind the template's prompt."""
         if not answer.strip():
             return []
         words = self._subwords.read(self._gap + answer.strip(), self._before_answer)
@@ -150,24 +150,24 @@ class ChatModel(WritingAnswerer):
         return self.write_answer(features, self.understand(self.ask), beam)
 
     def states(self, features: FeatureMaps, prompts: Sequence[Prompt], tokens: Tensor) -> Tensor:
-        asked = self._asked(self.questions(prompts), features)
+        questions = self._prompt_ids(self.questions(prompts), features)
         # The last token of the longest answer is predicted, but never read.
         rows = [
             [*question, *answer[:-1]]
-            for question, answer in zip(asked, tokens.tolist(), strict=True)
+            for question, answer in zip(questions, tokens.tolist(), strict=True)
         ]
-        ids = self._in_lines(rows).to(tokens.device)
+        ids = self._in_rows(rows).to(tokens.device)
         hidden = self.hidden(ids, features).to(tokens.device)
-        first = torch.tensor([len(question) - 1 for question in asked], device=tokens.device)
+        first = torch.tensor([len(question) - 1 for question in questions], device=tokens.device)
         steps = first[:, None] + torch.arange(tokens.shape[1], device=tokens.device)
         return hidden.gather(1, steps[..., None].expand(-1, -1, hidden.shape[2]))
 
     def hidden(self, ids: Tensor, features: FeatureMaps) -> Tensor:
-        """The language model's last states (N, L, H) at N lines of tokens (N, L), padded on the
-        right: each token sees those before it alone, so padding needs no mask."""
-        image = once_an_image(self.image_tokens, features)
+        """The language model's last states (N, L, H) at N rows of tokens (N, L), padded on the
+        right: each token attends only to those before it, so padding needs no mask."""
+        image = once_per_image(self.image_tokens, features)
         embedded, where = self._embedded(ids, image)
-        return self._read(embedded, where, ids, image, features)
+        return self._read(embedded, where, ids=ids, image=image, features=features)
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         with outside_cnn():
@@ -177,25 +177,25 @@ class ChatModel(WritingAnswerer):
         self, features: FeatureMaps, question: Question, beam: int = 1
     ) -> list[Word]:
         """What transformers' ``generate`` of the model gives, under the model's own settings."""
-        asked = self.prompt_ids(question, features)
-        ids = torch.tensor([asked], device=features.device)
+        prompt = self.prompt_ids(question, features)
+        ids = torch.tensor([prompt], device=features.device)
         settings = self.module.generation_config
         limited = settings.max_new_tokens or settings.max_length
         new = generate(
             self._writer(),
             beam,
-            len(asked),
-            settings.eos_token_id,
+            start=len(prompt),
+            ends=settings.eos_token_id,
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            mm_encoder_outputs={"image": self._seen(self.image_tokens(features))},
-            **self._beside(ids, features),
+            mm_encoder_outputs={"image": self._encoder_output(self.image_tokens(features))},
+            **self._more_inputs(ids, features),
             **({} if limited else {"max_new_tokens": self.longest}),
         )
         return self._subwords.written(new)
 
     def kept_bytes(self, features: FeatureMaps) -> int:
-        """Of the language model: it keeps far more of a row than the feature maps have."""
+        """Of the language model, which keeps far more per row than the feature maps have."""
         tokens = self.image_text(features).count(self._image) + _AROUND
         width: int = self._text.hidden_size
         inner: int = getattr(self._text, "intermediate_size", 4 * width)
@@ -222,7 +222,7 @@ class ChatModel(WritingAnswerer):
         """What the model's own image processor makes of a photo.
 
         Raises:
-            ValueError: it refuses it.
+            ValueError: the processor refuses the photo.
         """
         try:
             return self._parts.processor(photo, return_tensors="pt", **options)
@@ -231,13 +231,15 @@ class ChatModel(WritingAnswerer):
             raise ValueError(f"{self.name} cannot be shown this photo: {reason}") from error
 
     def _read(
-        self, embedded: Tensor, where: Tensor, ids: Tensor, image: Tensor, features: FeatureMaps
+        self, embedded: Tensor, where: Tensor, *, ids: Tensor, image: Tensor, features: FeatureMaps
     ) -> Tensor:
-        """The language model's last states at lines of embedded tokens (N, L, H).
+        """The language model's last states at rows of embedded tokens (N, L, H).
 
         Args:
             where: (N, L), which of them are the photo's.
-            ids, image, features: as they were.
+            ids: the tokens (N, L).
+            image: the photos' tokens, of :meth:`image_tokens`.
+            features: the feature maps they were made of.
         """
         with outside_cnn():
             read: Tensor = self._language()(
@@ -249,28 +251,29 @@ class ChatModel(WritingAnswerer):
         """The language model, without its head."""
         return self.module.model.language_model
 
-    def _seen(self, image: Tensor) -> Any:
+    def _encoder_output(self, image: Tensor) -> Any:
         """One photo's tokens (1, tokens, H), as transformers takes them instead of the photo."""
         tokens: Any = [image[0]]
         return BaseModelOutputWithPooling(pooler_output=tokens)
 
-    def _beside(self, ids: Tensor, features: FeatureMaps) -> dict[str, Any]:
-        """What else ``generate`` is to be told of a prompt (1, L)."""
+    def _more_inputs(self, ids: Tensor, features: FeatureMaps) -> dict[str, Any]:
+        """Further inputs of ``generate`` for a prompt (1, L)."""
         return {}
 
     def _writer(self) -> Any:
-        """What generates: the model, or one that shares its weights where it keeps notes."""
+        """What generates: the model, or, where it keeps state, one that shares its weights."""
         return self.module
 
     def _embedded(self, ids: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings (N, L, H) of tokens, the photo's in their places; and these places (N, L)."""
+        """Embeddings (N, L, H) of tokens, the photo's in their places, and a mask (N, L) of these
+        places."""
         words = self._language().get_input_embeddings()(ids)
         where = (ids == self._image_id).to(words.device)
         own = image[..., : words.shape[2]].to(words.device, words.dtype)
         return words.masked_scatter(where[..., None], own), where
 
-    def _asked(self, questions: Sequence[Prompt], features: FeatureMaps) -> list[list[int]]:
-        """The token ids of questions, photo and all.
+    def _prompt_ids(self, questions: Sequence[Prompt], features: FeatureMaps) -> list[list[int]]:
+        """The token ids of questions, the photo's among them.
 
         Raises:
             ValueError: one is longer than the model reads.
@@ -293,14 +296,14 @@ class ChatModel(WritingAnswerer):
         ids: list[int] = self._tokenizer(text, add_special_tokens=special)["input_ids"]
         return ids
 
-    def _in_lines(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Token ids (N, L) of lines, padded on the right with what is no photo's token."""
+    def _in_rows(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Token ids (N, L), padded on the right with a token that is not the photo's."""
         longest = max(len(row) for row in rows)
         other = int(self._image_id == 0)
         return padded([[*row, *[other] * (longest - len(row))] for row in rows])
 
     def _prompt(self, question: str) -> str:
-        """A question as the template has it, up to where the answer begins.
+        """A question in the words of the template, up to where the answer begins.
 
         Raises:
             ValueError: the template, or the question, does not place exactly one photo.
@@ -317,7 +320,7 @@ class ChatModel(WritingAnswerer):
         return prompt
 
     def _blanks(self, question: str) -> str:
-        """The blanks that the template itself puts before an answer."""
+        """The white space that the template itself puts before an answer."""
         whole, prompt = self._chat(question, _ANSWER), self._prompt(question)
         gap = whole.removeprefix(prompt).partition(_ANSWER)[0]
         return gap if whole.startswith(prompt) and not gap.strip() else ""
@@ -345,6 +348,7 @@ def load_parts(
     kinds: Mapping[str, Any],
     path: Path,
     default_processor: Callable[[Any], Any],
+    *,
     default_template: Callable[[Any, Any], str] | None = None,
     read: Sequence[str] = (),
 ) -> Parts:
@@ -370,7 +374,7 @@ def load_parts(
         processor = image_processor(folder, default := default_processor(module))
     except ValueError as error:
         raise ValueError(f"{folder}: the image processor cannot be loaded ({error})") from error
-    # Of another kind, for models that are shown photos in a way of their own.
+    # A processor of another kind prepares photos in a way that the model does not know.
     for setting in read:
         if not hasattr(type(processor), setting):
             raise ValueError(
@@ -392,7 +396,14 @@ def load_parts(
             f"{folder}: no chat template; expected {' or '.join(_TEMPLATES)}, or one in"
             " tokenizer_config.json"
         )
-    return Parts(folder.resolve().name, module, tokenizer, processor, template, files)
+    return Parts(
+        folder.resolve().name,
+        module=module,
+        tokenizer=tokenizer,
+        processor=processor,
+        template=template,
+        files=files,
+    )
 
 
 def _text(file: Path) -> str:
@@ -406,7 +417,7 @@ def _text(file: Path) -> str:
 
 
 def _json(file: Path, files: Mapping[str, str]) -> dict[str, Any]:
-    """What one of the files says; empty where there is none."""
+    """The object in one of the JSON files; empty where there is none."""
     try:
         said = json.loads(files.get(file.name, "{}"))
     except (ValueError, RecursionError) as error:

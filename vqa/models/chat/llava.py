@@ -1,9 +1,9 @@
 """LLaVA models of transformers (Liu et al., 2023), from a local folder.
 
-A CLIP or SigLIP vision tower looks at the photo, a projector of two layers makes a language model's
-tokens of its patches, one of each. It reads the patches as an inner block of the tower left them
-(``vision_feature_layer``), the last but one most often: the blocks behind that have no gradient.
-Several such layers stand side by side where the model was made so.
+A CLIP or SigLIP vision tower encodes the photo, a projector of two layers makes one token of the
+language model of each patch. It reads the patches behind an inner block of the tower
+(``vision_feature_layer``), the last but one most often: the blocks behind that have no gradient. Of
+some models it reads several such layers side by side.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from vlcam.geometry.grid import Grid, Placement
 from vqa.models.chat.chat import DESCRIBE, LONGEST, ChatModel, Parts, load_parts
 
 _TOWERS = ("clip_vision_model", "siglip_vision_model")
+_PROJECTOR = "model.multi_modal_projector"
+_STATE = "behind {} blocks"  # of the tokens there, in FeatureMaps.rest
 
 _TEMPLATE = (
     "{% for message in messages %}{{ message['role'].upper() }}: "
@@ -31,7 +33,7 @@ _TEMPLATE = (
     "{{ 'IMAGE\n' if part['type'] == 'image' else part['text'] + ' ' }}"
     "{% endfor %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
-"""How LLaVA 1.5 is asked: USER: (photo, newline, question) ASSISTANT:"""
+"""LLaVA 1.5's prompt: USER: (photo, newline, question) ASSISTANT:"""
 
 
 class Llava(ChatModel):
@@ -62,7 +64,7 @@ class Llava(ChatModel):
         self._tower = getattr(tower, "vision_model", tower)
         blocks = self._tower.encoder.layers
         self._selected = _selected(self.name, config.vision_feature_layer, len(blocks))
-        # The class token is no patch; nor has the processor a place for what is dropped.
+        # Tokens before the patches' (a class token), and how many of them the projector drops.
         self._others = int(hasattr(self._tower.embeddings, "class_embedding"))
         self._dropped = int(config.vision_feature_select_strategy == "default")
         path = next(name for name, m in self.module.named_modules() if m is blocks)
@@ -101,7 +103,7 @@ class Llava(ChatModel):
         tokens = self._tower.embeddings(pixels)
         if hasattr(self._tower, "pre_layrnorm"):  # sic
             tokens = self._tower.pre_layrnorm(tokens)
-        states = self._walk({0: tokens}, self._before)
+        states = self._run_blocks({0: tokens}, self._before)
         size = (pixels.shape[2] // self._patch, pixels.shape[3] // self._patch)
         if self.layer == _PROJECTOR:
             return laid_out(self._project(states), size, self._others - self._dropped)
@@ -116,34 +118,32 @@ class Llava(ChatModel):
         for i in self._selected:
             if i < self._before:
                 states[i] = features.rest[_STATE.format(i)]
-        return self._project(self._walk(states, max(self._selected)))
+        return self._project(self._run_blocks(states, max(self._selected)))
 
     def image_text(self, features: FeatureMaps) -> str:
         patches = features.maps.shape[2] * features.maps.shape[3]
         return self._image * (patches + self._others - self._dropped)
 
-    def _walk(self, states: dict[int, Tensor], last: int) -> dict[int, Tensor]:
-        """What lies before each block, by its number, from the furthest known up to ``last``."""
+    def _run_blocks(self, states: dict[int, Tensor], last: int) -> dict[int, Tensor]:
+        """Tokens before each block, by its number: those given, and from the last of them on up to
+        ``last``."""
         states = dict(states)
         for i in range(max(states), last):
             states[i + 1] = self._tower.encoder.layers[i](states[i], attention_mask=None)
         return states
 
     def _project(self, states: dict[int, Tensor]) -> Tensor:
+        """The language model's tokens (N, tokens, H)."""
         read = torch.cat([states[i][:, self._dropped :] for i in self._selected], -1)
         projected: Tensor = self.module.model.multi_modal_projector(read)
         return projected
-
-
-_PROJECTOR = "model.multi_modal_projector"
-_STATE = "behind {} blocks"
 
 
 def _selected(name: str, layers: int | Sequence[int], blocks: int) -> list[int]:
     """How many blocks lie before each of the states that the projector reads.
 
     Raises:
-        ValueError: there are not as many blocks.
+        ValueError: there are fewer blocks.
     """
     chosen = [layers] if isinstance(layers, int) else list(layers)
     if not chosen or any(not -blocks - 1 <= i <= blocks for i in chosen):
@@ -152,7 +152,7 @@ def _selected(name: str, layers: int | Sequence[int], blocks: int) -> list[int]:
 
 
 def _default_processor(module: Any) -> Any:
-    """Of the kind that the vision tower was trained with, for its size."""
+    """The processor that such a vision tower was trained with, for its size."""
     side = module.config.vision_config.image_size
     square = {"height": side, "width": side}
     if module.config.vision_config.model_type == "siglip_vision_model":
@@ -168,8 +168,8 @@ def _default_template(module: Any, tokenizer: Any) -> str:
 def load(path: Path, layer: str | None = None) -> Llava:
     """A model from a folder that transformers' ``save_pretrained`` wrote (or a file in it).
 
-    A folder without a chat template is asked as LLaVA 1.5 is; one without an image processor is
-    shown photos as CLIP (or SigLIP) is, at the size of its vision tower.
+    Without a chat template in the folder the prompt is LLaVA 1.5's; without an image processor
+    photos are prepared as for CLIP (or SigLIP), at the size of the vision tower.
 
     Args:
         layer: see :class:`Llava`.
@@ -178,4 +178,7 @@ def load(path: Path, layer: str | None = None) -> Llava:
         ValueError: see :func:`vqa.models.chat.chat.load_parts` and :class:`Llava`.
     """
     kind: Any = LlavaForConditionalGeneration
-    return Llava(load_parts({"llava": kind}, path, _default_processor, _default_template), layer)
+    parts = load_parts(
+        {"llava": kind}, path, _default_processor, default_template=_default_template
+    )
+    return Llava(parts, layer)

@@ -1,10 +1,10 @@
 """Qwen2-VL, Qwen2.5-VL and Qwen3-VL of transformers (Wang et al., 2024; Bai et al., 2025), from a
 local folder.
 
-Their vision transformer looks at a photo at nearly its own size. A merger makes one token of the
-language model of each block of 2 x 2 patches, and the patches stand in line block by block; the
-feature maps are laid out as the patches lie in the photo. Qwen2.5-VL's blocks look within windows,
-for which they stand in line in yet another order. Qwen3-VL's language model is also given, at its
+Their vision transformer takes a photo at nearly its own size. A merger makes one token of the
+language model of each square of 2 x 2 patches, and the patches are ordered square by square; the
+feature maps are laid out as the patches lie in the photo. Qwen2.5-VL's blocks attend within
+windows, for which the patches are reordered once more. Qwen3-VL's language model also reads, at its
 first layers, what mergers of their own make of the patches behind earlier blocks (DeepStack): so
 its last block is not the only way by which the photo reaches the answer, and the others are held
 constant when a score is differentiated with respect to the maps.
@@ -39,6 +39,11 @@ from vqa.models.chat.chat import DESCRIBE, LONGEST, ChatModel, Parts, load_parts
 _BLOCKS = "model.visual.blocks"
 _MERGER = "model.visual.merger"
 _DEEP = "deepstack {}"
+_KINDS: dict[str, Any] = {
+    "qwen2_vl": Qwen2VLForConditionalGeneration,
+    "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
+    "qwen3_vl": Qwen3VLForConditionalGeneration,
+}
 
 
 class QwenVL(ChatModel):
@@ -46,13 +51,12 @@ class QwenVL(ChatModel):
 
     Args:
         parts: the model.
-        layer: ``model.visual.blocks.N`` or ``model.visual.merger``; None: the last block. A
-            normalisation is all that the patches there have before them, so that the sum of a
-            patch's values times their gradients, HiResCAM's map, vanishes at that block.
+        layer: ``model.visual.blocks.N`` or ``model.visual.merger``; None: the last block (where
+            HiResCAM's map vanishes: a normalisation follows it).
         ask, longest: see :class:`ChatModel`.
 
     Raises:
-        ValueError: there is no such layer; the processor cuts other patches than the model reads.
+        ValueError: there is no such layer; the processor's patches are not of the model's size.
     """
 
     def __init__(
@@ -89,7 +93,7 @@ class QwenVL(ChatModel):
         made = self._processed(photo)
         _, rows, columns = made["image_grid_thw"][0].tolist()
         m, side = self._merge, self._patch
-        # Patches in line, block by block, as a picture again; a photo is the same in all frames.
+        # Patches in order, square by square, as a picture again; all frames are the same photo.
         cut = made["pixel_values"].unflatten(0, (rows // m, columns // m, m, m))
         cut = cut.unflatten(-1, (3, self._frames, side, side))[..., 0, :, :]
         pixels = cut.permute(4, 0, 2, 5, 1, 3, 6).reshape(3, rows * side, columns * side)
@@ -103,7 +107,7 @@ class QwenVL(ChatModel):
         images, m, side = len(pixels), self._merge, self._patch
         u, v = pixels.shape[2] // side, pixels.shape[3] // side
         cut = pixels.unflatten(3, (v // m, m, side)).unflatten(2, (u // m, m, side))
-        cut = cut.permute(0, 2, 5, 3, 6, 1, 4, 7)  # blocks, patches in them, channels, pixels
+        cut = cut.permute(0, 2, 5, 3, 6, 1, 4, 7)  # squares, patches in them, channels, pixels
         cut = cut.unsqueeze(6).expand(*cut.shape[:6], self._frames, side, side)
         visual = self.module.model.visual
         if self._block is not None:
@@ -143,7 +147,7 @@ class QwenVL(ChatModel):
         return self._image * (rows * columns // self._merge**2)
 
     def _read(
-        self, embedded: Tensor, where: Tensor, ids: Tensor, image: Tensor, features: FeatureMaps
+        self, embedded: Tensor, where: Tensor, *, ids: Tensor, image: Tensor, features: FeatureMaps
     ) -> Tensor:
         position, _ = self.module.model.get_rope_index(
             ids,
@@ -161,22 +165,22 @@ class QwenVL(ChatModel):
             ).last_hidden_state
         return read
 
-    def _seen(self, image: Tensor) -> Any:
+    def _encoder_output(self, image: Tensor) -> Any:
         last, *deep = image[0].split(self._text.hidden_size, -1)
         if not deep:
-            return super()._seen(image)
+            return super()._encoder_output(image)
         tokens: Any = [last]
         more: Any = [[each] for each in deep]
         return BaseModelOutputWithDeepstackFeatures(pooler_output=tokens, deepstack_features=more)
 
-    def _beside(self, ids: Tensor, features: FeatureMaps) -> dict[str, Any]:
+    def _more_inputs(self, ids: Tensor, features: FeatureMaps) -> dict[str, Any]:
         return {
             "mm_token_type_ids": (ids == self._image_id).int(),
             "image_grid_thw": self._size(1, *self._patches(features), ids.device),
         }
 
     def _writer(self) -> Any:
-        # It notes the positions that come next, which nobody else is to read.
+        # It remembers the next positions, which must not stay in the user's model.
         return with_part(self.module, "model.visual", self.module.model.visual)
 
     def _patches(self, features: FeatureMaps) -> tuple[int, int]:
@@ -197,7 +201,7 @@ class QwenVL(ChatModel):
         return _with_deep(visual, [i for i in _deep(visual) if i < block], 0)
 
     def _from(self, block: int) -> Any:
-        """The vision transformer behind a block, of whose output it is given in that order."""
+        """The vision transformer behind a block, whose output it is given in the mergers' order."""
         visual = self.module.model.visual
         # In place of the block one that does nothing: a merger may read its output.
         lower = nn.ModuleList([_Same(), *list(visual.blocks)[block + 1 :]])
@@ -216,7 +220,8 @@ def _deep(visual: Any) -> list[int]:
 
 
 def _with_deep(visual: Any, kept: list[int], first: int) -> Any:
-    """The same with the mergers of these blocks alone, which are counted from the first."""
+    """The vision transformer with the mergers of the ``kept`` blocks alone, counted from block
+    ``first``."""
     if not _deep(visual):
         return visual
     mergers = dict(zip(_deep(visual), visual.deepstack_merger_list, strict=True))
@@ -227,7 +232,7 @@ def _with_deep(visual: Any, kept: list[int], first: int) -> Any:
 
 
 class _Together(nn.Module):
-    """In place of a merger: what it would merge side by side, (n, C) to (n / count, count C)."""
+    """In place of a merger: what it would merge, side by side; (n, C) to (n / count, count C)."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -245,7 +250,7 @@ class _Same(nn.Module):
 
 
 class _Nothing(nn.Module):
-    """In place of embeddings of places, where they have been added before."""
+    """In place of position embeddings, which were added in the first part."""
 
     def forward(self, places: Tensor) -> Tensor:
         return torch.zeros(*places.shape, 1, device=places.device)
@@ -254,8 +259,8 @@ class _Nothing(nn.Module):
 def load(path: Path, layer: str | None = None) -> QwenVL:
     """A model from a folder that transformers' ``save_pretrained`` wrote (or a file in it).
 
-    A folder without an image processor is shown photos by the settings Qwen2-VL was published with,
-    at the patch size of its vision transformer.
+    Without an image processor in the folder photos are prepared by the settings Qwen2-VL was
+    published with, at the patch size of the vision transformer.
 
     Args:
         layer: see :class:`QwenVL`.
@@ -265,13 +270,6 @@ def load(path: Path, layer: str | None = None) -> QwenVL:
     """
     read = ("patch_size", "merge_size", "temporal_patch_size")
     return QwenVL(load_parts(_KINDS, path, _default_processor, read=read), layer)
-
-
-_KINDS: dict[str, Any] = {
-    "qwen2_vl": Qwen2VLForConditionalGeneration,
-    "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
-    "qwen3_vl": Qwen3VLForConditionalGeneration,
-}
 
 
 def _default_processor(module: Any) -> Any:

@@ -1,15 +1,15 @@
 """SmolVLM and Idefics3 of transformers (Marafioti et al., 2025; Laurençon et al., 2024), from a
 local folder.
 
-The photo is enlarged and cut into square tiles, which a SigLIP vision transformer looks at one by
-one; last comes an overview, the whole photo pressed into one more tile. A connector makes one token
-of the language model of each few patches.
+The photo is enlarged and cut into square tiles, which a SigLIP vision transformer encodes one by
+one; last comes an overview, the whole photo resized to one more tile. A connector makes one token
+of the language model of a square of patches.
 
 The input is the enlarged photo, the tiles in their places. The feature maps are the tiles' tokens,
 each where its patch lies in the photo, and the overview is held constant when a score is
-differentiated with respect to them. The layers' names with ``/overview`` behind them stand for the
-overview's tokens, where it is the tiles that are held constant. A photo that is not cut (or a model
-that cuts none) has only one tile: the two are the same then.
+differentiated with respect to them. With ``/overview`` behind a layer's name the overview's tokens
+are explained, and the tiles are held constant. A photo that is not cut (or of a model that cuts
+none) has only one tile: the two are the same then.
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ _BLOCKS = "model.vision_model.encoder.layers"
 _CONNECTOR = "model.connector"
 _OVERVIEW = "/overview"
 _OTHERS = "other tiles"
+_KINDS: dict[str, Any] = {
+    "smolvlm": SmolVLMForConditionalGeneration,
+    "idefics3": Idefics3ForConditionalGeneration,
+}
 
 
 class SmolVLM(ChatModel):
@@ -85,7 +89,7 @@ class SmolVLM(ChatModel):
         )
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
-        """As the model's own image processor, the tiles in their places."""
+        """As the model's own image processor, the tiles put together again."""
         made = self._processed([[photo]], return_row_col_info=True)
         tiles = made["pixel_values"][0]
         rows, columns = (max(1, made[key][0][0]) for key in ("rows", "cols"))
@@ -172,7 +176,8 @@ class SmolVLM(ChatModel):
         return self.module.model.text_model
 
     def _connect(self, tokens: Tensor) -> Tensor:
-        """Tokens (tiles, patches, K) behind the last block as the language model's."""
+        """Tokens (tiles, patches, K) behind the last block to the language model's (tiles, tokens,
+        H)."""
         connected: Tensor = self.module.model.connector(self._vision.post_layernorm(tokens))
         return connected
 
@@ -186,14 +191,14 @@ class SmolVLM(ChatModel):
     def _overview(self, pixels: Tensor) -> Tensor:
         """The overviews (B, 3, S, S) of enlarged photos (B, 3, H, W).
 
-        The processor makes them of whole numbers (0 ... 255): their values are exactly its own, and
-        their gradient is that of its filter, as if it did not round.
+        The processor resizes whole numbers (0 ... 255): their values are exactly its own, and their
+        gradient is that of its filter, as if it did not round.
         """
         mean, std = (some.to(pixels) for some in (self._mean, self._std))
         with torch.no_grad():
             levels = ((pixels * std + mean) * 255).round().clamp(0, 255).byte().cpu()
             pictures = [Image.fromarray(one.permute(1, 2, 0).numpy()) for one in levels]
-            exact = torch.cat([self._pressed(picture) for picture in pictures]).to(pixels)
+            exact = torch.cat([self._one_tile(picture) for picture in pictures]).to(pixels)
         if not pixels.requires_grad:
             return exact
         rows, columns = (
@@ -202,8 +207,8 @@ class SmolVLM(ChatModel):
         smooth = rows @ pixels @ columns.T
         return smooth + (exact - smooth).detach()
 
-    def _pressed(self, picture: Image.Image) -> Tensor:
-        """A picture pressed into one tile by the processor, (1, 3, S, S)."""
+    def _one_tile(self, picture: Image.Image) -> Tensor:
+        """A picture resized to one tile by the processor, (1, 3, S, S)."""
         made = self._processed([[picture]], do_resize=False, do_image_splitting=False)
         tile: Tensor = made["pixel_values"][0]
         return tile
@@ -226,7 +231,7 @@ def _joined(tiles: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def _filter(old: int, new: int, resample: Image.Resampling) -> Tensor:
-    """How much of each old pixel of an axis PIL's filter puts into each new one, (new, old)."""
+    """PIL's filter along an axis: the weight of each old pixel in each new one, (new, old)."""
     each = Image.fromarray(np.eye(old, dtype=np.float32)).resize((new, old), resample)
     return torch.from_numpy(np.array(each).T)
 
@@ -234,8 +239,8 @@ def _filter(old: int, new: int, resample: Image.Resampling) -> Tensor:
 def load(path: Path, layer: str | None = None) -> SmolVLM:
     """A model from a folder that transformers' ``save_pretrained`` wrote (or a file in it).
 
-    A folder without an image processor is shown photos as Idefics3 was, in tiles of the size its
-    vision transformer was made for.
+    Without an image processor in the folder photos are prepared as for Idefics3, in tiles of the
+    size that the vision transformer takes.
 
     Args:
         layer: see :class:`SmolVLM`.
@@ -244,12 +249,6 @@ def load(path: Path, layer: str | None = None) -> SmolVLM:
         ValueError: see :func:`vqa.models.chat.chat.load_parts` and :class:`SmolVLM`.
     """
     return SmolVLM(load_parts(_KINDS, path, _default_processor, read=("max_image_size",)), layer)
-
-
-_KINDS: dict[str, Any] = {
-    "smolvlm": SmolVLMForConditionalGeneration,
-    "idefics3": Idefics3ForConditionalGeneration,
-}
 
 
 def _default_processor(module: Any) -> Any:

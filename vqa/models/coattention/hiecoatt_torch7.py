@@ -2,9 +2,9 @@
 
 A ``.t7`` file holds the model in four flat vectors (word, phrase and question level, answers), with
 words and answers in ``vqa_data_prepro.json`` beside it. It was trained on the feature maps of a CNN
-for photos of 448 x 448 pixels: the last pooling of Caffe's VGG-19, whose weights are expected
-beside them, or the last maps of the ResNet-200 of fb.resnet.torch, whose file (``resnet-200.t7``)
-is. Without the CNN, feature maps can be asked about, but no photos.
+for photos of 448 x 448 pixels: the last pooling of Caffe's VGG-19, or the last maps of the
+ResNet-200 of fb.resnet.torch (``resnet-200.t7``). The CNN's weights are expected beside the
+checkpoint; without them only feature maps can be explained, no photos.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def load(path: Path, layer: str | None = None) -> CoAttentionAnswerer:
     options = options if isinstance(options, dict) else {}
     counted = options.get("vocab_size")  # one more than there are words
     rows = (counted if isinstance(counted, int) else len(words) + 1) + 1
-    sizes = _sizes(vectors, rows, len(answers), options, checkpoint)
+    sizes = _sizes(vectors, rows=rows, answers=len(answers), options=options, path=checkpoint)
     residual = options.get("feature_type") == "Residual"
     weights = (network_beside if residual else cnn_beside)(checkpoint)
     encoder: Any = None
@@ -108,7 +108,7 @@ def load(path: Path, layer: str | None = None) -> CoAttentionAnswerer:
         NO_CNN if weights is None else TORCH7 if residual else CAFFE,
         Vocabulary(words),
         answers,
-        _preprocess(residual),
+        preprocess=_preprocess(residual),
         tokenizer="nltk",
         regions=None if weights else "features" if residual else "pool5",
         network=tuple(network),
@@ -127,7 +127,7 @@ def load(path: Path, layer: str | None = None) -> CoAttentionAnswerer:
         )
     model = CoAttention(config, encoder)
     seen = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
-    state = dict(_state(vectors, config, sizes.features, rows)) | seen
+    state = dict(_state(vectors, config, features=sizes.features, rows=rows)) | seen
     load_exactly(model, state, f"{checkpoint}: not a HieCoAtt model")
     return CoAttentionAnswerer(model.eval().requires_grad_(False), checkpoint.parent.name, layer)
 
@@ -154,12 +154,21 @@ class _Sizes:
 
 
 def _sizes(
-    vectors: Mapping[str, Tensor], rows: int, answers: int, options: Mapping[Any, Any], path: Path
+    vectors: Mapping[str, Tensor],
+    *,
+    rows: int,
+    answers: int,
+    options: Mapping[Any, Any],
+    path: Path,
 ) -> _Sizes:
     """Those that give the vectors' lengths.
 
     Args:
         rows: of the table of words.
+        path: of the checkpoint, for errors.
+
+    Raises:
+        ValueError: none do.
     """
     words, phrases, questions, last = (len(vectors[name]) for name in _VECTORS)
     said = str(options.get("atten_type")).lower()
@@ -186,13 +195,13 @@ def _attention_size(attention: Attention, n: int) -> int:
 
 
 def _state(
-    vectors: Mapping[str, Tensor], config: Config, features: int, rows: int
+    vectors: Mapping[str, Tensor], config: Config, *, features: int, rows: int
 ) -> Iterator[tuple[str, Tensor]]:
-    """Our names for the weights."""
+    """The weights under our names."""
     n, words = config.hidden, len(config.vocabulary)
     flats = {level: Flat(vectors[f"{level[0]}params"]) for level in LEVELS}
     flat = flats["word"]
-    yield from _linear("image", flat, n, features)
+    yield from _linear("image", flat, (n, features))
     # Row 0 is padding's, row i that of word i; there are rows that no word has.
     table = torch.zeros(words, n)
     known = flat.take(rows, n)[1:words]
@@ -202,18 +211,20 @@ def _state(
         weight = flats["phrase"].take(n, width, n)
         yield f"{name}.weight", weight.transpose(1, 2).contiguous()
         yield f"{name}.bias", flats["phrase"].take(n)
-    for name, value in lstm_weights(flats["question"], n, n, config.layers):
+    lstm = lstm_weights(flats["question"], inputs=n, hidden=n, layers=config.layers)
+    for name, value in lstm:
         yield f"rnn.{name}", value
     for level in LEVELS:
         for name, score in _ATTENTION[config.attention]:
-            yield from _linear(f"attend.{level}.{name}", flats[level], 1 if score else n, n)
+            yield from _linear(f"attend.{level}.{name}", flats[level], (1 if score else n, n))
     flat = Flat(vectors["aparams"])
-    yield from _linear("fuse.word", flat, n, n)
-    yield from _linear("fuse.phrase", flat, n, 2 * n)
-    yield from _linear("fuse.question", flat, config.common, 2 * n)
-    yield from _linear("answer", flat, len(config.answers), config.common)
+    yield from _linear("fuse.word", flat, (n, n))
+    yield from _linear("fuse.phrase", flat, (n, 2 * n))
+    yield from _linear("fuse.question", flat, (config.common, 2 * n))
+    yield from _linear("answer", flat, (len(config.answers), config.common))
 
 
-def _linear(name: str, flat: Flat, outputs: int, inputs: int) -> Iterator[tuple[str, Tensor]]:
-    yield f"{name}.weight", flat.take(outputs, inputs)
-    yield f"{name}.bias", flat.take(outputs)
+def _linear(name: str, flat: Flat, size: tuple[int, int]) -> Iterator[tuple[str, Tensor]]:
+    """Weight and bias of a linear layer of (outputs, inputs), the next in the vector."""
+    yield f"{name}.weight", flat.take(*size)
+    yield f"{name}.bias", flat.take(size[0])

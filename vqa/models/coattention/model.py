@@ -1,7 +1,7 @@
 """Hierarchical question-image co-attention (Lu et al., NIPS 2016; section 8.2 of the paper).
 
-A question is read as words, as phrases and as a whole. At each of these levels the model looks at
-the image's regions (the cells of a CNN's feature maps) and at the question's words together, and
+A question is read as words, as phrases and as a whole. At each of these levels the model attends to
+the image's regions (the cells of a CNN's feature maps) and to the question's words together, and
 what it attended to is combined from the words up to the answer.
 """
 
@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from vlcam.adapters.adapter import FeatureMaps, OwnAttention, Prompt
 from vlcam.formats import checkpoint
-from vlcam.formats.state_dict import OWN
+from vlcam.formats.state_dict import CNN_PREFIX
 from vlcam.geometry.cells import derive
 from vlcam.networks.cutting import Layer
 from vlcam.networks.encoder import RegionEncoder
@@ -35,7 +35,7 @@ Attention = Literal["alternating", "parallel"]
 ARCHITECTURE = "coattention"
 NO_CNN = "none"
 """The name, in configurations, of the CNN of a model that comes without."""
-STRIDE = 32  # of these features' cells, in pixels
+STRIDE = 32  # pixels from one cell of such a model's feature maps to the next
 LEVELS = ("word", "phrase", "question")
 
 
@@ -51,9 +51,9 @@ class Config(QuestionConfig):
         hidden: size of everything but the last step of the fusion, which has ``common``.
         attention: ``alternating``: from the question to the image and back; ``parallel``: both at
             once, by the affinity of every word and region.
-        filled: whether each question is filled up to ``max_words`` with empty places, and what the
-            convolutions make of these is akin to regions too (in the parallel attention; nowhere
-            else does it matter). So it is in the original, and with it a question's length.
+        filled: whether each question is padded to ``max_words``, and what the convolutions make of
+            the padding has an affinity to regions too (in the parallel attention; nowhere else does
+            it matter). So it is in the original.
     """
 
     architecture = ARCHITECTURE
@@ -78,7 +78,7 @@ class Config(QuestionConfig):
 
 @dataclass(frozen=True)
 class Attended:
-    """What a level made of a question's words and an image's regions, and where it looked.
+    """What a level made of a question's words and an image's regions, and its attention.
 
     Attributes:
         question, image: (N, H).
@@ -93,7 +93,7 @@ class Attended:
 
 
 class Alternating(nn.Module):
-    """A summary of the question looks at the image, then what was seen there at the question."""
+    """A summary of the question attends to the image, then what was found there to the question."""
 
     def __init__(self, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -109,19 +109,19 @@ class Alternating(nn.Module):
         drop = self.dropout
         scores = self.summary_score(drop(self.summary(words).tanh()))
         summary = _mean(words, _shares(scores, mask))
-        asked = self.question_to_image(summary)[:, None]
-        looked = _shares(self.image_score(drop((self.image(regions) + asked).tanh())))
-        image = _mean(regions, looked)
-        seen = self.image_to_question(image)[:, None]
-        read = _shares(self.question_score(drop((self.question(words) + seen).tanh())), mask)
-        return Attended(_mean(words, read), image, read, looked)
+        guide = self.question_to_image(summary)[:, None]
+        to_regions = _shares(self.image_score(drop((self.image(regions) + guide).tanh())))
+        image = _mean(regions, to_regions)
+        guide = self.image_to_question(image)[:, None]
+        to_words = _shares(self.question_score(drop((self.question(words) + guide).tanh())), mask)
+        return Attended(_mean(words, to_words), image, words=to_words, regions=to_regions)
 
 
 class Parallel(nn.Module):
-    """Words look at regions and regions at words, by their affinity.
+    """Words attend to regions and regions to words, by their affinity.
 
     Args:
-        filled: whether what stands behind a question's end is akin to regions too.
+        filled: whether a question's padding has an affinity to regions too.
     """
 
     def __init__(self, hidden: int, dropout: float, filled: bool = False) -> None:
@@ -136,18 +136,20 @@ class Parallel(nn.Module):
         """Words (N, L, H), regions (N, R, H), mask (N, L): true at words."""
         drop = self.dropout
         affinity = torch.bmm(words, self.affinity(regions).transpose(1, 2)).tanh()
-        if not self.filled:  # a question's padding is no word that a region could be akin to
+        if not self.filled:  # a question's padding is no word
             affinity = affinity * mask[:, :, None]
         image, question = self.image(regions), self.question(words)
         about_image = (image + torch.bmm(affinity.transpose(1, 2), question)).tanh()
         about_words = (question + torch.bmm(affinity, image)).tanh()
-        looked = _shares(self.image_score(drop(about_image)))
-        read = _shares(self.question_score(drop(about_words)), mask)
-        return Attended(_mean(words, read), _mean(regions, looked), read, looked)
+        to_regions = _shares(self.image_score(drop(about_image)))
+        to_words = _shares(self.question_score(drop(about_words)), mask)
+        question = _mean(words, to_words)
+        image = _mean(regions, to_regions)
+        return Attended(question, image, words=to_words, regions=to_regions)
 
 
 def _shares(scores: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Softmax of scores (N, L, 1) over the second axis, nothing where the mask is false: (N, L)."""
+    """Softmax of scores (N, L, 1) over the second axis, 0 where the mask is false: (N, L)."""
     scores = scores.squeeze(2)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
@@ -155,21 +157,22 @@ def _shares(scores: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def _mean(values: Tensor, shares: Tensor) -> Tensor:
-    """The mean (N, H) of values (N, L, H) by shares (N, L)."""
+    """The mean (N, H) of values (N, L, H), weighted by shares (N, L)."""
     return torch.bmm(shares[:, None], values).squeeze(1)
 
 
 def _attention(config: Config) -> nn.Module:
+    """A level's attention."""
     if config.attention == "alternating":
         return Alternating(config.hidden, config.dropout)
     return Parallel(config.hidden, config.dropout, config.filled)
 
 
 class Levels(nn.Module):
-    """A model that looks at an image's regions at several levels of the question.
+    """A model that attends to an image's regions at several levels of the question.
 
     Attributes:
-        encoder: with ``regions``, its last layer.
+        encoder: the CNN; its ``regions`` are its last layer, whose cells are attended to.
     """
 
     encoder: Any
@@ -212,16 +215,16 @@ class CoAttention(Levels):
         """Nothing of a fixed CNN's features needs to be measured."""
 
     def encode_question(self, questions: Sequence[Sequence[int]]) -> Tensor:
-        """Tokens (N, L) of N questions, each of at least one word, filled up with 0: what the
-        question is encoded as depends on the image too."""
+        """Tokens (N, L) of N questions, each of at least one word, filled up with 0: their further
+        encoding depends on the image too."""
         tokens = padded(questions, self.embed_word.weight.device)[0]
         if not self.config.filled:
             return tokens
         return functional.pad(tokens, (0, self.config.max_words - tokens.shape[1]))
 
     def read_question(self, tokens: Tensor) -> dict[str, Tensor]:
-        """Tokens (N, L) to their features at each level, (N, L, H); 0 behind a question's end (but
-        for phrases where questions are ``filled``)."""
+        """Tokens (N, L) to their features at each level, (N, L, H); 0 behind a question's end
+        (except for phrases where questions are ``filled``)."""
         mask = (tokens != 0)[:, :, None]
         word = self.dropout(self.embed_word(tokens).tanh()) * mask
         across, length = word.transpose(1, 2), tokens.shape[1]
@@ -257,8 +260,8 @@ class CoAttention(Levels):
                 asked several questions.
         """
         below: Tensor | None = None
-        for level, seen in self.attention_by_level(feature, tokens, photo).items():
-            summed = seen.question + seen.image
+        for level, attended in self.attention_by_level(feature, tokens, photo).items():
+            summed = attended.question + attended.image
             joined = summed if below is None else torch.cat([summed, below], 1)
             below = self.fuse[level](self.dropout(joined)).tanh()
         assert below is not None
@@ -267,7 +270,7 @@ class CoAttention(Levels):
 
 
 class CoAttentionAnswerer(CnnAnswerer):
-    """Adapter of :class:`Levels`, whose own attention stands beside the maps."""
+    """Adapter of :class:`Levels`, whose own attention can be shown beside the maps."""
 
     module: Levels
 
@@ -276,27 +279,40 @@ class CoAttentionAnswerer(CnnAnswerer):
     ) -> OwnAttention:
         """Each level's attention to the regions, shares that sum to 1."""
         regions = self.module.encoder.regions
-        seen = self.module.attention_by_level(
+        attended = self.module.attention_by_level(
             self.image_features(features), self.encoded_questions([prompt])
         )
-        maps = torch.cat([level.regions for level in seen.values()])
+        maps = torch.cat([level.regions for level in attended.values()])
         before, _ = self.module.encoder.split(regions.name)
         kind = next(self.module.parameters()).dtype
         grid = derive(before, torch.empty(1, 3, *input_size, dtype=kind))
-        return OwnAttention(tuple(seen), maps.unflatten(1, grid.size), grid)
+        return OwnAttention(tuple(attended), maps.unflatten(1, grid.size), grid)
+
+
+def load(path: Path, layer: str | None = None) -> CoAttentionAnswerer:
+    """A VQA model from its folder (``config.json``, ``model.safetensors``) or a file in it.
+
+    Args:
+        layer: of the CNN; None: its default (:attr:`RegionEncoder.default_layer`).
+
+    Raises:
+        ValueError: a file is missing, damaged or of another architecture.
+    """
+    return CoAttentionAnswerer(load_module(path), folder_name(path), layer)
 
 
 def load_module(path: Path) -> CoAttention:
-    """Read a model from its folder (or either file in it), in float32 and eval mode.
+    """A model from its folder (or either file in it), in float32 and eval mode.
 
-    Raises ValueError naming the file that is missing, truncated, or of another architecture.
+    Raises:
+        ValueError: a file is missing, truncated or of another architecture; it is named.
     """
     return checkpoint.load_folder(path, _build, f"{ARCHITECTURE} VQA model")
 
 
 def _build(data: Any, state: dict[str, Tensor]) -> CoAttention:
     config = Config.from_json(data)
-    own = {k.removeprefix(OWN): v for k, v in state.items() if k.startswith(OWN)}
+    own = {k.removeprefix(CNN_PREFIX): v for k, v in state.items() if k.startswith(CNN_PREFIX)}
     if config.cnn == CAFFE:
         return CoAttention(config, vgg_trunk(own, config.preprocess.size))
     if config.cnn == TORCH7:
@@ -311,15 +327,6 @@ def _build(data: Any, state: dict[str, Tensor]) -> CoAttention:
 
 
 def given_maps(config: Config, channels: int, missing: str) -> GivenMaps:
-    """The place of the CNN of a model whose checkpoint has none; ``missing`` says what is."""
+    """In place of the CNN of a model that comes without; ``missing`` says what is missing."""
     rows, columns = (side // STRIDE for side in config.preprocess.size)
     return GivenMaps(Layer(config.regions or "features", (channels, rows, columns)), missing)
-
-
-def load(path: Path, layer: str | None = None) -> CoAttentionAnswerer:
-    """A VQA model from its folder (``config.json``, ``model.safetensors``) or a file in it.
-
-    Raises:
-        ValueError: a file is missing, damaged or of another architecture.
-    """
-    return CoAttentionAnswerer(load_module(path), folder_name(path), layer)

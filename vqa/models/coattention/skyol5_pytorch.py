@@ -1,13 +1,13 @@
 """Checkpoints of SkyOL5's VQA-CoAttention, a PyTorch port of co-attention (Lu et al., NIPS 2016).
 
 It is a simpler network than the original: one parallel attention that its three levels share, the
-affinity not squashed, the last feature maps of ResNet-18 as they are. A checkpoint is a
+affinity without a tanh, the last feature maps of ResNet-18 as they are. A checkpoint is a
 ``.pth.tar`` file with the weights, and ``q2i.pkl`` and ``i2a.pkl`` (words and answers) beside it.
 The CNN is torchvision's ResNet-18, untouched: put its weights (``resnet18*.pth``) into the folder
-to explain photos; without, feature maps can be asked about.
+to explain photos; without, only feature maps can be explained.
 
 The original pads a question to the longest one of its batch, and the padding takes part in the
-attention; here each question is read as it is when it is alone.
+attention; here each question is read as in a batch of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from vlcam.formats import checkpoint
 from vlcam.formats.restricted_pickle import read_pickle
-from vlcam.formats.state_dict import OWN, load_exactly, matrix
+from vlcam.formats.state_dict import CNN_PREFIX, load_exactly, matrix
 from vlcam.formats.torch_pickle import mentions, read_checkpoint
 from vlcam.models import of_architecture
 from vlcam.networks.cutting import Layer
@@ -75,8 +75,8 @@ class CoAttentionPyTorch(Levels):
     regions, K that of the attention's hidden units.
 
     Args:
-        state: its weights, whose shapes tell its sizes.
-        encoder: the CNN, or the place of one.
+        state: its weights, whose shapes give its sizes.
+        encoder: the CNN, or what stands in its place.
 
     Raises:
         ValueError: they are not the weights of such a model.
@@ -138,21 +138,23 @@ class CoAttentionPyTorch(Levels):
         return {level: self._attend(read[level], regions, tokens > 0) for level in LEVELS}
 
     def _attend(self, words: Tensor, regions: Tensor, mask: Tensor) -> Attended:
-        """Words (N, L, D) and regions (N, D, R) look at each other; mask (N, L): true at words."""
+        """Words (N, L, D) attend to regions (N, D, R) and back; mask (N, L): true at words."""
         affinity = words @ (self.W_b @ regions)
         image, question = self.W_v @ regions, self.W_q @ words.transpose(1, 2)
         about_image = (image + question @ affinity).tanh()
         about_words = (question + image @ affinity.transpose(1, 2)).tanh()
-        looked = (self.w_hv.t() @ about_image).softmax(2)
+        to_regions = (self.w_hv.t() @ about_image).softmax(2)
         scores = self.w_hq.t() @ about_words
-        read = scores.masked_fill(~mask[:, None], -torch.inf).softmax(2)
-        seen = (looked @ regions.transpose(1, 2)).squeeze(1)
-        return Attended((read @ words).squeeze(1), seen, read.squeeze(1), looked.squeeze(1))
+        to_words = scores.masked_fill(~mask[:, None], -torch.inf).softmax(2)
+        image = (to_regions @ regions.transpose(1, 2)).squeeze(1)
+        question = (to_words @ words).squeeze(1)
+        return Attended(question, image, words=to_words.squeeze(1), regions=to_regions.squeeze(1))
 
     def forward(self, feature: Tensor, tokens: Tensor) -> Tensor:
         """Logits (N, answers) from image features (N, D R) and questions' tokens (N, L)."""
         word, phrase, question = (
-            seen.question + seen.image for seen in self.attention_by_level(feature, tokens).values()
+            attended.question + attended.image
+            for attended in self.attention_by_level(feature, tokens).values()
         )
         below = self.W_w(word).tanh()
         below = self.W_p(torch.cat([phrase, below], 1)).tanh()
@@ -188,14 +190,15 @@ def load(path: Path, layer: str | None = None) -> CoAttentionAnswerer:
 
 def _build(data: Any, state: dict[str, Tensor]) -> CoAttentionPyTorch:
     config = checkpoint.from_json(Config, data, ARCHITECTURE, "VQA model")
-    own = {k.removeprefix(OWN): v for k, v in state.items() if k.startswith(OWN)}
+    own = {k.removeprefix(CNN_PREFIX): v for k, v in state.items() if k.startswith(CNN_PREFIX)}
     net = resnet(own, "torchvision", "not the weights of a ResNet")[0] if own else None
-    return CoAttentionPyTorch(config, state, _encoder(net, state, config, _MISSING))
+    return CoAttentionPyTorch(config, state, _encoder(net, state, config, missing=_MISSING))
 
 
 def _encoder(
-    net: nn.Sequential | None, state: dict[str, Tensor], config: Config, missing: str
+    net: nn.Sequential | None, state: dict[str, Tensor], config: Config, *, missing: str
 ) -> Trunk | GivenMaps:
+    """The CNN, or, where there is none, what says so (``missing``) when it is needed."""
     if net is not None:
         return Trunk(net, config.preprocess.size)
     rows, columns = (side // STRIDE for side in config.preprocess.size)
@@ -216,14 +219,13 @@ def _read(path: Path) -> CoAttentionPyTorch:
         raise ValueError(f"{folder}: expected one file of the CNN's weights, found {names}")
     net = read_resnet(cnns[0], "torchvision")[0] if cnns else None
     for name in ("fc.weight", "fc.bias"):
-        # The original has always 1000 scores, of which those behind its last answer mean nothing.
+        # The original always has 1000 scores, of which those behind its last answer mean nothing.
         if name in state and len(state[name]) > len(answers):
             state[name] = state[name][: len(answers)]
     try:
         config = Config(words, answers)
-        model = CoAttentionPyTorch(
-            config, state, _encoder(net, state, config, f"{folder}: {_MISSING}")
-        )
+        encoder = _encoder(net, state, config, missing=f"{folder}: {_MISSING}")
+        model = CoAttentionPyTorch(config, state, encoder)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
     seen = {f"encoder.{name}": value for name, value in model.encoder.state_dict().items()}

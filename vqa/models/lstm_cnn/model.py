@@ -35,7 +35,7 @@ class Config(QuestionConfig):
         standardise: whether the normalised image feature is brought to mean 0 and variance 1, as
             measured in training. The features of all photos are nearly the same (the mean of a
             rectified map has much the same value on every photo), and a model that starts from
-            them learns to answer without looking. The original has it not.
+            them learns to answer without the photo. The original does not do it.
     """
 
     architecture = ARCHITECTURE
@@ -88,7 +88,7 @@ class LstmCnn(nn.Module):
             scale = self.standardise
             assert scale.running_mean is not None and scale.running_var is not None
             scale.running_mean.copy_(normalised.mean(0))
-            # No unit that hardly ever answers is blown up.
+            # A unit that is hardly ever active is not blown up.
             scale.running_var.copy_((normalised.std(0) + 1e-3 * normalised.std()).square())
 
     def encode_question(self, questions: Sequence[Sequence[int]]) -> Tensor:
@@ -101,7 +101,7 @@ class LstmCnn(nn.Module):
         return torch.stack([cell, hidden], 1).flatten(0, 1).transpose(0, 1).flatten(1)
 
     def forward(self, feature: Tensor, question: Tensor, photo: Tensor | None = None) -> Tensor:
-        """Logits (N, answers) from image features (N, F) and question encodings (N, ...).
+        """Logits (N, answers) from image features (N, F) and encodings (N, ...) of questions.
 
         Args:
             photo: (N,), the row of ``feature`` (P, F) that each question is about, where photos are
@@ -111,15 +111,28 @@ class LstmCnn(nn.Module):
         image = self.image(self.dropout(normalised)).tanh()
         if photo is not None:
             image = image[photo]
-        asked = self.question(self.dropout(question)).tanh()
-        logits: Tensor = self.answer(self.dropout(asked * image))
+        projected = self.question(self.dropout(question)).tanh()
+        logits: Tensor = self.answer(self.dropout(projected * image))
         return logits
 
 
-def load_module(path: Path) -> LstmCnn:
-    """Read a model from its folder (or either file in it), in float32 and eval mode.
+def load(path: Path, layer: str | None = None) -> CnnAnswerer:
+    """A VQA model from its folder (``config.json``, ``model.safetensors``) or a file in it.
 
-    Raises ValueError naming the file that is missing, truncated, or of another architecture.
+    Args:
+        layer: of the CNN; None: its default (:attr:`Encoder.default_layer`).
+
+    Raises:
+        ValueError: a file is missing, damaged or of another architecture.
+    """
+    return CnnAnswerer(load_module(path), folder_name(path), layer)
+
+
+def load_module(path: Path) -> LstmCnn:
+    """A model from its folder (or either file in it), in float32 and eval mode.
+
+    Raises:
+        ValueError: a file is missing, truncated or of another architecture; it is named.
     """
     return checkpoint.load_folder(path, _build, f"{ARCHITECTURE} VQA model")
 
@@ -130,12 +143,3 @@ def _build(data: Any, state: dict[str, Tensor]) -> LstmCnn:
         return LstmCnn(config)
     own = {k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")}
     return LstmCnn(config, CaffeVgg(own))
-
-
-def load(path: Path, layer: str | None = None) -> CnnAnswerer:
-    """A VQA model from its folder (``config.json``, ``model.safetensors``) or a file in it.
-
-    Raises:
-        ValueError: a file is missing, damaged or of another architecture.
-    """
-    return CnnAnswerer(load_module(path), folder_name(path), layer)

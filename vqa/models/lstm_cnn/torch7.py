@@ -46,6 +46,9 @@ def load(path: Path, layer: str | None = None) -> CnnAnswerer:
     The weights of VGG-16 or VGG-19 (a ``.safetensors`` or ``.pth`` file of a state dict with
     Caffe's or torchvision's names) must be Caffe's, for BGR pixels.
 
+    Args:
+        layer: of VGG; None: its last rectified feature maps.
+
     Raises:
         ValueError: a file is missing, damaged, or does not fit the others.
     """
@@ -61,14 +64,18 @@ def load(path: Path, layer: str | None = None) -> CnnAnswerer:
     words, answers = words_and_answers(folder)
     vectors, _ = read_vectors(checkpoint, _VECTORS)
     encoder = read_vgg(cnn)
-    sizes = _sizes(vectors, len(words), len(answers), encoder.feature_size, checkpoint)
-    preprocess = Preprocess(mean=MEAN, std=STD, interpolation="torch7")
-    embedding, hidden, layers, common = sizes
+    embedding, hidden, layers, common = _sizes(
+        vectors,
+        words=len(words),
+        answers=len(answers),
+        features=encoder.feature_size,
+        path=checkpoint,
+    )
     config = Config(
         CAFFE,
         Vocabulary(words),
         answers,
-        preprocess,
+        preprocess=Preprocess(mean=MEAN, std=STD, interpolation="torch7"),
         tokenizer="nltk",
         embedding=embedding,
         hidden=hidden,
@@ -83,9 +90,14 @@ def load(path: Path, layer: str | None = None) -> CnnAnswerer:
 
 
 def _sizes(
-    vectors: dict[str, Tensor], words: int, answers: int, features: int, path: Path
+    vectors: dict[str, Tensor], *, words: int, answers: int, features: int, path: Path
 ) -> tuple[int, int, int, int]:
-    """Embedding's size, LSTM's, its layers and the common space's: those that give the lengths."""
+    """The sizes that give the vectors' lengths: of the embedding, of the LSTM, how many layers it
+    has, of the common space.
+
+    Raises:
+        ValueError: none do.
+    """
     lengths = [len(vectors[name]) for name in _VECTORS]
     for known in (words, words - 1):  # an UNK that we added has no weights
         embedding, rest = divmod(lengths[0], known + 1)
@@ -102,8 +114,8 @@ def _sizes(
 
 
 def _hidden(embedding: int, layers: int, length: int) -> int:
-    """Of an LSTM and a projection of its output to one number, which is not used, that have so many
-    weights; 0: of none."""
+    """The hidden size of an LSTM that has, with a projection of its output to one number (which is
+    not used), ``length`` weights; 0: there is none."""
     hidden = 1
     while (size := lstm_size(embedding, hidden, layers) + hidden + 1) < length:
         hidden += 1
@@ -111,7 +123,7 @@ def _hidden(embedding: int, layers: int, length: int) -> int:
 
 
 def _state(vectors: dict[str, Tensor], config: Config, features: int) -> dict[str, Tensor]:
-    """Our names for the weights; gates i, f, o, g become i, f, g, o."""
+    """The weights under our names."""
     flat = Flat(vectors["embedding_w_q"])
     count = len(vectors["embedding_w_q"]) // config.embedding - 1
     table, bias = flat.take(config.embedding, count), flat.take(config.embedding)
@@ -119,7 +131,10 @@ def _state(vectors: dict[str, Tensor], config: Config, features: int) -> dict[st
     rows[1 : count + 1] = table.t() + bias
     state = {"embed_word.weight": rows}
     lstm = lstm_weights(
-        Flat(vectors["encoder_w_q"]), config.embedding, config.hidden, config.layers
+        Flat(vectors["encoder_w_q"]),
+        inputs=config.embedding,
+        hidden=config.hidden,
+        layers=config.layers,
     )
     state.update({f"rnn.{name}": values for name, values in lstm})
     flat = Flat(vectors["multimodal_w"])

@@ -1,10 +1,10 @@
 """LXMERT question answering of transformers (Tan and Bansal, EMNLP 2019), from a local folder.
 
-It looks at no pixels: a detector's regions of the photo (:mod:`vqa.models.lxmert.region_features`),
-a feature vector and a box each, are its picture. Regions are the cells of the feature maps, K
-channels of one row of R; a map gives each box one value and is painted as boxes. By default the
-regions' own features are explained: ``hirescam`` then is, box by box, the gradient times the
-feature summed over the channels; ``grad-cam`` averages the gradients over the boxes first.
+Its input is no pixels but a detector's regions of the photo (:mod:`.region_features`), a feature
+vector and a box each. Regions are the cells of the feature maps, K channels of one row of R; a map
+gives each box one value and is painted as boxes. By default the regions' own features are
+explained: ``hirescam`` then is, box by box, the gradient times the feature summed over the
+channels; ``grad-cam`` averages the gradients over the boxes first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from transformers import LxmertForQuestionAnswering
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question
 from vlcam.adapters.attention_flow import PHOTO, Flow
-from vlcam.adapters.once_per_image import once_an_image
+from vlcam.adapters.once_per_image import once_per_image
 from vlcam.attribution.backward_rules import outside_cnn
 from vlcam.formats.pretrained import load_pretrained
 from vlcam.geometry.grid import Boxes, Cells, Grid, Placement
@@ -62,6 +62,7 @@ class LxmertAnswerer(Answerer):
         module: Any,
         tokenizer: Any,
         answers: Sequence[str],
+        *,
         name: str,
         layer: str | None = None,
     ) -> None:
@@ -82,7 +83,7 @@ class LxmertAnswerer(Answerer):
         self.encode_reads_prompt = self.layer in crossed
         self._crossed = crossed.index(self.layer) + 1 if self.encode_reads_prompt else 0
         # How many of visn_fc and the r_layers come before the layer.
-        self._seen = len(alone) - 1 if self._crossed else alone.index(self.layer)
+        self._alone = len(alone) - 1 if self._crossed else alone.index(self.layer)
         self._tokenizer = tokenizer
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
@@ -99,11 +100,11 @@ class LxmertAnswerer(Answerer):
             raise ValueError(f"{region_features.beside(path)}: {error}") from error
 
     def prepare_regions(self, photo: Image.Image, regions: Regions) -> tuple[Tensor, Placement]:
-        """What stands for the pixels: (1, R, K + 4), a row a region, its features and its box in
-        shares of the photo's width and height.
+        """What takes the place of the pixels: (1, R, K + 4), for each region its features and its
+        box in shares of the photo's width and height.
 
         Raises:
-            ValueError: the regions have not as many features as the model reads.
+            ValueError: the regions have another number of features than the model reads.
         """
         most = self.module.config.visual_feat_dim
         if regions.features.shape[1] != most:
@@ -117,18 +118,18 @@ class LxmertAnswerer(Answerer):
     def understand(self, question: str) -> Question:
         """As :func:`vqa.answering.tokenized.understand`."""
         most = self.module.config.max_position_embeddings
-        return understand(self._tokenizer, question, most, self.name)
+        return understand(self._tokenizer, question, most=most, name=self.name)
 
     def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
         rows = pixels[:, 0]
         features, boxes = rows[..., :-4], rows[..., -4:]
-        if not self._seen:
+        if not self._alone:
             return FeatureMaps(_in_a_row(features), {"boxes": boxes})
-        regions = self._look(features, boxes, self._seen)
+        regions = self._encode_regions(features, boxes, self._alone)
         if not self._crossed:
             return FeatureMaps(_in_a_row(regions))
         assert prompts is not None
-        words, mask = self._read(prompts, pixels)
+        words, mask = self._encode_questions(prompts, pixels)
         for layer in self.module.lxmert.encoder.x_layers[: self._crossed]:
             words, regions = layer(words, mask, regions, None)
         return FeatureMaps(_in_a_row(regions), {"words": words, "mask": mask})
@@ -142,14 +143,14 @@ class LxmertAnswerer(Answerer):
             words, mask = features.rest["words"], features.rest["mask"]
             regions = _regions(features)
         else:
-            regions = once_an_image(self._look_behind, features)
-            words, mask = self._read(prompts, features.maps)
+            regions = once_per_image(self._encode_rest, features)
+            words, mask = self._encode_questions(prompts, features.maps)
         for layer in lxmert.encoder.x_layers[self._crossed :]:
             words, regions = layer(words, mask, regions, None)
         logits: Tensor = self.module.answer_head(lxmert.pooler(words))
         return logits
 
-    def _look(self, features: Tensor, boxes: Tensor, steps: int) -> Tensor:
+    def _encode_regions(self, features: Tensor, boxes: Tensor, steps: int) -> Tensor:
         """Regions (B, R, K) behind the first steps of the vision half."""
         encoder = self.module.lxmert.encoder
         regions: Tensor = encoder.visn_fc(features, boxes)
@@ -157,19 +158,22 @@ class LxmertAnswerer(Answerer):
             regions = layer(regions)[0]
         return regions
 
-    def _look_behind(self, features: FeatureMaps) -> Tensor:
-        """The same behind all of them, from the layer on."""
+    def _encode_rest(self, features: FeatureMaps) -> Tensor:
+        """Regions (B, R, K) behind all steps of the vision half, from the layer on."""
         encoder = self.module.lxmert.encoder
         regions = _regions(features)
-        if not self._seen:
-            return self._look(regions, features.rest["boxes"], 1 + len(encoder.r_layers))
-        for layer in encoder.r_layers[self._seen - 1 :]:
+        if not self._alone:
+            return self._encode_regions(
+                regions, features.rest["boxes"], steps=1 + len(encoder.r_layers)
+            )
+        for layer in encoder.r_layers[self._alone - 1 :]:
             regions = layer(regions)[0]
         return regions
 
-    def _read(self, prompts: Sequence[Prompt], like: Tensor) -> tuple[Tensor, Tensor]:
-        """Questions behind the language half: (N, L, K), and what is added to attention scores
-        (N, 1, 1, L) so that nobody looks at a question's padding. Each question is read once."""
+    def _encode_questions(self, prompts: Sequence[Prompt], like: Tensor) -> tuple[Tensor, Tensor]:
+        """Questions behind the language half, (N, L, K), and what is added to attention scores,
+        (N, 1, 1, L), so that no token attends to a question's padding. Each question is encoded
+        once."""
         lxmert, once = self.module.lxmert, list(dict.fromkeys(prompts))
         longest = max(len(prompt) for prompt in once)  # type: ignore[arg-type]
         ids = torch.zeros(len(once), longest, dtype=torch.long, device=like.device)
@@ -186,7 +190,8 @@ class LxmertAnswerer(Answerer):
         return words.index_select(0, rows), added.index_select(0, rows)
 
     def attention_flow(self, prompt: Prompt) -> Flow:
-        """Regions and question by themselves, then at each other at once, then by themselves."""
+        """Regions and question each attend to themselves; then, layer by layer, to each other at
+        once and to themselves again."""
         encoder, question = self.module.lxmert.encoder, "question"
         regions, words = (((stream, stream),) for stream in (PHOTO, question))
         both = (((question, PHOTO), (PHOTO, question)), words, regions)
@@ -239,10 +244,12 @@ def load(path: Path, layer: str | None = None) -> LxmertAnswerer:
     kind: Any = LxmertForQuestionAnswering
     module, tokenizer = load_pretrained(kind, folder)
     answers = _answers(folder, module.config)
-    return LxmertAnswerer(module, tokenizer, answers, folder.resolve().name, layer)
+    name = folder.resolve().name
+    return LxmertAnswerer(module, tokenizer, answers, name=name, layer=layer)
 
 
 def _answers(folder: Path, config: Any) -> list[str]:
+    """The answers in the order of the logits; see :func:`load`."""
     file, count = folder / ANSWERS, config.num_qa_labels
     if not file.is_file():
         labels = config.id2label

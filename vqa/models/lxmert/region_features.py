@@ -1,4 +1,4 @@
-"""Regions of a photo that a detector found beforehand, for models that look at nothing else.
+"""Regions of a photo that a detector found beforehand, for models whose only input they are.
 
 They lie beside the photo, in a file named like it: of ``dog.jpg`` in ``dog.jpg.regions.npz``, an
 archive as ``numpy.savez`` writes it, with
@@ -66,7 +66,7 @@ class Regions:
 
 
 def beside(photo: str) -> Path:
-    """Where the regions of a photo are expected."""
+    """The file in which the regions of a photo are expected."""
     return Path(f"{photo}{SUFFIX}")
 
 

@@ -1,4 +1,17 @@
-"""vqa.pytorch's files: checkpoints, options and pickles of words, or a folder of ours."""
+"""Checkpoints of Cadene's vqa.pytorch, or a folder that :meth:`VqaPyTorch.save` wrote.
+
+A checkpoint is a folder with
+
+* ``best_model.pth.tar`` or ``ckpt_model.pth.tar``: the weights;
+* ``wid_to_word.pickle`` and ``aid_to_ans.pickle``: words and answers (the project keeps them in its
+  ``data/vqa/processed/...``; ``word_to_wid.pickle`` and ``ans_to_aid.pickle`` say the same);
+* the ``.yaml`` file of its options (or ``logger.json``, which repeats them). Sizes are read off the
+  weights. Without options, what they alone give (activations, how questions are split into words,
+  the size of photos) is taken from the published models, and results say so;
+* the CNN's weights, of Cadene's pretrained-models (``fbresnet152-2e20f6b4.pth``), as ``.pth`` or
+  ``.safetensors``. The models were trained on features of that CNN, so the project does not keep
+  it beside them. Without it, only features (N, F, u, v) can be explained, no photos.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +32,14 @@ from vlcam.models import configuration
 from vlcam.networks.resnet import resnet
 from vlcam.photo.preprocess import Preprocess
 from vqa.models.vqa_pytorch import fusion
-from vqa.models.vqa_pytorch.model import _LONGEST, ARCHITECTURE, Config, Model, VqaPyTorch
+from vqa.models.vqa_pytorch.model import ARCHITECTURE, LONGEST, Config, Model, VqaPyTorch
 from vqa.models.vqa_pytorch.tokenizers import TOKENIZERS
 
-_SIZE = 448  # pixels of the input's sides
-
-
-_WEIGHTS = ("seq2vec.embedding.weight", "linear_classif.weight")
-
-
+_SIZE = 448  # pixels of the input's sides, of the published models
+_WEIGHTS = ("seq2vec.embedding.weight", "linear_classif.weight")  # names that tell such a model
 _WORDS = ("wid_to_word.pickle", "word_to_wid.pickle")
-
-
 _ANSWERS = ("aid_to_ans.pickle", "ans_to_aid.pickle")
-
-
 _MODELS = (".tar", ".pth", ".pt")
-
-
 _CNNS = (".pth", ".pt", ".safetensors")
 
 
@@ -59,7 +62,7 @@ def load(path: Path, layer: str | None = None) -> VqaPyTorch:
     Of several models in a folder the best is taken, or else the latest.
 
     Args:
-        layer: one of :data:`LAYERS`; None: the last.
+        layer: one of :data:`vqa.models.vqa_pytorch.model.LAYERS`; None: the last.
 
     Raises:
         ValueError: a file is missing, damaged, hostile, of another architecture, or does not fit
@@ -71,11 +74,11 @@ def load(path: Path, layer: str | None = None) -> VqaPyTorch:
     else:
         model = _read(_model_file(path), folder)
     model.eval().requires_grad_(False)
-    return VqaPyTorch(model, folder.resolve().name, folder, layer)
+    return VqaPyTorch(model, name=folder.resolve().name, folder=folder, layer=layer)
 
 
 def _saved(data: Any, state: Mapping[str, Tensor]) -> Model:
-    """What :meth:`VqaPyTorch.save` wrote, but for the answerer's weights."""
+    """The model that :meth:`VqaPyTorch.save` wrote, the answerer's weights not loaded yet."""
     config = checkpoint.from_json(Config, data, ARCHITECTURE, "VQA model")
     own, seen = (
         {k.removeprefix(part): v for k, v in state.items() if k.startswith(part)}
@@ -86,19 +89,19 @@ def _saved(data: Any, state: Mapping[str, Tensor]) -> Model:
 
 
 def _read(path: Path, folder: Path) -> Model:
-    """The project's own files."""
+    """A model from the project's own files."""
     state = read_checkpoint(path)
     architecture = fusion.architecture_of(state)
     what = f"{path}: not the weights of a {architecture} model of vqa.pytorch"
-    options, told = _options(folder)
+    options, source = _options(folder)
     claimed = options.get("model", {}).get("arch", architecture)
     if claimed != architecture:
-        raise ValueError(f"{told}: model.arch is {claimed!r}, but {path} holds a {architecture}")
+        raise ValueError(f"{source}: model.arch is {claimed!r}, but {path} holds a {architecture}")
     words, answers = _texts(folder, _WORDS, 1), _texts(folder, _ANSWERS, 0)
     try:
-        config = _config(words, answers, options, architecture)
+        config = _config(words, answers, options=options, architecture=architecture)
     except ValueError as error:
-        raise ValueError(f"{told or folder}: {error}") from error
+        raise ValueError(f"{source or folder}: {error}") from error
     cnn = _read_cnn(folder, config.cnn)
     try:
         answerer = fusion.build(_shapes(state), config.activations)
@@ -185,9 +188,10 @@ def _in_order(data: Any, first: int) -> tuple[str, ...]:
 
 
 def _options(folder: Path) -> tuple[dict[str, Any], Path | None]:
-    """The options of the training, and the file that tells them; none where there is no such file.
+    """The options of the training, and the file that holds them; none where there is no such file.
 
-    Each section that is read is a dictionary.
+    Raises:
+        ValueError: files differ, or a section that is read is no dictionary.
     """
     found = [(options, file) for file, options in _files_of_options(folder)]
     if not found:
@@ -206,6 +210,7 @@ def _options(folder: Path) -> tuple[dict[str, Any], Path | None]:
 
 
 def _files_of_options(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Each file of options in the folder, with the options."""
     for file in sorted(folder.glob("*.y*ml")):
         try:
             options = yaml.safe_load(file.read_bytes())
@@ -225,12 +230,12 @@ def _files_of_options(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _config(
-    words: tuple[str, ...], answers: tuple[str, ...], options: dict[str, Any], architecture: str
+    words: tuple[str, ...], answers: tuple[str, ...], *, options: dict[str, Any], architecture: str
 ) -> Config:
-    """The configuration that the options tell; what they do not is as published."""
+    """The configuration that the options give; the rest is as published."""
     assumed = []
 
-    def told(section: str, name: str, default: Any) -> Any:
+    def option(section: str, name: str, default: Any) -> Any:
         known = options.get(section) or {}
         if name not in known:
             assumed.append(f"{section}.{name}")
@@ -248,17 +253,17 @@ def _config(
             published = fusion.PUBLISHED[architecture]
             activations |= {p: n for p, n in published.items() if p.partition(".")[0] == part}
             assumed.append(f"model.{part}.activation")
-    size = told("coco", "size", _SIZE)
-    tokenizer = told("vqa", "nlp", "mcb")
+    size = option("coco", "size", _SIZE)
+    tokenizer = option("vqa", "nlp", "mcb")
     return Config(
         words,
         answers,
-        activations,
-        Preprocess((size, size), "torchvision"),
-        tokenizer if tokenizer in TOKENIZERS else "naive",  # so does the project
-        longest=told("vqa", "maxlength", _LONGEST),
-        pad_left=told("vqa", "pad", "right") != "right",
-        cnn=str(told("coco", "arch", "")),
+        activations=activations,
+        preprocess=Preprocess((size, size), "torchvision"),
+        tokenizer=tokenizer if tokenizer in TOKENIZERS else "naive",  # so does the project
+        longest=option("vqa", "maxlength", LONGEST),
+        pad_left=option("vqa", "pad", "right") != "right",
+        cnn=str(option("coco", "arch", "")),
         assumed=tuple(sorted(assumed)),
     )
 
@@ -267,7 +272,10 @@ def _read_cnn(folder: Path, name: str) -> tuple[nn.Sequential, int] | None:
     """The CNN whose weights lie in the folder, if any, and its channels.
 
     Args:
-        name: it must have; empty: any.
+        name: of the CNN that it must be; empty: any.
+
+    Raises:
+        ValueError: there are several files, or it is another CNN.
     """
     files = [f for f in sorted(folder.iterdir()) if f.suffix in _CNNS and not _is_model(f)]
     if len(files) > 1:
@@ -279,7 +287,7 @@ def _read_cnn(folder: Path, name: str) -> tuple[nn.Sequential, int] | None:
     net, channels = resnet(
         read(files[0]), "torchvision", f"{files[0]}: not the weights of a ResNet"
     )
-    # What tells Torch7's ResNet from torchvision's of the same shape.
+    # Biases distinguish Torch7's ResNet from torchvision's of the same shape.
     biased = cast(nn.Conv2d, net[0]).bias is not None
     if name and biased != name.startswith("fb"):
         what = "convolutions with biases" if biased else "convolutions without biases"

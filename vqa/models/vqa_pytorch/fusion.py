@@ -2,8 +2,8 @@
 
 MLB (Kim et al., ICLR 2017) multiplies the embedded question and image, number by number. MUTAN
 (Ben-younes et al., ICCV 2017) sums R such products of further linear maps of both: a bilinear map
-whose core tensor is of rank R. With attention, a fusion of the same kind first weighs the image's
-cells, once a glimpse; without, every cell counts the same.
+whose core tensor is of rank R. With attention, a fusion of the same kind first weights the image's
+cells, once per glimpse; without, every cell counts the same.
 
 Below: N rows, F image channels of u x v cells, Q the question's size, G glimpses. Weights keep the
 names they have in the project's files, and sizes are read off their shapes.
@@ -34,7 +34,7 @@ _OF_MUTAN = tuple(f"{part}.{place}" for part in ("attention", "fusion") for plac
 PLACES = (*_ONCE, *_OF_MUTAN, "attention.mm", "fusion.mm", "classif")
 """Where there may be an activation: behind the first linear map of image (``v``) and question
 (``q``), behind each of MUTAN's R maps of both (``hv``, ``hq``), behind the fusion (``mm``), and in
-front of the classifier. At each place it is an option of its own, and none where it is not named.
+front of the classifier. Each is an option of its own; a place that is not named has none.
 (As in the original, MUTAN's attention applies that of ``mm`` twice, MLB's last fusion not at all.)
 """
 
@@ -49,13 +49,14 @@ PUBLISHED = {name: dict.fromkeys(places, "tanh") for name, places in _TANH.items
 
 
 class Activated(nn.Module):
-    """A part of a model with its activations, by place."""
+    """A part of a model with its activations, by :data:`PLACES`."""
 
     def __init__(self, activations: Mapping[str, str]) -> None:
         super().__init__()
         self.activations = dict(activations)
 
     def activated(self, place: str, x: Tensor) -> Tensor:
+        """``x`` behind the activation at that place, if there is one."""
         name = self.activations.get(place)
         return x if name is None else ACTIVATIONS[name](x)
 
@@ -71,7 +72,9 @@ class Mutan(Activated):
     """A sum of products of linear maps: image (..., A) and question (..., B) to (..., M).
 
     Args:
-        part: of the activations that is meant.
+        sizes: A, B and M.
+        rank: R, how many products are summed.
+        part: whose activations these are: ``attention`` or ``fusion``.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Mutan(Activated):
         sizes: tuple[int, int, int],
         rank: int,
         activations: Mapping[str, str],
+        *,
         part: str,
     ) -> None:
         super().__init__(activations)
@@ -90,9 +94,9 @@ class Mutan(Activated):
     def forward(self, image: Tensor, question: Tensor) -> Tensor:
         total: Tensor | None = None
         for of_image, of_question in zip(self.list_linear_hv, self.list_linear_hq, strict=True):
-            seen = self.activated(f"{self.part}.hv", of_image(image))
-            asked = self.activated(f"{self.part}.hq", of_question(question))
-            total = seen * asked if total is None else total + seen * asked
+            hv = self.activated(f"{self.part}.hv", of_image(image))
+            hq = self.activated(f"{self.part}.hq", of_question(question))
+            total = hv * hq if total is None else total + hv * hq
         assert total is not None
         return self.activated(f"{self.part}.mm", total)
 
@@ -119,6 +123,7 @@ class Fused(Activated):
         return logits
 
     def fuse(self, maps: Tensor, question: Tensor) -> Tensor:
+        """What the classifier reads, of the same arguments."""
         raise NotImplementedError
 
 
@@ -129,76 +134,77 @@ class WithoutAttention(Fused):
         super().__init__(shapes, activations)
         answers, size = _matrix(shapes, "linear_classif")
         image, channels = _matrix(shapes, "fusion.linear_v")
-        asked = _matrix(shapes, "fusion.linear_q")[0]
+        question = _matrix(shapes, "fusion.linear_q")[0]
         if mutan:
-            rank = _rank(shapes, "fusion")
-            self.fusion: Activated = Mutan((image, asked, size), rank, activations, "fusion")
+            sizes, rank = (image, question, size), _rank(shapes, "fusion")
+            self.fusion: Activated = Mutan(sizes, rank, activations, part="fusion")
         else:
-            self.fusion, image, asked = Mlb(activations), size, size
+            self.fusion, image, question = Mlb(activations), size, size
         self.fusion.add_module("linear_v", nn.Linear(channels, image))
-        self.fusion.add_module("linear_q", nn.Linear(self.seq2vec.size, asked))
+        self.fusion.add_module("linear_q", nn.Linear(self.seq2vec.size, question))
         self.linear_classif = nn.Linear(size, answers)
         self.channels = channels
 
     def fuse(self, maps: Tensor, question: Tensor) -> Tensor:
         image = self.fusion.get_submodule("linear_v")(maps.mean((2, 3)))
-        asked = self.fusion.get_submodule("linear_q")(question)
-        image, asked = self.activated("fusion.v", image), self.activated("fusion.q", asked)
-        fused: Tensor = self.fusion(image, asked)
+        question = self.fusion.get_submodule("linear_q")(question)
+        image, question = self.activated("fusion.v", image), self.activated("fusion.q", question)
+        fused: Tensor = self.fusion(image, question)
         return fused
 
 
 class WithAttention(Fused):
-    """``MLBAtt`` and ``MutanAtt``: the image is its cells' means by each glimpse's shares."""
+    """``MLBAtt`` and ``MutanAtt``: the image is, for each glimpse, a mean of its cells weighted by
+    attention."""
 
     def __init__(self, shapes: Shapes, activations: Mapping[str, str], mutan: bool) -> None:
         super().__init__(shapes, activations)
         answers, size = _matrix(shapes, "linear_classif")
-        weighed, channels = _matrix(shapes, "conv_v_att")
-        asking = _matrix(shapes, "linear_q_att")[0]
+        image_att, channels = _matrix(shapes, "conv_v_att")
+        question_att = _matrix(shapes, "linear_q_att")[0]
         glimpses, mixed = _matrix(shapes, "conv_att")
         image = _matrix(shapes, "list_linear_v_fusion.0")[0]
-        asked = _matrix(shapes, "linear_q_fusion")[0]
+        question = _matrix(shapes, "linear_q_fusion")[0]
         if mutan:
-            first, second = (_rank(shapes, name) for name in ("fusion_att", "fusion_classif"))
-            sizes = (weighed, asking, mixed), (glimpses * image, asked, size)
-            self.fusion_att: Activated = Mutan(sizes[0], first, activations, "attention")
-            self.fusion_classif: Activated = Mutan(sizes[1], second, activations, "fusion")
+            sizes, rank = (image_att, question_att, mixed), _rank(shapes, "fusion_att")
+            self.fusion_att: Activated = Mutan(sizes, rank, activations, part="attention")
+            sizes, rank = (glimpses * image, question, size), _rank(shapes, "fusion_classif")
+            self.fusion_classif: Activated = Mutan(sizes, rank, activations, part="fusion")
         else:
-            weighed = asking = mixed
-            size = asked = glimpses * image
+            image_att = question_att = mixed
+            size = question = glimpses * image
             self.fusion_att, self.fusion_classif = Mlb(activations), Mlb(activations)
-        self.conv_v_att = nn.Conv2d(channels, weighed, 1)
-        self.linear_q_att = nn.Linear(self.seq2vec.size, asking)
+        self.conv_v_att = nn.Conv2d(channels, image_att, 1)
+        self.linear_q_att = nn.Linear(self.seq2vec.size, question_att)
         self.conv_att = nn.Conv2d(mixed, glimpses, 1)
         self.list_linear_v_fusion = nn.ModuleList(
             nn.Linear(channels, image) for _ in range(glimpses)
         )
-        self.linear_q_fusion = nn.Linear(self.seq2vec.size, asked)
+        self.linear_q_fusion = nn.Linear(self.seq2vec.size, question)
         self.linear_classif = nn.Linear(size, answers)
         self.channels = channels
 
-    def look(self, maps: Tensor, question: Tensor) -> Tensor:
-        """The share (N, G, u, v) of each cell of the maps (N, F, u, v) in each glimpse; those of a
-        glimpse sum to 1."""
+    def attend(self, maps: Tensor, question: Tensor) -> Tensor:
+        """Each glimpse's attention (N, G, u, v) to the cells of the maps (N, F, u, v), shares that
+        sum to 1 per glimpse."""
         with outside_cnn():
             image = self.activated("attention.v", self.conv_v_att(maps))
-            asked = self.activated("attention.q", self.linear_q_att(question))
-            mixed = self.fusion_att(image.flatten(2).transpose(1, 2), asked[:, None])
+            question = self.activated("attention.q", self.linear_q_att(question))
+            mixed = self.fusion_att(image.flatten(2).transpose(1, 2), question[:, None])
             mixed = self.activated("attention.mm", mixed)
             scores = self.conv_att(mixed.transpose(1, 2).unflatten(2, maps.shape[2:]))
             shares: Tensor = scores.flatten(2).softmax(2).view_as(scores)
         return shares
 
     def fuse(self, maps: Tensor, question: Tensor) -> Tensor:
-        shares = self.look(maps, question).flatten(2)
-        seen = torch.bmm(shares, maps.flatten(2).transpose(1, 2))
+        shares = self.attend(maps, question).flatten(2)
+        means = torch.bmm(shares, maps.flatten(2).transpose(1, 2))
         parts = [
-            self.activated("fusion.v", linear(seen[:, glimpse]))
+            self.activated("fusion.v", linear(means[:, glimpse]))
             for glimpse, linear in enumerate(self.list_linear_v_fusion)
         ]
-        asked = self.activated("fusion.q", self.linear_q_fusion(question))
-        fused: Tensor = self.fusion_classif(torch.cat(parts, 1), asked)
+        question = self.activated("fusion.q", self.linear_q_fusion(question))
+        fused: Tensor = self.fusion_classif(torch.cat(parts, 1), question)
         return fused
 
 
@@ -215,7 +221,7 @@ def build(shapes: Shapes, activations: Mapping[str, str]) -> WithAttention | Wit
     """The model whose weights have these names and shapes, with weights of its own.
 
     Raises:
-        ValueError: a weight that tells a size is missing.
+        ValueError: a weight that gives a size is missing.
     """
     architecture = architecture_of(shapes)
     mutan = architecture.startswith("Mutan")
@@ -233,5 +239,6 @@ def _matrix(shapes: Shapes, name: str) -> tuple[int, int]:
 
 
 def _rank(shapes: Shapes, name: str) -> int:
+    """R of a MUTAN fusion: how many maps of the image it has."""
     prefix = f"{name}.list_linear_hv."
     return len({key.removeprefix(prefix).split(".")[0] for key in shapes if key.startswith(prefix)})

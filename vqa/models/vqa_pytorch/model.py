@@ -1,16 +1,7 @@
-"""Models of Cadene's vqa.pytorch (MLB and MUTAN, with attention or without), from their files.
+"""Models of Cadene's vqa.pytorch (MLB and MUTAN, with attention or without) and their adapter.
 
-A checkpoint is a folder with
-
-* ``best_model.pth.tar`` or ``ckpt_model.pth.tar``: the weights;
-* ``wid_to_word.pickle`` and ``aid_to_ans.pickle``: words and answers (the project keeps them in its
-  ``data/vqa/processed/...``; ``word_to_wid.pickle`` and ``ans_to_aid.pickle`` say the same);
-* the ``.yaml`` file of its options (or ``logger.json``, which repeats them). Sizes are read off the
-  weights. Without options, what they alone tell (activations, how questions are taken apart, the
-  size of photos) is taken as in the published models, and results say so;
-* the CNN's weights, of Cadene's pretrained-models (``fbresnet152-2e20f6b4.pth``), as ``.pth`` or
-  ``.safetensors``. The models were trained on features of that CNN, so the project does not keep
-  it beside them. Without it, features (N, F, u, v) can be asked about, photos can not.
+A ResNet makes feature maps of the photo, a question encoder (:mod:`.skip_thoughts`) a vector of the
+question; a fusion (:mod:`.fusion`) of both gives the answers. :mod:`.files` reads checkpoints.
 """
 
 from __future__ import annotations
@@ -25,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vlcam.adapters.adapter import FeatureMaps, OwnAttention, Prompt, Question
-from vlcam.adapters.once_per_image import once_an_image
+from vlcam.adapters.once_per_image import once_per_image
 from vlcam.formats import checkpoint
 from vlcam.formats.vocabulary import UNKNOWN
 from vlcam.geometry.cells import derive
@@ -44,9 +35,11 @@ LAYERS = ("layer1", "layer2", "layer3", "layer4")
 """Layers that can be explained: the stages of the ResNet. The last is the default: its maps are
 the features that the models were trained on."""
 
+LONGEST = 26
+"""Words of a question that the published models read."""
+
 _FIRST = 4  # where the stages begin in the chain of a ResNet's layers
 _STRIDE = 32  # pixels from one cell of a ResNet's last maps to the next
-_LONGEST = 26  # words of a question
 
 
 @dataclass(frozen=True)
@@ -57,13 +50,13 @@ class Config:
         words: of questions; word i has token i + 1.
         answers: in the order of the logits.
         activations: see :data:`vqa.models.vqa_pytorch.fusion.PLACES`.
-        tokenizer: how questions are taken apart, one of
+        tokenizer: how questions are split into words, one of
             :data:`vqa.models.vqa_pytorch.tokenizers.TOKENIZERS`.
         longest: words of a question that are read; the rest is cut off.
         pad_left: whether questions are filled up with padding on the left, not on the right.
         cnn: the network whose features the model was trained on; empty: not known.
         preprocess: from a photo to that network's input.
-        assumed: options that no file told, taken as in the published models.
+        assumed: options that no file gave, taken from the published models.
     """
 
     words: tuple[str, ...]
@@ -71,7 +64,7 @@ class Config:
     activations: Mapping[str, str]
     preprocess: Preprocess
     tokenizer: str = "mcb"
-    longest: int = _LONGEST
+    longest: int = LONGEST
     pad_left: bool = False
     cnn: str = ""
     assumed: tuple[str, ...] = ()
@@ -99,7 +92,7 @@ class Model(nn.Module):
     """The CNN, where there is one, and what answers behind it.
 
     Raises:
-        ValueError: words, answers or the CNN's channels are not as many as the weights are for.
+        ValueError: the weights are for other numbers of words, answers or channels of the CNN.
     """
 
     def __init__(
@@ -137,7 +130,7 @@ class VqaPyTorch(Answerer):
 
     module: Model
 
-    def __init__(self, model: Model, name: str, folder: Path, layer: str | None = None) -> None:
+    def __init__(self, model: Model, *, name: str, folder: Path, layer: str | None = None) -> None:
         self.layer = layer or LAYERS[-1]
         if self.layer not in LAYERS:
             known = ", ".join(LAYERS)
@@ -164,17 +157,23 @@ class VqaPyTorch(Answerer):
         return FeatureMaps(run_channels_last(self.encoder(), pixels))
 
     def encoder(self) -> nn.Module:
+        """The CNN up to the layer."""
         return self._cnn()[: self._cut]
 
     def decode(
         self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
     ) -> Tensor:
         """Logits (N, answers)."""
-        logits: Tensor = self.module.answerer(self._features(features), self._asked(prompts))
+        vectors = self._encoded_questions(prompts)
+        logits: Tensor = self.module.answerer(self._features(features), vectors)
         return logits
 
     def understand(self, question: str) -> Question:
-        """Of a question that is too long only the first words, as in the original."""
+        """The question; of one that is too long only the first words, as in the original.
+
+        Raises:
+            ValueError: it has no word, or words that the model cannot read.
+        """
         words = TOKENIZERS[self.config.tokenizer](question)
         if not words:
             raise ValueError(f"the question {question!r} has no word")
@@ -192,7 +191,7 @@ class VqaPyTorch(Answerer):
         return Question(text, self._padded(tokens, len(words)), unknown)
 
     def _padded(self, tokens: tuple[int, ...], words: int) -> tuple[int, ...]:
-        """Tokens as the model's questions were prepared, of a question of so many words."""
+        """Tokens padded as in training, of a question of so many words."""
         if not self.config.pad_left:
             return tokens  # zeros behind them are never read
         longest = self.config.longest
@@ -206,11 +205,12 @@ class VqaPyTorch(Answerer):
     def attention(
         self, features: FeatureMaps, prompt: Prompt, input_size: tuple[int, int]
     ) -> OwnAttention | None:
-        """Each glimpse's shares of the cells of the CNN's last maps."""
+        """Each glimpse's attention to the cells of the CNN's last maps, shares that sum to 1."""
         answerer = self.module.answerer
         if not isinstance(answerer, WithAttention):
             return None
-        shares = answerer.look(self._features(features), self._asked([prompt]))[0]
+        vectors = self._encoded_questions([prompt])
+        shares = answerer.attend(self._features(features), vectors)[0]
         names = tuple(f"glimpse {i}" for i in range(1, len(shares) + 1))
         return OwnAttention(names, shares, self._grid(input_size, _FIRST + len(LAYERS)))
 
@@ -231,23 +231,23 @@ class VqaPyTorch(Answerer):
             "assumed as published": list(self.config.assumed),
         }
 
-    def _asked(self, prompts: Sequence[Any]) -> Tensor:
-        """The questions' vectors (N, Q), one row a prompt."""
-        # The question is no function of the photo, so it needs no graph, and is read once.
+    def _encoded_questions(self, prompts: Sequence[Any]) -> Tensor:
+        """The questions' vectors (N, Q), one row per prompt."""
+        # A question's vector does not depend on the photo: no graph, and each is encoded once.
         distinct = list(dict.fromkeys(prompts))
         with torch.no_grad():
             vectors = self.module.answerer.encode(distinct)
         return vectors[[distinct.index(prompt) for prompt in prompts]]
 
     def _features(self, features: FeatureMaps) -> Tensor:
-        """The CNN's last maps (N, F, u, v), computed once an image."""
+        """The CNN's last maps (N, F, u, v), computed once per image."""
         if self.layer == LAYERS[-1]:
             return features.maps
         rest = self._cnn()[self._cut :]
-        return once_an_image(lambda seen: rest(seen.maps), features)
+        return once_per_image(lambda seen: rest(seen.maps), features)
 
     def _grid(self, input_size: tuple[int, int], cut: int) -> Grid:
-        if self.module.cnn is None:  # of given features: as all ResNets have them
+        if self.module.cnn is None:  # features that are given: the grid of any ResNet
             size = (-(-input_size[0] // _STRIDE), -(-input_size[1] // _STRIDE))
             return Grid(size, (0.0, 0.0), (_STRIDE, _STRIDE))
         key = (*input_size, cut)

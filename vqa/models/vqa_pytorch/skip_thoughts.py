@@ -1,12 +1,12 @@
 """Question encoders of Cadene's vqa.pytorch: skip-thought vectors (Kiros et al., 2015).
 
-A GRU reads a question's words; its last state is the question. The variants compute the same and
-differ in how their weights are laid out (and in the dropout of training, of which nothing is left
-here); which one a file holds is told by the names of its weights. They keep those names.
+A GRU reads a question's words; its last state is the question's vector. The variants compute the
+same and differ in how their weights are laid out (and in the dropout of training, which is left out
+here); the names of its weights, which they keep here, tell which one a file holds.
 
-Questions are read one by one: they come as padded rows, of which as many tokens are read from the
-left as are not padding (0). Padding on the right is so never read. Padding on the left is, in place
-of as many words at the question's end: that is what such models were trained with.
+Questions come as padded rows and are read one by one: as many tokens from the left as the row has
+that are not padding (0). So padding on the right is never read; padding on the left is, in place of
+as many words at the question's end: that is what such models were trained with.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SkipThoughts(nn.Module):
         kind: the name of the variant.
     """
 
-    def __init__(self, rows: int, width: int, rnn: nn.Module, size: int, kind: str) -> None:
+    def __init__(self, rows: int, width: int, rnn: nn.Module, *, size: int, kind: str) -> None:
         super().__init__()
         self.size, self.kind = size, kind
         self.embedding = nn.Embedding(rows, width, padding_idx=0)
@@ -46,10 +46,10 @@ class SkipThoughts(nn.Module):
 class TwoLstm(nn.Module):
     """``2-lstm``: two LSTMs, one on the other's outputs; both outputs at the last word.
 
-    The original feeds rows of questions to LSTMs that take columns. So no word knows of the one
-    before it in its question, only of the word at the same place in the question before it in the
-    batch, which is no property of a model. Here each question is a batch of its own, as it is when
-    the original is asked one: its vector is made of its last word alone.
+    The original gives rows of questions to LSTMs that expect columns. So a word's state depends not
+    on the words before it in its question, but on the words at the same place in the batch's
+    questions before it. Here each question is a batch of its own, as when the original is given
+    one: its vector depends on its last word alone.
     """
 
     kind = "2-lstm"
@@ -117,17 +117,19 @@ def encoder_of(shapes: Shapes) -> SkipThoughts | TwoLstm:
         return TwoLstm(rows, width, _matrix(shapes, "rnn_0.weight_hh_l0")[1])
     if any(name.startswith("rnn.gru_cell.") for name in shapes):
         hidden = _matrix(shapes, "rnn.gru_cell.weight_hr.weight")[0]
-        return SkipThoughts(rows, width, CellByCell(width, hidden), hidden, "BayesianUniSkip")
+        cells = CellByCell(width, hidden)
+        return SkipThoughts(rows, width, cells, size=hidden, kind="BayesianUniSkip")
     if "rnn.weight_hh" in shapes:
         hidden = _matrix(shapes, "rnn.weight_hh")[1]
-        return SkipThoughts(rows, width, BareCell(width, hidden), hidden, "DropUniSkip")
+        cell = BareCell(width, hidden)
+        return SkipThoughts(rows, width, cell, size=hidden, kind="DropUniSkip")
     gates, hidden = _matrix(shapes, "rnn.weight_hh_l0")
     if gates != 3 * hidden:
         raise ValueError(f"seq2vec.rnn is no GRU: {gates} gates of {hidden} units")
     both = "rnn.weight_hh_l0_reverse" in shapes
     rnn = nn.GRU(width, hidden, bidirectional=both)
     kind = "BiSkip" if both else "UniSkip"
-    return SkipThoughts(rows, width, rnn, (1 + both) * hidden, kind)
+    return SkipThoughts(rows, width, rnn, size=(1 + both) * hidden, kind=kind)
 
 
 def _matrix(shapes: Shapes, name: str) -> tuple[int, int]:

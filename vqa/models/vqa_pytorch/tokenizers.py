@@ -1,4 +1,4 @@
-"""How vqa.pytorch takes questions apart."""
+"""How vqa.pytorch splits questions into words."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _MARKS = re.compile(r"([-.\"',:? !$#@~()*&^%;\[\]/\\+<>\n=])")
 
 
 def mcb(question: str) -> list[str]:
-    """Lower case, most punctuation removed, ``-`` and ``/`` as spaces; words are what is between
-    spaces (the preparation of Fukui et al., 2016)."""
+    """Lower case, most punctuation removed, ``-`` and ``/`` as spaces, split at spaces (the
+    preprocessing of Fukui et al., 2016)."""
     bare = _SEPARATORS.sub(" ", _DROPPED.sub("", question.lower()))
     return [word for word in bare.split(" ") if word]
 
 
 def nltk(question: str) -> list[str]:
-    """Lower case, taken apart by nltk, which keeps punctuation marks as words."""
+    """Lower case, split by nltk, which keeps punctuation marks as words."""
     from nltk.tokenize import word_tokenize
 
     # Without a model of sentences, which nltk would have to download: a question is one.
@@ -26,7 +26,7 @@ def nltk(question: str) -> list[str]:
 
 
 def naive(question: str) -> list[str]:
-    """Cut at punctuation marks, which are words too, and spaces; upper case stays."""
+    """Split at punctuation marks, which are words too, and at spaces; capitals stay."""
     return [word for word in _MARKS.split(question) if word not in ("", " ", "\n")]
 
 
