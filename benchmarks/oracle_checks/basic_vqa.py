@@ -15,7 +15,7 @@ from benchmarks.oracle_checks.report import (
     MAP,
     Check,
     Report,
-    check_maps,
+    grad_cam,
     relative,
 )
 from vlcam.attribution.encoding import encode
@@ -44,7 +44,7 @@ def _compare(name: str, folder: Path, model: vlcam.Adapter, report: Report) -> N
         report.same(name, f"tokens: {text}", question.prompt, tuple(tokens.tolist()))
         with torch.no_grad():
             logits.append(model.decode(features, [question.prompt])[0].numpy())
-        answers.append(model.answers[logits[-1].argmax()])
+        answers.append(model.answers[int(logits[-1].argmax())])
         reading = model.read(question, answers[-1:])
         asked.append(unit(reading, reading.units[0], "logit"))
     report.number(name, "logits", np.abs(logits - expected["logits"]).max(), LOG_PROBABILITY)
@@ -52,7 +52,7 @@ def _compare(name: str, folder: Path, model: vlcam.Adapter, report: Report) -> N
     for constant, what in ((False, "true_gradient"), (True, "detached_norm")):
         model.module.constant_norm = constant
         wanted = expected[f"gradcam_relu5_4_{what}"]
-        check_maps(name, model, features, asked, wanted, f"gradcam_relu5_4_{what}", report)
+        report.maps(name, f"gradcam_relu5_4_{what}", grad_cam(model, features, asked), wanted)
     model.module.constant_norm = False
 
 

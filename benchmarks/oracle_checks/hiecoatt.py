@@ -1,4 +1,4 @@
-"""HieCoAttenVQA of Lua Torch7, asked about feature maps."""
+"""HieCoAttenVQA of Lua Torch7, from feature maps."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _compare(name: str, folder: Path, model: vlcam.Adapter, report: Report) -> N
     with torch.no_grad():
         scores = model.decode(FeatureMaps(maps), prompts).numpy()
         tokens = model.module.encode_question(prompts)
-        seen = model.module.look(maps.flatten(1), tokens)
+        attended = model.module.attention_by_level(maps.flatten(1), tokens)
     for what in ("scores_batch", "scores_single"):
         report.number(name, what, np.abs(scores - expected[what]).max(), LOG_PROBABILITY)
     best = scores.argmax(1)
@@ -48,11 +48,13 @@ def _compare(name: str, folder: Path, model: vlcam.Adapter, report: Report) -> N
     for level in LEVELS:
         short = "ques" if level == "question" else level
         # Of the steps that attend to the question, the last is the one that counts.
-        read = sorted(k for k in expected if k.startswith(f"att_{short}_") and k.endswith(_WORDS))
-        looked = next(k for k in expected if k.startswith(f"att_{short}_") and k.endswith(_REGIONS))
-        report.number(name, looked, relative(seen[level].regions, expected[looked]), MAP)
-        words = expected[read[-1]][:, : tokens.shape[1]]
-        report.number(name, read[-1], relative(seen[level].words, words), MAP)
+        own = sorted(key for key in expected if key.startswith(f"att_{short}_"))
+        to_words = [key for key in own if key.endswith(_WORDS)][-1]
+        to_regions = next(key for key in own if key.endswith(_REGIONS))
+        original = expected[to_regions]
+        report.number(name, to_regions, relative(attended[level].regions, original), MAP)
+        original = expected[to_words][:, : tokens.shape[1]]
+        report.number(name, to_words, relative(attended[level].words, original), MAP)
     gradients = []
     for row, question in enumerate(asked):
         reading = model.read(question, [model.answers[best[row]]])

@@ -14,7 +14,7 @@ from benchmarks.oracle_checks.report import (
     MAP,
     Check,
     Report,
-    check_maps,
+    grad_cam,
     relative,
 )
 from captioning.models.im2txt.model import Im2txt
@@ -75,7 +75,7 @@ def check(folder: Path, report: Report) -> None:
         ("gradcam_caption_noEND", [target(*columns)]),
         ("gradcam_caption_withEND", [target(*columns, len(tokens))]),
     ):
-        check_maps(name, model, features, asked, expected[what], what, report)
+        report.maps(name, what, grad_cam(model, features, asked), expected[what])
     for what, captions in meta["beams"].items():
         beam, power = what.removeprefix("beam").split("_ln")
         found_captions = model.beam_search(features, int(beam), float(power))

@@ -14,7 +14,7 @@ from benchmarks.oracle_checks.report import (
     MAP,
     Check,
     Report,
-    check_maps,
+    grad_cam,
     relative,
 )
 from captioning.models.neuraltalk.neuraltalk2 import NeuralTalk2Captioner
@@ -75,7 +75,7 @@ def _check(
     end = Target("end", (Term(1.0, prompt, (len(tokens),)),))
     for what, targets in (("gcam", [caption]), ("word_gcam", words), ("end_gcam", [end])):
         if what in expected:
-            check_maps(name, model, features, targets, expected[what] / cells, what, report)
+            report.maps(name, what, grad_cam(model, features, targets), expected[what] / cells)
     pixels = torch.from_numpy(prepared.copy())[None]
     _, maps = explain_at_pixels(model, pixels, [caption], methods.get("guided-backprop"))
     wanted = np.abs(expected["gb_swapped"]).max(0, keepdims=True)

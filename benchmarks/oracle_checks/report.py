@@ -43,11 +43,17 @@ class Report:
         return not all(one.good for one in self.compared)
 
     def number(self, model: str, what: str, difference: float, limit: float) -> None:
+        """A difference that may be at most ``limit``."""
         good = bool(difference <= limit)
         self.compared.append(Compared(good, float(difference), limit))
         self._print(model, what, f"{difference:.1e} (at most {limit:.0e})", good)
 
+    def maps(self, model: str, what: str, ours: torch.Tensor, original: np.ndarray) -> None:
+        """Maps against the original's, which may have other leading sizes."""
+        self.number(model, what, relative(ours, original.reshape(ours.shape)), MAP)
+
     def same(self, model: str, what: str, ours: Any, original: Any) -> None:
+        """Two things that must be equal."""
         same = bool(ours == original)
         self.compared.append(Compared(same))
         self._print(model, what, "same" if same else f"{ours} instead of {original}", same)
@@ -74,18 +80,9 @@ class Report:
 Check = Callable[[Path, Report], None]
 
 
-def check_maps(
-    name: str,
-    model: Adapter,
-    features: FeatureMaps,
-    asked: list[Target],
-    expected: np.ndarray,
-    what: str,
-    report: Report,
-) -> None:
-    """Grad-CAM maps of targets against the oracle's (any leading sizes)."""
-    _, maps = explain_at_layer(model, features, asked, methods.get("grad-cam"))
-    report.number(name, what, relative(maps, expected.reshape(maps.shape)), MAP)
+def grad_cam(model: Adapter, features: FeatureMaps, targets: list[Target]) -> torch.Tensor:
+    """Grad-CAM maps (T, u, v) of T targets."""
+    return explain_at_layer(model, features, targets, methods.get("grad-cam"))[1]
 
 
 def relative(ours: torch.Tensor, original: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from benchmarks.oracle_checks.report import (
     MAP,
     Check,
     Report,
-    check_maps,
+    grad_cam,
     relative,
 )
 from captioning.models.neuraltalk.neuraltalk2_pytorch import NeuralTalk2PyTorch
@@ -59,7 +59,7 @@ def check(folder: Path, report: Report) -> None:
             ("gradcam_caption_sumlogp_noEND", [caption]),
             ("gradcam_caption_sumlogp_withEND", [end]),
         ):
-            check_maps(name, model, features, asked, expected[what], what, report)
+            report.maps(name, what, grad_cam(model, features, asked), expected[what])
 
 
 CHECKS: dict[str, Check] = {

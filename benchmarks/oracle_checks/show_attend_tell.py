@@ -14,7 +14,7 @@ from benchmarks.oracle_checks.report import (
     MAP,
     Check,
     Report,
-    check_maps,
+    grad_cam,
     relative,
 )
 from captioning.models.show_attend_tell import POOL, ShowAttendTell
@@ -52,18 +52,18 @@ def check(folder: Path, report: Report) -> None:
             own = [word.tokens[0] for word in model.generate(features, beam)]
             _, *original, _ = meta["beams"][str(beam)]
             report.same(name, f"beam {beam}", own, original)
-            looked = model.attention(features, (*own, end), (256, 256)).maps.numpy()
-            difference = np.abs(looked - expected[f"beam{beam}_alphas"][1:]).max()
+            attention = model.attention(features, (*own, end), (256, 256)).maps.numpy()
+            difference = np.abs(attention - expected[f"beam{beam}_alphas"][1:]).max()
             report.number(name, f"its attention, beam {beam}", difference, LOG_PROBABILITY)
         prompt = tuple(tokens)  # with the word it does not know, which we would not explain
         words = [Target(str(k), (Term(1.0, prompt, (k,)),)) for k in range(len(prompt))]
         caption = Target("caption", (Term(1.0, prompt, tuple(range(len(prompt)))),))
         for what, asked in (("gradcam8_words", words), ("gradcam8_caption_noEND", [caption])):
-            check_maps(name, model, features, asked, expected[what], what, report)
+            report.maps(name, what, grad_cam(model, features, asked), expected[what])
         model = vlcam.load(folder / file, POOL)
         features = encode(model, torch.from_numpy(inputs["image"]))
         what = "gradcam14_words"
-        check_maps(name, model, features, words, expected[what], what, report)
+        report.maps(name, what, grad_cam(model, features, words), expected[what])
 
 
 CHECKS: dict[str, Check] = {"sgrvinod": check}

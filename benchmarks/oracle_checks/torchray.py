@@ -18,7 +18,7 @@ from benchmarks.oracle_checks.report import (
     MAP,
     Check,
     Report,
-    check_maps,
+    grad_cam,
     relative,
 )
 from vlcam.attribution import methods
@@ -42,7 +42,7 @@ def check(folder: Path, report: Report) -> None:
         report.number(folder.name, f"{kind}, logits", difference, LOG_PROBABILITY)
         target = Target("class", (Term(1.0, None, (int(expected[f"{kind}_target"]),)),))
         features = encode(model, image)
-        check_maps(folder.name, model, features, [target], expected[what], what, report)
+        report.maps(folder.name, what, grad_cam(model, features, [target]), expected[what])
         if kind == "vgg":
             what = "vgg_guided_backprop_saliency"
             guided = methods.get("guided-backprop")

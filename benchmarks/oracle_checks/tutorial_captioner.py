@@ -15,7 +15,7 @@ from benchmarks.oracle_checks.report import (
     MAP,
     Check,
     Report,
-    check_maps,
+    grad_cam,
     relative,
 )
 from captioning.models.tutorial_captioner import TutorialCaptioner
@@ -27,13 +27,15 @@ def check(folder: Path, report: Report) -> None:
     inputs, expected = np.load(folder / "inputs.npz"), np.load(folder / "expected.npz")
     meta = json.loads((folder / "meta.json").read_text())
     name = folder.name
+    _, *tokens, _ = inputs["captions"][0].tolist()
+    text = " ".join(meta["caption"])
     for file in (".", "encoder-5-3000.pkl", "decoder-5-3000.ckpt"):
         model = vlcam.load(folder / file)
         assert isinstance(model, TutorialCaptioner)
-        features = encode(model, torch.from_numpy(inputs["image"]))
-        _, *tokens, _ = inputs["captions"][0].tolist()
-        text = " ".join(meta["caption"])
-        report.same(name, f"tokens of the caption ({file})", list(model.read(text).prompt), tokens)
+        read = list(model.read(text).prompt)  # type: ignore[call-overload]
+        report.same(name, f"tokens of the caption ({file})", read, tokens)
+    assert isinstance(model, TutorialCaptioner)
+    features = encode(model, torch.from_numpy(inputs["image"]))
     report.number(name, "resnet.7", relative(features.maps, expected["layer4"]), MAP)
     caption = inputs["captions"][0, 1:]
     with torch.no_grad():
@@ -57,7 +59,7 @@ def check(folder: Path, report: Report) -> None:
         ("gradcam_caption_noEND", [whole]),
         ("gradcam_caption_withEND", [end]),
     ):
-        check_maps(name, model, features, asked, expected[what], what, report)
+        report.maps(name, what, grad_cam(model, features, asked), expected[what])
 
 
 CHECKS: dict[str, Check] = {"yunjey": check}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import vlcam
-from benchmarks.oracle_checks.report import LOG_PROBABILITY, Check, Report, check_maps
+from benchmarks.oracle_checks.report import LOG_PROBABILITY, Check, Report, grad_cam
 from vlcam.attribution.encoding import encode
 from vlcam.attribution.targets import unit
 from vqa.models.vilt import ViltAnswerer
@@ -33,7 +33,7 @@ def check(folder: Path, report: Report) -> None:
         best = model.read(asked).units[int(original.argmax())]
         what = f"gradcam_raster_seed{seed}"
         target = unit(model.read(asked), best, "logit")
-        check_maps(name, model, features, [target], expected[what], what, report)
+        report.maps(name, what, grad_cam(model, features, [target]), expected[what])
 
 
 CHECKS: dict[str, Check] = {"hf_vilt_vqa": check}

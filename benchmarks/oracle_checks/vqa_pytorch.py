@@ -14,7 +14,7 @@ from benchmarks.oracle_checks.report import (
     MAP,
     Check,
     Report,
-    check_maps,
+    grad_cam,
     relative,
 )
 from vlcam.adapters.adapter import FeatureMaps
@@ -44,7 +44,7 @@ def check(folder: Path, report: Report) -> None:
         report.same(name, f"question {row} as it is read", read, tuple(t for t in question if t))
         one, best = features.one(row), int(logits[row].argmax())
         asked = [Target(meta["answers"][best], (Term(1.0, question, (best,)),))]
-        check_maps(name, model, one, asked, expected["gradcam"][row], f"map {row}", report)
+        report.maps(name, f"map {row}", grad_cam(model, one, asked), expected["gradcam"][row])
         own = model.attention(one, question, (448, 448))
         if own is not None:
             wanted = expected["attention"][row].reshape(own.maps.shape)

@@ -67,8 +67,9 @@ def measure(
 
 
 def rows(
-    words: Columns, regions: Columns, variant: Variant, names: Sequence[str]
+    words: Columns, regions: Columns, *, variant: Variant, names: Sequence[str]
 ) -> list[tuple[object, ...]]:
+    """The table's rows of one variant, one for each map of these names."""
     pointed = words.rows(words["reason"] == "").by("map")
     measured = regions.rows(
         (regions["reason"] == "")
@@ -76,7 +77,7 @@ def rows(
     ).by("map")
 
     def row(name: str) -> tuple[object, ...]:
-        hits, images = pointed.get(name), []
+        hits = pointed.get(name)
         cells: list[object] = ["", "", ""]
         if hits is not None:
             images = hits["image"]
@@ -103,7 +104,7 @@ def main() -> int:
     add("--photos", type=int, default=156, help="of COCO; default: 156, all")
     add("--phrase-photos", type=int, default=50, help="of Flickr8k; default: 50")
     add("--threads", type=int, default=2)
-    add("--out", type=Path, default=Path("benchmarks/real/ablation.md"))
+    add("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     begun = time.perf_counter()
@@ -122,10 +123,11 @@ def main() -> int:
     variants = [Variant(s, n, t) for s in args.sizes for n in layers for t in args.targets]
     found: list[tuple[object, ...]] = []
     for variant in tqdm(variants, "variants"):
-        both = [measure(module, variant, args.methods, one) for one in (words, regions)]
+        pointed = measure(module, variant, args.methods, words)
+        boxes = measure(module, variant, args.methods, regions)
         if not found:
-            found += rows(*both, Variant(0, "", ""), (CENTRE, GAUSSIAN))
-        found += rows(*both, variant, args.methods)
+            found += rows(pointed, boxes, variant=Variant(0, "", ""), names=(CENTRE, GAUSSIAN))
+        found += rows(pointed, boxes, variant=variant, names=args.methods)
     head = (
         "px",
         "layer",

@@ -25,9 +25,10 @@ from captioning.experiments.regions import Protocol, target_of
 from captioning.language.captioner import Captioner
 from captioning.models.neuraltalk import neuraltalk
 from vlcam import look
-from vlcam.attribution import methods, targets
+from vlcam.attribution import methods
 from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.maps import explain_targets
+from vlcam.attribution.targets import Target
 from vlcam.evaluation.entities import Entities
 from vlcam.geometry.grid import Placement, place
 from vlcam.metrics.box_ratio import BoxMeans, box_means, boxes_in_input
@@ -62,7 +63,7 @@ def boxes(model: Captioner, args: argparse.Namespace) -> str:
                 (name, box_means(centred_gaussian(m.shape), m)) for m in masks
             )
             for method in args.box_methods:
-                placed = placed_maps(model, encoded, [t for _, t in asked], method)
+                placed = placed_maps(model, encoded, [t for _, t in asked], method=method)
                 rows.setdefault((method, protocol), []).extend(
                     (name, box_means(v, m)) for v, m in zip(placed, masks, strict=True)
                 )
@@ -75,10 +76,10 @@ def boxes(model: Captioner, args: argparse.Namespace) -> str:
 
 
 def placed_maps(
-    model: Captioner, encoded: Encoded, asked: list[targets.Target], method: str
+    model: Captioner, encoded: Encoded, wanted: list[Target], method: str
 ) -> np.ndarray:
-    """Maps at the input's resolution, (T, H, W)."""
-    found = explain_targets(model, encoded, asked, methods.get(method))
+    """Maps of T targets at the input's resolution, (T, H, W)."""
+    found = explain_targets(model, encoded, wanted, methods.get(method))
     return place(found.maps, found.grid, Placement.identity(encoded.placement.input_size)).numpy()
 
 
@@ -103,7 +104,9 @@ def pointings(model: Captioner, args: argparse.Namespace) -> str:
             else:
                 silent += 1
             masks = pointing.Masks(coco, image)
-            pointing.point(model, encoded, masks, readings, args.methods, results)
+            pointing.point(
+                model, encoded, readings, masks=masks, names=args.methods, results=results
+            )
     sources = {
         "first caption": {"first"},
         "all five captions": {"first", "others"},
@@ -126,7 +129,7 @@ def main() -> int:
     parser.add_argument("--box-methods", nargs="*", default=["grad-cam", "layercam", "hirescam"])
     parser.add_argument("--photos", type=int, help="only so many of each data set")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/real/photos.md"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     begun = time.perf_counter()
@@ -138,7 +141,7 @@ def main() -> int:
         if args.box_methods:
             parts.append(boxes(model, args))
     except ValueError as error:
-        print(f"real_photos.py: {error}", file=sys.stderr)
+        print(f"benchmarks.real.photos: {error}", file=sys.stderr)
         return 2
     pixels, _ = model.prepare(Image.new("RGB", (8, 8)))
     cells = model.grid((pixels.shape[1], pixels.shape[2])).size

@@ -7,7 +7,8 @@
 2. ``regions``: phrases of Flickr30k Entities of the 500 test photos of Flickr8k, alone and in their
    sentences.
 
-Each summary goes to ``--out`` as ``NAME_words.md`` and so on; nothing of single photos does.
+Each summary goes to ``--out`` as ``words.md`` and so on (``NAME_words.md`` with ``--name``);
+nothing of single photos does.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ def main() -> int:
     add("--limit", type=int, help="only so many photos of each")
     add("--only", nargs="+", default=["words", "phrases", "phrases_in_sentences"])
     add("--threads", type=int, default=2)
-    add("--name", default="real", help="beginning of the tables' names; default: real")
-    add("--out", type=Path, default=Path("benchmarks"))
+    add("--name", default="", help="beginning of the tables' names; default: none")
+    add("--out", type=Path, default=Path(__file__).parent)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -79,10 +80,13 @@ def main() -> int:
         for name, build in experiments(args.data, work, args.limit).items():
             if name not in args.only:
                 continue
-            how = How(str(args.model), args.methods, work / name, args.layer, args.size)
+            how = How(
+                str(args.model), args.methods, out=work / name, layer=args.layer, size=args.size
+            )
             evaluate(build(), how)
             text = (work / name / "summary.md").read_text("utf-8")
-            (args.out / f"{args.name}_{name}.md").write_text(text, "utf-8")
+            file = f"{args.name}_{name}.md" if args.name else f"{name}.md"
+            (args.out / file).write_text(text, "utf-8")
     return 0
 
 

@@ -59,9 +59,9 @@ Boxes = dict[int, tuple[Box, ...]]
 
 @dataclass(frozen=True)
 class Item:
-    """A question with the boxes of its evidence, and what the model says."""
+    """A question with the boxes of its evidence, and the model's answer to it."""
 
-    asked: AnsweredQuestion
+    question: AnsweredQuestion
     boxes: tuple[Box, ...]
     answer: str
     target: Target
@@ -82,17 +82,17 @@ class Results:
         return cls(Table(), Table(), {}, Table())
 
 
-def priors(asked: Sequence[AnsweredQuestion]) -> dict[str, str]:
+def priors(questions: Sequence[AnsweredQuestion]) -> dict[str, str]:
     """The most frequent answer to questions of each type."""
     counts: dict[str, Counter[str]] = {}
-    for one in asked:
+    for one in questions:
         counts.setdefault(one.kind, Counter())[one.answer] += 1
     return {kind: count.most_common(1)[0][0] for kind, count in counts.items()}
 
 
-def by_photo(asked: Sequence[AnsweredQuestion]) -> dict[Path, list[AnsweredQuestion]]:
+def by_photo(questions: Sequence[AnsweredQuestion]) -> dict[Path, list[AnsweredQuestion]]:
     found: dict[Path, list[AnsweredQuestion]] = {}
-    for one in asked:
+    for one in questions:
         found.setdefault(one.photo, []).append(one)
     return found
 
@@ -103,8 +103,8 @@ def entries(model: Answerer, items: Sequence[Item]) -> list[tuple[Item, Target, 
     found: list[tuple[Item, Target, tuple[str, ...]]] = []
     for item in items:
         found.append((item, item.target, (OWN, RIGHT) if item.right else (OWN,)))
-        if item.asked.answer in model.answers:
-            reading = model.read(model.understand(item.asked.text), [item.asked.answer])
+        if item.question.answer in model.answers:
+            reading = model.read(model.understand(item.question.text), [item.question.answer])
             found.append((item, targets.units(reading, "logit")[0], (FORCED,)))
     return found
 
@@ -113,6 +113,7 @@ def point(
     model: Answerer,
     encoded: Encoded,
     items: Sequence[Item],
+    *,
     names: Sequence[str],
     results: Results,
 ) -> None:
@@ -129,9 +130,9 @@ def point(
         middle = points_at(mask, centre(placement.photo_size))
         gaussian = box_means(centred_gaussian(box.shape), box)
         for group in counts:
-            for row in (f"{group}: {item.asked.kind}", f"{group}: all"):
-                results.pointed.add(row, "random point", float(mask.mean()), photo)
-                results.pointed.add(row, "photo's centre", middle, photo)
+            for row in (f"{group}: {item.question.kind}", f"{group}: all"):
+                results.pointed.add(row, "random point", float(mask.mean()), photo=photo)
+                results.pointed.add(row, "photo's centre", middle, photo=photo)
             results.boxes.setdefault(("centred Gaussian", group), []).append((photo, gaussian))
     for name in names:
         wanted = [target for _, target, _ in asked]
@@ -141,19 +142,25 @@ def point(
         for i, (item, _, counts) in enumerate(asked):
             ratio = box_means(placed[i], inside[i])
             for group in counts:
-                for row in (f"{group}: {item.asked.kind}", f"{group}: all"):
-                    results.pointed.add(row, name, hit(union[i], *peaks[i]), photo)
+                for row in (f"{group}: {item.question.kind}", f"{group}: all"):
+                    results.pointed.add(row, name, hit(union[i], *peaks[i]), photo=photo)
                 results.boxes.setdefault((name, group), []).append((photo, ratio))
 
 
 def judge(
-    model: Answerer, encoded: Encoded, asked: Sequence[AnsweredQuestion], boxes: Boxes
+    model: Answerer, encoded: Encoded, questions: Sequence[AnsweredQuestion], *, boxes: Boxes
 ) -> list[Item]:
-    """What the model says to a photo's questions."""
-    given = answering.answers(model, encoded, [one.text for one in asked])
+    """The model's answers to a photo's questions."""
+    given = answering.answers(model, encoded, [one.text for one in questions])
     return [
-        Item(one, boxes.get(one.number, ()), said, target, accuracy(said, one.answers) == 1)
-        for one, (said, target) in zip(asked, given, strict=True)
+        Item(
+            one,
+            boxes.get(one.number, ()),
+            answer=said,
+            target=target,
+            right=accuracy(said, one.answers) == 1,
+        )
+        for one, (said, target) in zip(questions, given, strict=True)
     ]
 
 
@@ -169,30 +176,37 @@ def made_questions(
     photos = list(by_photo(splits.test).items())[: args.photos]
     patches = [Patch(size, args.stride) for size in args.patches]
     results = Results.empty()
-    for done, (path, asked) in enumerate(tqdm(photos, "photos", unit="photo")):
+    for done, (path, questions) in enumerate(tqdm(photos, "photos", unit="photo")):
         encoded = look(model, path)
-        items = judge(model, encoded, asked, boxes)
-        guesses = answering.blind_answers(blind, [one.text for one in asked]) if blind else None
+        items = judge(model, encoded, questions, boxes=boxes)
+        texts = [one.text for one in questions]
+        guesses = answering.blind_answers(blind, texts) if blind else None
         for i, item in enumerate(items):
-            said = {"model": item.answer, "most frequent": prior[item.asked.kind]}
+            said = {"model": item.answer, "most frequent": prior[item.question.kind]}
             if guesses:
                 said["question only"] = guesses[i]
             for who, answer in said.items():
-                for row in (item.asked.kind, "all"):
-                    worth = accuracy(answer, item.asked.answers)
-                    results.scored.add(row, who, worth, encoded.photo)
-        point(model, encoded, items, args.methods, results)
+                for row in (item.question.kind, "all"):
+                    worth = accuracy(answer, item.question.answers)
+                    results.scored.add(row, who, worth, photo=encoded.photo)
+        point(model, encoded, items, names=args.methods, results=results)
         if done < args.occluded:
-            own = [item.target for item in items]
             answering.occlude(
-                model, encoded, encoded.photo, own, patches, args.compared, results.occluded
+                model,
+                encoded,
+                [item.target for item in items],
+                photo=encoded.photo,
+                patches=patches,
+                names=args.compared,
+                results=results.occluded,
             )
-    return made_chapters(results, len(photos), args, patches)
+    return made_chapters(results, len(photos), args=args, patches=patches)
 
 
 def made_chapters(
-    results: Results, photos: int, args: argparse.Namespace, patches: Sequence[Patch]
+    results: Results, photos: int, *, args: argparse.Namespace, patches: Sequence[Patch]
 ) -> list[str]:
+    """The tables of :func:`made_questions`, as chapters."""
     who = ("most frequent", "question only", "model")
     scores = [
         (kind, results.scored.count(kind, "model"), *(results.scored.share(kind, w) for w in who))
@@ -218,9 +232,11 @@ def made_chapters(
         report.box_table(("method", "map of"), results.boxes),
     ]
     if args.occluded:
-        photos_said = f"{min(args.occluded, photos)} photos"
         parts += answering.occlusion_part(
-            results.occluded, photos_said, args.stride, args.compared, patches
+            results.occluded,
+            photos=f"{min(args.occluded, photos)} photos",
+            names=args.compared,
+            patches=patches,
         )
     return parts
 
@@ -229,7 +245,7 @@ def read_boxes(path: Path) -> Boxes:
     """The boxes of each question's evidence.
 
     Raises:
-        ValueError: the file is missing or no such file.
+        ValueError: the file is missing or not of that form.
     """
     try:
         found = json.loads(path.read_text("utf-8"))
@@ -238,13 +254,13 @@ def read_boxes(path: Path) -> Boxes:
         raise ValueError(f"{path}: not a file of evidence ({error})") from error
 
 
-def official_kind(asked: AnsweredQuestion) -> str:
-    """VQA's answer type, also where the file does not say it."""
-    if asked.kind:
-        return asked.kind
-    if asked.answer in ("yes", "no"):
+def official_kind(question: AnsweredQuestion) -> str:
+    """VQA's answer type, guessed from the answer where the file does not say it."""
+    if question.kind:
+        return question.kind
+    if question.answer in ("yes", "no"):
         return "yes/no"
-    return "number" if asked.answer.isdigit() else "other"
+    return "number" if question.answer.isdigit() else "other"
 
 
 def official_questions(
@@ -253,12 +269,18 @@ def official_questions(
     """The chapter on the questions of VQA v2."""
     folder, skipped = args.data / "vqa", list[str]()
     photos = [path for path in (args.data / "coco").glob("*2017/*.jpg")]
-    asked = list(
-        read_questions(folder / "questions.json", folder / "annotations.json", photos, "", skipped)
+    questions = list(
+        read_questions(
+            folder / "questions.json",
+            folder / "annotations.json",
+            photos=photos,
+            subset="",
+            skipped=skipped,
+        )
     )
     scored = Table()
     refused = 0
-    for path, some in tqdm(by_photo(asked).items(), "VQA v2", unit="photo"):
+    for path, some in tqdm(by_photo(questions).items(), "VQA v2", unit="photo"):
         encoded = look(model, path)
         for one in some:
             said: dict[str, str | None] = {"model": None, "question only": None}
@@ -270,18 +292,18 @@ def official_questions(
                 refused += 1
             best = max(accuracy(answer, one.answers) for answer in model.answers)
             for row in (official_kind(one), "all"):
-                scored.add(row, "any of its answers", best, encoded.photo)
+                scored.add(row, "any of its answers", best, photo=encoded.photo)
                 for who, answer in said.items():
                     worth = accuracy(answer, one.answers) if answer else 0.0
-                    scored.add(row, who, worth, encoded.photo)
+                    scored.add(row, who, worth, photo=encoded.photo)
     columns = ("any of its answers", "model", *(("question only",) if blind else ()))
     rows = [
         (kind, scored.count(kind, "model"), *(scored.share(kind, c) for c in columns))
         for kind in OFFICIAL
     ]
-    single = sum(len(one.answers) == 1 for one in asked)
+    single = sum(len(one.answers) == 1 for one in questions)
     return [
-        f"## VQA v2: {len(asked)} questions about {len(by_photo(asked))} COCO photos",
+        f"## VQA v2: {len(questions)} questions about {len(by_photo(questions))} COCO photos",
         f"Accuracy, %; {single} of the questions have one answer instead of ten. Any of its"
         " answers: what would be reached if of all answers the model has it always gave the best."
         f" Questions without a word that it knows, which count as wrong: {refused}. Skipped:"
@@ -308,7 +330,7 @@ def main() -> int:
     )
     parser.add_argument("--stride", type=int, default=32, help="pixels (default 32)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/real/vqa.md"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     begun = time.perf_counter()
@@ -317,7 +339,7 @@ def main() -> int:
         blind = answering.load_blind(args.question_only) if args.question_only else None
         parts = [*made_questions(model, blind, args), *official_questions(model, blind, args)]
     except ValueError as error:
-        print(f"real_vqa.py: {error}", file=sys.stderr)
+        print(f"benchmarks.real.vqa: {error}", file=sys.stderr)
         return 2
     title = f"VQA model {model.name} on real photos, layer {model.layer}"
     report.write(args.out, title, parts, time.perf_counter() - begun)

@@ -51,8 +51,8 @@ def pixel_maps(
 ) -> dict[str, np.ndarray]:
     """Maps of all ``BOX_METHODS`` at the input's resolution, (T, H, W).
 
-    Guided Grad-CAM is the product of the other two (section 3.2), so one guided backward serves
-    both; :func:`check` compares with the method of that name.
+    Guided Grad-CAM is the product of the other two (section 3.2), so one guided backward pass
+    serves both; :func:`check` compares with the method of that name.
     """
     identity = Placement.identity(encoded.placement.input_size)
     cam = explain_targets(model, encoded, asked, methods.get("grad-cam"))
@@ -77,6 +77,7 @@ def measure_boxes(
     model: Captioner,
     encoded: Encoded,
     regions: list[tuple[str, Box]],
+    *,
     found: dict[str, list[BoxMeans]],
     first: bool,
 ) -> int:
@@ -153,9 +154,10 @@ def evaluate(args: argparse.Namespace) -> tuple[Captioner, list[str]]:
         named = {w.category for w in pointing.visual_words(written)}
         if named - masks.present:
             wrong.append(f"{image}: {written.text!r} ({', '.join(sorted(named - masks.present))})")
-        pointing.point(model, encoded, masks, readings, args.methods, results)
+        pointing.point(model, encoded, readings, masks=masks, names=args.methods, results=results)
         if len(owners) < args.regions:
-            number = measure_boxes(model, encoded, regions.get(image, []), found, not owners)
+            described = regions.get(image, [])
+            number = measure_boxes(model, encoded, described, found=found, first=not owners)
             owners += [image] * number
     sources = {"generated captions": {"generated"}, "reference captions": {"reference"}}
     parts = [
@@ -177,14 +179,14 @@ def main() -> int:
     parser.add_argument("--regions", type=int, default=10**9, help="stop after so many of them")
     parser.add_argument("--methods", nargs="+", default=["grad-cam"])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/scenes/captioner.md"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     begun = time.perf_counter()
     try:
         model, parts = evaluate(args)
     except ValueError as error:
-        print(f"scenes_captioner.py: {error}", file=sys.stderr)
+        print(f"benchmarks.scenes.captioner: {error}", file=sys.stderr)
         return 2
     title = f"Captioner {model.name} on unseen scenes, layer {model.layer}"
     report.write(args.out, title, parts, time.perf_counter() - begun)

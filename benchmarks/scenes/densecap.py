@@ -42,9 +42,9 @@ def colours(texts: list[str]) -> set[str]:
 
 
 def judge(
-    photo: regions.Photo, described: list[Described], top: int, results: report.Table
+    photo: regions.Photo, described: list[Described], *, top: int, results: report.Table
 ) -> None:
-    """Adds what can be said of a photo's surest regions."""
+    """Adds a photo's surest regions to the results."""
     true: dict[tuple[float, ...], list[str]] = {}
     for region in photo.regions:
         true.setdefault(region.boxes[0], []).append(region.text)
@@ -55,15 +55,16 @@ def judge(
     for one, overlaps in zip(some, alike, strict=True):
         best = int(overlaps.argmax())
         on = overlaps[best].item() >= ALIKE
-        results.add(row, "on a region", on, name)
+        results.add(row, "on a region", on, photo=name)
         if not on:
             continue
         said = list(true.values())[best]
-        results.add(row, "names the thing", named([one.text]) == named(said), name)
+        results.add(row, "names the thing", named([one.text]) == named(said), photo=name)
         if colours([one.text]):
-            results.add(row, "colours are said of it", colours([one.text]) <= colours(said), name)
+            right = colours([one.text]) <= colours(said)
+            results.add(row, "colours are said of it", right, photo=name)
     for found in (alike >= ALIKE).any(0).tolist() if some else [False] * len(boxes):
-        results.add(row, "true ones found", found, name)
+        results.add(row, "true ones found", found, photo=name)
 
 
 def main() -> int:
@@ -73,13 +74,13 @@ def main() -> int:
     parser.add_argument("--top", type=int, nargs="+", default=[1, 3, 5])
     parser.add_argument("--photos", type=int, help="only so many")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/scenes/densecap.md"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     begun = time.perf_counter()
     source = Source.found(args.model)
     if source is None:
-        print(f"scenes_densecap.py: {args.model}: no dense captioner", file=sys.stderr)
+        print(f"benchmarks.scenes.densecap: {args.model}: no dense captioner", file=sys.stderr)
         return 2
     found = regions.read(args.scenes / "annotations" / "region_descriptions.json", args.scenes)
     photos = found.photos[: args.photos]
@@ -87,7 +88,7 @@ def main() -> int:
     for photo in tqdm(photos, "photos", unit="photo"):
         described = source.model.describe(load_photo(photo.path), max(args.top))
         for top in args.top:
-            judge(photo, described, top, results)
+            judge(photo, described, top=top, results=results)
     columns = ("on a region", "names the thing", "colours are said of it", "true ones found")
     rows = [
         (row, results.count(row, columns[0]), *(results.share(row, column) for column in columns))

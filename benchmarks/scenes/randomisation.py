@@ -47,7 +47,8 @@ METHODS = (
 def randomise(
     model: Adapter,
     photo: Encoded,
-    asked: list[Target],
+    targets: list[Target],
+    *,
     args: argparse.Namespace,
     results: Table,
 ) -> None:
@@ -57,7 +58,7 @@ def randomise(
 
     def maps(of: Adapter, name: str) -> Tensor:
         seen = photo if of is model else replace(photo, features=None)
-        found = explain_targets(of, seen, asked, methods.get(name))
+        found = explain_targets(of, seen, targets, methods.get(name))
         return on_patches(found.maps, found.grid, patch, size)
 
     before = {name: maps(model, name) for name in args.methods}
@@ -68,9 +69,9 @@ def randomise(
             for one, other in zip(before[name], maps(changed, name), strict=True):
                 value = rank_correlation(one, other)
                 if value is None:
-                    results.add(name, "constant", 1, photo.photo)
+                    results.add(name, "constant", 1, photo=photo.photo)
                 else:
-                    results.add(name, f"down to {layer}", value, photo.photo)
+                    results.add(name, f"down to {layer}", value, photo=photo.photo)
 
 
 def main() -> int:
@@ -96,12 +97,12 @@ def main() -> int:
         experiment = OfWords(args.photos, words=args.words, limit=args.limit, seed=args.seed)
         for item in tqdm(experiment.items, "photos", unit="photo"):
             photo = vlcam.look(model, item.photo)
-            if asked := experiment.targets(model, photo):
-                randomise(model, photo, asked, args, results)
+            if targets := experiment.targets(model, photo):
+                randomise(model, photo, targets, args=args, results=results)
             else:
                 without += 1
     except ValueError as error:
-        print(f"randomisation.py: {error}", file=sys.stderr)
+        print(f"benchmarks.scenes.randomisation: {error}", file=sys.stderr)
         return 2
     layers = list(dict.fromkeys(column for _, column in results.values if column != "constant"))
     rows = [

@@ -50,9 +50,9 @@ PAINTED = {HYDRANT: {"body": "red", "cap": "yellow"}}
 
 @dataclass(frozen=True)
 class Entry:
-    """A question of the files, with what the scene knows of it."""
+    """A question of the files, and the scene's own, which knows what it is about."""
 
-    asked: AnsweredQuestion
+    answered: AnsweredQuestion
     question: SceneQuestion
     kind: str
 
@@ -79,10 +79,10 @@ def by_photo(folder: Path, limit: int) -> Iterator[tuple[Path, int, Scene, list[
         "seed"
     ]
     splits = read_data(folder)
-    asked: dict[Path, list[AnsweredQuestion]] = {}
+    answered: dict[Path, list[AnsweredQuestion]] = {}
     for one in sorted((*splits.train, *splits.val), key=lambda one: one.number):
-        asked.setdefault(one.photo, []).append(one)
-    for path, some in tqdm(list(asked.items())[:limit], "scenes"):
+        answered.setdefault(one.photo, []).append(one)
+    for path, some in tqdm(list(answered.items())[:limit], "scenes"):
         number = int(path.stem)
         drawn = scene(seed, number - 1)
         known = questions(drawn)
@@ -100,8 +100,9 @@ def union(items: Sequence[Item]) -> Mask:
 def point(
     model: Answerer,
     encoded: Encoded,
-    number: int,
     items: Sequence[tuple[Entry, Target, bool]],
+    *,
+    number: int,
     names: Sequence[str],
     results: Table,
 ) -> None:
@@ -112,20 +113,21 @@ def point(
     masks = [union(one.question.items) for one, _, _ in visible]
     for (one, _, right), mask in zip(visible, masks, strict=True):
         for row in (one.kind, "all", *(("right answers",) if right else ())):
-            results.add(row, "random point", float(mask.mean()), number)
+            results.add(row, "random point", float(mask.mean()), photo=number)
             middle = points_at(mask, centre((mask.shape[0], mask.shape[1])))
-            results.add(row, "photo's centre", middle, number)
+            results.add(row, "photo's centre", middle, photo=number)
     for name in names:
         asked = [target for _, target, _ in visible]
         found = answering.peaks(explain_targets(model, encoded, asked, methods.get(name)), encoded)
         for (one, _, right), mask, (where, flat) in zip(visible, masks, found, strict=True):
             for row in (one.kind, "all", *(("right answers",) if right else ())):
-                results.add(row, name, hit(mask, where, flat), number)
+                results.add(row, name, hit(mask, where, flat), photo=number)
 
 
 def forced(
     model: Answerer,
     photo: Scene,
+    *,
     number: int,
     row: str,
     names: Sequence[str],
@@ -148,8 +150,8 @@ def forced(
         found = answering.peaks(explain_targets(model, encoded, asked, methods.get(name)), encoded)
         for part, (where, flat) in zip(("body", "cap"), found, strict=True):
             on_it = hit(hydrants[0].part_mask(part), where, flat)
-            results.add(f"{row}, {name}", part, on_it, number)
-        results.add(f"{row}, {name}", "answered with both", best == both, number)
+            results.add(f"{row}, {name}", part, on_it, photo=number)
+        results.add(f"{row}, {name}", "answered with both", best == both, photo=number)
 
 
 def evaluate(args: argparse.Namespace) -> tuple[Answerer, list[str]]:
@@ -159,27 +161,39 @@ def evaluate(args: argparse.Namespace) -> tuple[Answerer, list[str]]:
     patches = [Patch(size, args.stride) for size in args.patches]
     for done, (path, number, drawn, items) in enumerate(by_photo(args.scenes, args.images)):
         encoded = look(model, path)
-        texts = [one.asked.text for one in items]
+        texts = [one.answered.text for one in items]
         given = answering.answers(model, encoded, texts)
         guessed = answering.blind_answers(blind, texts) if blind else [None] * len(texts)
-        worth = [accuracy(said, i.asked.answers) for i, (said, _) in zip(items, given, strict=True)]
+        worth = [
+            accuracy(said, one.answered.answers)
+            for one, (said, _) in zip(items, given, strict=True)
+        ]
         for one, value, guess in zip(items, worth, guessed, strict=True):
             for row in (one.kind, "all"):
-                scored.add(row, "model", value, number)
+                scored.add(row, "model", value, photo=number)
                 if guess is not None:
-                    scored.add(row, "question only", accuracy(guess, one.asked.answers), number)
+                    right = accuracy(guess, one.answered.answers)
+                    scored.add(row, "question only", right, photo=number)
         judged = [
             (one, target, value == 1)
             for one, (_, target), value in zip(items, given, worth, strict=True)
         ]
-        point(model, encoded, number, judged, args.methods, pointed)
-        forced(model, drawn, number, "as they are", args.methods, hydrants)
+        about = {"number": number, "names": args.methods}
+        point(model, encoded, judged, **about, results=pointed)
+        forced(model, drawn, row="as they are", **about, results=hydrants)
         if any(item.category == HYDRANT for item in drawn.items):
             painted = scene(drawn.seed, drawn.index, PAINTED)
-            forced(model, painted, number, "painted red and yellow", args.methods, hydrants)
+            forced(model, painted, row="painted red and yellow", **about, results=hydrants)
         if done < args.occluded:
-            asked = [target for _, target in given]
-            answering.occlude(model, encoded, number, asked, patches, args.compared, occluded)
+            answering.occlude(
+                model,
+                encoded,
+                [target for _, target in given],
+                photo=number,
+                patches=patches,
+                names=args.compared,
+                results=occluded,
+            )
     parts = [
         f"{args.images} scenes of {args.scenes.name}; {scored.count('all', 'model')} questions.",
         "## Accuracy, %",
@@ -193,8 +207,9 @@ def evaluate(args: argparse.Namespace) -> tuple[Answerer, list[str]]:
         hydrant_table(hydrants, args.methods),
     ]
     if args.occluded:
-        photos = f"{args.occluded} scenes"
-        parts += answering.occlusion_part(occluded, photos, args.stride, args.compared, patches)
+        parts += answering.occlusion_part(
+            occluded, photos=f"{args.occluded} scenes", names=args.compared, patches=patches
+        )
     return model, parts
 
 
@@ -241,14 +256,14 @@ def main() -> int:
     )
     parser.add_argument("--stride", type=int, default=16, help="pixels (default 16)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/scenes/vqa.md"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     begun = time.perf_counter()
     try:
         model, parts = evaluate(args)
     except (ValueError, KeyError) as error:
-        print(f"scenes_vqa.py: {error}", file=sys.stderr)
+        print(f"benchmarks.scenes.vqa: {error}", file=sys.stderr)
         return 2
     title = f"VQA model {model.name} on unseen scenes, layer {model.layer}"
     report.write(args.out, title, parts, time.perf_counter() - begun)

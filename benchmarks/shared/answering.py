@@ -1,5 +1,5 @@
-"""What the benchmarks of VQA models ask: their own answers, where maps of them peak, and how maps
-agree with occlusion."""
+"""What the benchmarks of VQA models share: the models' own answers, where the maps of these peak,
+and how maps agree with occlusion."""
 
 from __future__ import annotations
 
@@ -59,30 +59,31 @@ def peaks(found: TargetMaps, encoded: Encoded) -> list[tuple[tuple[int, int], bo
 def occlude(
     model: Answerer,
     encoded: Encoded,
+    targets: list[Target],
+    *,
     photo: Hashable,
-    asked: list[Target],
     patches: Sequence[Patch],
     names: Sequence[str],
     results: Table,
 ) -> None:
     """Rank correlation of each method's maps of one photo with occlusion, added to ``results``."""
     size = (encoded.pixels.shape[2], encoded.pixels.shape[3])
-    maps = {name: explain_targets(model, encoded, asked, methods.get(name)) for name in names}
+    maps = {name: explain_targets(model, encoded, targets, methods.get(name)) for name in names}
     for patch in patches:
-        found = explain_targets(model, encoded, asked, methods.get("occlusion"), patch=patch)
+        found = explain_targets(model, encoded, targets, methods.get("occlusion"), patch=patch)
         for name, ours in maps.items():
             coarse = on_patches(ours.maps, ours.grid, patch, size)
             for one, theirs in zip(coarse, found.maps, strict=True):
                 value = rank_correlation(one, theirs)
                 column = str(patch.size) if value is not None else f"{patch.size}, constant"
-                results.add(name, column, value or 0.0, photo)
+                results.add(name, column, value or 0.0, photo=photo)
 
 
 def occlusion_part(
-    results: Table, photos: str, stride: int, names: Sequence[str], patches: Sequence[Patch]
+    results: Table, *, photos: str, names: Sequence[str], patches: Sequence[Patch]
 ) -> list[str]:
     """The chapter of a result file that :func:`occlude` filled."""
-    sizes = [str(patch.size) for patch in patches]
+    sizes, stride = [str(patch.size) for patch in patches], patches[0].stride
     rows = [
         (
             name,

@@ -75,7 +75,7 @@ class Baseline:
 
 @dataclass
 class Results:
-    """All that was seen: visual words by source and what became of them, peaks, baselines."""
+    """All that was found: visual words by source and what became of them, peaks, baselines."""
 
     counts: Counter[tuple[str, str]]
     points: list[Pointing]
@@ -105,8 +105,9 @@ class Masks:
 def point(
     model: Adapter,
     encoded: Encoded,
-    masks: Masks,
     readings: Sequence[tuple[str, Reading]],
+    *,
+    masks: Masks,
     names: Sequence[str],
     results: Results,
 ) -> None:
@@ -114,8 +115,9 @@ def point(
 
     Args:
         readings: captions as (source, reading).
+        masks: of the photo.
         names: of methods.
-        results: is added to.
+        results: what is found is added to them.
     """
     size = encoded.placement.photo_size
     asked: list[tuple[str, VisualWord, Target]] = []
@@ -138,8 +140,8 @@ def point(
                 masks.image,
                 source,
                 word.category,
-                {0.0: float(mask.mean()), TOLERANCE: float(wide.mean())},
-                {t: points_at(mask, centre(size), t) for t in (0.0, TOLERANCE)},
+                chance={0.0: float(mask.mean()), TOLERANCE: float(wide.mean())},
+                centre={t: points_at(mask, centre(size), t) for t in (0.0, TOLERANCE)},
             )
         )
     for name in names:
@@ -159,7 +161,15 @@ def point(
                 for t in (0.0, TOLERANCE)
             }
             results.points.append(
-                Pointing(masks.image, source, word.text, word.category, name, flat[i], hits)
+                Pointing(
+                    masks.image,
+                    source,
+                    word=word.text,
+                    category=word.category,
+                    method=name,
+                    degenerate=flat[i],
+                    hits=hits,
+                )
             )
 
 

@@ -1,5 +1,5 @@
-"""Result files of the evaluation scripts: what was measured, in tables in Markdown, with all it
-takes to repeat it."""
+"""Result files of the benchmarks: what was measured, in tables in Markdown, with the command and
+the versions that repeat it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class Table:
     def __init__(self) -> None:
         self.values: dict[tuple[str, str], list[tuple[float, Hashable]]] = defaultdict(list)
 
-    def add(self, row: str, column: str, value: float, photo: Hashable) -> None:
+    def add(self, row: str, column: str, value: float, *, photo: Hashable) -> None:
         self.values[row, column].append((value, photo))
 
     def share(self, row: str, column: str) -> str:
-        """The mean in percent with its standard error; empty where there is nothing."""
+        """The mean in percent with its standard error; empty where there are no values."""
         found = self._mean(row, column)
         return tables.share(found) if found else ""
 
     def figure(self, row: str, column: str) -> str:
-        """The mean with its standard error; empty where there is nothing."""
+        """The mean with its standard error; empty where there are no values."""
         found = self._mean(row, column)
         return tables.figure(found) if found else ""
 
@@ -48,7 +48,12 @@ class Table:
 def box_table(
     head: Sequence[str], rows: Mapping[tuple[str, ...], Sequence[tuple[Hashable, BoxMeans]]]
 ) -> str:
-    """Box ratios in both aggregates, a row for each list of items with the photos they are of."""
+    """Box ratios, as a ratio of means and as a mean of ratios.
+
+    Args:
+        head: the names of the first columns.
+        rows: those columns' cells to (photo, box means) of each item.
+    """
     lines = []
     for names, found in rows.items():
         ratio = box_ratio([item for _, item in found], [photo for photo, _ in found])
@@ -67,16 +72,22 @@ def box_table(
     return tables.table((*head, *columns), lines)
 
 
+def command() -> str:
+    """The command line that this process runs, as ``python -m MODULE ARGUMENTS``."""
+    spec = sys.modules["__main__"].__spec__
+    what = f"-m {spec.name.removesuffix('.__main__')}" if spec else os.path.relpath(sys.argv[0])
+    return f"python {what} {shlex.join(sys.argv[1:])}".rstrip()
+
+
 def write(path: Path, title: str, parts: Sequence[str], seconds: float) -> None:
     """Print a result and write it to a file, with the command and the versions behind it."""
     names = ("vlcam", "torch", "torchvision", "numpy", "pycocotools")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
-    script = os.path.relpath(sys.argv[0])
     text = "\n\n".join(
         [
             f"# {title}",
             *parts,
-            f"    python {script} {shlex.join(sys.argv[1:])}",
+            f"    {command()}",
             f"{seconds:.0f} s on {os.cpu_count()} cores ({platform.machine()}); "
             f"Python {platform.python_version()}, {versions}.",
             "± is the standard error, images being the independent draws.",

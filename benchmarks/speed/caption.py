@@ -29,9 +29,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from benchmarks.shared import report
 from captioning.language.captioner import Captioner, CaptionWord
 from vlcam.adapters.adapter import FeatureMaps
-from vlcam.adapters.once_per_image import once_an_image
+from vlcam.adapters.once_per_image import once_per_image
 from vlcam.attribution.encoding import encode
 from vlcam.attribution.gradients import explain_at_layer, explain_at_pixels
 from vlcam.attribution.methods import METHODS
@@ -79,7 +80,7 @@ class Ours(Captioner):
         return FeatureMaps(run_channels_last(self.before, pixels))
 
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        image = once_an_image(lambda seen: self.after(seen.maps), features)
+        image = once_per_image(lambda seen: self.after(seen.maps), features)
         return self.module.states(image, tokens)
 
     def log_probabilities(self, states: Tensor) -> Tensor:
@@ -224,7 +225,7 @@ class Case:
         return torch.cat(maps)
 
     def torchcam_expert(self) -> Tensor:
-        """One forward pass, and one way back through the kept graph for each word."""
+        """One forward pass, and one backward pass through the kept graph per word."""
         from torchcam.methods import GradCAM
 
         with GradCAM(self.model, self.layer) as cam:
@@ -242,7 +243,7 @@ class Case:
         return self._pgc(chunk)
 
     def pgc_expert(self) -> Tensor:
-        """Only the layer's last convolution is trainable, so nothing below it is walked."""
+        """Only the layer's last convolution is trainable, so the backward pass ends there."""
         last = [p for m in self._up_to_layer() for p in m.parameters(recurse=False)][-1]
         for parameter in self.model.parameters():
             parameter.requires_grad_(parameter is last)
@@ -391,7 +392,7 @@ def tuned(run: Callable[[int], Tensor], words: int) -> tuple[int, Callable[[], T
 
 
 def grad_cam_contenders(case: Case) -> tuple[dict[str, Maps], dict[str, Maps], dict[str, int]]:
-    """Contenders of scope A, of scope B, and the chunk sizes found."""
+    """Contenders of scope A, of scope B, and the quickest chunk sizes."""
     count = len(case.asked)
     chunks: dict[str, int] = {}
     batched: dict[str, Maps] = {}
@@ -430,7 +431,7 @@ def guided_contenders(case: Case) -> tuple[dict[str, Maps], dict[str, int]]:
 
 
 def check_case(case: Case, guided: bool = True) -> None:
-    """Every contender's maps equal ours; the two kinds of hooks that could miss do fire."""
+    """AssertionError where a contender's maps do not equal ours."""
     reference = case.vlcam()
     two = min(2, len(case.asked))
     for name, maps in {
@@ -453,8 +454,9 @@ def check_case(case: Case, guided: bool = True) -> None:
 
 
 def check_guided(case: Case) -> None:
-    """In float64: in float32 a rectifier's input so near to zero that its sign is chance (captum's
-    own maps of VGG-16 are up to 1 % off those of float64) opens or closes a gate."""
+    """In float64: in float32 some inputs of a ReLU are so near to zero that rounding decides their
+    sign, and with it whether a gradient passes (captum's own maps of VGG-16 are up to 1 % off those
+    of float64)."""
     case.compute_in(torch.float64)
     two = min(2, len(case.asked))
     # Ours multiplies by the map placed by its cells' true centres, captum by the stretched one:
@@ -491,7 +493,7 @@ def encoder_rows(case: Case, run: Callable[[], object]) -> int:
 
 
 def frozen_row(case: Case, contenders: dict[str, Maps]) -> dict[str, str]:
-    """ms of each contender with every parameter frozen, or that it does not survive it."""
+    """ms of each contender with every parameter frozen, or the error it ends with."""
     case.model.requires_grad_(False)
     result = {}
     try:
@@ -640,7 +642,7 @@ def header(threads: int) -> list[str]:
     return [
         "# Explaining every word of a caption: time and memory",
         "",
-        f"Written by `python -m benchmarks.speed.caption {' '.join(sys.argv[1:])}`.",
+        f"Written by `{report.command()}`.",
         f"{versions}; Python {sys.version.split()[0]}; CPU, {os.cpu_count()} cores,"
         f" {threads} threads; float32; load average at the start {load}.",
         "Scope A: raw maps on the device. Scope B: scaled maps at input size on the host (the only"

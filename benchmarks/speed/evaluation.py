@@ -42,12 +42,13 @@ from captioning.experiments.regions import BoxRatios
 from captioning.experiments.words import Words
 from captioning.language.captioner import Captioner
 from vlcam.attribution import methods
-from vlcam.attribution.encoding import encode, encode_photos
+from vlcam.attribution.encoding import encode, encode_photos, prepare
 from vlcam.evaluation import runner
 from vlcam.evaluation.evaluate import How, evaluate
 from vlcam.evaluation.experiment import Experiment, Item
 from vlcam.evaluation.store import opened
 from vlcam.evaluation.tables import table
+from vlcam.photo.loading import load_photo
 from vlcam.utils.allocator import keep_freed_memory
 
 PART = 64
@@ -68,8 +69,15 @@ def experiments(scenes: Path) -> dict[str, Callable[[], Experiment]]:
 
 @dataclass(frozen=True)
 class Round:
-    """Photos a second of the encoder alone, as PyTorch and as vlcam runs it, and of a run; the part
-    of the run's time that its encoder took; the run's records a photo."""
+    """What was measured around one run.
+
+    Attributes:
+        plain: photos a second of the encoder alone, as PyTorch runs it.
+        ours: the same, as vlcam runs it.
+        run: photos a second of the run.
+        encoding: the share of the run's time that its encoder took.
+        records: the run's records per photo.
+    """
 
     plain: float
     ours: float
@@ -83,7 +91,7 @@ def throughput(args: argparse.Namespace) -> str:
     model, rows = captioning.load("scenes"), list[tuple[object, ...]]()
     apart = ProcessPoolExecutor(1, get_context("spawn"))
     for name, build in experiments(args.scenes).items():
-        rounds = turns(model, build(), args, name, apart)
+        rounds = turns(model, build(), args=args, name=name, apart=apart)
         beside = [100 * one.run / one.plain for one in rounds]
         ours = [100 * one.run / one.ours for one in rounds]
         speeds = ([getattr(one, of) for one in rounds] for of in ("plain", "ours", "run"))
@@ -118,8 +126,15 @@ def throughput(args: argparse.Namespace) -> str:
 
 
 def turns(
-    model: Captioner, experiment: Experiment, args: argparse.Namespace, name: str, apart: Executor
+    model: Captioner,
+    experiment: Experiment,
+    *,
+    args: argparse.Namespace,
+    name: str,
+    apart: Executor,
 ) -> list[Round]:
+    """One round after the other; ``apart`` runs the encoder as PyTorch does."""
+
     def alone() -> tuple[float, float]:
         plain = apart.submit(as_pytorch_runs_it, args.scenes, args.threads).result()
         return plain, as_vlcam_runs_it(model, pixels)
@@ -134,10 +149,18 @@ def turns(
         before = alone()
         seconds, encoding, records = whole(model, work, parts[first : first + ROUND])
         after = alone()
-        speeds = (2 * PART * ALONE / sum(pair) for pair in zip(before, after, strict=True))
+        plain, ours = (2 * PART * ALONE / sum(pair) for pair in zip(before, after, strict=True))
         photos = PART * ROUND
         if number:  # the first is for warming up
-            found.append(Round(*speeds, photos / seconds, encoding / seconds, records / photos))
+            found.append(
+                Round(
+                    plain,
+                    ours,
+                    run=photos / seconds,
+                    encoding=encoding / seconds,
+                    records=records / photos,
+                )
+            )
     return found
 
 
@@ -198,9 +221,10 @@ def whole(
 
 def ready(model: Captioner, experiment: Experiment) -> list[torch.Tensor]:
     """A part's photos, in batches that could be encoded at once."""
-    found = [runner._read(model, item) for item in experiment.items[:PART]]
-    seen = encode_photos(model, [one for one in found if not isinstance(one, str)])
-    return list(torch.cat([one.pixels for one in seen]).split(experiment.batch))
+    paths = [item.photo for item in experiment.items[:PART]]
+    photos = [prepare(model, str(path), load_photo(path)) for path in paths]
+    encoded = encode_photos(model, photos)
+    return list(torch.cat([one.pixels for one in encoded]).split(experiment.batch))
 
 
 # -- memory ---------------------------------------------------------------------------------
@@ -288,7 +312,7 @@ def main() -> int:
     parser.add_argument("--memory", type=int, nargs="*", default=[1000, 20000], metavar="PHOTOS")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--one-run", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/speed/evaluation.md"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
     keep_freed_memory()  # as the command does
     torch.set_num_threads(args.threads)

@@ -2,11 +2,11 @@
 
     python -m benchmarks.speed.occlusion [--cnn vgg16 resnet50] [--words 10] [--runs 3]
 
-One model (that of caption_speed.py: random weights, a photo of noise, 224 x 224). All contenders
-read every word from the same passes: captum's Occlusion is given a model that returns the T
-log-probabilities. Each gets as many patches at a time as is fastest for it. Maps are checked equal
-before anything is timed; the contenders take turns. captum adds patches that hang over the edge
-where the stride does not divide the room, so ratios are of the time a patch.
+One model (that of ``benchmarks/speed/caption.py``: random weights, a photo of noise, 224 x 224).
+All contenders read every word from the same passes: captum's Occlusion is given a model that
+returns the T log-probabilities. Each gets as many patches at a time as is fastest for it. Maps are
+checked equal before anything is timed; the contenders take turns. captum adds patches that hang
+over the edge where the stride does not divide the input, so ratios are of the time per patch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OURS = "vlcam, incremental"
 
 @dataclass(frozen=True)
 class Contender:
-    """What gives maps with so many patches at a time, and how many patches it looks at."""
+    """A function from a number of patches at a time to maps, and how many patches it covers."""
 
     name: str
     run: Callable[[int], Tensor]
@@ -61,11 +61,11 @@ def contenders(case: Case, patch: Patch) -> list[Contender]:
     corners = patch.corners((case.size, case.size))
 
     def whole(batch: int) -> Tensor:
-        return occlusion_maps(case.ours, case.pixels, asked, patch, batch)[1]
+        return occlusion_maps(case.ours, case.pixels, asked, patch, batch=batch)[1]
 
     def fast(batch: int) -> Tensor:
         encode = Incremental(case.ours.before, case.pixels, patch)
-        return occlusion_maps(case.ours, case.pixels, asked, patch, batch, encode)[1]
+        return occlusion_maps(case.ours, case.pixels, asked, patch, batch=batch, encode=encode)[1]
 
     def captum(batch: int) -> Tensor:
         found: Tensor = Occlusion(scores).attribute(
