@@ -9,7 +9,7 @@ demo: .venv/demo  ## explain the bundled scenes with the bundled captioner
 
 test: .venv/test  ## linters, types and the whole test suite
 	$(MAKE) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -n 2 --dist worksteal --durations=20
 
 lint: .venv/test
 	$(BIN)/ruff check .

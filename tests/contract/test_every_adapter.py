@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import cache
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from captioning.language.captioner import Captioner
-from tests.contract.leftovers import no_tensor_left
 from tests.samples.adapters import ADAPTERS, CAPTIONED, Case
-from tests.vlcam.attribution.test_gradients import unchanged
+from tests.tools.leftovers import no_tensor_left
+from tests.tools.untouched import unchanged
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.attribution.backward_rules import BackwardRule
 from vlcam.attribution.encoding import encode
@@ -48,11 +49,12 @@ def case(made: Case) -> Iterator[Case]:
 
 def explained(case: Case, method: Method, memory: int = 2**30) -> tuple[Tensor, Tensor]:
     if method.at == "pixels":
-        return explain_at_pixels(case.adapter, case.pixels, case.asked(), method, memory)
+        return explain_at_pixels(case.adapter, case.pixels, case.asked(), method, memory=memory)
     if method.at == "patches":
         encode_covered, _ = incremental(case.adapter, case.pixels, PATCH)
+        batch = min(memory, 32)
         return occlusion_maps(
-            case.adapter, case.pixels, case.asked(), PATCH, min(memory, 32), encode_covered
+            case.adapter, case.pixels, case.asked(), PATCH, batch=batch, encode=encode_covered
         )[:2]
     features = encode(case.adapter, case.pixels, case.prompts)
     return explain_at_layer(case.adapter, features, case.asked(), method, memory=memory)
@@ -78,49 +80,79 @@ def slow_value(case: Case, target: Target, features: FeatureMaps) -> Tensor:
     return value
 
 
-def slow_map(case: Case, target: Target, method: Method) -> tuple[Tensor, Tensor]:
-    """One target, by a graph of its own from the layer or from the pixels."""
-    adapter, size = case.adapter, (case.pixels.shape[2], case.pixels.shape[3])
-    if method.at == "patches":
-        return slow_drops(case, target)
+class Slow:
+    """One target at a time, by a graph of its own from the layer or from the pixels.
 
-    def rule() -> Any:
-        return BackwardRule(method.rule) if method.rule else nullcontext()
+    What several methods need of these is computed for the first of them only.
+    """
 
-    def gradient_at_layer(ruled: bool) -> tuple[Tensor, Tensor, Tensor]:
-        features = adapter.encode(case.pixels.clone(), case.prompts)
+    def __init__(self, case: Case) -> None:
+        self.case, self.adapter, self.asked = case, case.adapter, case.asked()
+        self.size = (case.pixels.shape[2], case.pixels.shape[3])
+        self.at_layer = cache(self._at_layer)
+        self.at_pixels = cache(self._at_pixels)
+
+    def maps(self, method: Method) -> list[tuple[Tensor, Tensor]]:
+        """Each target's value and map."""
+        if method.at == "patches":
+            return self.drops()
+        at_layer = self.at_layer(method.rule if method.at == "layer" else None)
+        cams = [method.reduce(m, g) if method.reduce else None for _, m, g in at_layer]
+        if method.at == "layer":
+            return [(value, cam[0]) for (value, *_), cam in zip(at_layer, cams, strict=True)]
+        found = []
+        for (value, *_), cam, one in zip(at_layer, cams, self.at_pixels(method.rule), strict=True):
+            if cam is not None:
+                grid = self.adapter.grid(self.size)
+                one = one * place(cam, grid, Placement.identity(self.size))[0]
+            found.append((value, one))
+        return found
+
+    def _at_layer(self, rule: str | None) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Each target's value, feature maps and gradient."""
+        return [self._gradient(target, rule) for target in self.asked]
+
+    def _gradient(self, target: Target, rule: str | None) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.adapter.encode(self.case.pixels.clone(), self.case.prompts)
         leaf = features.maps.detach().requires_grad_()
-        with rule() if ruled else nullcontext():
-            value = slow_value(case, target, FeatureMaps(leaf, features.rest))
+        with BackwardRule(rule) if rule else nullcontext():
+            value = slow_value(self.case, target, FeatureMaps(leaf, features.rest))
         return value.detach(), leaf.detach(), torch.autograd.grad(value, leaf)[0]
 
-    value, maps, gradient = gradient_at_layer(ruled=method.at == "layer")
-    cam = method.reduce(maps, gradient) if method.reduce else None
-    if method.at == "layer":
-        assert cam is not None
-        return value, cam[0]
-    leaf = case.pixels.clone().requires_grad_()
-    with rule():
-        ruled = slow_value(case, target, adapter.encode(leaf.clone(), case.prompts))
-    result = torch.autograd.grad(ruled, leaf)[0][0].abs().amax(0)
-    if cam is not None:
-        result = result * place(cam, adapter.grid(size), Placement.identity(size))[0]
-    return value, result
+    def _at_pixels(self, rule: str | None) -> list[Tensor]:
+        """The largest of each target's gradient's three channels."""
+        found = []
+        for target in self.asked:
+            leaf = self.case.pixels.clone().requires_grad_()
+            with BackwardRule(rule) if rule else nullcontext():
+                features = self.adapter.encode(leaf.clone(), self.case.prompts)
+                value = slow_value(self.case, target, features)
+            found.append(torch.autograd.grad(value, leaf)[0][0].abs().amax(0))
+        return found
+
+    def drops(self) -> list[tuple[Tensor, Tensor]]:
+        """One patch at a time, through the whole CNN."""
+        pixels, prompts = self.case.pixels, self.case.prompts
+
+        def values(pixels: Tensor) -> Tensor:
+            features = self.adapter.encode(pixels, prompts)
+            return torch.stack([slow_value(self.case, target, features) for target in self.asked])
+
+        with torch.no_grad():
+            whole = values(pixels.clone())
+            rows, columns = PATCH.grid(self.size).size
+            drops = torch.zeros(len(self.asked), rows, columns, dtype=torch.float64)
+            for i in range(rows):
+                for j in range(columns):
+                    covered = pixels.clone()
+                    covered[:, :, 10 * i : 10 * i + 12, 10 * j : 10 * j + 12] = 0.5
+                    drops[:, i, j] = whole - values(covered)
+        return list(zip(whole, drops, strict=True))
 
 
-def slow_drops(case: Case, target: Target) -> tuple[Tensor, Tensor]:
-    """One patch at a time, through the whole CNN."""
-    with torch.no_grad():
-        whole = slow_value(case, target, case.adapter.encode(case.pixels.clone(), case.prompts))
-        rows, columns = PATCH.grid((case.pixels.shape[2], case.pixels.shape[3])).size
-        drops = torch.zeros(rows, columns, dtype=torch.float64)
-        for i in range(rows):
-            for j in range(columns):
-                covered = case.pixels.clone()
-                covered[:, :, 10 * i : 10 * i + 12, 10 * j : 10 * j + 12] = 0.5
-                seen = case.adapter.encode(covered, case.prompts)
-                drops[i, j] = whole - slow_value(case, target, seen)
-    return whole, drops
+@pytest.fixture(scope="module")
+def slow(made: Case) -> Slow:
+    return Slow(made)
 
 
 def test_every_registered_family_is_tested() -> None:
@@ -128,15 +160,15 @@ def test_every_registered_family_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.at != "attention"])
-def test_batched_equals_slow(case: Case, name: str) -> None:
+def test_batched_equals_slow(case: Case, slow: Slow, name: str) -> None:
     if refuses(case, name):
         return
-    slow = [slow_map(case, target, METHODS[name]) for target in case.asked()]
+    expected_of_each = slow.maps(METHODS[name])
     for memory in (1, 2**30) if name in SOME else (2**30,):  # chunks are cut before any reducer
         values, maps = explained(case, METHODS[name], memory)
         assert values.dtype == maps.dtype == torch.float64
-        torch.testing.assert_close(values, torch.stack([value for value, _ in slow]))
-        for found, (_, expected) in zip(maps, slow, strict=True):
+        torch.testing.assert_close(values, torch.stack([value for value, _ in expected_of_each]))
+        for found, (_, expected) in zip(maps, expected_of_each, strict=True):
             scale = float(expected.abs().max())
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11 * scale)
     assert maps.abs().amax() > 0

@@ -18,24 +18,26 @@ from captioning.models.neuraltalk import neuraltalk2_pytorch
 from captioning.models.neuraltalk import neuraltalk2_torch7 as neuraltalk2_torch7_
 from captioning.models.neuraltalk.neuraltalk import Config, NeuralTalk, NeuralTalkCaptioner
 from captioning.models.neuraltalk.neuraltalk2 import NeuralTalk2Captioner
-from tests.captioning.models import (
-    test_blip,
-    test_pix2struct,
-    test_show_attend_tell,
-    test_tutorial_captioner,
-    test_vision_encoder_decoder,
-)
-from tests.captioning.models.im2txt import test_files as test_im2txt
-from tests.captioning.models.neuraltalk import test_neuraltalk2_pytorch, test_neuraltalk2_torch7
-from tests.samples import chat_models
-from tests.samples.tiny import WORDS, TinyCaptioner
-from tests.vqa.answering import test_writing_answerer
-from tests.vqa.models import test_basic_vqa, test_git, test_vilt
-from tests.vqa.models.coattention import test_hiecoatt_torch7
-from tests.vqa.models.coattention import test_skyol5_pytorch as test_coattention_pytorch
-from tests.vqa.models.lstm_cnn import test_torch7 as test_lstm_cnn_torch7
-from tests.vqa.models.lxmert import test_lxmert
-from tests.vqa.models.vqa_pytorch import test_files as test_vqa_pytorch
+from tests.samples.captioning import blip as blip_files
+from tests.samples.captioning import im2txt as im2txt_files
+from tests.samples.captioning import neuraltalk2_pytorch as neuraltalk2_pytorch_files
+from tests.samples.captioning import neuraltalk2_torch7 as neuraltalk2_torch7_files
+from tests.samples.captioning import pix2struct as pix2struct_files
+from tests.samples.captioning import show_attend_tell as show_attend_tell_files
+from tests.samples.captioning import tutorial_captioner as tutorial_captioner_files
+from tests.samples.captioning import vision_encoder_decoder as vision_encoder_decoder_files
+from tests.samples.pretrained import photo
+from tests.samples.tiny import CAPTION, WORDS, TinyCaptioner
+from tests.samples.vqa import basic_vqa as basic_vqa_files
+from tests.samples.vqa import blip as blip_vqa_files
+from tests.samples.vqa import chat as chat_files
+from tests.samples.vqa import git as git_files
+from tests.samples.vqa import hiecoatt_torch7 as hiecoatt_torch7_files
+from tests.samples.vqa import lstm_cnn_torch7 as lstm_cnn_torch7_files
+from tests.samples.vqa import lxmert as lxmert_files
+from tests.samples.vqa import skyol5_pytorch as skyol5_pytorch_files
+from tests.samples.vqa import vilt as vilt_files
+from tests.samples.vqa import vqa_pytorch as vqa_pytorch_files
 from vlcam import Adapter, ModuleAdapter, Preprocess
 from vlcam.adapters.adapter import Prompt, Reading
 from vlcam.attribution import targets
@@ -96,13 +98,13 @@ def caption_scores(net: nn.Module, pixels: Tensor, prompts: Sequence[Prompt]) ->
 
 
 def tiny(_: Path) -> Case:
-    return _case(TinyCaptioner(), "a red dog on the grass", "a red cat")
+    return _case(TinyCaptioner(), CAPTION, "a red cat")
 
 
 def module(_: Path) -> Case:
     seam = TinyCaptioner()
     adapter = ModuleAdapter(seam.module, "before.3", caption_scores, example=(1,))
-    return Case(adapter, noise(32), seam.read("a red dog on the grass"), seam.read("a red cat"))
+    return Case(adapter, noise(32), seam.read(CAPTION), seam.read("a red cat"))
 
 
 def neuraltalk(_: Path) -> Case:
@@ -121,12 +123,12 @@ def neuraltalk(_: Path) -> Case:
         nn.init.normal_(model.logits.weight)
         nn.init.normal_(model.embed_word.weight)
     adapter = NeuralTalkCaptioner(model.double().eval(), "neuraltalk", "stage2")
-    return _case(adapter, "a red dog on the grass", "a red cat")
+    return _case(adapter, CAPTION, "a red cat")
 
 
 def fc(folder: Path) -> Case:
     """The FC model of neuraltalk2.pytorch, with more than one stage of its CNN behind the layer."""
-    checkpoint = test_neuraltalk2_pytorch.write_checkpoint(folder / "fc", "fc", "model-cnn.pth")
+    checkpoint = neuraltalk2_pytorch_files.write_checkpoint(folder / "fc", "fc", "model-cnn.pth")
     adapter = neuraltalk2_pytorch.load(checkpoint, "5")
     adapter.module.double()
     return _case(adapter, "a dog on red grass", "red dog", size=64)
@@ -135,7 +137,7 @@ def fc(folder: Path) -> Case:
 def neuraltalk2_torch7(folder: Path) -> Case:
     """NeuralTalk2 as Torch7 wrote it, with a block of VGG behind the layer; of smaller photos."""
     widths = ((8,), (8,), (12,), (12, 12), (16, 16))
-    checkpoint = test_neuraltalk2_torch7.write_checkpoint(folder / "nt2", widths)
+    checkpoint = neuraltalk2_torch7_files.write_checkpoint(folder / "nt2", widths)
     model = neuraltalk2_torch7_.load(checkpoint).module
     for_small_photos(model.encoder)
     adapter = NeuralTalk2Captioner(model.double(), "neuraltalk2", "relu4_1")
@@ -155,7 +157,7 @@ def for_small_photos(vgg: CaffeVgg) -> None:
 
 def tutorial_captioner(folder: Path) -> Case:
     """yunjey's captioner with an LSTM of two layers, at a block within the CNN."""
-    checkpoint = test_tutorial_captioner.write_checkpoint(folder / "tutorial", layers=2, seed=4)
+    checkpoint = tutorial_captioner_files.write_checkpoint(folder / "tutorial", layers=2, seed=4)
     adapter = tutorial_captioner_.load(checkpoint, "resnet.5.0")
     adapter.module.double()
     return _case(adapter, "a dog on red grass", "red dog", size=48)
@@ -163,7 +165,7 @@ def tutorial_captioner(folder: Path) -> Case:
 
 def show_attend_tell(folder: Path) -> Case:
     """Show, Attend and Tell, with a stage of the CNN and the pooling behind the layer."""
-    checkpoint = test_show_attend_tell.write_checkpoint(folder / "attend", cells=3, seed=4)
+    checkpoint = show_attend_tell_files.write_checkpoint(folder / "attend", cells=3, seed=4)
     adapter = show_attend_tell_.load(checkpoint, "resnet.6")
     adapter.module.double()
     return _case(adapter, "a dog on red grass", "red dog", size=48)
@@ -171,7 +173,7 @@ def show_attend_tell(folder: Path) -> Case:
 
 def tiny_blip(folder: Path) -> Case:
     """BLIP of two words in sub-words; its vision model with ReLUs, so that rules have some."""
-    adapter = blip.load(test_blip.save(folder / "blip"), "vision_model.encoder.layers.0")
+    adapter = blip.load(blip_files.save(folder / "blip"), "vision_model.encoder.layers.0")
     for layer in adapter.module.vision_model.encoder.layers:
         layer.mlp.activation_fn = nn.ReLU()
     adapter.module.double()
@@ -180,22 +182,24 @@ def tiny_blip(folder: Path) -> Case:
 
 def tiny_vision_encoder_decoder(folder: Path) -> Case:
     """ViT and GPT-2, with two blocks behind the layer."""
-    path = test_vision_encoder_decoder.save(folder / "vit-gpt2", hidden_act="relu")
+    path = vision_encoder_decoder_files.save(folder / "vit-gpt2", hidden_act="relu")
     adapter = vision_encoder_decoder.load(path, "encoder.layers.0")
     adapter.module.double()
-    return _case(adapter, "a photos dogs running", "a red dog", test_vision_encoder_decoder.SIZE)
+    return _case(adapter, "a photos dogs running", "a red dog", vision_encoder_decoder_files.SIZE)
 
 
 def tiny_pix2struct(folder: Path) -> Case:
     """Pix2Struct of a photo that is no square, with two blocks behind the layer."""
-    adapter = test_pix2struct.exact(test_pix2struct.save(folder / "p2s"), "encoder.encoder.layer.0")
+    adapter = pix2struct_files.exact(
+        pix2struct_files.save(folder / "p2s"), "encoder.encoder.layer.0"
+    )
     made = _case(adapter, "a photographers dogs, running", "a dog", (12, 20))
     return replace(made, eye=adapter.module.encoder.embeddings.patch_projection)
 
 
 def tiny_im2txt(folder: Path) -> Case:
     """im2txt's Inception v3, with blocks of it behind the layer."""
-    checkpoint = test_im2txt.write_checkpoint(folder / "im2txt")
+    checkpoint = im2txt_files.write_checkpoint(folder / "im2txt")
     adapter = im2txt.load(checkpoint, "Mixed_6d")
     adapter.module.double()
     return _case(adapter, "a dog on red grass", "a red dog", size=75)
@@ -273,7 +277,7 @@ def tiny_glimpses() -> Glimpses:
 
 def lstm_cnn_torch7(folder: Path) -> Case:
     """VQA_LSTM_CNN as Torch7 wrote it, with a block of VGG behind the layer."""
-    checkpoint = test_lstm_cnn_torch7.write_checkpoint(folder / "torch7")
+    checkpoint = lstm_cnn_torch7_files.write_checkpoint(folder / "torch7")
     model = lstm_cnn_torch7_.load(checkpoint).module
     for_small_photos(model.encoder)
     adapter = CnnAnswerer(model.double(), "torch7", "conv4_1")
@@ -283,26 +287,26 @@ def lstm_cnn_torch7(folder: Path) -> Case:
 
 def basic_vqa(folder: Path) -> Case:
     """tbmoon's basic_vqa, with three ReLUs behind the layer; of smaller photos."""
-    checkpoint = test_basic_vqa.write_checkpoint(folder / "basic")
+    checkpoint = basic_vqa_files.write_checkpoint(folder / "basic")
     adapter = basic_vqa_.load(checkpoint, "features.9")
     return _asked(adapter, 32, "is the dog red ?", "dog", 1)
 
 
 def hiecoatt_torch7(folder: Path) -> Case:
     """HieCoAtt as Torch7 wrote it, with two blocks of VGG behind the layer; of smaller photos."""
-    checkpoint = test_hiecoatt_torch7.write_checkpoint(folder / "hiecoatt", "Parallel")
+    checkpoint = hiecoatt_torch7_files.write_checkpoint(folder / "hiecoatt", "Parallel")
     return _asked(hiecoatt_torch7_.load(checkpoint, "conv4_1"), 64, "is the dog red ?", "dog", 60)
 
 
 def hiecoatt_residual(folder: Path) -> Case:
     """HieCoAtt behind a pre-activation ResNet of Torch7, cut within a stage; of smaller photos."""
-    checkpoint = test_hiecoatt_torch7.write_residual(folder / "hiecoatt-residual")
+    checkpoint = hiecoatt_torch7_files.write_residual(folder / "hiecoatt-residual")
     return _asked(hiecoatt_torch7_.load(checkpoint, "5.1"), 64, "is the dog red ?", "dog", 1)
 
 
 def coattention_pytorch(folder: Path) -> Case:
     """SkyOL5's co-attention, with a stage of ResNet behind the layer; of smaller photos."""
-    checkpoint = test_coattention_pytorch.write_checkpoint(folder / "coattention")
+    checkpoint = skyol5_pytorch_files.write_checkpoint(folder / "coattention")
     adapter = coattention_pytorch_.load(checkpoint, "6")
     return _asked(adapter, 64, "is the dog red?", "dog?", 1)
 
@@ -316,7 +320,7 @@ def _asked(adapter: CnnAnswerer, size: int, long: str, short: str, scale: float)
 
 def tiny_vilt(folder: Path) -> Case:
     """ViLT, whose feature maps depend on the question: two sets of answers to one question."""
-    adapter = vilt.load(test_vilt.save(folder / "vilt"), "vilt.encoder.layer.0")
+    adapter = vilt.load(vilt_files.save(folder / "vilt"), "vilt.encoder.layer.0")
     for layer in adapter.module.vilt.encoder.layer:
         layer.intermediate.intermediate_act_fn = nn.ReLU()
     adapter.module.double()
@@ -327,12 +331,12 @@ def tiny_vilt(folder: Path) -> Case:
 
 def tiny_lxmert(folder: Path) -> Case:
     """LXMERT, which sees no pixels: six regions' features and boxes stand in their place."""
-    adapter = lxmert.load(test_lxmert.save(folder / "lxmert"), "lxmert.encoder.r_layers.0")
+    adapter = lxmert.load(lxmert_files.save(folder / "lxmert"), "lxmert.encoder.r_layers.0")
     encoder = adapter.module.lxmert.encoder
     for layer in encoder.r_layers:
         layer.intermediate.intermediate_act_fn = nn.ReLU()
     adapter.module.double()
-    pixels = adapter.prepare_regions(test_blip.photo(), test_lxmert.regions())[0]
+    pixels = adapter.prepare_regions(photo(), lxmert_files.regions())[0]
     question = adapter.understand("a photographers dogs")
     long, short = adapter.read(question), adapter.read(question, adapter.answers[:2])
     return Case(adapter, pixels[None].double(), long, short, encoder.visn_fc.visn_fc)
@@ -340,7 +344,7 @@ def tiny_lxmert(folder: Path) -> Case:
 
 def vqa_pytorch(folder: Path) -> Case:
     """MUTAN with attention of vqa.pytorch, with two stages of its CNN behind the layer."""
-    checkpoint = test_vqa_pytorch.write_checkpoint(folder / "mutan", "MutanAtt")
+    checkpoint = vqa_pytorch_files.write_checkpoint(folder / "mutan", "MutanAtt")
     adapter = vqa_pytorch_.load(checkpoint, "layer2")
     adapter.module.double()
     long, short = (adapter.understand(text) for text in ("what is the red dog on", "dog"))
@@ -349,7 +353,7 @@ def vqa_pytorch(folder: Path) -> Case:
 
 def tiny_blip_vqa(folder: Path) -> Case:
     """BLIP VQA, with two blocks behind the layer: two answers to questions of unlike length."""
-    path = test_writing_answerer.save(folder / "blip-vqa")
+    path = blip_vqa_files.save(folder / "blip-vqa")
     adapter = blip_vqa_.load(path, "vision_model.encoder.layers.0")
     for layer in adapter.module.vision_model.encoder.layers:
         layer.mlp.activation_fn = nn.ReLU()
@@ -361,7 +365,7 @@ def tiny_git(folder: Path) -> Case:
     """GIT, with two blocks behind the layer: two answers to questions of unlike length. Its vision
     model's attention is in float32 in parts, unless torch's own is asked for."""
     vision = "git.image_encoder.vision_model.encoder.layers"
-    adapter = git.load(test_git.save(folder / "git"), f"{vision}.0")
+    adapter = git.load(git_files.save(folder / "git"), f"{vision}.0")
     adapter.module.config.vision_config._attn_implementation = "sdpa"
     for layer in adapter.module.get_submodule(vision):
         layer.mlp.activation_fn = nn.ReLU()
@@ -380,7 +384,7 @@ def _two_answers(adapter: WritingAnswerer) -> Case:
 
 def tiny_llava(folder: Path) -> Case:
     """LLaVA with blocks of its tower behind the layer: two answers to two questions."""
-    path = chat_models.save(folder / "llava", "llava", std=0.3)
+    path = chat_files.save(folder / "llava", "llava", std=0.3)
     adapter = llava.load(path, "model.vision_tower.encoder.layers.0")
     for layer in adapter.module.model.vision_tower.encoder.layers:
         layer.mlp.activation_fn = nn.ReLU()
@@ -390,7 +394,7 @@ def tiny_llava(folder: Path) -> Case:
 def tiny_qwen_vl(folder: Path) -> Case:
     """Qwen2.5-VL, at its last block: the others are in float32 in parts; without the normalisation
     behind it, which makes HiResCAM's maps zero."""
-    adapter = qwen_vl.load(chat_models.save(folder / "qwen", "qwen2_5_vl", std=0.3))
+    adapter = qwen_vl.load(chat_files.save(folder / "qwen", "qwen2_5_vl", std=0.3))
     visual = adapter.module.model.visual
     visual.merger.mlp[1], visual.merger.ln_q = nn.ReLU(), nn.Identity()
     return replace(_answered(adapter), eye=visual.patch_embed, eye_rows=64)
@@ -398,7 +402,7 @@ def tiny_qwen_vl(folder: Path) -> Case:
 
 def tiny_smolvlm(folder: Path) -> Case:
     """SmolVLM of 2 x 2 tiles and an overview, with blocks behind the layer."""
-    path = chat_models.save(folder / "smolvlm", "smolvlm", std=0.3)
+    path = chat_files.save(folder / "smolvlm", "smolvlm", std=0.3)
     adapter = smolvlm.load(path, "model.vision_model.encoder.layers.0")
     for layer in adapter.module.model.vision_model.encoder.layers:
         layer.mlp.activation_fn = nn.ReLU()
@@ -406,7 +410,7 @@ def tiny_smolvlm(folder: Path) -> Case:
 
 
 def _answered(adapter: ChatModel) -> Case:
-    chat_models.make_exact(adapter.module.double())
+    chat_files.make_exact(adapter.module.double())
     questions = (adapter.understand(text) for text in ("is the dog red?", "a?"))
     long, short = (
         adapter.read_answer(question, answer)

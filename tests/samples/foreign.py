@@ -6,12 +6,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from tests.captioning.models.neuraltalk.test_neuraltalk2_pytorch import resnet_state
 
 
 @contextmanager
@@ -64,3 +63,28 @@ def slow_resnet(state: Mapping[str, Tensor], x: Tensor, first: int = 0, last: in
                 x = norm(x, f"{name}.downsample.1")
             x = (x + y).clamp(min=0)
     return x
+
+
+def resnet_state(random: Any) -> dict[str, Tensor]:
+    """Bottlenecks (2, 1, 1, 1), in the fine-tuned checkpoints' names, without batch counters."""
+    state = {}
+
+    def convolution(conv: str, norm: str, out: int, inputs: int, size: int) -> None:
+        state[f"{conv}.weight"] = random(out, inputs, size, size) / (inputs * size * size) ** 0.5
+        state[f"{norm}.weight"] = random(out).abs() + 0.5
+        state[f"{norm}.bias"] = random(out) * 0.2
+        state[f"{norm}.running_mean"] = random(out) * 0.1
+        state[f"{norm}.running_var"] = random(out).abs() + 0.5
+
+    convolution("0", "1", 4, 3, 7)
+    inputs = 4
+    for stage, width, blocks in ((4, 2, 2), (5, 3, 1), (6, 2, 1), (7, 2, 1)):
+        for block in range(blocks):
+            name = f"{stage}.{block}"
+            convolution(f"{name}.conv1", f"{name}.bn1", width, inputs, 1)
+            convolution(f"{name}.conv2", f"{name}.bn2", width, width, 3)
+            convolution(f"{name}.conv3", f"{name}.bn3", 4 * width, width, 1)
+            if block == 0:
+                convolution(f"{name}.downsample.0", f"{name}.downsample.1", 4 * width, inputs, 1)
+            inputs = 4 * width
+    return state

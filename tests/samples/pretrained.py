@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -31,9 +33,11 @@ def randomised(model: Any, std: float = 0.5, seed: int = 0) -> Any:
     return model.eval()
 
 
-def word_pieces(around: bool = True) -> PreTrainedTokenizerFast:
+def word_pieces(
+    around: bool = True, vocabulary: Sequence[str] = VOCABULARY
+) -> PreTrainedTokenizerFast:
     """A tokenizer as BERT's; ``around``: [CLS] and [SEP] stand around each text."""
-    ids = {piece: i for i, piece in enumerate(VOCABULARY)}
+    ids = {piece: i for i, piece in enumerate(vocabulary)}
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -91,3 +95,8 @@ def save(folder: Path, *parts: Any) -> Path:
     for part in parts:
         part.save_pretrained(folder)
     return folder
+
+
+def photo(width: int = 50, height: int = 40, seed: int = 0) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(noise)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from captioning.language.captioner import Captioner, CaptionWord
 from vlcam import FeatureMaps, Preprocess
-from vlcam.adapters.once_per_image import once_an_image
+from vlcam.adapters.once_per_image import once_per_image
+from vlcam.attribution import targets
 from vlcam.geometry.grid import Grid, Placement
 
 WORDS = ["a", "red", "dog", "on", "grass", "cat", "the", "sees"]
@@ -76,7 +77,7 @@ class TinyCaptioner(Captioner):
         return FeatureMaps(self.module.before(pixels))
 
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        feature = once_an_image(lambda seen: self.module.feature(seen.maps), features)
+        feature = once_per_image(lambda seen: self.module.feature(seen.maps), features)
         return self.module.words_of(feature, tokens)
 
     def words(self, text: str) -> list[CaptionWord]:
@@ -103,3 +104,18 @@ def photo(width: int = 32, height: int = 32, seed: int = 0) -> Image.Image:
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=generator)
     return Image.fromarray(noise.numpy())
+
+
+CAPTION = "a red dog on the grass"
+
+
+def pixels_of(model: TinyCaptioner) -> Tensor:
+    return model.prepare(photo())[0][None].double()
+
+
+def asked(model: TinyCaptioner) -> list[targets.Target]:
+    """Words, a whole caption, a contrast of two captions' words, a negation."""
+    reading, other = model.read(CAPTION), model.read("a red cat")
+    words = targets.units(reading)
+    cat = targets.unit(other, other.units[2])
+    return [*words, targets.whole(reading), words[2] - cat, -words[1]]

@@ -1,17 +1,26 @@
-"""Models are found by name or by what a path holds, and nothing is imported before."""
+"""Models: found by name or by what a path holds, put on devices, and never run unasked."""
 
 from __future__ import annotations
 
+import pickle
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import captioning
 import vlcam
-from tests.samples.tiny import TinyCaptioner
+from tests.samples.captioning import blip
+from tests.samples.captioning.neuraltalk2_pytorch import write_checkpoint
+from tests.samples.tiny import TinyCaptioner, photo
+from tests.tools.command_line import PHOTO, SCENES, Payload, refused
 from vlcam import models
+from vlcam.cli.parser import main
+from vlcam.formats.pretrained import from_pretrained_with
 from vlcam.models import Family, families, load
 
 
@@ -122,3 +131,112 @@ def test_our_families() -> None:
     model = captioning.load("scenes")
     assert model.name == "scenes" and type(vlcam.load("scenes")) is type(model)
     assert not isinstance(model, TinyCaptioner)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return blip.save(tmp_path / "blip")
+
+
+def test_a_model_spread_over_memory_and_disk_gives_the_same_maps(
+    folder: Path, tmp_path: Path
+) -> None:
+    expected = vlcam.explain(vlcam.load(folder), photo(), "a photo of grass")
+    places = {"vision_model": "cpu", "text_decoder": "disk"}
+    with from_pretrained_with(device_map=places, offload_folder=str(tmp_path / "offload")):
+        spread = vlcam.load(folder)
+    assert {p.device.type for p in spread.module.parameters()} == {"cpu", "meta"}
+    found = vlcam.explain(spread, photo(), "a photo of grass")
+    assert torch.equal(found.maps, expected.maps)
+    assert found.words == expected.words
+
+
+def test_auto(folder: Path) -> None:
+    expected = vlcam.explain(vlcam.load(folder), photo(), "a photo of grass")
+    found = vlcam.explain(vlcam.load(folder, device="auto"), photo(), "a photo of grass")
+    torch.testing.assert_close(found.maps, expected.maps)
+    with from_pretrained_with(dtype=torch.float64):
+        assert vlcam.load(folder).module.dtype == torch.float64
+    assert vlcam.load(folder).module.dtype == torch.float32  # the options end with the block
+    with pytest.raises(ValueError, match="device auto is for models of transformers"):
+        vlcam.load("scenes", device="auto")
+
+
+def test_devices_by_name(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert next(vlcam.load("scenes", device="cpu").module.parameters()).device.type == "cpu"
+    photo().save(tmp_path / "photo.png")
+    asked = ["explain", str(tmp_path / "photo.png"), "--out", str(tmp_path / "out")]
+    assert main([*asked, "--model", str(folder), "--device", "warp"]) == 1
+    err = capsys.readouterr().err
+    assert "device 'warp'" in err and err.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def _neuraltalk(folder: Path, payload: Payload) -> list[Path]:
+    shutil.copytree(SCENES, folder)
+    (folder / "model.safetensors").write_bytes(pickle.dumps(payload))
+    torch.save(payload, folder / "other.pth")  # which no family takes
+    return [folder, folder / "model.safetensors", folder / "other.pth"]
+
+
+def _neuraltalk2_infos(folder: Path, payload: Payload) -> list[Path]:
+    write_checkpoint(folder)
+    (folder / "infos_tiny.pkl").write_bytes(pickle.dumps({"opt": payload, "vocab": {}}))
+    return [folder, folder / "infos_tiny.pkl", folder / "model.pth"]
+
+
+def _neuraltalk2_weights(protocol: int | None) -> Callable[[Path, Payload], list[Path]]:
+    def make(folder: Path, payload: Payload) -> list[Path]:
+        write_checkpoint(folder)
+        if protocol is None:
+            torch.save({"embed.weight": payload}, folder / "model.pth")
+        else:
+            (folder / "model.pth").write_bytes(pickle.dumps(payload, protocol))
+        return [folder, folder / "model.pth"]
+
+    return make
+
+
+def _blip(folder: Path, payload: Payload) -> list[Path]:
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "blip", "architectures": null}')
+    (folder / "vocab.txt").write_text("[UNK]\na\n")
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(payload))
+    return [folder, folder / "pytorch_model.bin"]
+
+
+def _alone(name: str) -> Callable[[Path, Payload], list[Path]]:
+    def make(folder: Path, payload: Payload) -> list[Path]:
+        folder.mkdir()
+        (folder / name).write_bytes(pickle.dumps(payload))
+        return [folder, folder / name]
+
+    return make
+
+
+MALICIOUS = {
+    "as neuraltalk": _neuraltalk,
+    "as neuraltalk2-pytorch's infos": _neuraltalk2_infos,
+    "as neuraltalk2-pytorch's weights": _neuraltalk2_weights(None),
+    "as a plain pickle of weights": _neuraltalk2_weights(2),
+    "as a plain pickle of a newer protocol": _neuraltalk2_weights(4),
+    "as blip": _blip,
+    "as model.pth alone": _alone("model.pth"),
+    "as infos_x.pkl alone": _alone("infos_x.pkl"),
+    "as config.json": _alone("config.json"),
+}
+
+
+@pytest.mark.parametrize("place", MALICIOUS)
+def test_a_malicious_pickle_is_never_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    ran, out = tmp_path / "ran", tmp_path / "out"
+    for model in MALICIOUS[place](tmp_path / "model", Payload(ran)):
+        line = refused(capsys, "explain", PHOTO, "--model", model, "--out", out)
+        assert str(tmp_path / "model") in line and "False" not in line  # torch's advice to trust it
+        assert not ran.exists() and not out.exists()
+
+
+def test_the_payload_would_run(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Payload(tmp_path / "ran")))
+    assert (tmp_path / "ran").exists()

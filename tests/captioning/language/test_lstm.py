@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from captioning.language.lstm import Reader, read_texts
-from tests.contract.leftovers import no_tensor_left
+from tests.tools.leftovers import no_tensor_left
 
 WIDTH, HIDDEN, WORDS, LENGTH = 5, 6, 9, 4
 TEXTS = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5], [8, 0, 0, 0]])
@@ -92,7 +92,7 @@ def test_equals_pytorchs_lstm(how: dict[str, Any]) -> None:
     lstm, words = networks(**how)
     image, tokens = images(), TEXTS[ROWS]
     with rows_stepped() as steps:
-        found = read_texts(Reader(lstm, words, 0), image, tokens, IMAGES[ROWS])
+        found = read_texts(Reader(lstm, words, 0), image, tokens, same=IMAGES[ROWS])
     # Three texts and four words: once each. What is not handled is PyTorch's.
     assert steps == ([] if "num_layers" in how else [3] * LENGTH)
     expected = plainly(lstm, words, image, tokens)
@@ -109,7 +109,9 @@ def test_texts_are_read_as_far_as_they_go(how: dict[str, Any]) -> None:
     lstm, words = networks(**how)
     image, tokens = images(), TEXTS[ROWS]
     with rows_stepped() as steps:
-        found = read_texts(Reader(lstm, words, 0), image, tokens, IMAGES[ROWS], LENGTHS)
+        found = read_texts(
+            Reader(lstm, words, 0), image, tokens, same=IMAGES[ROWS], lengths=LENGTHS
+        )
     # Text 0 to its end, text 1 to its end and to its third token, text 2 to its first.
     assert steps == ([] if "num_layers" in how else [4, 3, 3, 2])
     expected = plainly(lstm, words, image, tokens)
@@ -136,7 +138,7 @@ def test_rows_are_their_own_unless_told() -> None:
 def test_in_training_it_is_pytorchs_own() -> None:
     lstm, words = networks(batch_first=True)
     lstm.train()
-    found = read_texts(Reader(lstm, words, 0), images(), TEXTS[ROWS], IMAGES[ROWS])
+    found = read_texts(Reader(lstm, words, 0), images(), TEXTS[ROWS], same=IMAGES[ROWS])
     found.sum().backward()  # type: ignore[no-untyped-call]
     assert all(weight.grad is not None and weight.grad.any() for weight in lstm.parameters())
 
@@ -145,23 +147,27 @@ def test_half_precision_and_autocast_are_pytorchs_own() -> None:
     lstm, words = networks(batch_first=True)
     lstm, words = lstm.bfloat16(), words.bfloat16()
     with rows_stepped() as steps:
-        found = read_texts(Reader(lstm, words, 0), images().bfloat16(), TEXTS[ROWS], IMAGES[ROWS])
+        found = read_texts(
+            Reader(lstm, words, 0), images().bfloat16(), TEXTS[ROWS], same=IMAGES[ROWS]
+        )
         lstm, words = lstm.float(), words.float()
         with torch.autocast("cpu", torch.bfloat16):
-            mixed = read_texts(Reader(lstm, words, 0), images().float(), TEXTS[ROWS], IMAGES[ROWS])
+            mixed = read_texts(
+                Reader(lstm, words, 0), images().float(), TEXTS[ROWS], same=IMAGES[ROWS]
+            )
     assert found.dtype == mixed.dtype == torch.bfloat16 and steps == []
 
 
 def test_has_no_second_derivative_and_leaves_nothing() -> None:
     lstm, words = networks()
     image, tokens, score = images(), TEXTS[ROWS], heads()
-    found = read_texts(Reader(lstm, words, 0), image, tokens, IMAGES[ROWS])
+    found = read_texts(Reader(lstm, words, 0), image, tokens, same=IMAGES[ROWS])
     with pytest.raises(NotImplementedError, match="no second derivative"):
         torch.autograd.grad(found, image, score, create_graph=True)
     del found
     with no_tensor_left():
         for _ in range(5):
-            found = read_texts(Reader(lstm, words, 0), image, tokens, IMAGES[ROWS])
+            found = read_texts(Reader(lstm, words, 0), image, tokens, same=IMAGES[ROWS])
             torch.autograd.grad(found, image, score)
-            read_texts(Reader(lstm, words, 0), image, tokens, IMAGES[ROWS])
+            read_texts(Reader(lstm, words, 0), image, tokens, same=IMAGES[ROWS])
         del found

@@ -11,66 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 from transformers import (
-    BlipConfig,
-    BlipForConditionalGeneration,
     BlipImageProcessor,
-    PreTrainedTokenizerFast,
 )
 
 import vlcam
 from captioning.models.blip import BlipCaptioner, load
+from tests.samples.captioning.blip import VOCABULARY, save, save_tokenizer
+from tests.samples.pretrained import photo
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.attribution import methods
 from vlcam.attribution.encoding import encode
 from vlcam.attribution.gradients import explain_at_layer, explain_at_pixels, score
 from vlcam.attribution.targets import Target, Term, units
 from vlcam.geometry.grid import Grid
-
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
-PIECES = ["a", "dog", "photo", "of", "grass", "##s", "##er", "##grapher", "run", "##ning", ",", "-"]
-VOCABULARY = [*SPECIAL, *PIECES]
-
-
-def save(folder: Path, seed: int = 0, **text: Any) -> Path:
-    """A tiny random BLIP: 4 x 4 patches, three vision layers, two text layers."""
-    sizes = {"hidden_size": 12, "intermediate_size": 16, "num_attention_heads": 3}
-    config = BlipConfig(
-        vision_config=sizes | {"num_hidden_layers": 3, "image_size": 32, "patch_size": 8},
-        text_config=sizes
-        | {
-            "num_hidden_layers": 2, "encoder_hidden_size": 12, "vocab_size": len(VOCABULARY),
-            "max_position_embeddings": 24, "bos_token_id": 5, "sep_token_id": 3,
-            "eos_token_id": 3, "pad_token_id": 0, "is_decoder": True,
-        }
-        | text,
-    )  # fmt: skip
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        model = BlipForConditionalGeneration(config)
-        for parameter in model.parameters():  # random enough for captions that depend on the photo
-            torch.nn.init.normal_(parameter, std=0.6)
-        with torch.no_grad():  # captions of words
-            model.text_decoder.cls.predictions.bias[[i for i in range(len(SPECIAL)) if i != 3]] -= 9
-    model.save_pretrained(folder)
-    save_tokenizer(folder, VOCABULARY)
-    return folder
-
-
-def save_tokenizer(folder: Path, vocabulary: list[str]) -> None:
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-
-    ids = {piece: i for i, piece in enumerate(vocabulary)}
-    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", sep_token="[SEP]",
-        cls_token="[CLS]", mask_token="[MASK]",
-    ).save_pretrained(folder)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +38,6 @@ def model(folder: Path) -> Iterator[BlipCaptioner]:
     found = vlcam.load(folder)
     assert isinstance(found, BlipCaptioner)
     yield found
-
-
-def photo(width: int = 50, height: int = 40, seed: int = 0) -> Image.Image:
-    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    return Image.fromarray(noise)
 
 
 def look(model: BlipCaptioner, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,14 +17,12 @@ from PIL import Image
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
-from captioning.language.decoding import Caption
-from captioning.models.neuraltalk.neuraltalk import Config, NeuralTalk, load_module
+import vlcam
+from captioning.models.neuraltalk.neuraltalk import load_module
 from captioning.training.captioner import LENGTH_POWERS, Training, _Trainer, train
-from captioning.training.phases import Rewarded
-from captioning.training.word_detector import WordDetector
-from vlcam.formats.vocabulary import Vocabulary
+from tests.samples.transformers_cnns import model_of
+from vlcam.geometry.grid import Grid
 from vlcam.networks.encoder import Encoder
-from vlcam.photo.preprocess import Preprocess
 from vlcam.training.trainer import STATE
 
 RUN = (
@@ -123,48 +122,6 @@ def test_a_fixed_cnn_stays_as_it_was(data: Path, tmp_path: Path) -> None:
     assert changed == {"embed_image", "embed_word", "rnn", "logits"}
 
 
-def test_candidates_are_weighed_by_what_they_add(tmp_path: Path) -> None:
-    """The better of a photo's candidates becomes likelier, and how it ends counts."""
-    vocabulary = Vocabulary(("a", "in", "red", "shirt", "UNK"))
-    tokens = [[vocabulary.tokens(["a", "red", "shirt"])]]
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        config = Config(
-            cnn="small",
-            vocabulary=vocabulary,
-            preprocess=Preprocess(size=(32, 32)),
-            embedding=8,
-            hidden=16,
-            dropout_input=0.0,
-            dropout_output=0.0,
-        )
-        model = NeuralTalk(config)
-        feature = torch.randn(1, 256)
-    phase = Rewarded(model, tokens, 1, 4, 0.1, beams=2, see=lambda rows, _: feature[rows])
-    rng = np.random.default_rng(0)
-    assert phase.begin_epoch(0, rng) == [[0]]
-    good, cut = tokens[0][0], tokens[0][0][:2]
-    rewards = phase._rewards([0, 0], [good, cut], [0, 0])
-    assert rewards[0] > rewards[1]
-    model.candidates = lambda *_: [[Caption(tuple(cut), 0.0), Caption(tuple(good), 0.0)]]  # type: ignore[method-assign]
-    before = _log_probability(model, feature, good) - _log_probability(model, feature, cut)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    phase.train_mode()
-    loss, _ = phase.loss([0], rng)
-    loss.backward()
-    optimizer.step()
-    model.eval()
-    after = _log_probability(model, feature, good) - _log_probability(model, feature, cut)
-    assert after > before
-
-
-def _log_probability(model: NeuralTalk, feature: torch.Tensor, tokens: list[int]) -> float:
-    model.eval()
-    with torch.no_grad():
-        logits = model(feature, torch.tensor([tokens]))[0].log_softmax(-1)
-    return float(sum(logits[i, token] for i, token in enumerate([*tokens, 0])))
-
-
 def test_the_length_power_that_writes_best_is_kept(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,41 +197,28 @@ def test_options_that_do_not_fit_are_refused(
         Training(**{**_options(data, tmp_path, cnn_epochs=1), **wrong})  # type: ignore[arg-type]
 
 
-def test_words_are_detected_by_their_strongest_cells() -> None:
-    vocabulary = Vocabulary(("cat", "dog", "UNK"))
-    detector = WordDetector(2, [[[1], [1, 2]], [[1]]], vocabulary)
-    with torch.no_grad():
-        detector.weight.copy_(torch.tensor([[0.0, 0.0], [0.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]))
-    often = torch.tensor([1e-4, 1 - 1e-4, 0.5, 1e-4]).logit()
-    maps = torch.zeros(1, 2, 3, 3)
-    maps[0, 1, 2, 0] = 5.0
-    maps[0, 0] = 1.0
-    assert torch.allclose(detector(maps)[0], often)  # no channel speaks against a word
-    maps[0, 0] = 0.0
-    with torch.no_grad():
-        detector.weight[2, 1] = 3.0  # dog: the second channel
-    slow = np.log(np.mean([np.exp(4 * 15.0), *[1.0] * 8])) / 4
-    assert detector(maps)[0, 2].item() == pytest.approx(slow)
-    chance = detector(maps).detach().double().sigmoid()[0]
-    assert detector.loss(maps, [[[1]]]).item() == pytest.approx(
-        -float(chance[1].log() + sum((1 - chance[i]).log() for i in (0, 2, 3))), rel=1e-4
-    )
-
-
-def test_a_pretrained_cnns_channels_may_speak_against_words_and_half_are_looked_at() -> None:
-    vocabulary = Vocabulary(("cat", "UNK"))
-    detector = WordDetector(64, [[[1]], [[2]]], vocabulary, pretrained=True)
-    maps = torch.ones(1, 64, 2, 2)
-    assert torch.equal(detector(maps)[0], detector.bias)  # knows nothing yet
-    with torch.no_grad():
-        detector.weight[1] = -1.0
-    torch.manual_seed(0)
-    seen = [(detector.bias - detector(maps)[0])[1].item() / 2 for _ in range(100)]
-    assert all(round(count) == pytest.approx(count, abs=1e-4) for count in seen)  # whole channels
-    assert 30 < np.mean(seen) < 34
-    assert (detector.eval()(maps)[0] - detector.bias)[1].item() == pytest.approx(-64)
-
-
 def test_a_frozen_random_cnn_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--cnn-weights"):
         Training(str(data), str(tmp_path))
+
+
+def test_a_captioner_is_trained_on_one_and_loaded_without_its_folder(
+    data: Path, tmp_path: Path
+) -> None:
+    folder, model = tmp_path / "cnn", model_of("resnet", classifier=True)
+    model.save_pretrained(folder)
+    sizes: dict[str, Any] = {"size": 32, "embedding": 8, "hidden": 16, "batch": 4, "epochs": 1}
+    how = Training(data=str(data), out=str(tmp_path / "out"), cnn=str(folder), **sizes)
+    assert how.cnn.startswith("transformers:resnet {") and how.cnn_weights == str(folder)
+    train(how)
+    for file in folder.iterdir():
+        file.unlink()
+    captioner: Any = vlcam.load(tmp_path / "out")
+    state = captioner.module.encoder.net.state_dict()
+    for name, value in model.resnet.state_dict().items():
+        assert torch.equal(state[name], value)
+    explained = vlcam.explain(captioner, data / "Images" / "0.png", "a red square")
+    assert explained.grid == Grid((4, 4), (0, 0), (8, 8))
+    again = Training(data=str(data), out=str(tmp_path / "b"), cnn=how.cnn, cnn_epochs=1, **sizes)
+    assert again.cnn == how.cnn and again.cnn_weights is None
+    Encoder(how.cnn, (32, 32)).load_weights(tmp_path / "out")  # the CNN of a model of ours

@@ -13,36 +13,17 @@ from torch import nn
 import captioning
 import vlcam
 from tests.samples.tiny import TinyCaptioner, photo
+from tests.samples.vqa.lstm_cnn import ANSWERS, save
 from vlcam.attribution.gradients import score
 from vlcam.attribution.targets import unit
 from vlcam.cli.parser import main
-from vlcam.formats import checkpoint
-from vlcam.formats.vocabulary import Vocabulary
 from vqa.answering.cnn_answerer import CnnAnswerer
-from vqa.models.lstm_cnn.model import Config, LstmCnn, load
-
-ANSWERS = ("red", "yellow", "red and yellow", "two")
-WORDS = ("color", "is", "the", "what", "UNK")
+from vqa.models.lstm_cnn.model import load
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        config = Config(
-            "small",
-            Vocabulary(WORDS),
-            ANSWERS,
-            vlcam.Preprocess(size=(32, 32)),
-            embedding=8,
-            hidden=8,
-            common=8,
-        )
-        model = LstmCnn(config).eval()
-        for layer in (model.image, model.question, model.answer):
-            nn.init.normal_(layer.weight)
-    checkpoint.save_folder(model, config.to_json(), tmp_path / "tiny-vqa")
-    return tmp_path / "tiny-vqa"
+    return save(tmp_path / "tiny-vqa")
 
 
 @pytest.fixture
@@ -154,29 +135,3 @@ def test_models_of_the_other_kind(model: CnnAnswerer, capsys: Any) -> None:
     asked = ["explain", "photo.png", "--model", str(captioner), "--question", "what?"]
     assert main(asked) == 1
     assert "neuraltalk is a captioner, which answers no questions" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"answers": "red"}, "answers: expected a list of texts"),
-        ({"answers": []}, "answers: expected a list of texts"),
-        ({"answers": ["red", ""]}, "answers: expected a list of texts"),
-        ({"answers": ["red", "red", "two", "one"]}, "answers: 'red' occurs twice"),
-        ({"tokenizer": "spacy"}, "tokenizer is 'spacy', expected words or nltk"),
-        ({"standardise": 1}, "standardise is 1, expected true or false"),
-        ({"hidden": 0}, "hidden is 0"),
-        ({"dropout": 2}, "dropout is 2"),
-        ({"vocabulary": None}, "vocabulary"),
-        ({"surplus": 1}, "not a VQA model's configuration"),
-        ({"answers": ["red"]}, "has shape (4,), expected (1,)"),
-    ],
-)
-def test_a_bad_model_is_told_of_in_one_line(
-    folder: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], said: str
-) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | changes))
-    assert main(["explain", "photo.png", "--question", "what?", "--model", str(folder)]) == 1
-    err = capsys.readouterr().err
-    assert said in err and str(folder) in err and err.count("\n") == 1

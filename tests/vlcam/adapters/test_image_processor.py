@@ -22,7 +22,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from tests.captioning.models.test_blip import photo
+from tests.samples.pretrained import photo
 from vlcam.adapters.image_processor import ImageProcessor, image_processor
 from vlcam.geometry.grid import Placement
 
@@ -70,7 +70,7 @@ def test_pixel_for_pixel_and_where_they_lie(name: str, tmp_path: Path) -> None:
     pixels, placement = ImageProcessor(processor)(picture)
     own = processor(images=picture, return_tensors="pt").pixel_values[0]
     assert torch.equal(pixels, own.float()) and pixels.dtype == torch.float32
-    assert placement == Placement.resized((41, 61), resized, size, corner)
+    assert placement == Placement.resized((41, 61), resized, size, corner=corner)
 
 
 @pytest.mark.parametrize("name", CASES)

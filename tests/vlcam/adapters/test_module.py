@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchvision.models import resnet18, vgg11
 
 from tests.samples.adapters import caption_scores
-from tests.samples.tiny import TinyCaptioner, TinyNet
-from tests.vlcam.attribution.test_gradients import CAPTION, pixels_of, unchanged
+from tests.samples.tiny import CAPTION, TinyCaptioner, TinyNet, pixels_of
+from tests.tools.untouched import unchanged
 from vlcam import ModuleAdapter
 from vlcam.adapters.adapter import Prompt
 from vlcam.adapters.module import Score

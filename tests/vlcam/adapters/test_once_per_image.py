@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.contract.leftovers import no_tensor_left
 from tests.samples.adapters import neuraltalk
+from tests.tools.leftovers import no_tensor_left
 from vlcam.adapters.adapter import FeatureMaps
-from vlcam.adapters.once_per_image import Repeated, once_an_image
+from vlcam.adapters.once_per_image import Repeated, once_per_image
 from vlcam.attribution.backward_rules import BackwardRule
 from vlcam.attribution.encoding import encode
 from vlcam.attribution.gradients import explain_at_layer, seam_gradients
@@ -79,7 +79,7 @@ def run(
         every.image if shared else None,
     )
     with BackwardRule(rule) if rule else nullcontext():  # type: ignore[arg-type]
-        value = once_an_image(function, copies)
+        value = once_per_image(function, copies)
     random = torch.Generator().manual_seed(2)
     heads = torch.randn(value.shape, generator=random, dtype=torch.float64).to(value.dtype)
     return value.detach(), list(torch.autograd.grad(value, leaves, heads, allow_unused=True))
@@ -103,10 +103,10 @@ def test_equals_the_plain_function(name: str, rule: str | None) -> None:
 
 def looked_at_after(some: FeatureMaps) -> Tensor:
     """Shared, then row by row, written into, and what was written shared."""
-    first = once_an_image(lambda f: f.maps.mean((2, 3)) + f.rest["token"], some)
+    first = once_per_image(lambda f: f.maps.mean((2, 3)) + f.rest["token"], some)
     some.maps.mul_(3)
     some.rest["token"].add_(1)
-    last = once_an_image(lambda f: f.maps.amax((2, 3)) * f.rest["token"], some)
+    last = once_per_image(lambda f: f.maps.amax((2, 3)) * f.rest["token"], some)
     return first + some.maps.square().sum((2, 3)) + last
 
 
@@ -118,7 +118,7 @@ def looked_at_without_gradients(some: FeatureMaps) -> Tensor:
 
 
 READERS: dict[str, Function] = {
-    "shared alone": lambda some: once_an_image(FUNCTIONS["a CNN's tail"], some),
+    "shared alone": lambda some: once_per_image(FUNCTIONS["a CNN's tail"], some),
     "shared, and written into": looked_at_after,
     "looked at under no_grad": looked_at_without_gradients,
 }
@@ -187,7 +187,7 @@ def test_once_an_image() -> None:
     assert calls == [1, 1]
     with torch.no_grad():
         rows = features().rows(ROWS)
-        value = once_an_image(function, rows)
+        value = once_per_image(function, rows)
     assert calls == [1] * 4
     assert torch.equal(value, rows.maps.square()) and not value.requires_grad
 
@@ -200,7 +200,7 @@ def test_twice_in_one_decode() -> None:
         def decode(some: FeatureMaps) -> Tensor:
             one = FeatureMaps(some.maps.clone(), image=image)
             two = FeatureMaps(some.maps * 2, image=image)
-            return once_an_image(net, one) * once_an_image(net, two)
+            return once_per_image(net, one) * once_per_image(net, two)
 
         return run(decode, features(), shared=False)[1]
 
@@ -216,7 +216,7 @@ def test_a_gradient_may_lie_in_memory_in_any_order() -> None:
     for image in (ROWS, None):
         some = features().rows(ROWS)
         leaf = some.maps.detach().requires_grad_()
-        result = once_an_image(lambda f: norm(f.maps), FeatureMaps(leaf.clone(), {}, image))
+        result = once_per_image(lambda f: norm(f.maps), FeatureMaps(leaf.clone(), {}, image))
         cells = result.flatten(2).transpose(1, 2).contiguous()
         (gradient,) = torch.autograd.grad(cells.square().sum(), leaf)
         found.append(gradient)
@@ -228,9 +228,9 @@ def test_a_function_that_cuts_the_gradient_does_not_hide_it() -> None:
     rows = features().rows(ROWS)
     leaf = rows.maps.requires_grad_()
     weight = torch.ones(4, 4, dtype=torch.float64, requires_grad=True)
-    detached = once_an_image(lambda f: f.maps.detach() * 2, rows)
+    detached = once_per_image(lambda f: f.maps.detach() * 2, rows)
     assert not detached.requires_grad
-    elsewhere = once_an_image(lambda f: f.maps.detach() * weight, rows)
+    elsewhere = once_per_image(lambda f: f.maps.detach() * weight, rows)
     (found,) = torch.autograd.grad(elsewhere.sum(), leaf, allow_unused=True)
     assert found is None
 
@@ -238,7 +238,7 @@ def test_a_function_that_cuts_the_gradient_does_not_hide_it() -> None:
 def test_its_gradient_has_no_gradient_and_comes_again_where_the_graph_is_kept() -> None:
     rows = features().rows(ROWS)
     leaf = rows.maps.requires_grad_()
-    value = once_an_image(lambda f: f.maps**3, rows).sum()
+    value = once_per_image(lambda f: f.maps**3, rows).sum()
     with pytest.raises(NotImplementedError, match="no second derivative"):
         torch.autograd.grad(value, leaf, create_graph=True)
     for kept in (True, False):
@@ -256,7 +256,7 @@ def test_nothing_lives_on() -> None:
             run(FUNCTIONS["a CNN's tail"], some, shared=True)
             rows = some.rows(ROWS)
             rows.maps.requires_grad_()
-            once_an_image(FUNCTIONS["a CNN's tail"], rows)  # and is never differentiated
+            once_per_image(FUNCTIONS["a CNN's tail"], rows)  # and is never differentiated
         del rows
 
 
@@ -274,7 +274,7 @@ def test_the_tail_of_a_captioners_cnn_runs_once_an_image(tmp_path: Path) -> None
     assert passed == [1]
     passed.clear()
     mixed: list[tuple[Target, int]] = [(target, image) for target in asked for image in (1, 0)]
-    (chunk,) = seam_gradients(adapter, both, [t for t, _ in mixed], [i for _, i in mixed])
+    (chunk,) = seam_gradients(adapter, both, [t for t, _ in mixed], images=[i for _, i in mixed])
     assert passed == [2]
     handle.remove()
     for image in (0, 1):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tests.samples.pretrained import END, VOCABULARY, byte_level, unigram, word_pieces
@@ -106,3 +106,17 @@ def test_a_slow_tokenizer_is_refused(tmp_path: Path) -> None:
     slow = CTRLTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
     with pytest.raises(ValueError, match="CTRLTokenizer is no fast tokenizer"):
         Subwords(slow)
+
+
+def test_an_answer_is_split_as_it_stands_behind_the_prompt() -> None:
+    """SentencePiece puts a blank before every text, but not in the midst of one."""
+    pieces = ["<unk>", "▁", "a", ":", "▁a", "A", "▁A"]
+    bpe = Tokenizer(models.BPE({p: i for i, p in enumerate(pieces)}, [("▁", "a"), ("▁", "A")]))
+    bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    subwords = Subwords(PreTrainedTokenizerFast(tokenizer_object=bpe, unk_token="<unk>"))
+    (alone,) = subwords.read("a")
+    first, second = subwords.read(" a a", before="A:")
+    assert alone.tokens == first.tokens == second.tokens == (4,)
+    assert first.text == second.text == "a"
+    (odd,) = subwords.read("a", before="A: ")  # the token of the blank and the word spans both
+    assert odd.tokens == (4,)

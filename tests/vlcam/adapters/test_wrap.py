@@ -12,6 +12,7 @@ from torch.nn import functional
 import vlcam
 from tests.samples.tiny import photo
 from vlcam.adapters.adapter import Prompt, Question
+from vlcam.geometry.grid import Grid
 
 ANSWERS = ["red", "yellow", "two"]
 WORDS = ["what", "colour", "dog"]
@@ -140,7 +141,7 @@ def test_tokens_are_laid_out_on_their_grid(pair: bool) -> None:
         skip=SKIP,
     )
     found = vlcam.explain(model, photo(60, 40), method="hirescam")
-    assert found.maps.shape == (3, 4, 6) and found.grid == vlcam.geometry.Grid.patches((32, 48), 8)  # type: ignore[attr-defined]
+    assert found.maps.shape == (3, 4, 6) and found.grid == Grid.patches((32, 48), 8)
     kept: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, str]) -> None:

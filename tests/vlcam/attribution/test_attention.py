@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,39 +9,28 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
-    BlipConfig,
-    BlipForQuestionAnswering,
-    GPT2Config,
-    GPT2LMHeadModel,
     SwinConfig,
     SwinModel,
-    VisionEncoderDecoderConfig,
-    VisionEncoderDecoderModel,
-    ViTConfig,
-    ViTModel,
 )
 
 import captioning
 import vlcam
-from tests.captioning.models import test_blip
+from tests.samples import pretrained
 from tests.samples.adapters import ADAPTERS, Case
+from tests.samples.attention import blip_vqa, encoder_decoder
+from tests.samples.captioning import blip
 from tests.samples.tiny import TinyCaptioner, photo
-from tests.vlcam.attribution.test_gradients import unchanged
-from tests.vqa.models import test_vilt
-from tests.vqa.models.lxmert import test_lxmert
-from vlcam.adapters.attention_flow import PHOTO, Flow
+from tests.samples.vqa import lxmert, vilt
+from tests.tools.untouched import unchanged
 from vlcam.attribution import targets
-from vlcam.attribution.attention import _Attention, explain_by_attention
+from vlcam.attribution.attention import RecordAttention, explain_by_attention
 from vlcam.attribution.encoding import encode
 from vlcam.attribution.gradients import score
-from vlcam.attribution.maps import explain_targets, explain_targets_by
 from vlcam.attribution.methods import METHODS
-from vlcam.attribution.relevance import rollout, weighted
 from vlcam.attribution.targets import Target
-from vlcam.cli.parser import main
-from vlcam.geometry.grid import Grid, Placement
+from vlcam.geometry.grid import Placement
 from vlcam.models import families
 
 ROLLOUT, RELEVANCE = (METHODS[f"attention-{name}"] for name in ("rollout", "relevance"))
@@ -113,60 +101,12 @@ def plain(layers: Sequence[Tensor]) -> list[Tensor]:
     return [layer.detach()[0] for layer in layers]
 
 
-# --- tiny models
-
-
-def encoder_decoder(folder: Path, vision: Any = None) -> Path:
-    """ViT and GPT-2, of test_blip's photos and tokens."""
-    sizes = {"hidden_size": 12, "num_attention_heads": 3, "intermediate_size": 16}
-    vision = vision or ViTModel(
-        ViTConfig(num_hidden_layers=2, image_size=32, patch_size=8, **sizes),  # type: ignore[arg-type]
-        add_pooling_layer=False,
-    )
-    text = GPT2Config(
-        vocab_size=len(test_blip.VOCABULARY), n_embd=12, n_layer=2, n_head=3, n_positions=24,
-        add_cross_attention=True, bos_token_id=5, eos_token_id=3, pad_token_id=0,
-    )  # fmt: skip
-    config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(
-        vision.config, text, decoder_start_token_id=5, pad_token_id=0, eos_token_id=3
-    )
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        model = VisionEncoderDecoderModel(config, vision, GPT2LMHeadModel(text))
-        for parameter in model.parameters():
-            nn.init.normal_(parameter, std=0.6)
-    model.save_pretrained(folder)
-    test_blip.save_tokenizer(folder, test_blip.VOCABULARY)
-    return folder
-
-
-def blip_vqa(folder: Path) -> Path:
-    sizes = {"hidden_size": 12, "intermediate_size": 16, "num_attention_heads": 3}
-    config = BlipConfig(
-        vision_config=sizes | {"num_hidden_layers": 2, "image_size": 32, "patch_size": 8},
-        text_config=sizes
-        | {
-            "num_hidden_layers": 2, "encoder_hidden_size": 12,
-            "vocab_size": len(test_blip.VOCABULARY), "max_position_embeddings": 24,
-            "bos_token_id": 5, "sep_token_id": 3, "eos_token_id": 3, "pad_token_id": 0,
-        },
-    )  # fmt: skip
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        model = BlipForQuestionAnswering(config)
-        for parameter in model.parameters():
-            nn.init.normal_(parameter, std=0.6)
-    model.save_pretrained(folder)
-    test_blip.save_tokenizer(folder, test_blip.VOCABULARY)
-    return folder
-
-
 CAPTION, QUESTION = "a photographers dogs running", "a photo of dogs"
 
 
 @pytest.fixture(params=["blip", "vision-encoder-decoder"])
 def captioner(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    make = test_blip.save if request.param == "blip" else encoder_decoder
+    make = blip.save if request.param == "blip" else encoder_decoder
     model: Any = vlcam.load(make(tmp_path / request.param))
     model.module.double()
     return model
@@ -202,7 +142,7 @@ def test_words_of_captions(captioner: Any) -> None:
     pixels = captioner.prepare(photo(50, 40))[0][None].double()
     asked = [*targets.units(reading), targets.whole(reading)]
     methods = [ROLLOUT, RELEVANCE]
-    scores, maps = explain_by_attention(captioner, pixels, asked, methods, (4, 4))
+    scores, maps = explain_by_attention(captioner, pixels, asked, methods, cells=(4, 4))
     again, encoder, decoder = caption_attention(captioner, pixels, reading.prompt)
     every = [*encoder, *(each for layer in decoder for each in layer)]
     expected = rolled(plain(encoder))[0, 1:].reshape(4, 4)
@@ -222,13 +162,13 @@ def test_words_of_captions(captioner: Any) -> None:
 
 
 def test_answers_of_a_single_stream(tmp_path: Path) -> None:
-    model: Any = vlcam.load(test_vilt.save(tmp_path / "vilt"))
+    model: Any = vlcam.load(vilt.save(tmp_path / "vilt"))
     model.module.double().requires_grad_(True)
     question = model.understand(QUESTION)
     asked = targets.units(model.read(question), "logit")
     asked = [*asked, asked[0] - asked[2]]
     pixels = torch.randn(1, 3, 32, 32, dtype=torch.float64)
-    scores, maps = explain_by_attention(model, pixels, asked, [ROLLOUT, RELEVANCE], (4, 4))
+    scores, maps = explain_by_attention(model, pixels, asked, [ROLLOUT, RELEVANCE], cells=(4, 4))
     # transformers shuffles the patches: where each one came from is seen by what it draws.
     torch.manual_seed(0)
     drawn: list[Tensor] = []
@@ -270,7 +210,7 @@ def test_answers_written_in_the_light_of_a_question(tmp_path: Path) -> None:
     reading = model.read_answer(question, "dogs running")
     pixels = model.prepare(photo(50, 40))[0][None].double()
     asked = targets.units(reading)
-    scores, (maps,) = explain_by_attention(model, pixels, asked, [RELEVANCE], (4, 4))
+    scores, (maps,) = explain_by_attention(model, pixels, asked, [RELEVANCE], cells=(4, 4))
     seen = module.vision_model(pixels, output_attentions=True)
     read = module.text_encoder(
         input_ids=torch.tensor([question.prompt]), output_attentions=True,
@@ -312,13 +252,13 @@ def test_answers_written_in_the_light_of_a_question(tmp_path: Path) -> None:
 
 
 def test_answers_of_two_streams_that_look_at_each_other(tmp_path: Path) -> None:
-    model: Any = vlcam.load(test_lxmert.save(tmp_path / "lxmert"))
+    model: Any = vlcam.load(lxmert.save(tmp_path / "lxmert"))
     model.module.double().requires_grad_(True)
-    question, found = model.understand(QUESTION), test_lxmert.regions()
+    question, found = model.understand(QUESTION), lxmert.regions()
     asked = targets.units(model.read(question), "logit")
-    pixels = model.prepare_regions(test_blip.photo(), found)[0][None].double()
-    scores, (maps,) = explain_by_attention(model, pixels, asked, [RELEVANCE], (1, 6))
-    with _Attention() as kept:  # transformers gives one of the two looks at each other alone
+    pixels = model.prepare_regions(pretrained.photo(), found)[0][None].double()
+    scores, (maps,) = explain_by_attention(model, pixels, asked, [RELEVANCE], cells=(1, 6))
+    with RecordAttention() as kept:  # transformers gives one of the two looks at each other alone
         logits = model.module(
             input_ids=torch.tensor([question.prompt]), visual_feats=pixels[:, 0, :, :-4],
             visual_pos=pixels[:, 0, :, -4:],
@@ -368,7 +308,7 @@ def cells_of(case: Case) -> tuple[int, int]:
 
 def explained(case: Case, asked: Sequence[Target]) -> tuple[Tensor, list[Tensor]]:
     methods = [ROLLOUT, RELEVANCE]
-    return explain_by_attention(case.adapter, case.pixels, asked, methods, cells_of(case))
+    return explain_by_attention(case.adapter, case.pixels, asked, methods, cells=cells_of(case))
 
 
 def test_scores_are_those_of_the_model_and_targets_do_not_mix(case: Case) -> None:
@@ -446,42 +386,12 @@ def test_fused_attention_is_spelled_out() -> None:
         {}, {"scale": 0.3}, {"attn_mask": allowed}, {"attn_mask": made(1, 1, 5, 7)},
         {"is_causal": True},
     ):  # fmt: skip
-        with _Attention() as kept:
+        with RecordAttention() as kept:
             found = F.scaled_dot_product_attention(query, key, value, **more)  # type: ignore[arg-type]
         expected = F.scaled_dot_product_attention(query, key, value, **more)  # type: ignore[arg-type]
         torch.testing.assert_close(found, expected)
         torch.testing.assert_close(kept.seen[0].sum(-1), torch.ones(1, 4, 5).double())
-    with _Attention() as kept:
+    with RecordAttention() as kept:
         found = F.scaled_dot_product_attention(query, key[:, :2], value[:, :2], enable_gqa=True)
     expected = F.scaled_dot_product_attention(query, key[:, :2], value[:, :2], enable_gqa=True)
     torch.testing.assert_close(found, expected)
-
-
-def test_two_tokens_by_hand() -> None:
-    """One layer, one head: relevance 1 for itself, and what it gained from the other."""
-    attention = [torch.tensor([[[0.25, 0.75], [0.5, 0.5]]])]
-    flow = Flow((((PHOTO, PHOTO),),), first=0)
-    gradients = [torch.tensor([[[2.0, 4.0], [-1.0, 1.0]]])]
-    assert weighted(flow, attention, gradients, [0]).tolist() == [1.5, 3.0]
-    assert weighted(flow, attention, gradients, [1]).tolist() == [0.0, 1.5]
-    assert rollout(flow, attention, gradients, [0]).tolist() == [0.625, 0.375]
-
-
-def test_several_methods_at_once_and_the_command_line(tmp_path: Path) -> None:
-    folder = test_blip.save(tmp_path / "blip")
-    model: Any = vlcam.load(folder)
-    seen, reading = vlcam.look(model, photo()), model.read(CAPTION)
-    words = targets.units(reading)
-    by = [METHODS[name] for name in ("attention-rollout", "grad-cam", "attention-relevance")]
-    together = explain_targets_by(model, seen, words, by)
-    for method, found in zip(by, together, strict=True):
-        one = explain_targets(model, seen, words, method)
-        torch.testing.assert_close(found.maps, one.maps)
-        assert found.maps.dtype == torch.float32
-        assert found.grid == Grid((4, 4), (3.5, 3.5), (8.0, 8.0))
-    photo().save(tmp_path / "a.png")
-    options = ["--model", str(folder), "--caption", CAPTION, "--out", str(tmp_path / "out")]
-    for method in ("attention-rollout", "attention-relevance"):
-        assert main(["explain", str(tmp_path / "a.png"), "--method", method, *options]) == 0
-        told = json.loads((tmp_path / "out" / "a" / "explanation.json").read_text("utf-8"))
-        assert told["method"] == method and told["layer"] == "all layers of attention"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.samples.adapters import ADAPTERS
 from tests.samples.tiny import TinyCaptioner
-from tests.vlcam.attribution.test_gradients import unchanged
+from tests.tools.untouched import unchanged
 from vlcam.attribution.encoding import encode
 from vlcam.attribution.gradients import score
 from vlcam.attribution.incremental import Incremental, NotIncrementalError
@@ -80,17 +82,21 @@ class Branches(nn.Module):
 NETWORKS = ["small", "vgg11", "resnet18", "resnet50", "mobilenet_v2", "alexnet"]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("patch", [Patch(16, 16), Patch(13, 17, 0.7), Patch(45, 9)])
-def test_incremental_equals_plain(name: str, patch: Patch) -> None:
+@cache
+def cnn(name: str) -> nn.Module:
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         before, _ = Encoder(name, (71, 71)).double().eval().split()
         for parameter in before.parameters():  # MobileNet's own would give next to nothing
             if parameter.ndim == 4:
                 nn.init.kaiming_normal_(parameter)
-    pixels = noise(71)
-    check(before, pixels, patch)
+    return before
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("patch", [Patch(16, 16), Patch(13, 17, 0.7), Patch(45, 9)])
+def test_incremental_equals_plain(name: str, patch: Patch) -> None:
+    check(cnn(name), noise(71), patch)
 
 
 @pytest.mark.parametrize("patch", [Patch(5, 3), Patch(1, 7), Patch(24, 8)])

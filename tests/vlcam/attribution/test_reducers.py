@@ -6,12 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.samples.tiny import CAPTION, TinyCaptioner, pixels_of
 from vlcam import ModuleAdapter
-from vlcam.attribution import reducers
+from vlcam.adapters.adapter import FeatureMaps
+from vlcam.attribution import reducers, targets
 from vlcam.attribution.encoding import encode
 from vlcam.attribution.gradients import explain_at_layer
 from vlcam.attribution.methods import METHODS
 from vlcam.attribution.targets import Target, Term
+from vlcam.geometry.grid import Grid
 
 REDUCERS = {name: method.reduce for name, method in METHODS.items() if method.reduce}
 
@@ -110,3 +113,61 @@ def test_what_is_not_a_number_stays_so(name: str) -> None:
     gradients = torch.ones(1, 2, 3, 3)
     gradients[0, 1, 1, 1] = torch.nan
     assert REDUCERS[name](torch.ones(1, 2, 3, 3), gradients).isnan().any()
+
+
+def test_counterfactual_is_grad_cam_of_the_negation() -> None:
+    model = TinyCaptioner()
+    features = encode(model, pixels_of(model))
+    words = targets.units(model.read(CAPTION))
+    _, against = explain_at_layer(model, features, words, METHODS["counterfactual"])
+    _, negated = explain_at_layer(model, features, [-w for w in words], METHODS["grad-cam"])
+    assert torch.equal(against, negated)
+
+
+def test_cam_equals_grad_cam_on_a_pooled_linear_model() -> None:
+    """Section 3.1: with global average pooling and a linear layer, up to the constant 1 / Z."""
+
+    class Pooled(TinyCaptioner):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module.logits = nn.Linear(8, 9, dtype=torch.float64)
+
+        def decode(self, features: FeatureMaps, prompts: object, wanted: object = None) -> Tensor:
+            return self.module.logits(features.maps.mean((2, 3)))
+
+    model = Pooled()
+    features = encode(model, pixels_of(model))
+    logits = [targets.Target(f"class {c}", (targets.Term(1.0, (), (c,)),)) for c in range(9)]
+    _, maps = explain_at_layer(model, features, logits, METHODS["grad-cam"])
+    cam = torch.einsum("ck,kuv->cuv", model.module.logits.weight, features.maps[0]).relu()
+    cells = features.maps.shape[2] * features.maps.shape[3]
+    torch.testing.assert_close(maps, cam / cells)
+
+
+def test_by_hand() -> None:
+    """One channel of 2 x 2 cells; the score is its weighted sum: weights are known."""
+
+    class Hand(TinyCaptioner):
+        def decode(self, features: FeatureMaps, prompts: object, wanted: object = None) -> Tensor:
+            weights = torch.tensor([[[1.0, 2.0], [3.0, 6.0]]], dtype=torch.float64)
+            return (features.maps * weights).sum((1, 2, 3))[:, None]
+
+        def grid(self, input_size: tuple[int, int]) -> Grid:
+            return Grid.pixels((2, 2))
+
+    features = FeatureMaps(torch.tensor([[[[1.0, -1.0], [2.0, 0.5]]]], dtype=torch.float64))
+    target = [targets.Target("y", (targets.Term(1.0, (), (0,)),))]
+    expected = {
+        "grad-cam": [[3.0, 0.0], [6.0, 1.5]],
+        "grad-cam-no-relu": [[3.0, -3.0], [6.0, 1.5]],
+        "grad-cam-max-pool": [[6.0, 0.0], [12.0, 3.0]],
+        "grad-cam-abs": [[3.0, 0.0], [6.0, 1.5]],
+        "counterfactual": [[0.0, 3.0], [0.0, 0.0]],
+        "hirescam": [[1.0, 0.0], [6.0, 3.0]],
+        "layercam": [[1.0, 0.0], [6.0, 3.0]],
+        "xgrad-cam": [[3.2, 0.0], [6.4, 1.6]],  # weights: (1 - 2 + 6 + 3) / 2.5 = 3.2
+    }
+    for name, cells in expected.items():
+        values, maps = explain_at_layer(Hand(), features, target, METHODS[name])
+        assert values.tolist() == [1 - 2 + 6 + 3]
+        torch.testing.assert_close(maps[0], torch.tensor(cells, dtype=maps.dtype), msg=name)

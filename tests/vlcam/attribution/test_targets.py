@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.samples.tiny import TinyCaptioner
-from tests.vlcam.attribution.test_gradients import CAPTION, pixels_of
+from tests.samples.tiny import CAPTION, TinyCaptioner, pixels_of
 from vlcam.adapters.adapter import FeatureMaps, Reading, Unit
 from vlcam.attribution import targets
 from vlcam.attribution.encoding import encode

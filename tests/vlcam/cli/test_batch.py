@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from tests.samples.tiny import TinyCaptioner, photo
+from tests.tools.command_line import PHOTO, PHOTOS, below, called
 from vlcam.cli import batch
 from vlcam.cli.batch import FILES, explain_photos
+from vlcam.cli.parser import main
 from vlcam.explaining import Request
 from vlcam.photo.loading import load_photo
-from vlcam.utils.atomic import written
-from vlcam.utils.errors import flat, one_line
 
 RED_DOG = Request(caption="a red dog", target="caption")
 
@@ -217,31 +217,129 @@ def test_folders_have_the_usual_rights(run: Run) -> None:
     assert Path("out/dog").stat().st_mode & 0o777 == 0o750
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, error: type[BaseException]) -> None:
-    path = tmp_path / "file"
-    with written(path) as draft:
-        draft.write_text("one")
-        assert not path.exists() and draft.parent == tmp_path
-    assert path.read_text() == "one"
-    with pytest.raises(error), written(path) as draft:
-        draft.write_text("half of tw")
+def test_a_batch_goes_on_and_says_at_the_end_which_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty, out = tmp_path / "empty.jpg", tmp_path / "out"
+    empty.touch()
+    photos = [empty, PHOTOS[0], tmp_path, PHOTOS[1]]
+    assert called("explain", *photos, "--caption", "a dog", "--out", out) == 1
+    told = capsys.readouterr()
+    first, second, last = told.err.splitlines()
+    assert str(empty) in first and f"{tmp_path}: " in second
+    assert last == f"vlcam: 2 of 4 photos failed: {empty}, {tmp_path}"
+    assert below(out) == sorted(
+        name for p in PHOTOS[:2] for name in (p.stem, *(f"{p.stem}/{file}" for file in FILES))
+    )
+    assert [line for line in told.out.splitlines() if "->" in line] == [
+        f"  -> {out / photo.stem}" for photo in PHOTOS[:2]
+    ]
+
+
+def _broken(error: BaseException) -> Callable[..., Any]:
+    def breaks(*_: object, **__: object) -> None:
         raise error
-    assert path.read_text() == "one" and everything(str(tmp_path)) == ["file"]
+
+    return breaks
+
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize(
-    ("error", "line"),
+    ("broken", "error"),
     [
-        (ValueError("one\n  two"), "one two"),
-        (ValueError(), "ValueError"),
-        (
-            OSError(errno.ENOENT, "No such file or directory", "a\nb"),
-            "a b: No such file or directory",
-        ),
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
-        (OSError("of another kind"), "of another kind"),
+        ("pathlib.Path.replace", FULL),
+        ("pathlib.Path.write_text", FULL),
+        ("numpy.lib.format.write_array", FULL),
+        ("vlcam.explanation.explanation.Explanation.figure", FULL),
+        ("vlcam.explanation.explanation.Explanation.html", FULL),
+        ("numpy.lib.format.write_array", KeyboardInterrupt()),
+        ("vlcam.explanation.explanation.Explanation.html", KeyboardInterrupt()),
     ],
 )
-def test_one_line(error: Exception, line: str) -> None:
-    assert one_line(error) == line and flat(line) == line
+def test_a_write_that_breaks_off_leaves_all_as_it_was(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    broken: str,
+    error: BaseException,
+) -> None:
+    """Neither a new folder, nor half of one, nor a draft; what was there before stays whole."""
+    command = ("explain", PHOTO, "--caption", "a dog", "--target", "caption", "--out")
+    old, new = tmp_path / "old", tmp_path / "new"
+    folder = old / PHOTO.stem
+    folder.mkdir(parents=True)
+    (folder / "explanation.json").write_text(json.dumps({"photo": str(PHOTO)}))
+    (folder / "page.html").write_text("before")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(broken, _broken(error))
+    codes = [called(*command, old), called(*command, new)]
+    told = capsys.readouterr()
+    if error is FULL:
+        line = f"vlcam: {PHOTO}: No space left on device"
+        assert codes == [1, 1] and told.err.splitlines() == [line, line]
+    else:
+        assert codes == [130, 130] and told.err == ""
+    monkeypatch.undo()
+    assert told.out == "" and below(new) == []
+    assert below(old) == [PHOTO.stem, *(f"{PHOTO.stem}/{name}" for name in sorted(before))]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_ctrl_c_stops_a_batch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "vlcam.explanation.explanation.Explanation.html", _broken(KeyboardInterrupt())
+    )
+    command = ("explain", *PHOTOS[:2], "--caption", "a dog", "--out", tmp_path)
+    assert called(*command) == 130
+    assert capsys.readouterr() == ("", "") and below(tmp_path) == []
+
+
+def test_models_side_by_side(
+    answerers: list[Path],
+    two_photos: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "bad.png").write_bytes(b"no photo")
+    models = [part for folder in answerers for part in ("--model", str(folder))]
+    ask = ["--question", "the red dog", "--answers", "red", "two", "--out", str(out)]
+    names = [str(two_photos[0]), str(tmp_path / "bad.png"), str(two_photos[1])]
+    assert main(["explain", *names, *models, *ask]) == 1
+    told, err = capsys.readouterr()
+    assert "1 of 3 photos failed" in err and told.count("compared") == 2
+    compared = sorted(path.name for path in (out / "compared").iterdir())
+    assert compared == ["one.html", "one.png", "two.html", "two.png"]
+    for folder in answerers:
+        data = json.loads((out / folder.name / "one" / "explanation.json").read_text())
+        assert data["model"] == folder.name
+        assert [answer["text"] for answer in data["answers"]] == ["red", "two"]
+    page = (out / "compared" / "one.html").read_text("utf-8")
+    assert page.count("<section>") == 2 and page.count('<li class="card">') == 4 + 3
+    for folder in answerers:
+        link = f"../{folder.name}/one/page.html"
+        assert f'href="{link}"' in page and (out / "compared" / link).is_file()
+
+
+def test_one_model_twice_has_two_folders(two_photos: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    twice = ["--model", "scenes", "--model", "scenes", "--caption", "a dog", "--out", str(out)]
+    assert main(["explain", str(two_photos[0]), *twice]) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["compared", "scenes", "scenes-2"]
+
+
+def test_an_answer_one_model_lacks_is_refused_before_anything_is_written(
+    answerers: list[Path],
+    two_photos: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    models = [part for folder in answerers for part in ("--model", str(folder))]
+    ask = ["--question", "dog", "--answers", "dog", "--out", str(tmp_path / "out")]
+    assert main(["explain", str(two_photos[0]), *models, *ask]) == 1
+    assert "'dog' is no answer of lstm-cnn" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

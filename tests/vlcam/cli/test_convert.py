@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.vqa.models.lstm_cnn.test_torch7 import write_checkpoint
+from tests.samples.vqa.lstm_cnn_torch7 import write_checkpoint
 from vlcam.cli.convert import convert
 from vlcam.cli.parser import main
 from vlcam.models import load

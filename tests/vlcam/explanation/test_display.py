@@ -88,7 +88,7 @@ def test_blending_goes_from_the_photo_to_the_colours() -> None:
     assert np.abs(blend(photo, indices, solid, 0.5) - half).max() <= 0.5
 
 
-CROPPED = Placement.resized((60, 240), (60, 240), (60, 80), (0, 80))
+CROPPED = Placement.resized((60, 240), (60, 240), (60, 80), corner=(0, 80))
 PLACEMENTS = {"stretched": None, "cropped": CROPPED}
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from itertools import product
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from PIL import Image
 from torch import Tensor
 
 from vlcam.geometry.cells import derive
-from vlcam.geometry.grid import Grid, Placement, degenerate, peak, place
-from vlcam.photo.preprocess import Preprocess
+from vlcam.geometry.grid import Boxes, Grid, Placement, degenerate, peak, place
 
 VGG = Grid((14, 14), (7.5, 7.5), (16.0, 16.0))
 RESNET = Grid((7, 7), (0.0, 0.0), (32.0, 32.0))
@@ -72,8 +69,8 @@ def test_a_flipped_grid() -> None:
 # A photo of 90 x 130 pixels, and an input of 224 x 224.
 PLACEMENTS = {
     "stretch": Placement.resized((90, 130), (224, 224)),
-    "crop": Placement.resized((90, 130), (224, 324), (224, 224), (0, 50)),
-    "letterbox": Placement.resized((90, 130), (155, 224), (224, 224), (-34, 0)),
+    "crop": Placement.resized((90, 130), (224, 324), (224, 224), corner=(0, 50)),
+    "letterbox": Placement.resized((90, 130), (155, 224), (224, 224), corner=(-34, 0)),
 }
 
 
@@ -140,64 +137,6 @@ def test_one_cell_alone_is_constant() -> None:
     assert placed.eq(5).all() and degenerate(placed) == [True]
 
 
-# --- preprocessing: a bright square of the photo is found where its placement says
-
-
-@pytest.mark.parametrize(
-    "preprocess",
-    [
-        Preprocess((96, 96), "stretch"),
-        Preprocess((96, 80), "stretch", (112, 101)),
-        Preprocess((96, 96), "crop"),
-        Preprocess((97, 64), "crop", (110, 90)),
-        Preprocess((96, 96), "letterbox"),
-        Preprocess((65, 99), "letterbox", interpolation="bicubic"),
-    ],
-    ids=lambda p: f"{p.resize}-{p.size}-{p.resize_to}",
-)
-@pytest.mark.parametrize("photo_size", [(97, 131), (201, 83), (61, 60), (333, 515)])
-def test_a_bright_dot_is_where_placement_says(
-    preprocess: Preprocess, photo_size: tuple[int, int]
-) -> None:
-    height, width = photo_size
-    half = max(2, min(photo_size) // 30)
-    y, x = int(0.47 * height), int(0.54 * width)
-    photo = np.zeros((height, width, 3), np.uint8)
-    photo[y - half : y + half + 1, x - half : x + half + 1] = 255
-    pixels, placement = preprocess(Image.fromarray(photo))
-    black, _ = preprocess(Image.fromarray(np.zeros_like(photo)))
-    assert pixels.shape == (3, *preprocess.size) and pixels.dtype == torch.float32
-    light = (pixels - black).sum(0).double()
-    light /= light.sum()
-    found = (
-        (light.sum(1) @ torch.arange(light.shape[0], dtype=torch.float64)).item(),
-        (light.sum(0) @ torch.arange(light.shape[1], dtype=torch.float64)).item(),
-    )
-    assert found == pytest.approx(placement.to_input(y, x), abs=0.1)
-    assert placement.photo_size == photo_size and placement.input_size == preprocess.size
-
-
-def test_letterbox_is_filled_with_the_mean_colour() -> None:
-    white = Image.new("RGB", (100, 50), "white")
-    pixels, placement = Preprocess((64, 64), "letterbox")(white)
-    assert placement.to_input(-0.5, -0.5) == pytest.approx((15.5, -0.5))
-    assert placement.to_input(49.5, 99.5) == pytest.approx((47.5, 63.5))
-    assert pixels[:, :16].eq(0).all() and pixels[:, 48:].eq(0).all()
-    expected = torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
-    torch.testing.assert_close(pixels[:, 20, 30], expected)
-
-
-def test_preprocessing_is_saved_and_refuses_what_it_does_not_know() -> None:
-    preprocess = Preprocess((64, 96), "crop", (70, 100), interpolation="lanczos")
-    assert Preprocess.from_json(preprocess.to_json()) == preprocess
-    with pytest.raises(ValueError, match="resize 'squash' is not one of stretch, crop, letterbox"):
-        Preprocess.from_json({"resize": "squash"})
-    with pytest.raises(ValueError, match="known keys: size"):
-        Preprocess.from_json({"sizes": [1, 2]})
-    with pytest.raises(ValueError, match="at least 1 x 1"):
-        Preprocess((0, 4))
-
-
 @pytest.mark.parametrize("cells", [(14, 14), (3, 20), (1, 5), (8, 4)])
 def test_pooled_cells_are_drawn_at_their_centres(cells: tuple[int, int]) -> None:
     """Unevenly spaced where neither number of cells divides the other."""
@@ -217,3 +156,14 @@ def test_pooled_cells_are_drawn_at_their_centres(cells: tuple[int, int]) -> None
             assert pixel.item() == pytest.approx(values[0, i, j].item())
     assert (pooled.centres is None) == (cells == (8, 4))
     assert drawn.isfinite().all() and drawn.min() >= values.min() and drawn.max() <= values.max()
+
+
+def test_boxes_through_a_placement() -> None:
+    """Of a photo of 20 x 40 pixels that lies in the input at half its size, shifted."""
+    boxes = Boxes.of_corners(torch.tensor([[3.0, 2.0, 6.0, 4.0], [5.5, 0.0, 20.0, 3.0]]))
+    placement = Placement.resized((20, 40), (10, 20), (14, 24), corner=(-1, -2))
+    drawn = place(torch.tensor([[[-1.0, -3.0]]]), boxes, placement)[0]
+    expected = torch.zeros(20, 40)
+    expected[0:4, 7:36] = -3
+    expected[2:6, 2:8] = -1
+    assert torch.equal(drawn, expected)

@@ -6,16 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import transformers
-from PIL import Image
 from torch import Tensor
 
-import vlcam
-from captioning.training.captioner import Training, train
-from tests.vlcam.geometry.test_cells import fill, linear
+from tests.samples.linear_networks import fill, linear
+from tests.samples.transformers_cnns import NETWORKS, model_of
 from vlcam import ModuleAdapter
 from vlcam.attribution.encoding import encode
 from vlcam.attribution.gradients import explain_at_layer, seam_gradients
@@ -25,38 +21,6 @@ from vlcam.geometry.cells import derive, measure
 from vlcam.geometry.grid import Grid
 from vlcam.networks import transformers_cnn
 from vlcam.networks.encoder import Encoder, RegionEncoder
-from vqa.training.answerer import Training as VqaTraining
-
-SMALL: dict[str, Any] = {"hidden_sizes": [8, 16], "depths": [1, 2]}
-NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "resnet": ("ResNet", SMALL | {"embedding_size": 6}),
-    "resnet-basic": (
-        "ResNet",
-        SMALL | {"embedding_size": 6, "layer_type": "basic", "downsample_in_first_stage": True},
-    ),
-    "resnet-caffe": ("ResNet", SMALL | {"embedding_size": 6, "downsample_in_bottleneck": True}),
-    "regnet-y": ("RegNet", SMALL | {"embedding_size": 6, "groups_width": 4}),
-    "regnet-x": ("RegNet", SMALL | {"embedding_size": 6, "groups_width": 4, "layer_type": "x"}),
-    "convnext": ("ConvNext", SMALL | {"num_stages": 2, "drop_path_rate": 0.2}),
-    "convnext-patch": (
-        "ConvNext",
-        SMALL | {"num_stages": 2, "patch_size": 2, "layer_scale_init_value": 0.0},
-    ),
-    "convnextv2": ("ConvNextV2", SMALL | {"num_stages": 2}),
-}
-
-
-def model_of(name: str, classifier: bool = False) -> Any:
-    stem, settings = NETWORKS[name]
-    config = getattr(transformers, f"{stem}Config")(**settings)
-    kind = "ForImageClassification" if classifier else "Model"
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        model = getattr(transformers, f"{stem}{kind}")(config)
-        for tensor in (*model.parameters(), *model.buffers()):
-            if tensor.is_floating_point():
-                tensor.data.copy_(0.3 * torch.randn(tensor.shape)).abs_()
-    return model.eval()
 
 
 def pixels(side: int = 64) -> Tensor:
@@ -156,48 +120,6 @@ def test_regions_of_them(tmp_path: Path) -> None:
         assert encoder.feature_size == maps[0].numel()
     # torchvision's ConvNeXt, too, normalises by modules that are traced through.
     assert RegionEncoder("convnext_tiny", (64, 64)).eval()(pixels()).shape == (2, 768 * 4)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    (folder / "Images").mkdir(parents=True)
-    rows, rng = ["image,caption"], np.random.default_rng(0)
-    for i in range(4):
-        noise = rng.integers(0, 256, (32, 32, 3), np.uint8)
-        Image.fromarray(noise).save(folder / "Images" / f"{i}.png")
-        rows += [f"{i}.png,A red square .", f"{i}.png,the square is red"]
-    (folder / "captions.txt").write_text("\n".join(rows) + "\n")
-    return folder
-
-
-def test_a_captioner_is_trained_on_one_and_loaded_without_its_folder(
-    data: Path, tmp_path: Path
-) -> None:
-    folder, model = tmp_path / "cnn", model_of("resnet", classifier=True)
-    model.save_pretrained(folder)
-    sizes: dict[str, Any] = {"size": 32, "embedding": 8, "hidden": 16, "batch": 4, "epochs": 1}
-    how = Training(data=str(data), out=str(tmp_path / "out"), cnn=str(folder), **sizes)
-    assert how.cnn.startswith("transformers:resnet {") and how.cnn_weights == str(folder)
-    train(how)
-    for file in folder.iterdir():
-        file.unlink()
-    captioner: Any = vlcam.load(tmp_path / "out")
-    state = captioner.module.encoder.net.state_dict()
-    for name, value in model.resnet.state_dict().items():
-        assert torch.equal(state[name], value)
-    explained = vlcam.explain(captioner, data / "Images" / "0.png", "a red square")
-    assert explained.grid == Grid((4, 4), (0, 0), (8, 8))
-    again = Training(data=str(data), out=str(tmp_path / "b"), cnn=how.cnn, cnn_epochs=1, **sizes)
-    assert again.cnn == how.cnn and again.cnn_weights is None
-    Encoder(how.cnn, (32, 32)).load_weights(tmp_path / "out")  # the CNN of a model of ours
-
-
-def test_vqa_training_takes_one(tmp_path: Path) -> None:
-    model_of("convnext").save_pretrained(tmp_path)
-    how = VqaTraining(data="d", out="o", cnn=str(tmp_path))
-    assert how.cnn.startswith("transformers:convnext {") and how.cnn_weights == str(tmp_path)
-    assert VqaTraining(data="d", out="o", cnn=str(tmp_path), cnn_weights="w").cnn_weights == "w"
 
 
 def test_what_it_cannot_use(tmp_path: Path) -> None:

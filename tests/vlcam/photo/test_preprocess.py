@@ -264,3 +264,72 @@ def test_settings_that_cannot_be_used_are_refused(settings: Any, message: str) -
         Preprocess.from_json(settings)
     assert str(caught.value).startswith("preprocess: ")
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        Preprocess((96, 96), "stretch"),
+        Preprocess((96, 80), "stretch", (112, 101)),
+        Preprocess((96, 96), "crop"),
+        Preprocess((97, 64), "crop", (110, 90)),
+        Preprocess((96, 96), "letterbox"),
+        Preprocess((65, 99), "letterbox", interpolation="bicubic"),
+    ],
+    ids=lambda p: f"{p.resize}-{p.size}-{p.resize_to}",
+)
+@pytest.mark.parametrize("photo_size", [(97, 131), (201, 83), (61, 60), (333, 515)])
+def test_a_bright_dot_is_where_placement_says(
+    preprocess: Preprocess, photo_size: tuple[int, int]
+) -> None:
+    height, width = photo_size
+    half = max(2, min(photo_size) // 30)
+    y, x = int(0.47 * height), int(0.54 * width)
+    photo = np.zeros((height, width, 3), np.uint8)
+    photo[y - half : y + half + 1, x - half : x + half + 1] = 255
+    pixels, placement = preprocess(Image.fromarray(photo))
+    black, _ = preprocess(Image.fromarray(np.zeros_like(photo)))
+    assert pixels.shape == (3, *preprocess.size) and pixels.dtype == torch.float32
+    light = (pixels - black).sum(0).double()
+    light /= light.sum()
+    found = (
+        (light.sum(1) @ torch.arange(light.shape[0], dtype=torch.float64)).item(),
+        (light.sum(0) @ torch.arange(light.shape[1], dtype=torch.float64)).item(),
+    )
+    assert found == pytest.approx(placement.to_input(y, x), abs=0.1)
+    assert placement.photo_size == photo_size and placement.input_size == preprocess.size
+
+
+def test_letterbox_is_filled_with_the_mean_colour() -> None:
+    white = Image.new("RGB", (100, 50), "white")
+    pixels, placement = Preprocess((64, 64), "letterbox")(white)
+    assert placement.to_input(-0.5, -0.5) == pytest.approx((15.5, -0.5))
+    assert placement.to_input(49.5, 99.5) == pytest.approx((47.5, 63.5))
+    assert pixels[:, :16].eq(0).all() and pixels[:, 48:].eq(0).all()
+    expected = torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
+    torch.testing.assert_close(pixels[:, 20, 30], expected)
+
+
+def test_preprocessing_is_saved_and_refuses_what_it_does_not_know() -> None:
+    preprocess = Preprocess((64, 96), "crop", (70, 100), interpolation="lanczos")
+    assert Preprocess.from_json(preprocess.to_json()) == preprocess
+    with pytest.raises(ValueError, match="resize 'squash' is not one of stretch, crop, letterbox"):
+        Preprocess.from_json({"resize": "squash"})
+    with pytest.raises(ValueError, match="known keys: size"):
+        Preprocess.from_json({"sizes": [1, 2]})
+    with pytest.raises(ValueError, match="at least 1 x 1"):
+        Preprocess((0, 4))
+
+
+def test_placement_says_where_tensorflow_1_puts_a_pixel() -> None:
+    """Enlarged four times, row 4 k is exactly row k."""
+    preprocess = Preprocess((40, 40), resize_to=(48, 64), interpolation="tensorflow1")
+    values = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    pixels, placement = preprocess(Image.fromarray(values))
+    for k, m in ((2, 4), (5, 9), (9, 12)):
+        y, x = placement.to_input(k, m)
+        assert (y, x) == (4 * k - 4, 4 * m - 12)
+        seen = pixels[:, int(y), int(x)] * torch.tensor(preprocess.std) + torch.tensor(
+            preprocess.mean
+        )
+        np.testing.assert_allclose(seen.numpy() * 255, values[k, m], atol=1e-3)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.samples.tiny import TinyNet
-from tests.vlcam.attribution.test_gradients import unchanged
-from vlcam.utils.untouched import _in_effect, _without_cudnn, untouched
+from tests.tools.untouched import unchanged
+from vlcam.utils.process_wide import in_effect
+from vlcam.utils.untouched import _without_cudnn, untouched
 
 
 def mixed() -> TinyNet:
@@ -73,7 +74,7 @@ def test_cudnn_is_off_until_the_last_call_ends(enabled: bool) -> None:
     before = (cudnn.enabled, cudnn.benchmark, cudnn.deterministic)
     try:
         cudnn.enabled, cudnn.benchmark, cudnn.deterministic = enabled, True, True
-        first, second = (_in_effect([], {"cudnn": _without_cudnn}) for _ in range(2))
+        first, second = (in_effect({"cudnn": _without_cudnn}) for _ in range(2))
         first.__enter__()
         second.__enter__()
         first.__exit__(None, None, None)

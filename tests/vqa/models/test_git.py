@@ -10,33 +10,17 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import CLIPImageProcessor, GitConfig, GitForCausalLM
+from transformers import CLIPImageProcessor
 
 import vlcam
-from tests.captioning.models.test_blip import photo
-from tests.samples.pretrained import VOCABULARY, log_probabilities, randomised, word_pieces
+from tests.samples.pretrained import log_probabilities, photo
+from tests.samples.vqa.git import save
 from vlcam.attribution import methods
 from vlcam.attribution.encoding import encode
 from vlcam.attribution.gradients import explain_at_layer
 from vlcam.attribution.targets import units
 from vlcam.geometry.grid import Grid
 from vqa.models.git import Git, load
-
-
-def save(folder: Path, seed: int = 0, **changes: Any) -> Path:
-    """A tiny random GIT: 4 x 4 patches, three vision layers, two text layers."""
-    sizes = {"hidden_size": 12, "intermediate_size": 16, "num_attention_heads": 3}
-    config = GitConfig(
-        vision_config=sizes | {"num_hidden_layers": 3, "image_size": 32, "patch_size": 8},
-        num_hidden_layers=2, vocab_size=len(VOCABULARY), max_position_embeddings=24,
-        bos_token_id=2, eos_token_id=3, pad_token_id=0, tie_word_embeddings=False,
-        **sizes | changes,
-    )  # fmt: skip
-    model = randomised(GitForCausalLM(config), 0.6, seed)
-    model.generation_config.no_repeat_ngram_size = 1
-    model.save_pretrained(folder)
-    word_pieces().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,12 @@ import pytest
 import torch
 from transformers import (
     BlipImageProcessor,
-    ViltConfig,
-    ViltForQuestionAnswering,
     ViltImageProcessor,
 )
 
 import vlcam
-from tests.captioning.models.test_blip import VOCABULARY, photo, save_tokenizer
+from tests.samples.pretrained import photo
+from tests.samples.vqa.vilt import ANSWERS, save
 from vlcam.attribution.encoding import encode
 from vlcam.attribution.gradients import explain_at_layer
 from vlcam.attribution.methods import get
@@ -23,26 +22,7 @@ from vlcam.attribution.targets import unit
 from vlcam.geometry.grid import Placement
 from vqa.models.vilt import ViltAnswerer, load
 
-ANSWERS = ["yes", "no", "red", "red and yellow"]
 QUESTION = "a photographers dogs running"
-
-
-def save(folder: Path, **changes: Any) -> Path:
-    """A tiny random ViLT: 4 x 4 patches, three layers."""
-    settings: dict[str, Any] = {
-        "vocab_size": len(VOCABULARY), "hidden_size": 12, "num_hidden_layers": 3,
-        "num_attention_heads": 3, "intermediate_size": 16, "max_position_embeddings": 24,
-        "image_size": 32, "patch_size": 8, "hidden_dropout_prob": 0.0, "pad_token_id": 0,
-        "attention_probs_dropout_prob": 0.0, "id2label": dict(enumerate(ANSWERS)),
-    }  # fmt: skip
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        model = ViltForQuestionAnswering(ViltConfig(**settings | changes))
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.4)
-    model.save_pretrained(folder)
-    save_tokenizer(folder, VOCABULARY)
-    return folder
 
 
 @pytest.fixture(scope="module")

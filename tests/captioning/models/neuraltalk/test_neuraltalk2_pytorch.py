@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import pickle
 from pathlib import Path
@@ -18,6 +17,14 @@ from torch import Tensor
 import vlcam
 from captioning.models.neuraltalk import neuraltalk2_pytorch
 from captioning.models.neuraltalk.neuraltalk2_pytorch import NeuralTalk2PyTorch
+from tests.samples.captioning.neuraltalk2_pytorch import (
+    EMBED,
+    FEATURE,
+    HIDDEN,
+    WORDS,
+    write_checkpoint,
+)
+from tests.samples.foreign import resnet_state
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.attribution import methods
 from vlcam.attribution.encoding import encode
@@ -25,72 +32,7 @@ from vlcam.attribution.gradients import explain_at_layer, score
 from vlcam.attribution.targets import Target, Term, units
 from vlcam.geometry.grid import Grid
 
-WORDS = ["a", "dog", "on", "grass", "red", "UNK"]
-EMBED, HIDDEN, FEATURE = 5, 7, 8
 KINDS = ("fc", "newfc", "show_tell")
-
-
-def write_checkpoint(
-    folder: Path, kind: str = "fc", cnn: str | None = None, seed: int = 0, suffix: str = ""
-) -> Path:
-    """A random model as the project's training script saves one."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def random(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator) * 0.8
-
-    rows = len(WORDS) + 1
-    feature, core = ("fc_embed", "_core") if kind == "newfc" else ("img_embed", "core")
-    state = {
-        f"{feature}.weight": random(EMBED, FEATURE),
-        f"{feature}.bias": random(EMBED),
-        "embed.weight": random(rows, EMBED) * 2,
-        "logit.weight": random(rows, HIDDEN) * 2,
-        "logit.bias": random(rows) * 0.3,
-    }
-    if kind == "show_tell":
-        state["core.weight_ih_l0"] = random(4 * HIDDEN, EMBED)
-        state["core.weight_hh_l0"] = random(4 * HIDDEN, HIDDEN)
-    else:
-        for name, size in (("i2h", EMBED), ("h2h", HIDDEN)):
-            state[f"{core}.{name}.weight"] = random(5 * HIDDEN, size)
-            state[f"{core}.{name}.bias"] = random(5 * HIDDEN)
-    folder.mkdir(exist_ok=True)
-    torch.save(state, folder / f"model{suffix}.pth")
-    if cnn is not None:
-        torch.save(resnet_state(random), folder / cnn)
-    options = argparse.Namespace(
-        caption_model=kind, id="tiny", seq_length=6, max_length=6, rnn_type="lstm", rnn_size=HIDDEN
-    )
-    vocabulary = {str(i): word for i, word in enumerate(WORDS, 1)}
-    infos = {"opt": options, "vocab": vocabulary, "iter": 1, "best_val_score": np.float64(0.5)}
-    (folder / f"infos_tiny{suffix}.pkl").write_bytes(pickle.dumps(infos, protocol=2))
-    return folder
-
-
-def resnet_state(random: Any) -> dict[str, Tensor]:
-    """Bottlenecks (2, 1, 1, 1), in the fine-tuned checkpoints' names, without batch counters."""
-    state = {}
-
-    def convolution(conv: str, norm: str, out: int, inputs: int, size: int) -> None:
-        state[f"{conv}.weight"] = random(out, inputs, size, size) / (inputs * size * size) ** 0.5
-        state[f"{norm}.weight"] = random(out).abs() + 0.5
-        state[f"{norm}.bias"] = random(out) * 0.2
-        state[f"{norm}.running_mean"] = random(out) * 0.1
-        state[f"{norm}.running_var"] = random(out).abs() + 0.5
-
-    convolution("0", "1", 4, 3, 7)
-    inputs = 4
-    for stage, width, blocks in ((4, 2, 2), (5, 3, 1), (6, 2, 1), (7, 2, 1)):
-        for block in range(blocks):
-            name = f"{stage}.{block}"
-            convolution(f"{name}.conv1", f"{name}.bn1", width, inputs, 1)
-            convolution(f"{name}.conv2", f"{name}.bn2", width, width, 3)
-            convolution(f"{name}.conv3", f"{name}.bn3", 4 * width, width, 1)
-            if block == 0:
-                convolution(f"{name}.downsample.0", f"{name}.downsample.1", 4 * width, inputs, 1)
-            inputs = 4 * width
-    return state
 
 
 def slow_resnet(path: Path, x: Tensor, first: int = 0, last: int = 7) -> Tensor:

@@ -1,22 +1,19 @@
-"""Chat models: tiny random ones of each family, beside transformers' own processors and passes."""
+"""Chat models of each family, tiny and random, beside transformers' own processors and passes."""
 
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, models, normalizers
 from torch import Tensor, nn
 from transformers import (
     Idefics3ImageProcessor,
     Idefics3Processor,
     LlavaProcessor,
-    PreTrainedTokenizerFast,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
     Qwen3VLProcessor,
@@ -24,48 +21,26 @@ from transformers import (
 )
 
 import vlcam
-from tests.samples.chat_models import FAMILIES, IMAGES, QWEN_TEMPLATE, photo, save
-from vlcam.adapters.adapter import FeatureMaps
-from vlcam.adapters.subwords import Subwords
+from tests.samples.vqa.chat import (
+    ANSWER,
+    FAMILIES,
+    IMAGES,
+    KINDS,
+    LAYERS,
+    QUESTION,
+    QWEN_TEMPLATE,
+    UNLIKE,
+    loaded,
+    photo,
+    save,
+    seen,
+)
 from vlcam.adapters.teacher_forcing import padded
-from vlcam.attribution.encoding import encode
 from vlcam.attribution.gradients import explain_at_layer, score
 from vlcam.attribution.methods import METHODS
 from vlcam.attribution.targets import units, whole
-from vlcam.geometry.grid import Placement
 from vqa.answering.writing_answerer import AnswerPrompt
 from vqa.models.chat.chat import ChatModel
-from vqa.models.chat.llava import Llava
-from vqa.models.chat.smolvlm import SmolVLM
-
-KINDS = list(FAMILIES)
-UNLIKE = ["llava", "qwen2_5_vl", "qwen3_vl", "smolvlm"]
-"""One of each of those that share their code."""
-LAYERS = {
-    "llava": [f"model.vision_tower.encoder.layers.{i}" for i in range(3)]
-    + ["model.multi_modal_projector"],
-    "qwen": [f"model.visual.blocks.{i}" for i in range(3)] + ["model.visual.merger"],
-    "smolvlm": [f"model.vision_model.encoder.layers.{i}" for i in range(3)] + ["model.connector"],
-}
-QUESTION, ANSWER = "is the dog red?", "a red dog"
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    top = tmp_path_factory.mktemp("chat")
-    return {kind: save(top / kind, kind) for kind in KINDS}
-
-
-@lru_cache
-def loaded(folder: Path, layer: str | None = None) -> ChatModel:
-    model = vlcam.load(folder, layer)
-    assert isinstance(model, ChatModel)
-    return model
-
-
-def seen(model: ChatModel, picture: Image.Image | None = None) -> FeatureMaps:
-    pixels, _ = model.prepare(picture or photo())
-    return encode(model, pixels[None])
 
 
 def original_inputs(kind: str, model: ChatModel, question: str = QUESTION) -> dict[str, Tensor]:
@@ -317,145 +292,12 @@ def test_many_words_in_little_memory(kind: str, folders: dict[str, Path]) -> Non
     )
 
 
-def test_tiles_that_patches_do_not_fill(tmp_path: Path) -> None:
-    folder = save(tmp_path / "gaps", "smolvlm")
-    settings = json.loads((folder / "preprocessor_config.json").read_text())
-    settings |= {"size": {"longest_edge": 38}, "max_image_size": {"longest_edge": 19}}
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
-    for name in (LAYERS["smolvlm"][0], "model.connector"):
-        model = vlcam.load(folder, name)
-        pixels, _ = model.prepare(photo(40, 40))
-        assert pixels.shape == (3, 38, 38)
-        grid, step = model.grid((38, 38)), 8 if name == "model.connector" else 4
-        inside = [(step - 1) / 2 + step * i for i in range(16 // step)]
-        expected = tuple([*inside, *(19 + at for at in inside)])
-        assert grid.centres == (expected, expected)
-        assert grid.center(1, 0) == (expected[1], expected[0])
-
-
-def test_an_overview_spans_the_whole_photo(folders: dict[str, Path]) -> None:
-    model = loaded(folders["smolvlm"], "model.connector/overview")
-    pixels, _ = model.prepare(photo(60, 30))
-    assert pixels.shape == (3, 32, 48)
-    grid = model.grid((32, 48))
-    assert grid.size == (2, 2) and grid.stride == (16.0, 24.0)
-    assert grid.offset == (7.5, 11.5)
-    assert model.encode(pixels[None]).maps.shape[2:] == (2, 2)
-
-
-def test_the_overview_has_the_gradient_of_its_filter(folders: dict[str, Path]) -> None:
-    model = loaded(folders["smolvlm"])
-    assert isinstance(model, SmolVLM)
-    pixels = model.prepare(photo())[0][None]
-    made = model._processed([[photo()]])["pixel_values"][0, -1]
-    leaf = pixels.clone().requires_grad_()
-    overview = model._overview(leaf)
-    assert torch.equal(model._overview(pixels)[0], made)
-    torch.testing.assert_close(overview[0].detach(), made, rtol=0, atol=1e-6)
-    (slope,) = torch.autograd.grad(overview[0, 1, 5, 6], leaf)
-    picture = torch.zeros(48, 48)
-    picture[17, 20] = 1
-    pressed = Image.fromarray(picture.numpy()).resize((16, 16), Image.Resampling.LANCZOS)
-    assert float(slope[0, 1, 17, 20]) == pytest.approx(pressed.getpixel((6, 5)), abs=1e-6)
-    assert slope[0, 0].abs().max() == 0
-
-
-def test_a_photo_that_is_not_cut(tmp_path: Path) -> None:
-    folder = save(tmp_path / "whole", "smolvlm")
-    settings = json.loads((folder / "preprocessor_config.json").read_text())
-    settings["do_image_splitting"] = False
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
-    scores = []
-    for name in ("model.connector", "model.connector/overview"):
-        model = vlcam.load(folder, name)
-        assert isinstance(model, ChatModel)
-        pixels, placement = model.prepare(photo())
-        assert pixels.shape == (3, 16, 16) and placement == Placement.resized((36, 50), (16, 16))
-        assert model.grid((16, 16)).size == (2, 2) and model.grid((16, 16)).stride == (8.0, 8.0)
-        answer = model.read_answer(model.understand(QUESTION), ANSWER)
-        assert model.image_text(seen(model)).count("<image>") == 4
-        scores.append(score(model, seen(model), [whole(answer)]))
-    assert torch.equal(*scores)
-
-
-@pytest.mark.parametrize(
-    ("layers", "strategy"), [(-1, "default"), (2, "full"), ([-2, 1], "default"), ([-1, -3], "full")]
-)
-def test_llava_reads_any_layers(layers: int | list[int], strategy: str, tmp_path: Path) -> None:
-    folder = save(
-        tmp_path / "llava", "llava",
-        vision_feature_layer=layers, vision_feature_select_strategy=strategy,
-    )  # fmt: skip
-    last = max(i % 5 for i in (layers if isinstance(layers, list) else [layers]))
-    parts = loaded(folder)._parts
-    pixels = loaded(folder).prepare(photo())[0][None]
-    for name in [*(f"model.vision_tower.encoder.layers.{i}" for i in range(last)), None]:
-        model = Llava(parts, name)
-        if name is None:
-            assert model.layer == f"model.vision_tower.encoder.layers.{last - 1}"
-        prompt = model.read_answer(model.understand(QUESTION), ANSWER).prompt
-        features = encode(model, pixels)
-        assert isinstance(prompt, AnswerPrompt)
-        asked = model.prompt_ids(model.understand(QUESTION), features)
-        line = torch.tensor([[*asked, *prompt.answer]])
-        with torch.no_grad():
-            logits = model.module(input_ids=line, pixel_values=pixels).logits.log_softmax(-1)
-            found = model.decode(features, [prompt])[0]
-        steps = range(line.shape[1] - len(prompt.answer) - 1, line.shape[1] - 1)
-        torch.testing.assert_close(found, logits[0, steps, prompt.answer], rtol=1e-5, atol=1e-5)
-    with pytest.raises(ValueError, match="no layer"):
-        Llava(parts, f"model.vision_tower.encoder.layers.{last}")
-
-
-def test_llava_with_siglip(tmp_path: Path) -> None:
-    siglip = {"model_type": "siglip_vision_model", "vision_use_head": False}
-    folder = save(
-        tmp_path / "siglip", "llava", vision=siglip,
-        vision_feature_layer=-1, vision_feature_select_strategy="full",
-    )  # fmt: skip
-    model = loaded(folder)
-    assert model.layer == "model.vision_tower.encoder.layers.3"
-    assert model.image_text(seen(model)).count("<image>") == 16
-    assert not seen(model).rest
-    dropping = save(tmp_path / "dropping", "llava", vision=siglip)
-    assert loaded(dropping).image_text(seen(loaded(dropping))).count("<image>") == 15
-    with pytest.raises(ValueError, match=r"no layer 'model\.multi_modal_projector'"):
-        vlcam.load(dropping, "model.multi_modal_projector")
-
-
-def test_llava_pads_and_stretches(tmp_path: Path) -> None:
-    folder = save(tmp_path / "padded", "llava")
-    file = folder / "preprocessor_config.json"
-    settings = json.loads(file.read_text())
-    padding = settings | {"image_processor_type": "LlavaImageProcessor", "do_pad": True}
-    file.write_text(json.dumps(padding))
-    model = vlcam.load(folder)
-    _, placement = model.prepare(photo(64, 32))
-    assert placement.scale == (0.5, 0.5) and placement.shift == (7.75, -0.25)
-    # Of the processor as a whole, which says nothing of photos.
-    (folder / "processor_config.json").write_text(json.dumps({"patch_size": 8}))
-    assert vlcam.load(folder).prepare(photo(64, 32))[1] == placement
-    stretched = settings | {"size": {"height": 32, "width": 32}, "do_center_crop": False}
-    file.write_text(json.dumps(stretched))
-    _, placement = vlcam.load(folder).prepare(photo(64, 32))
-    assert placement == Placement.resized((32, 64), (32, 32))
-
-
 def test_where_the_folder_says_nothing_of_photos(tmp_path: Path) -> None:
     for kind in ("llava", "qwen2_vl", "idefics3"):
         folder = save(tmp_path / kind, kind)
         (folder / "preprocessor_config.json").unlink()
         pixels, _ = loaded(folder).prepare(photo())
         assert pixels.shape[0] == 3 and min(pixels.shape[1:]) >= 16
-
-
-def test_the_least_and_most_pixels_as_qwen2_says_them(tmp_path: Path) -> None:
-    folder = save(tmp_path / "qwen", "qwen2_vl")
-    file = folder / "preprocessor_config.json"
-    settings = json.loads(file.read_text())
-    del settings["size"]
-    file.write_text(json.dumps(settings | {"min_pixels": 64, "max_pixels": 64 * 9}))
-    assert vlcam.load(folder).prepare(photo(500, 500))[0].shape == (3, 24, 24)
 
 
 def test_templates_lie_in_several_places(tmp_path: Path) -> None:
@@ -522,12 +364,6 @@ def test_no_such_layer(kind: str, folders: dict[str, Path]) -> None:
         vlcam.load(folders[kind], "model.lm")
 
 
-def test_a_vision_tower_of_another_kind(tmp_path: Path) -> None:
-    vision = {"model_type": "pixtral", "head_dim": 4}
-    with pytest.raises(ValueError, match="its vision tower is a pixtral"):
-        vlcam.load(save(tmp_path / "pixtral", "llava", vision=vision))
-
-
 @pytest.mark.parametrize("family", ["llava", "smolvlm"])
 def test_what_cannot_be_asked(family: str, folders: dict[str, Path]) -> None:
     model, image = loaded(folders[family]), IMAGES[family]
@@ -545,11 +381,6 @@ def test_what_cannot_be_asked(family: str, folders: dict[str, Path]) -> None:
         score(model, seen(model), [whole(endless)])
 
 
-def test_a_photo_too_elongated(folders: dict[str, Path]) -> None:
-    with pytest.raises(ValueError, match=r"cannot be shown this photo: .*aspect ratio"):
-        loaded(folders["qwen2_vl"]).prepare(photo(900, 2))
-
-
 def test_one_pass_of_the_vision_model_for_many_questions(folders: dict[str, Path]) -> None:
     for kind in UNLIKE:
         model, passes = loaded(folders[kind]), list[int]()
@@ -564,18 +395,4 @@ def test_one_pass_of_the_vision_model_for_many_questions(folders: dict[str, Path
 
 def test_padding_is_no_photo(folders: dict[str, Path]) -> None:
     model = loaded(folders["llava"])
-    assert model._in_lines([[1, 2], [3]]).tolist() == padded([[1, 2], [3]]).tolist()
-
-
-def test_an_answer_is_split_as_it_stands_behind_the_prompt() -> None:
-    """SentencePiece puts a blank before every text, but not in the midst of one."""
-    pieces = ["<unk>", "▁", "a", ":", "▁a", "A", "▁A"]
-    bpe = Tokenizer(models.BPE({p: i for i, p in enumerate(pieces)}, [("▁", "a"), ("▁", "A")]))
-    bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    subwords = Subwords(PreTrainedTokenizerFast(tokenizer_object=bpe, unk_token="<unk>"))
-    (alone,) = subwords.read("a")
-    first, second = subwords.read(" a a", before="A:")
-    assert alone.tokens == first.tokens == second.tokens == (4,)
-    assert first.text == second.text == "a"
-    (odd,) = subwords.read("a", before="A: ")  # the token of the blank and the word spans both
-    assert odd.tokens == (4,)
+    assert model._in_rows([[1, 2], [3]]).tolist() == padded([[1, 2], [3]]).tolist()

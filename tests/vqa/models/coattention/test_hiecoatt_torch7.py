@@ -17,8 +17,21 @@ from torch import Tensor
 
 import vlcam
 from tests.samples.torch7_files import save
-from tests.vlcam.networks.test_torch7_network import Lua, chain, run
-from tests.vqa.models.lstm_cnn.test_torch7 import BLOCKS, CHANNELS, cnn_state
+from tests.samples.torch7_networks import Lua, chain, run
+from tests.samples.vqa.hiecoatt_torch7 import (
+    ANSWERS,
+    HIDDEN,
+    JSON,
+    LAST,
+    LAYERS,
+    LINEARS,
+    RESNET,
+    SLOTS,
+    WORDS,
+    write_checkpoint,
+    write_residual,
+)
+from tests.samples.vqa.lstm_cnn_torch7 import BLOCKS, CHANNELS
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.attribution.encoding import encode
 from vlcam.formats.torch7 import load_torch7
@@ -26,34 +39,7 @@ from vqa.answering.cnn_answerer import CnnAnswerer
 from vqa.models.coattention.hiecoatt_torch7 import load, recognises
 from vqa.models.coattention.model import CoAttention
 
-WORDS = ["what", "is", "the", "dog", "red", "?", "UNK"]
-ANSWERS = ["yes", "no", "red and yellow"]
-HIDDEN, LAST, LAYERS, SLOTS = 5, 6, 3, 26
-JSON = "vqa_data_prepro.json"
 KINDS = ("Alternating", "Parallel")
-LINEARS = {"Alternating": "nnn1n1n1", "Parallel": "nnn11"}
-"""Of one level's attention, in the order of the file: ``n``: to as many numbers, ``1``: to one."""
-
-
-def write_checkpoint(folder: Path, kind: str = "Alternating", cnn: bool = True) -> Path:
-    folder.mkdir()
-    random, n = np.random.default_rng(0), HIDDEN
-    attention = sum((n if one == "n" else 1) * (n + 1) for one in LINEARS[kind])
-    lengths = {
-        "wparams": n * (CHANNELS + 1) + (len(WORDS) + 2) * n + attention,
-        "pparams": n * n * 6 + 3 * n + attention,
-        "qparams": LAYERS * 4 * n * (2 * n + 2) + attention,
-        "aparams": n * (n + 1) + n * (2 * n + 1) + LAST * (2 * n + 1) + len(ANSWERS) * (LAST + 1),
-    }
-    vectors = {name: random.normal(0, 0.6, k).astype(np.float32) for name, k in lengths.items()}
-    options = {"vocab_size": len(WORDS) + 1, "atten_type": kind, "feature_type": "VGG"}
-    save(folder / "model_iter7.t7", {**vectors, "lmOpt": options})
-    tables = {"ix_to_word": WORDS, "ix_to_ans": ANSWERS}
-    numbered = {k: {str(i): w for i, w in enumerate(v, 1)} for k, v in tables.items()}
-    (folder / JSON).write_text(json.dumps({**numbered, "uniuqe_img_test": []}))
-    if cnn:
-        save_file(cnn_state(random), folder / "vgg.safetensors")
-    return folder
 
 
 @pytest.fixture(params=KINDS)
@@ -228,20 +214,6 @@ def test_without_a_cnn_maps_can_be_asked_about(tmp_path: Path) -> None:
     model.save(tmp_path / "saved")
     with pytest.raises(ValueError, match="trained on features, and its checkpoint came without"):
         encode(vlcam.load(tmp_path / "saved"), pixels[None])
-
-
-def write_residual(folder: Path, kind: str = "Alternating", cnn: bool = True) -> Path:
-    """Of the feature maps of a ResNet, in a file beside it."""
-    write_checkpoint(folder, kind, cnn=False)
-    table = load_torch7(folder / "model_iter7.t7")
-    table["lmOpt"]["feature_type"] = "Residual"
-    save(folder / "model_iter7.t7", table)
-    if cnn:
-        save(folder / "resnet-200.t7", chain(*RESNET), "Cuda")
-    return folder
-
-
-RESNET = Lua().resnet(4, CHANNELS // 4, 7, stride=8)
 
 
 def test_photos_are_seen_by_a_resnet_of_torch7(tmp_path: Path) -> None:

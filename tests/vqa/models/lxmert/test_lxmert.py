@@ -10,66 +10,22 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import LxmertConfig, LxmertForQuestionAnswering
 
 import vlcam
-from tests.captioning.models.test_blip import VOCABULARY, photo, save_tokenizer
+from tests.samples.pretrained import photo
+from tests.samples.vqa.lxmert import ANSWERS, QUESTION, regions, save, save_photo
 from vlcam.attribution.encoding import Prepared, encode, encode_photos
 from vlcam.attribution.gradients import seam_gradients
 from vlcam.attribution.targets import unit
 from vlcam.cli.parser import main
 from vlcam.explanation.explanation import Explanation
-from vlcam.geometry.grid import Boxes, Placement, place
+from vlcam.geometry.grid import Placement
 from vqa.models.lxmert.lxmert import LxmertAnswerer, load
-from vqa.models.lxmert.region_features import Regions, read
 
-ANSWERS = ["yes", "no", "red", "two"]
-QUESTION = "a photographers dogs running"
-FEATURES = 10
 LAYERS = [
     "visual_feats", "lxmert.encoder.visn_fc", "lxmert.encoder.r_layers.0",
     "lxmert.encoder.r_layers.1", "lxmert.encoder.x_layers.0",
 ]  # fmt: skip
-
-
-def save(folder: Path, answers: bool = True, **changes: Any) -> Path:
-    """A tiny random LXMERT: two layers each that read, look and do both."""
-    settings: dict[str, Any] = {
-        "vocab_size": len(VOCABULARY), "hidden_size": 12, "num_attention_heads": 3,
-        "intermediate_size": 16, "max_position_embeddings": 24, "num_qa_labels": len(ANSWERS),
-        "l_layers": 2, "x_layers": 2, "r_layers": 2, "visual_feat_dim": FEATURES,
-        "pad_token_id": 0,
-    }  # fmt: skip
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        model = LxmertForQuestionAnswering(LxmertConfig(**settings | changes))
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.6)
-    model.save_pretrained(folder)
-    save_tokenizer(folder, VOCABULARY)
-    if answers:
-        (folder / "trainval_label2ans.json").write_text(json.dumps(ANSWERS), "utf-8")
-    return folder
-
-
-def regions(count: int = 6, width: int = 50, height: int = 40, seed: int = 0) -> Regions:
-    random = torch.Generator().manual_seed(seed)
-    corners = torch.rand(count, 2, 2, generator=random).sort(1).values * torch.tensor([40, 30])
-    sizes = torch.tensor([0.0, 0.0, width - 41.0, height - 31.0])
-    return Regions(torch.rand(count, FEATURES, generator=random), corners.flatten(1) + sizes)
-
-
-def save_photo(folder: Path, found: Regions | None = None) -> Path:
-    path = folder / "dog.png"
-    photo().save(path)
-    found = found or regions()
-    np.savez(f"{path}.regions.npz", features=found.features.numpy(), boxes=found.boxes.numpy())
-    return path
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(tmp_path_factory.mktemp("lxmert") / "tiny-lxmert")
 
 
 def original(model: LxmertAnswerer, features: Tensor, boxes: Tensor, ids: Any) -> Tensor:
@@ -142,17 +98,6 @@ def test_boxes_are_painted_over_the_photo(folder: Path, tmp_path: Path) -> None:
     assert torch.equal(again.maps, explained.maps)
 
 
-def test_boxes_through_a_placement() -> None:
-    """Of a photo of 20 x 40 pixels that lies in the input at half its size, shifted."""
-    boxes = Boxes.of_corners(torch.tensor([[3.0, 2.0, 6.0, 4.0], [5.5, 0.0, 20.0, 3.0]]))
-    placement = Placement.resized((20, 40), (10, 20), (14, 24), (-1, -2))
-    drawn = place(torch.tensor([[[-1.0, -3.0]]]), boxes, placement)[0]
-    expected = torch.zeros(20, 40)
-    expected[0:4, 7:36] = -3
-    expected[2:6, 2:8] = -1
-    assert torch.equal(drawn, expected)
-
-
 def test_every_layer_up_to_the_last_has_a_gradient(folder: Path, tmp_path: Path) -> None:
     path = save_photo(tmp_path)
     for layer in LAYERS:
@@ -212,33 +157,3 @@ def test_answers_by_name(tmp_path: Path) -> None:
             load(unnamed)
     with pytest.raises(ValueError, match="boxes of 5 numbers"):
         load(save(tmp_path / "five", visual_pos_dim=5))
-
-
-def test_regions_it_cannot_use(folder: Path, tmp_path: Path) -> None:
-    path = save_photo(tmp_path)
-    beside, good = Path(f"{path}.regions.npz"), regions()
-    features, boxes = good.features.numpy(), good.boxes.numpy()
-    wide = np.concatenate([boxes[:, :2], boxes[:, 2:] + 99], 1)
-    for arrays, said in (
-        ({"features": features}, "it has no boxes"),
-        ({"features": features, "boxes": boxes[:5]}, r"\(6, 10\) and boxes \(5, 4\)"),
-        ({"features": features[:0], "boxes": boxes[:0]}, "at least one region"),
-        ({"features": features * np.nan, "boxes": boxes}, "not finite"),
-        ({"features": features, "boxes": boxes[:, [2, 1, 0, 3]]}, "box 0 has no size"),
-        ({"features": features, "boxes": wide}, "does not lie in a photo of 50 x 40"),
-        ({"features": features.astype(str), "boxes": boxes}, "not numbers"),
-        ({"features": np.array([{}]), "boxes": boxes}, "allow_pickle"),
-        ({"features": features[:, :5], "boxes": boxes}, "reads 10"),
-    ):
-        np.savez(beside, **arrays)  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match=rf"dog\.png\.regions\.npz: .*{said}"):
-            vlcam.explain(load(folder), path, question=QUESTION)
-    np.savez(beside, features=features, boxes=boxes)
-    whole = beside.read_bytes()
-    for damaged in (b"", b"\x80\x04.", whole[:200], whole[:-30]):
-        beside.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"dog\.png\.regions\.npz: not the regions"):
-            read(str(path), (40, 50))
-    beside.unlink()
-    with pytest.raises(ValueError, match=r"dog\.png\.regions\.npz: no such file"):
-        vlcam.look(load(folder), path)

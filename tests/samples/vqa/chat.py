@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ from transformers import (
     Qwen2VLImageProcessor,
     SmolVLMImageProcessor,
 )
+
+import vlcam
+from vlcam.adapters.adapter import FeatureMaps
+from vlcam.attribution.encoding import encode
+from vqa.models.chat.chat import ChatModel
 
 END, PAD = "<|im_end|>", "<|pad|>"
 IMAGES = {"llava": "<image>", "qwen": "<|image_pad|>", "smolvlm": "<image>"}
@@ -170,3 +176,27 @@ class _Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.weight * (x * (x.square().mean(-1, keepdim=True) + self.epsilon).rsqrt())
+
+
+KINDS = list(FAMILIES)
+UNLIKE = ["llava", "qwen2_5_vl", "qwen3_vl", "smolvlm"]
+"""One of each of those that share their code."""
+LAYERS = {
+    "llava": [f"model.vision_tower.encoder.layers.{i}" for i in range(3)]
+    + ["model.multi_modal_projector"],
+    "qwen": [f"model.visual.blocks.{i}" for i in range(3)] + ["model.visual.merger"],
+    "smolvlm": [f"model.vision_model.encoder.layers.{i}" for i in range(3)] + ["model.connector"],
+}
+QUESTION, ANSWER = "is the dog red?", "a red dog"
+
+
+@lru_cache
+def loaded(folder: Path, layer: str | None = None) -> ChatModel:
+    model = vlcam.load(folder, layer)
+    assert isinstance(model, ChatModel)
+    return model
+
+
+def seen(model: ChatModel, picture: Image.Image | None = None) -> FeatureMaps:
+    pixels, _ = model.prepare(picture or photo())
+    return encode(model, pixels[None])

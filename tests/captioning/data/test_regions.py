@@ -1,0 +1,143 @@
+"""Files of regions in every format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from captioning.data import regions
+from captioning.data.regions import Region
+from tests.samples.photos import photo
+
+
+def test_every_format_of_regions_says_the_same(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "000000000012.jpg")
+    expected = ("a red dog", ((4.0, 2.0, 14.0, 12.0),))
+    box = {"x": 4, "y": 2, "width": 10, "height": 10}
+    genome = [{"id": 12, "regions": [{"region_id": 1, "phrase": "a red dog", **box}]}]
+    # 720 / 40 = 18 times as large, counted from 1; of two regions the more confident one.
+    dense = {
+        "opt": {"image_size": 720},
+        "results": [
+            {
+                "img_name": "000000000012.jpg",
+                "boxes": [[1, 1, 9, 9], [73, 37, 180, 180]],
+                "scores": [0.1, 5.0],
+                "captions": ["grass", "a red dog"],
+            }
+        ],
+    }
+    coco = {
+        "images": [{"id": 12, "file_name": "000000000012.jpg"}],
+        "annotations": [{"image_id": 12, "caption": "a red dog", "bbox": [4, 2, 10, 10]}],
+    }
+    for content in (genome, dense, coco):
+        path = tmp_path / "regions.json"
+        path.write_text(json.dumps(content))
+        (found,) = regions.read(path, tmp_path, top=1).photos
+        assert found.path.name == "000000000012.jpg"
+        assert [(r.text, r.boxes) for r in found.regions] == [expected]
+    marked = tmp_path / "entities"
+    (marked / "Sentences").mkdir(parents=True)
+    (marked / "Annotations").mkdir()
+    photo(tmp_path / "flickr" / "77_a.jpg")
+    (marked / "Sentences" / "77.txt").write_text("[/EN#5/animals a red dog] runs\n")
+    (marked / "Annotations" / "77.xml").write_text(
+        "<annotation><size><width>40</width><height>20</height></size><object><name>5</name><bndbox>"
+        "<xmin>5</xmin><ymin>3</ymin><xmax>14</xmax><ymax>12</ymax></bndbox></object></annotation>"
+    )
+    (found,) = regions.read(marked, tmp_path / "flickr", ["77_a.jpg"]).photos
+    assert [(r.text, r.boxes) for r in found.regions] == [expected]
+    assert found.regions[0].sentence == ("a", "red", "dog", "runs")
+
+
+def test_regions_that_cannot_be_used(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "1.jpg")
+    path = tmp_path / "regions.json"
+    path.write_text(json.dumps([{"id": 1, "regions": []}, {"id": 1, "regions": []}, {"id": 2}]))
+    assert regions.read(path, tmp_path).problems == ("image 1: occurs twice", "image 2: no photo")
+    one = {"boxes": [], "scores": [], "captions": []}
+    (tmp_path / "images" / "2.jpg").write_bytes(b"no photo")
+    results = [{"img_name": name, **one} for name in ("1.jpg", "1.jpg", "2.jpg", "3.jpg")]
+    path.write_text(json.dumps({"results": results}))
+    found = regions.read(path, tmp_path)
+    assert [photo.name for photo in found.photos] == ["1"]
+    assert found.problems[0] == "1.jpg: occurs twice" and found.problems[2] == "3.jpg: no photo"
+    assert "2.jpg: not a readable image" in found.problems[1] and len(found.problems) == 3
+    for text, said in (
+        ("{", "not JSON, or cut in the middle"),
+        ("{}", "not a file of regions"),
+        ('[{"id": 1}]', "not a file of regions"),
+        ('{"results": [{"img_name": "1.jpg", "boxes": [[1]], "scores": [1], "captions": [""]}]}',
+         "not a file of regions"),
+        ('{"results": 7}', "not a file of regions"),
+    ):  # fmt: skip
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"{path.name}: {said}"):
+            regions.read(path, tmp_path)
+    with pytest.raises(ValueError, match="no such folder"):
+        regions.read(path, tmp_path / "nowhere")
+
+
+GOOD = {"phrase": "a dog", "x": 1, "y": 2, "width": 3, "height": 4}
+RESULT = {"img_name": "1.jpg", "scores": [1.0], "captions": ["a dog"], "boxes": [[2, 3, 3, 4]]}
+ANNOTATION = {"image_id": 7, "caption": "a dog", "bbox": [1, 2, 3, 4]}
+
+
+@pytest.mark.parametrize(
+    ("data", "problems"),
+    [
+        (
+            [7, {"regions": []}, {"id": 1, "regions": [
+                GOOD | {"phrase": None}, GOOD | {"x": float("nan")}, GOOD | {"y": "2"}, GOOD,
+                {"phrase": "a dog"}, 7,
+            ]}],
+            [
+                "entry 0: no image with an id",
+                "entry 1: no image with an id",
+                "image 1: region 0: no word in its text",
+                "image 1: region 1: its box is [nan, 2, 3, 4], not four numbers",
+                "image 1: region 2: its box is [1, '2', 3, 4], not four numbers",
+                "image 1: region 4: no x",
+                "image 1: region 5: not of the format",
+            ],
+        ),
+        (
+            {"opt": {"image_size": 40}, "results": [
+                {"img_name": "1.jpg"}, RESULT | {"scores": []}, RESULT | {"scores": ["high"]},
+                RESULT | {"captions": [" "]}, RESULT | {"boxes": [[1]]}, 7, RESULT,
+            ]},
+            [
+                "result 0: no scores",
+                "result 1: not as many scores, captions and boxes",
+                "result 2: scores that are no numbers",
+                "result 3: no word in its text",
+                "result 4: its box is [1], not four numbers",
+                "result 5: not of the format",
+            ],
+        ),
+        (
+            {"images": [{"id": 7, "file_name": "1.jpg"}, {"id": 8}], "annotations": [
+                {"image_id": 7}, ANNOTATION | {"bbox": None}, ANNOTATION, None,
+            ]},
+            [
+                "annotation 0: no caption",
+                "annotation 1: its box is None, not four numbers",
+                "annotation 3: not of the format",
+                "image 1: no file_name",
+            ],
+        ),
+    ],
+    ids=["Visual Genome", "DenseCap", "COCO"],
+)  # fmt: skip
+def test_one_bad_region_costs_no_others(data: Any, problems: list[str], tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "1.jpg", (40, 40))
+    path = tmp_path / "regions.json"
+    path.write_text(json.dumps(data))
+    found = regions.read(path, tmp_path)
+    assert list(found.problems) == problems
+    ((region,),) = [one.regions for one in found.photos]
+    assert region == Region("a dog", ((1, 2, 4, 6),))

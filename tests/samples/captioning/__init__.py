@@ -1,0 +1,1 @@
+"""Tiny captioners in their published layouts, one module a family."""

@@ -1,0 +1,1 @@
+"""What tests do with what they test: call, read, watch, and look for what is left behind."""

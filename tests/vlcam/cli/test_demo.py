@@ -1,0 +1,67 @@
+"""``vlcam demo``."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tools.browser import Browser
+from tests.tools.command_line import FILES, PHOTOS, below, called, read
+
+
+@pytest.fixture(scope="module")
+def demonstration(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What is printed, and where the pages are: the bundled models on the bundled photos."""
+    out = tmp_path_factory.mktemp("demonstration") / "new" / "demo"
+    printed, complained = io.StringIO(), io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(complained):
+        assert called("demo", "--out", out) == 0
+    assert complained.getvalue() == ""
+    return printed.getvalue(), out
+
+
+def test_demo(demonstration: tuple[str, Path]) -> None:
+    told, out = demonstration
+    assert told.endswith(f"\nOpen {out / 'index.html'} in a browser.\n")
+    names = [photo.stem for photo in PHOTOS]
+    assert sorted(path.name for path in out.iterdir()) == sorted(["index.html", "answers", *names])
+    assert sorted(path.name for path in (out / "answers").iterdir()) == sorted(names)
+    names += [f"answers/{name}" for name in names]
+    assert all(below(out / name) == FILES for name in names)
+    index = (out / "index.html").read_text("utf-8")
+    assert re.findall(r'href="([^"]*/[^"]*)"', index) == [f"{name}/page.html" for name in names]
+    explained = [read(out / name) for name in names]
+    assert all((one.get("caption") or one["question"]) in index for one in explained)
+    hydrant = read(out / "answers" / "hydrant-bicycle")
+    assert [answer["text"] for answer in hydrant["answers"]] == ["green and red", "green", "red"]
+
+
+def test_the_demo(browser: Browser, demonstration: tuple[str, Path]) -> None:
+    """Every page works, the index links to each."""
+    browser.folder = demonstration[1]
+    where = browser.folder / "index.html"
+    browser.chrome.get(where.as_uri())
+    pages = browser.js("[...document.links].map(link => link.href)")
+    folders = sorted(path.parent for path in where.parent.glob("**/page.html"))
+    assert sorted(pages) == [(folder / "page.html").as_uri() for folder in folders]
+    assert len(folders) >= 4
+    for folder in folders:
+        check_page(browser, folder)
+
+
+def check_page(browser: Browser, folder: Path) -> None:
+    told = json.loads((folder / "explanation.json").read_text("utf-8"))
+    words: Sequence[dict[str, Any]] = told["answers" if "question" in told else "words"]
+    browser.chrome.get((folder / "page.html").as_uri())
+    assert len(browser.all(".word")) == len(words)
+    for number, word in enumerate(words):
+        browser.hover(number)
+        assert browser.seen() == ([] if word["degenerate"] else [number])
+        assert browser.status().startswith(f"{word['text']} · ")

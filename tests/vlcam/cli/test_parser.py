@@ -1,0 +1,71 @@
+"""The command line as a whole: what every command does alike."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tools.command_line import FILES, PHOTO, REPOSITORY, below, read, refused
+
+
+def test_whoever_reads_the_output_may_stop() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vlcam", "methods"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()  # long before torch is imported and the first line printed
+    with process.stderr as errors:
+        assert errors.read() == b""
+    assert process.wait() == 141
+
+
+def test_names_that_a_terminal_cannot_show(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9 \xc3\xa9.jpg"
+    Path(os.fsdecode(name)).write_bytes(PHOTO.read_bytes())
+    run = subprocess.run(
+        [sys.executable, "-m", "vlcam", "explain", name, "--caption", "a dog", "--out", tmp_path],
+        cwd=REPOSITORY,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert run.returncode == 0 and run.stderr == b""
+    assert b"/caf\\udce9 \\xe9.jpg: a dog\n" in run.stdout
+    folder = Path(os.fsdecode(name)).with_suffix("")
+    assert below(folder) == FILES and read(folder)["photo"] == os.fsdecode(name)
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("nope",), ("train",), ("train", "nope"), ("explain",), ("train", "--")]
+)
+def test_a_wrong_command_line_is_told_of_in_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    assert "--help" in refused(capsys, *arguments)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = """
+import sys
+from vlcam.cli.parser import main
+for command in (["explain"], ["demo"], ["scenes"], ["train"], ["train", "captioner"], []):
+    try:
+        main([*command, "--help"])
+    except SystemExit as left:
+        assert left.code == 0
+assert main(["models"]) == 0
+heavy = {"torch", "torchvision", "numpy", "PIL", "matplotlib", "transformers", "tqdm"}
+print("heavy:", sorted(heavy & set(sys.modules)))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert run.stderr == "" and run.stdout.endswith("\nheavy: []\n")
+    for told in ("usage: vlcam [-h]", "--caption TEXT", "--images N", "--cnn-weights WEIGHTS"):
+        assert told in run.stdout

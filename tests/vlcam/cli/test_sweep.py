@@ -1,0 +1,36 @@
+"""The depths of a network, and the same asked at each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import captioning
+import vlcam
+from tests.samples.adapters import ADAPTERS
+from tests.tools.command_line import DEPTHS, REPOSITORY
+from vlcam.cli.sweep import depths, sweep
+from vlcam.models import load
+
+PHOTO = REPOSITORY / "vlcam" / "bundled" / "photos" / "hydrant-bicycle.jpg"
+
+
+def test_blocks_and_poolings_are_the_depths(answerers: list[Path]) -> None:
+    assert depths(captioning.load("scenes")) == DEPTHS == depths(load(answerers[1]))
+    with pytest.raises(ValueError, match="tiny: its layers are not known here"):
+        depths(ADAPTERS["tiny"](answerers[0]).adapter)
+
+
+def test_the_same_is_asked_at_every_layer(tmp_path: Path) -> None:
+    """What a caption is made of is written once; each layer's maps are those of that layer."""
+    found = sweep(lambda layer: captioning.load("scenes", layer), ["stage2", "stage4"], str(PHOTO))
+    own = vlcam.explain("scenes", PHOTO)
+    assert [e.layer for e in found] == ["stage2", "stage4"]
+    for explanation in found:
+        assert [w.text for w in explanation.words] == [w.text for w in own.words]
+        for one, other in zip(explanation.words, own.words, strict=True):
+            assert one.log_probability == pytest.approx(other.log_probability, abs=1e-4)
+    np.testing.assert_allclose(found[1].maps, own.maps, rtol=1e-4, atol=1e-6)
+    assert found[0].grid.size == (40, 40) and found[1].grid.size == (20, 20)

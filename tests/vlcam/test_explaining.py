@@ -1,0 +1,87 @@
+"""``vlcam.explain``: one forward pass of the CNN, and nothing of the model touched."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.samples.tiny import CAPTION, TinyCaptioner, photo
+from tests.tools.leftovers import no_tensor_left
+from tests.tools.untouched import unchanged
+from vlcam.adapters.adapter import FeatureMaps
+from vlcam.attribution.methods import METHODS
+from vlcam.attribution.occlusion import Patch
+
+
+def test_one_encode_whatever_is_asked() -> None:
+    import vlcam
+
+    model = TinyCaptioner(dtype=torch.float32)
+    encoded = vlcam.look(model, photo())
+    for caption in (CAPTION, "a cat", None):
+        vlcam.explain(model, encoded, caption)
+    assert model.encoded == 1
+
+
+class Exploding(TinyCaptioner):
+    def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
+        torch.rand(1)  # a model may draw random numbers
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.at != "attention"])
+def test_nothing_of_the_model_is_touched(name: str, frozen: bool) -> None:
+    import vlcam
+
+    for kind in (TinyCaptioner, Exploding):
+        model = kind(dtype=torch.float32)
+        model.module.requires_grad_(not frozen)
+        model.module.train()
+        model.module.before[1].eval()  # a BatchNorm kept fixed on purpose
+        how: Any = {"method": name}
+        if METHODS[name].at == "patches":
+            how["patch"] = Patch(12, 10)
+        with unchanged(model.module):
+            if kind is Exploding:
+                with pytest.raises(KeyboardInterrupt):
+                    vlcam.explain(model, photo(), CAPTION, **how)
+            else:
+                vlcam.explain(model, photo(), CAPTION, **how)
+                with pytest.raises(ValueError, match="zebra"):
+                    vlcam.explain(model, photo(), "zebra", **how)
+
+
+def test_two_threads_one_model() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    import vlcam
+
+    model = TinyCaptioner(dtype=torch.float32)
+    model.module.train()
+    names = ["grad-cam", "guided-grad-cam", "gradient", "deconv", "layercam"] * 4
+    alone = [vlcam.explain(model, photo(), CAPTION, method=name).maps for name in names]
+    with unchanged(model.module), ThreadPoolExecutor(4) as pool:
+        together = pool.map(lambda n: vlcam.explain(model, photo(), CAPTION, method=n).maps, names)
+        for expected, maps in zip(alone, together, strict=True):
+            torch.testing.assert_close(maps, expected)
+
+
+def test_no_live_tensors_after_many_calls() -> None:
+    import vlcam
+
+    model = TinyCaptioner(dtype=torch.float32)
+
+    names = ["grad-cam", "guided-grad-cam", "deconv", "layercam"]
+    for name in names:
+        vlcam.explain(model, photo(), CAPTION, method=name)
+    with no_tensor_left():
+        for name in names * 25:
+            explanation = vlcam.explain(model, photo(), CAPTION, method=name)
+        kept = weakref.ref(explanation)
+        del explanation
+        assert kept() is None
