@@ -13,5 +13,5 @@ from vlcam.scenes.write import write
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six scenes with their captions, regions and questions; not to be written to."""
     folder = tmp_path_factory.mktemp("evaluation") / "scenes"
-    write(folder, 6, 3)
+    write(folder, 6, 3, workers=1)  # processes start slowly
     return folder

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+import vlcam
 from tests.samples.tiny import CAPTION, TinyCaptioner, photo
 from tests.tools.leftovers import no_tensor_left
 from tests.tools.untouched import unchanged
@@ -18,8 +20,6 @@ from vlcam.attribution.occlusion import Patch
 
 
 def test_one_encode_whatever_is_asked() -> None:
-    import vlcam
-
     model = TinyCaptioner(dtype=torch.float32)
     encoded = vlcam.look(model, photo())
     for caption in (CAPTION, "a cat", None):
@@ -36,8 +36,6 @@ class Exploding(TinyCaptioner):
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.at != "attention"])
 def test_nothing_of_the_model_is_touched(name: str, frozen: bool) -> None:
-    import vlcam
-
     for kind in (TinyCaptioner, Exploding):
         model = kind(dtype=torch.float32)
         model.module.requires_grad_(not frozen)
@@ -57,10 +55,6 @@ def test_nothing_of_the_model_is_touched(name: str, frozen: bool) -> None:
 
 
 def test_two_threads_one_model() -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    import vlcam
-
     model = TinyCaptioner(dtype=torch.float32)
     model.module.train()
     names = ["grad-cam", "guided-grad-cam", "gradient", "deconv", "layercam"] * 4
@@ -72,8 +66,6 @@ def test_two_threads_one_model() -> None:
 
 
 def test_no_live_tensors_after_many_calls() -> None:
-    import vlcam
-
     model = TinyCaptioner(dtype=torch.float32)
 
     names = ["grad-cam", "guided-grad-cam", "deconv", "layercam"]

@@ -64,7 +64,7 @@ def test_words_are_pointed_with_as_one_would_by_hand(scenes: Path, tmp_path: Pat
 
 def test_no_compound_goes_on_behind_a_comma(tmp_path: Path) -> None:
     """Though the model does not read commas."""
-    write(tmp_path / "scenes", 1, 3)
+    write(tmp_path / "scenes", 1, 3, workers=1)
     file = tmp_path / "scenes" / "annotations" / "captions.json"
     captions = json.loads(file.read_text())
     for entry, text in zip(

@@ -44,11 +44,12 @@ def test_boxes_are_in_pixels_of_the_photo(dense_captioner: Path, squares_data: P
     with Image.open(squares_data / "images" / "1.png") as photo:
         once = found.describe(photo.convert("RGB"), 2)
         large = photo.convert("RGB").resize((3 * SIDE, 2 * SIDE), Image.Resampling.NEAREST)
-    twice = found.describe(large, 2)
-    assert [one.text for one in twice] == [one.text for one in once]
-    for a, b in zip(once, twice, strict=True):
+    # All that is found there: regions about as sure as each other may change places.
+    twice = found.describe(large)
+    assert len(once) == 2
+    for a in once:
         stretched = [a.box[0] * 3, a.box[1] * 2, a.box[2] * 3, a.box[3] * 2]
-        assert np.allclose(b.box, stretched, atol=12)
+        assert any(b.text == a.text and np.allclose(b.box, stretched, atol=12) for b in twice)
     placement = Preprocess(size=(50, 70)).geometry((20, 10))[1]
     box = (1.0, 2.0, 5.0, 11.0)
     assert box_in_photo(box_in_input(box, placement), placement) == pytest.approx(box)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -64,6 +65,14 @@ def grad_cam_by_hooks(net: nn.Module, layer: nn.Module, pixels: Tensor, target: 
     return (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1)[0].relu().detach()
 
 
+@cache
+def resnet() -> tuple[nn.Module, Tensor]:
+    """A network of four classes, and pixels for it."""
+    torch.manual_seed(0)
+    net = resnet18(weights=None, num_classes=4).double().eval()
+    return net, torch.randn(1, 3, 64, 64, dtype=torch.float64)
+
+
 @pytest.mark.parametrize(
     "layer",
     ["relu", "layer1.0.bn1", "layer2.0.bn2", "layer3.0", "layer3.1.conv2", "layer4"],
@@ -71,9 +80,7 @@ def grad_cam_by_hooks(net: nn.Module, layer: nn.Module, pixels: Tensor, target: 
 )
 def test_resnet_at_any_layer(layer: str) -> None:
     """In-place ReLUs and residual sums right behind the layer do not reach the maps."""
-    torch.manual_seed(0)
-    net = resnet18(weights=None, num_classes=4).double().eval()
-    pixels = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    net, pixels = resnet()
     adapter = ModuleAdapter(net, layer, logits)
     scores, maps = explain_at_layer(
         adapter, encode(adapter, pixels), classes(4), METHODS["grad-cam"]
@@ -101,9 +108,7 @@ def test_vgg_convolution_before_an_in_place_relu() -> None:
 def test_guided_backprop_does_not_depend_on_the_layer() -> None:
     """The rule reaches each ReLU of the CNN, on both sides of the seam; a bottleneck's one ReLU
     module that runs three times is no special case."""
-    torch.manual_seed(0)
-    net = resnet18(weights=None, num_classes=4).double().eval()
-    pixels = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    net, pixels = resnet()
     leaf = pixels.clone().requires_grad_()
     with BackwardRule("guided"):
         score = net(leaf)[0, 1]

@@ -12,9 +12,9 @@ from tests.samples.adapters import ADAPTERS
 from vlcam.formats import checkpoint
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def answerers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two VQA models that know the same answers but for one."""
+    """Two VQA models that know the same answers but for one; not to be written to."""
     made = []
     for name in ("lstm-cnn", "coattention"):
         model = ADAPTERS[name](tmp_path_factory.mktemp("case")).adapter.module

@@ -23,7 +23,6 @@ from vlcam.evaluation.experiment import Item
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.store import opened
 from vlcam.models import load
-from vlcam.scenes.write import write
 
 
 class Deadly(Words):
@@ -48,13 +47,11 @@ def every(read: tuple[Columns, list[str]]) -> tuple[list[Record], list[str]]:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # of what Ray sets itself
-def test_on_ray_the_same_comes_out_though_a_worker_dies(tmp_path: Path) -> None:
-    data = tmp_path / "scenes"
-    write(data, 6, 3)
+def test_on_ray_the_same_comes_out_though_a_worker_dies(scenes: Path, tmp_path: Path) -> None:
     local, cluster = tmp_path / "local", tmp_path / "ray"
-    command = ["evaluate", "words", "--data", str(data), "--part", "2", "--out"]
+    command = ["evaluate", "words", "--data", str(scenes), "--part", "2", "--out"]
     assert main([*command, str(local)]) == 0
-    experiment = Deadly(data)
+    experiment = Deadly(scenes)
     experiment.grave = tmp_path / "grave"
     work = runner.Work(experiment, (methods.get("grad-cam"),), 2)
     tests = {"env_vars": {"PYTHONPATH": str(Path(__file__).parents[3])}}
