@@ -30,7 +30,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks.shared import report
-from captioning.language.captioner import Captioner, CaptionWord
+from captioning.language.captioner import Captioner, TokenizedWord
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.adapters.once_per_image import once_per_image
 from vlcam.attribution.encoding import encode
@@ -94,10 +94,10 @@ class Ours(Captioner):
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         raise NotImplementedError("the benchmark starts from pixels")
 
-    def words(self, text: str) -> list[CaptionWord]:
+    def words(self, text: str) -> list[TokenizedWord]:
         raise NotImplementedError("the benchmark starts from tokens")
 
-    def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
+    def generate(self, features: FeatureMaps, beam: int = 1) -> list[TokenizedWord]:
         raise NotImplementedError("the benchmark starts from tokens")
 
 

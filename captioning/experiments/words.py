@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 import word_maps
-from captioning.language.captioner import Captioner, CaptionWord, reading
+from captioning.language.captioner import Captioner, TokenizedWord, reading
 from vlcam.adapters.adapter import Adapter, Reading, Unit
 from vlcam.attribution import targets
 from vlcam.attribution.encoding import Encoded
@@ -214,7 +214,7 @@ class Words(Experiment[AskedWords]):
         return AskedWords(item, photo, asked, words, missing, skipped=lines)
 
     def _readings(
-        self, model: Captioner, image: int, own: Sequence[CaptionWord]
+        self, model: Captioner, image: int, own: Sequence[TokenizedWord]
     ) -> tuple[list[Reading], list[str]]:
         """A photo's captions, and a line for each that cannot be read."""
         if self.captions == "generated":

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Reading
-from vlcam.adapters.teacher_forcing import TeacherForced, padded, reading, shown
-from vlcam.adapters.teacher_forcing import Word as CaptionWord
+from vlcam.adapters.teacher_forcing import TeacherForced, TokenizedWord, padded, reading, shown
 
-__all__ = ["CaptionWord", "Captioner", "padded", "reading"]
+__all__ = ["Captioner", "TokenizedWord", "padded", "reading"]
 
 
 class Captioner(TeacherForced):
@@ -43,15 +42,17 @@ class Captioner(TeacherForced):
         return self.teacher_force(features, tokens)
 
     @abstractmethod
-    def words(self, text: str) -> list[CaptionWord]:
+    def words(self, text: str) -> list[TokenizedWord]:
         """A caption's words with their token ids. Unknown words are marked; they keep the tokens
         that stand in for them, since the words behind them are conditioned on those."""
 
     @abstractmethod
-    def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
+    def generate(self, features: FeatureMaps, beam: int = 1) -> list[TokenizedWord]:
         """The model's own caption for one image's feature maps; greedy where ``beam`` is 1."""
 
-    def generate_all(self, images: Sequence[FeatureMaps], beam: int = 1) -> list[list[CaptionWord]]:
+    def generate_all(
+        self, images: Sequence[FeatureMaps], beam: int = 1
+    ) -> list[list[TokenizedWord]]:
         """:meth:`generate` for each of several images."""
         return [self.generate(_copy(features), beam) for features in images]
 

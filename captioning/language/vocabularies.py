@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from captioning.language.captioner import CaptionWord
+from captioning.language.captioner import TokenizedWord
 from vlcam.formats import vocabulary
 
 START, END, PAD, UNKNOWN = "<start>", "<end>", "<pad>", "<unk>"
@@ -43,21 +43,21 @@ class MarkedWords:
         """Whether a word of a text is known."""
         return word in self._tokens and word not in (START, END, PAD)
 
-    def find(self, word: str) -> CaptionWord:
+    def find(self, word: str) -> TokenizedWord:
         """A word of a text. ``<unk>``, if there is one, stands in for an unknown word."""
         if word in self:
-            return CaptionWord(word, (self._tokens[word],))
+            return TokenizedWord(word, (self._tokens[word],))
         stand_in = self._tokens.get(UNKNOWN)
-        return CaptionWord(word, () if stand_in is None else (stand_in,), unknown=True)
+        return TokenizedWord(word, () if stand_in is None else (stand_in,), unknown=True)
 
-    def written(self, tokens: Sequence[int]) -> list[CaptionWord]:
+    def written(self, tokens: Sequence[int]) -> list[TokenizedWord]:
         """The words of what a model wrote, up to the first ``<end>``."""
         words = []
         for token in tokens:
             if token == self.end:
                 break
             if token not in self.forbidden:
-                words.append(CaptionWord(self.words[token], (token,)))
+                words.append(TokenizedWord(self.words[token], (token,)))
         return words
 
 
@@ -81,20 +81,20 @@ class WordList:
     def __init__(self, words: Sequence[str]) -> None:
         self.words = tuple(words)
 
-    def find(self, word: str, *spellings: str) -> CaptionWord:
+    def find(self, word: str, *spellings: str) -> TokenizedWord:
         """A word of a text, by the first of its spellings (itself, then those) that is known.
 
         Where none is, ``UNK`` stands in for it, if there is one.
         """
         for spelling in (word, *spellings):
             if spelling in self._tokens:
-                return CaptionWord(word, (self._tokens[spelling],))
+                return TokenizedWord(word, (self._tokens[spelling],))
         stand_in = self._tokens.get(vocabulary.UNKNOWN)
-        return CaptionWord(word, () if stand_in is None else (stand_in,), unknown=True)
+        return TokenizedWord(word, () if stand_in is None else (stand_in,), unknown=True)
 
-    def written(self, tokens: Sequence[int]) -> list[CaptionWord]:
+    def written(self, tokens: Sequence[int]) -> list[TokenizedWord]:
         """A caption that the model wrote."""
-        return [CaptionWord(self.words[token - 1], (token,)) for token in tokens]
+        return [TokenizedWord(self.words[token - 1], (token,)) for token in tokens]
 
     @cached_property
     def _tokens(self) -> dict[str, int]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import BlipForConditionalGeneration
 
-from captioning.language.captioner import Captioner, CaptionWord
+from captioning.language.captioner import Captioner, TokenizedWord
 from vlcam.adapters.adapter import FeatureMaps, Prompt
 from vlcam.adapters.attention_flow import PHOTO, Flow, decoder_steps
 from vlcam.adapters.pretrained import Pretrained, PretrainedAdapter, generate, plain
@@ -62,7 +62,7 @@ class BlipCaptioner(PretrainedAdapter, Captioner):
         layers = self._text.num_hidden_layers
         return self.vision.flow(decoder_steps("caption", PHOTO, layers), "caption")
 
-    def words(self, text: str) -> list[CaptionWord]:
+    def words(self, text: str) -> list[TokenizedWord]:
         """Words as the tokenizer splits them (punctuation is a word), written as in the text.
 
         Raises:
@@ -71,7 +71,7 @@ class BlipCaptioner(PretrainedAdapter, Captioner):
         most = self._text.max_position_embeddings
         return self.checked("caption", self.subwords.read(text), most)
 
-    def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
+    def generate(self, features: FeatureMaps, beam: int = 1) -> list[TokenizedWord]:
         """The caption of transformers' ``generate``, under the model's own settings."""
         prompt = [token for word in self.words(self.prompt) for token in word.tokens]
         image = self.vision.finish(features)

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import Pix2StructForConditionalGeneration, Pix2StructImageProcessor
 from transformers.modeling_outputs import BaseModelOutput
 
-from captioning.language.captioner import CaptionWord
+from captioning.language.captioner import TokenizedWord
 from captioning.models.encoder_decoder import EncoderDecoder
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.adapters.image_processor import image_processor
@@ -60,10 +60,10 @@ class Pix2Struct(EncoderDecoder):
         start = settings.decoder_start_token_id
         self._start = settings.pad_token_id if start is None else start
 
-    def words(self, text: str) -> list[CaptionWord]:
+    def words(self, text: str) -> list[TokenizedWord]:
         return self.subwords.read(text)  # places are relative: no text is too long
 
-    def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
+    def generate(self, features: FeatureMaps, beam: int = 1) -> list[TokenizedWord]:
         """The caption of transformers' ``generate``, under the model's own settings."""
         seen = self.vision.finish(features)
         ids = generate(

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captioning.language.captioner import Captioner, CaptionWord, padded
+from captioning.language.captioner import Captioner, TokenizedWord, padded
 from captioning.language.vocabularies import END, START, MarkedWords, words_by_token
 from vlcam.adapters.adapter import FeatureMaps, OwnAttention, Prompt
 from vlcam.adapters.cnn import CnnAdapter
@@ -162,7 +162,7 @@ class ShowAttendTell(CnnAdapter, Captioner):
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.module.decoder.fc(states))
 
-    def words(self, text: str) -> list[CaptionWord]:
+    def words(self, text: str) -> list[TokenizedWord]:
         """Lower-case words without punctuation, unless the vocabulary has them as written."""
         words: list[str] = []
         for piece in text.split():
@@ -171,7 +171,7 @@ class ShowAttendTell(CnnAdapter, Captioner):
         return [self._words.find(word) for word in words]
 
     @torch.no_grad()
-    def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
+    def generate(self, features: FeatureMaps, beam: int = 1) -> list[TokenizedWord]:
         """The original's beam search: captions that end leave the beam, which narrows; the
         likeliest of them is taken, whatever its length. Where none has ended after 51 steps (the
         original fails then), it is the likeliest unfinished one."""

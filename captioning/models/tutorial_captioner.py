@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captioning.language.captioner import CaptionWord
+from captioning.language.captioner import TokenizedWord
 from captioning.language.decoding import Search, State, search
 from captioning.language.lstm import Reader, ReadsImageFirst
 from captioning.language.vocabularies import UNKNOWN, MarkedWords, words_by_token
@@ -125,7 +125,7 @@ class TutorialCaptioner(CnnAdapter, ReadsImageFirst):
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.module.decoder.linear(states))
 
-    def words(self, text: str) -> list[CaptionWord]:
+    def words(self, text: str) -> list[TokenizedWord]:
         """Lower-case words and punctuation marks, as nltk tokenises a caption."""
         from nltk.tokenize import word_tokenize
 
@@ -136,7 +136,7 @@ class TutorialCaptioner(CnnAdapter, ReadsImageFirst):
         return [self._words.find(word) for word in words]
 
     @torch.no_grad()
-    def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
+    def generate(self, features: FeatureMaps, beam: int = 1) -> list[TokenizedWord]:
         """Greedy as the original's ``sample``: twenty steps, the first of which gives ``<start>``,
         cut at ``<end>``. The original has no beam search; wider beams are ours."""
         decoder = self.module.decoder

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import VisionEncoderDecoderModel, ViTImageProcessor
 from transformers.modeling_outputs import BaseModelOutput
 
-from captioning.language.captioner import CaptionWord
+from captioning.language.captioner import TokenizedWord
 from captioning.models.encoder_decoder import EncoderDecoder
 from vlcam.adapters.adapter import FeatureMaps, Prompt
 from vlcam.adapters.attention_flow import PHOTO, Flow, decoder_steps
@@ -55,7 +55,7 @@ class VisionEncoderDecoder(EncoderDecoder):
         layers = self.module.config.decoder.num_hidden_layers
         return self.vision.flow(decoder_steps("caption", PHOTO, layers), "caption")
 
-    def words(self, text: str) -> list[CaptionWord]:
+    def words(self, text: str) -> list[TokenizedWord]:
         """Words as the tokenizer splits them, behind the special tokens that it puts first.
 
         Raises:
@@ -65,7 +65,7 @@ class VisionEncoderDecoder(EncoderDecoder):
         opening = self.subwords.opening() if words else []
         return self.checked("caption", [*opening, *words], _longest(self.module.decoder))
 
-    def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
+    def generate(self, features: FeatureMaps, beam: int = 1) -> list[TokenizedWord]:
         """The caption of transformers' ``generate``, under the model's own settings."""
         seen = BaseModelOutput(last_hidden_state=self.vision.finish(features))
         ends = self.module.generation_config.eos_token_id

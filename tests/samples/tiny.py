@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from captioning.language.captioner import Captioner, CaptionWord
+from captioning.language.captioner import Captioner, TokenizedWord
 from vlcam import FeatureMaps, Preprocess
 from vlcam.adapters.once_per_image import once_per_image
 from vlcam.attribution import targets
@@ -80,20 +80,20 @@ class TinyCaptioner(Captioner):
         feature = once_per_image(lambda seen: self.module.feature(seen.maps), features)
         return self.module.words_of(feature, tokens)
 
-    def words(self, text: str) -> list[CaptionWord]:
+    def words(self, text: str) -> list[TokenizedWord]:
         return [
-            CaptionWord(
+            TokenizedWord(
                 word, (WORDS.index(word) + 1,) if word in WORDS else (1,), word not in WORDS
             )
             for word in text.lower().split()
         ]
 
-    def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
+    def generate(self, features: FeatureMaps, beam: int = 1) -> list[TokenizedWord]:
         tokens: list[int] = []
         for _ in range(4):
             given = torch.tensor([[*tokens, 0]])
             tokens.append(int(self.teacher_force(features, given)[0, -1, 1:].argmax()) + 1)
-        return [CaptionWord(WORDS[t - 1], (t,)) for t in tokens]
+        return [TokenizedWord(WORDS[t - 1], (t,)) for t in tokens]
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
         return Grid((input_size[0] // 4, input_size[1] // 4), (0.0, 0.0), (4.0, 4.0))

@@ -15,7 +15,7 @@ from torch import Tensor
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.adapters.image_processor import ImageProcessor, image_processor
 from vlcam.adapters.subwords import Subwords
-from vlcam.adapters.teacher_forcing import Word
+from vlcam.adapters.teacher_forcing import TokenizedWord
 from vlcam.adapters.vision_transformer import VisionTransformer
 from vlcam.formats.pretrained import load_pretrained, quietly, save_pretrained
 from vlcam.geometry.grid import Grid, Placement
@@ -144,7 +144,9 @@ class PretrainedAdapter(Adapter):
     def describe(self) -> dict[str, Any]:
         return {"family": self._family, "transformers": transformers.__version__}
 
-    def checked(self, what: str, words: list[Word], most: int | None) -> list[Word]:
+    def checked(
+        self, what: str, words: list[TokenizedWord], most: int | None
+    ) -> list[TokenizedWord]:
         """Those words, of the text that ``what`` names: "caption", "question".
 
         Raises:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
-from vlcam.adapters.teacher_forcing import Word
+from vlcam.adapters.teacher_forcing import TokenizedWord
 
 _BLANKS = ("\u2581", "\u0120", "\u010a", "\u0109")
 """Signs that sub-words begin with in place of a blank: SentencePiece's space; byte-level BPE's
@@ -41,7 +41,7 @@ class Subwords:
         self._unknown = None if unknown in ends else unknown  # GPT-2's is its end, and never needed
         self._special = set(tokenizer.all_special_ids) - {self._unknown}
 
-    def read(self, text: str, before: str = "") -> list[Word]:
+    def read(self, text: str, before: str = "") -> list[TokenizedWord]:
         """A text's words, as written in it, with their tokens; special tokens are not added.
 
         A word is unknown where one of its tokens stands for what the tokenizer lacks, or is a
@@ -59,7 +59,7 @@ class Subwords:
             ids, spans = self._tokens(text)
         begun = _begun(text, spans)
         return [
-            Word(
+            TokenizedWord(
                 text[spans[group[0]][0] : spans[group[-1]][1]].strip(),
                 tuple(ids[place] for place in group),
                 unknown=any(ids[place] in {self._unknown, *self._special} for place in group),
@@ -67,7 +67,7 @@ class Subwords:
             for group in self.groups(ids, begun)
         ]
 
-    def written(self, ids: Sequence[int]) -> list[Word]:
+    def written(self, ids: Sequence[int]) -> list[TokenizedWord]:
         """The words of tokens that a model wrote. Special tokens are words without a text: the
         words after them were predicted given them, but they are not shown."""
         words = []
@@ -75,14 +75,14 @@ class Subwords:
             tokens = tuple(ids[place] for place in group)
             shown = [token for token in tokens if token not in self._special]
             text = self._tokenizer.decode(shown, skip_special_tokens=True) if shown else ""
-            words.append(Word(text.strip().removeprefix(self._continues or ""), tokens))
+            words.append(TokenizedWord(text.strip().removeprefix(self._continues or ""), tokens))
         return words
 
-    def opening(self) -> list[Word]:
+    def opening(self) -> list[TokenizedWord]:
         """The special tokens that the tokenizer puts before every text, as words without a text."""
         read = self._tokenizer("a", return_special_tokens_mask=True)
         marked = zip(read["input_ids"], read["special_tokens_mask"], strict=True)
-        return [Word("", (token,)) for token, _ in takewhile(lambda pair: pair[1], marked)]
+        return [TokenizedWord("", (token,)) for token, _ in takewhile(lambda pair: pair[1], marked)]
 
     def _tokens(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids, and where each of them lies in the text."""

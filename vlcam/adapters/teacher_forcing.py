@@ -14,7 +14,7 @@ from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt, Reading, Unit
 
 
 @dataclass(frozen=True)
-class Word:
+class TokenizedWord:
     """A word of a text and its token ids.
 
     Attributes:
@@ -84,12 +84,12 @@ def padded(texts: Sequence[Any]) -> Tensor:
     return torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts])
 
 
-def shown(words: Sequence[Word]) -> str:
+def shown(words: Sequence[TokenizedWord]) -> str:
     """The words as a text, without special tokens."""
     return " ".join(word.text for word in words if word.text)
 
 
-def reading(text: str, words: Sequence[Word]) -> Reading:
+def reading(text: str, words: Sequence[TokenizedWord]) -> Reading:
     """A text as :class:`TeacherForced` scores it: each word with the columns of its tokens; the
     prompt is all tokens."""
     units, tokens = [], list[int]()

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from vlcam.evaluation import tables
 from vlcam.metrics.estimates import Estimate, Sums, Values, difference_of_ratios, mean
 
-Unit = Literal["share", "figure"]
+FigureUnit = Literal["share", "figure"]
 Cell = str | int | Estimate
 
 
@@ -31,7 +31,7 @@ class Table:
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    unit: Unit = "share"
+    unit: FigureUnit = "share"
     note: str = ""
     digits: int = 2
 
@@ -69,7 +69,7 @@ def differences(
     scores: Mapping[str, Sums],
     images: Iterable[Hashable],
     of: str,
-    unit: Unit = "share",
+    unit: FigureUnit = "share",
     digits: int = 2,
 ) -> tuple[Table, ...]:
     """What each method's map has more of something than each other's, on the same things, paired.

@@ -34,7 +34,7 @@ from vlcam.explanation.display import (
 )
 from vlcam.explanation.result import Answer, AttentionMap, Result, Word
 
-Item = Word | Answer | AttentionMap
+Mapped = Word | Answer | AttentionMap
 
 _PHOTO, _PHOTO_BYTES = 1280, 500_000  # the photo's longer side in pixels, its size in the page
 _MAP_SIDES, _MAP_BYTES = (400, 280, 200, 120), 550_000  # of each map, and of all maps' files
@@ -192,7 +192,7 @@ def _heading(explanation: Result) -> str:
     return f'{question}\n<div class="caption answers" dir="auto">\n{words}\n</div>{attention}'
 
 
-def _answers(items: Sequence[Item], by_word: bool = False) -> str:
+def _answers(items: Sequence[Mapped], by_word: bool = False) -> str:
     buttons = "\n".join(_button(item, by_word) for item in items)
     return f'\n<div class="caption answers" dir="auto">\n{buttons}\n</div>'
 
@@ -209,7 +209,7 @@ def _words(explanation: Result) -> Iterable[str]:
             yield _button(explanation.words[which])
 
 
-def _button(item: Item, by_word: bool = False) -> str:
+def _button(item: Mapped, by_word: bool = False) -> str:
     kind = "word degenerate" if item.degenerate else "word"
     return (
         f'<button type="button" class="{kind}" aria-pressed="false"'
@@ -219,11 +219,11 @@ def _button(item: Item, by_word: bool = False) -> str:
     )
 
 
-def _below(item: Item) -> str:
+def _below(item: Mapped) -> str:
     return chance(item) + (" · no map" if item.degenerate else "")
 
 
-def _says(word: Item, by_word: bool) -> str:
+def _says(word: Mapped, by_word: bool) -> str:
     if isinstance(word, AttentionMap):
         told = "the model's own attention" + ("" if by_word else ", whatever the answer")
     else:
@@ -267,7 +267,7 @@ def _map(explanation: Result, index: int, size: tuple[int, int]) -> str:
     return _coloured(levels, palette(is_signed(explanation)))
 
 
-def _peaks(words: Iterable[Item], radius: float) -> str:
+def _peaks(words: Iterable[Mapped], radius: float) -> str:
     circle = '<circle cx="{x}" cy="{y}" r="{r:.3f}"/>'
     return "\n".join(
         f'<g class="peak" data-word="{index}" hidden="">'

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question, Reading
-from vlcam.adapters.teacher_forcing import TeacherForced, Word, reading, shown
+from vlcam.adapters.teacher_forcing import TeacherForced, TokenizedWord, reading, shown
 
 
 class AnswerPrompt(NamedTuple):
@@ -39,13 +39,13 @@ class WritingAnswerer(TeacherForced):
         """
 
     @abstractmethod
-    def answer_words(self, answer: str) -> list[Word]:
+    def answer_words(self, answer: str) -> list[TokenizedWord]:
         """An answer's words with their token ids; unknown words are marked."""
 
     @abstractmethod
     def generate_answer(
         self, features: FeatureMaps, question: Question, beam: int = 1
-    ) -> list[Word]:
+    ) -> list[TokenizedWord]:
         """The model's own answer about one image's feature maps; greedy where ``beam`` is 1."""
 
     def tokens(self, prompt: Prompt) -> tuple[int, ...]:

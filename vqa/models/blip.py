@@ -17,7 +17,7 @@ from transformers import BlipForQuestionAnswering
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question
 from vlcam.adapters.attention_flow import PHOTO, Flow, decoder_steps
 from vlcam.adapters.pretrained import Pretrained, PretrainedAdapter, generate, plain
-from vlcam.adapters.teacher_forcing import Word
+from vlcam.adapters.teacher_forcing import TokenizedWord
 from vlcam.adapters.vision_encoders import blip_processor, blip_vision, only_size
 from vlcam.attribution.backward_rules import outside_cnn
 from vqa.answering.tokenized import understand
@@ -47,7 +47,7 @@ class BlipAnswerer(PretrainedAdapter, WritingAnswerer):
         most = self._text.max_position_embeddings
         return understand(self.tokenizer, question, most=most, name=self.name)
 
-    def answer_words(self, answer: str) -> list[Word]:
+    def answer_words(self, answer: str) -> list[TokenizedWord]:
         words = self.subwords.read(answer)
         return self.checked("answer", words, self._text.max_position_embeddings)
 
@@ -86,7 +86,7 @@ class BlipAnswerer(PretrainedAdapter, WritingAnswerer):
 
     def generate_answer(
         self, features: FeatureMaps, question: Question, beam: int = 1
-    ) -> list[Word]:
+    ) -> list[TokenizedWord]:
         """What ``generate`` of transformers gives, under the model's own settings."""
         read = self._read(self.vision.finish(features), [question.prompt])
         start = torch.tensor([[self._text.bos_token_id]], device=read.device)

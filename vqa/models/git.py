@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question, Reading
 from vlcam.adapters.pretrained import Pretrained, PretrainedAdapter, generate, plain
-from vlcam.adapters.teacher_forcing import Word, padded
+from vlcam.adapters.teacher_forcing import TokenizedWord, padded
 from vlcam.adapters.vision_transformer import VisionTransformer, blocks
 from vlcam.attribution.backward_rules import outside_cnn
 from vlcam.networks.with_part import with_part
@@ -69,7 +69,7 @@ class Git(PretrainedAdapter, WritingAnswerer):
             self.tokenizer, question, most=self._longest, name=self.name, special=False
         )
 
-    def answer_words(self, answer: str) -> list[Word]:
+    def answer_words(self, answer: str) -> list[TokenizedWord]:
         return self.subwords.read(answer)
 
     def read_answer(self, question: Question, answer: str) -> Reading:
@@ -116,7 +116,7 @@ class Git(PretrainedAdapter, WritingAnswerer):
 
     def generate_answer(
         self, features: FeatureMaps, question: Question, beam: int = 1
-    ) -> list[Word]:
+    ) -> list[TokenizedWord]:
         """What ``generate`` of transformers writes, under the model's own settings."""
         image = self.vision.finish(features)
         text = torch.tensor([[self._start, *question.prompt]], device=image.device)  # type: ignore[misc]

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from captioning.language.captioner import CaptionWord
+from captioning.language.captioner import TokenizedWord
 from captioning.language.lstm import Reader, ReadsImageFirst
 from captioning.models.im2txt.inception import SIZE, InceptionV3
 from vlcam.adapters.adapter import FeatureMaps
@@ -128,11 +128,11 @@ class Im2txt(CnnAdapter, ReadsImageFirst):
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.module.logits(states))
 
-    def words(self, text: str) -> list[CaptionWord]:
+    def words(self, text: str) -> list[TokenizedWord]:
         """Words and punctuation marks, in lower case, as the training captions were tokenised."""
         return [self._word(word) for word in self._split(text)]
 
-    def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
+    def generate(self, features: FeatureMaps, beam: int = 1) -> list[TokenizedWord]:
         """The best caption of the original's beam search. Its beam of 1 is greedy search.
 
         The last token is left out whatever it is, as the original does when it prints: where the
@@ -140,7 +140,7 @@ class Im2txt(CnnAdapter, ReadsImageFirst):
         """
         best = self.beam_search(features, beam)[0]
         text = self.module.config.text
-        return [CaptionWord(text(token), (token,)) for token in best.tokens[1:-1]]
+        return [TokenizedWord(text(token), (token,)) for token in best.tokens[1:-1]]
 
     def describe(self) -> dict[str, Any]:
         return {"family": "im2txt"} | super().describe()
@@ -215,14 +215,14 @@ class Im2txt(CnnAdapter, ReadsImageFirst):
                 else:
                     yield word
 
-    def _word(self, word: str) -> CaptionWord:
+    def _word(self, word: str) -> TokenizedWord:
         token = self.module.config.tokens.get(word)
         if token is not None:
-            return CaptionWord(word, (token,))
+            return TokenizedWord(word, (token,))
         stand_in = self.module.config.unknown
         if stand_in >= self.module.embed_word.num_embeddings:
-            return CaptionWord(word, (), unknown=True)
-        return CaptionWord(word, (stand_in,), unknown=word != UNKNOWN)
+            return TokenizedWord(word, (), unknown=True)
+        return TokenizedWord(word, (stand_in,), unknown=word != UNKNOWN)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captioning.language.captioner import CaptionWord
+from captioning.language.captioner import TokenizedWord
 from captioning.language.decoding import Caption
 from captioning.language.lstm import Reader, ReadsImageFirst
 from captioning.language.writer import Writer, WriterConfig
@@ -121,24 +121,26 @@ class NeuralTalkCaptioner(CnnAdapter, ReadsImageFirst):
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.module.logits(states))
 
-    def words(self, text: str) -> list[CaptionWord]:
+    def words(self, text: str) -> list[TokenizedWord]:
         vocabulary = self.module.config.vocabulary
         return [
-            CaptionWord(word, tuple(vocabulary.tokens([word])), word not in vocabulary)
+            TokenizedWord(word, tuple(vocabulary.tokens([word])), word not in vocabulary)
             for word in words_of(text)
         ]
 
-    def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
+    def generate(self, features: FeatureMaps, beam: int = 1) -> list[TokenizedWord]:
         return self.generate_all([features], beam)[0]
 
-    def generate_all(self, images: Sequence[FeatureMaps], beam: int = 1) -> list[list[CaptionWord]]:
+    def generate_all(
+        self, images: Sequence[FeatureMaps], beam: int = 1
+    ) -> list[list[TokenizedWord]]:
         """All captions advance together, one word per step."""
         maps = torch.cat([features.maps for features in images])
         return [self._words(caption) for caption in self.module.write(self._after(maps), beam)]
 
-    def _words(self, caption: Caption) -> list[CaptionWord]:
+    def _words(self, caption: Caption) -> list[TokenizedWord]:
         words = self.module.config.vocabulary.text(caption.tokens)
-        return [CaptionWord(w, (t,)) for w, t in zip(words, caption.tokens, strict=True)]
+        return [TokenizedWord(w, (t,)) for w, t in zip(words, caption.tokens, strict=True)]
 
 
 def load(path: Path, layer: str | None = None) -> NeuralTalkCaptioner:

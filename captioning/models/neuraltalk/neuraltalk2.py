@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captioning.language.captioner import CaptionWord, reading
+from captioning.language.captioner import TokenizedWord, reading
 from captioning.language.lstm import Reader, ReadsImageFirst
 from captioning.language.vocabularies import WordList
 from vlcam.adapters.adapter import FeatureMaps, Reading
@@ -156,7 +156,7 @@ class NeuralTalk2Captioner(CnnAdapter, ReadsImageFirst):
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.module.logits(states))
 
-    def words(self, text: str) -> list[CaptionWord]:
+    def words(self, text: str) -> list[TokenizedWord]:
         """As NeuralTalk2 prepares captions: lower case, without punctuation."""
         script = self.module.config.paper_script
         found = re.findall("[A-Za-z0-9]+", text) if script else words_of(text)
@@ -177,7 +177,7 @@ class NeuralTalk2Captioner(CnnAdapter, ReadsImageFirst):
         return reading(caption, words[:longest])
 
     @torch.no_grad()
-    def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
+    def generate(self, features: FeatureMaps, beam: int = 1) -> list[TokenizedWord]:
         """NeuralTalk2's own search.
 
         Raises:

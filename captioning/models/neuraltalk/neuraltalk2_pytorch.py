@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from captioning.language.captioner import CaptionWord
+from captioning.language.captioner import TokenizedWord
 from captioning.language.lstm import Reader, ReadsImageFirst
 from captioning.language.vocabularies import WordList
 from captioning.models.neuraltalk.fc_model import (
@@ -111,12 +111,12 @@ class NeuralTalk2PyTorch(ReadsImageFirst):
     def log_probabilities(self, states: Tensor) -> Tensor:
         return super().log_probabilities(self.language.logit(states))
 
-    def words(self, text: str) -> list[CaptionWord]:
+    def words(self, text: str) -> list[TokenizedWord]:
         """Words without punctuation, as the training captions were prepared."""
         bare = text.translate(str.maketrans("", "", string.punctuation))
         return [self._words.find(word, word.lower()) for word in bare.split()]
 
-    def generate(self, features: FeatureMaps, beam: int = 1) -> list[CaptionWord]:
+    def generate(self, features: FeatureMaps, beam: int = 1) -> list[TokenizedWord]:
         tokens = self.greedy(features) if beam == 1 else self.beam_search(features, beam)
         return self._words.written(tokens)
 

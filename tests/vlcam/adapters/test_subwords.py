@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.samples.pretrained import END, VOCABULARY, byte_level, unigram, word_pieces
 from vlcam.adapters.subwords import Subwords
-from vlcam.adapters.teacher_forcing import Word, reading
+from vlcam.adapters.teacher_forcing import TokenizedWord, reading
 
 
 def clip_like() -> PreTrainedTokenizerFast:
@@ -27,7 +27,7 @@ def clip_like() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
 
 
-def pieces(tokenizer: Any, words: list[Word]) -> list[list[str]]:
+def pieces(tokenizer: Any, words: list[TokenizedWord]) -> list[list[str]]:
     return [tokenizer.convert_ids_to_tokens(word.tokens) for word in words]
 
 
@@ -84,7 +84,7 @@ def test_special_tokens_are_read_but_not_shown() -> None:
     found = reading("dog dog", words)
     assert found.prompt == (start, *dog, end, *dog)
     assert [unit.scores for unit in found.units] == [(1, 2), (4, 5)]
-    assert subwords.opening() == [Word("", (start,))]
+    assert subwords.opening() == [TokenizedWord("", (start,))]
     assert Subwords(byte_level()).opening() == [] == Subwords(unigram()).opening()
 
 

@@ -30,7 +30,7 @@ from vlcam.adapters.image_processor import image_processor
 from vlcam.adapters.once_per_image import once_per_image
 from vlcam.adapters.pretrained import generate
 from vlcam.adapters.subwords import Subwords
-from vlcam.adapters.teacher_forcing import Word, padded
+from vlcam.adapters.teacher_forcing import TokenizedWord, padded
 from vlcam.attribution.backward_rules import outside_cnn
 from vlcam.formats.pretrained import load_pretrained, save_pretrained
 from vlcam.models import configuration
@@ -132,7 +132,7 @@ class ChatModel(WritingAnswerer):
         """
         return self._prompt_ids([question.prompt], features)[0]
 
-    def answer_words(self, answer: str) -> list[Word]:
+    def answer_words(self, answer: str) -> list[TokenizedWord]:
         """An answer's words with the tokens they have behind the template's prompt."""
         if not answer.strip():
             return []
@@ -175,7 +175,7 @@ class ChatModel(WritingAnswerer):
 
     def generate_answer(
         self, features: FeatureMaps, question: Question, beam: int = 1
-    ) -> list[Word]:
+    ) -> list[TokenizedWord]:
         """What transformers' ``generate`` of the model gives, under the model's own settings."""
         prompt = self.prompt_ids(question, features)
         ids = torch.tensor([prompt], device=features.device)
