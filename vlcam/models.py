@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlcam.utils.errors import one_line
+from vlcam.utils.registered import registered
 
 if TYPE_CHECKING:
     from vlcam.adapters.adapter import Adapter
@@ -115,11 +115,7 @@ def any_of(*recognisers: Callable[[Path], bool]) -> Callable[[Path], bool]:
 
 def families() -> list[Family]:
     """All registered families, by name."""
-    found: list[Family] = []
-    for entry in entry_points(group=GROUP):
-        loaded = entry.load()
-        found += [loaded] if isinstance(loaded, Family) else loaded
-    return sorted(found, key=lambda one: one.name)
+    return sorted(registered(GROUP, Family), key=lambda family: family.name)
 
 
 @contextmanager

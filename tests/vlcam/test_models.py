@@ -44,9 +44,11 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> list[Family]:
 
     def entry_points(group: str) -> list[Any]:
         assert group == "vlcam.models"
-        return [SimpleNamespace(name=f.name, load=lambda f=f: f) for f in found]
+        return [
+            SimpleNamespace(name=f.name, value="", dist=None, load=lambda f=f: f) for f in found
+        ]
 
-    monkeypatch.setattr(models, "entry_points", entry_points)
+    monkeypatch.setattr("vlcam.utils.registered.entry_points", entry_points)
     return found
 
 

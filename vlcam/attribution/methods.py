@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Literal
 
 from vlcam.attribution.backward_rules import Rule
@@ -28,6 +27,7 @@ from vlcam.attribution.reducers import (
     xgrad_cam,
 )
 from vlcam.attribution.relevance import Follow, rollout, weighted
+from vlcam.utils.registered import registered
 
 GROUP = "vlcam.methods"
 """The entry points under which packages register lists of methods of their own."""
@@ -114,13 +114,11 @@ def every() -> tuple[Method, ...]:
     Raises:
         ValueError: a package registers one whose name is taken.
     """
-    found = dict(METHODS)
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        for method in entry.load():
-            if method.name in found:
-                raise ValueError(f"{entry.value}: there is a method {method.name} already")
-            found[method.name] = method
-    return tuple(found.values())
+    others = registered(GROUP, Method)
+    for method in others:
+        if method.name in METHODS:
+            raise ValueError(f"a package registers a method {method.name!r}, which is one of ours")
+    return (*_TABLE, *others)
 
 
 def get(name: str) -> Method:

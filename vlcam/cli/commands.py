@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
+
+from vlcam.utils.registered import registered
 
 COMMANDS_GROUP = "vlcam.commands"
 TRAINERS_GROUP = "vlcam.trainers"
@@ -34,10 +35,20 @@ class Command:
     module: str
 
     def mount(self, parser: argparse.ArgumentParser) -> None:
-        """Give a parser the command's arguments, and let it run the command."""
-        command = import_module(self.module)
-        command.add_arguments(parser)
-        parser.set_defaults(run=command.run)
+        """Give a parser the command's arguments, and let it run the command.
+
+        Raises:
+            ValueError: the module is not there, or has no ``add_arguments`` and ``run``.
+        """
+        try:
+            command = import_module(self.module)
+            command.add_arguments(parser)
+            parser.set_defaults(run=command.run)
+        except (ImportError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"command {self.name}: {self.module} cannot be used ({reason})"
+            ) from error
 
 
 OURS = (
@@ -89,7 +100,22 @@ FAITHFULNESS = (
 """What vlcam itself registers as :data:`EXPERIMENTS_GROUP`."""
 
 
-def registered(group: str) -> list[Command]:
-    """What installed packages register under a group, package by package in alphabetical order."""
-    entries = sorted(entry_points(group=group), key=lambda entry: entry.name)
-    return [command for entry in entries for command in entry.load()]
+def commands() -> list[Command]:
+    """Ours, then those of installed packages.
+
+    Raises:
+        ValueError: a package's cannot be imported, or one's name is taken.
+    """
+    others = registered(COMMANDS_GROUP, Command)
+    taken = {command.name for command in OURS} | {"train", "evaluate"}
+    for command in others:
+        if command.name in taken:
+            raise ValueError(
+                f"a package registers a command {command.name!r}, which is one of ours"
+            )
+    return [*OURS, *others]
+
+
+def kinds(group: str) -> list[Command]:
+    """What can be trained (:data:`TRAINERS_GROUP`) or evaluated (:data:`EXPERIMENTS_GROUP`)."""
+    return registered(group, Command)

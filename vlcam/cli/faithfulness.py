@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlcam.cli import evaluate
+from vlcam.utils.registered import registered
 
 if TYPE_CHECKING:
     from vlcam.attribution.occlusion import Patch
@@ -42,7 +42,7 @@ class Subject:
 
 def subjects() -> list[Subject]:
     """All registered subjects, by the names of their entry points."""
-    return [entry.load() for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name)]
+    return registered(GROUP, Subject)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a caption may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
-    args = parser(argv).parse_args(argv)
+    try:
+        found = parser(argv)
+    except ValueError as error:  # of another package's commands
+        complain(one_line(error))
+        return 1
+    args = found.parse_args(argv)
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -47,13 +52,13 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     )
     found.add_argument("--version", action="version", version=f"vlcam {vlcam.__version__}")
     members = found.add_subparsers(metavar="COMMAND", required=True)
-    for command in (*commands.OURS, *commands.registered(commands.COMMANDS_GROUP)):
+    for command in commands.commands():
         _add(members, command, given=command.name in argv[:1])
     for name, text, group in (
         ("train", "Train a model.", commands.TRAINERS_GROUP),
         ("evaluate", "Measure how far maps can be trusted.", commands.EXPERIMENTS_GROUP),
     ):
-        kinds = commands.registered(group)
+        kinds = commands.kinds(group)
         branch = members.add_parser(name, help=text, description=text)
         inner = branch.add_subparsers(metavar="|".join(kind.name for kind in kinds), required=True)
         for kind in kinds:

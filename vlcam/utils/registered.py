@@ -1,0 +1,55 @@
+"""What installed packages register under a group of entry points, one entry a package."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
+
+Kind = TypeVar("Kind")
+
+
+def registered(group: str, kind: type[Kind]) -> list[Kind]:
+    """All things of a kind that packages register, by the names of their entries; an entry is one
+    of them, or a list.
+
+    Raises:
+        ValueError: an entry cannot be imported or is something else, or two things have one name;
+            the package is named.
+    """
+    found: list[Kind] = []
+    owners: dict[object, str] = {}
+    for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value)):
+        for one in _loaded(entry, kind):
+            name = getattr(one, "name", None)
+            if name is not None and name in owners:
+                raise ValueError(
+                    f"{_package(entry)} and {owners[name]} both register {name!r} ({group});"
+                    " uninstall one of them"
+                )
+            owners[name] = _package(entry)
+            found.append(one)
+    return found
+
+
+def _loaded(entry: EntryPoint, kind: type[Kind]) -> list[Kind]:
+    try:
+        loaded = entry.load()
+        things = [loaded] if isinstance(loaded, kind) else list(loaded)
+    except Exception as error:  # whatever a package of somebody else's raises when imported
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"{_about(entry)} cannot be used ({reason}); mend or uninstall it"
+        ) from error
+    for one in things:
+        if not isinstance(one, kind):
+            raise ValueError(f"{_about(entry)} holds {one!r}, expected a list of {kind.__name__}")
+    return things
+
+
+def _about(entry: EntryPoint) -> str:
+    return f"{_package(entry)}: its entry point {entry.value} ({entry.group})"
+
+
+def _package(entry: EntryPoint) -> str:
+    """The distribution an entry comes from."""
+    return entry.dist.name if entry.dist is not None else entry.name
