@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -116,25 +115,18 @@ def run(page: str, count: int, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def installed(page: str, folder: Path) -> None:
-    """What installing the package whose pyproject.toml a page shows would leave in a folder."""
+    """Install the package whose pyproject.toml a page shows, from a folder into that folder."""
     (text,) = blocks(page, "toml")
-    project = tomllib.loads(text)["project"]
-    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    info.mkdir()
-    head = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    (info / "METADATA").write_text(head, "utf-8")
-    entries = [
-        line
-        for group, names in project["entry-points"].items()
-        for line in (f"[{group}]", *(f"{name} = {value}" for name, value in names.items()))
-    ]
-    (info / "entry_points.txt").write_text("\n".join(entries), "utf-8")
+    (folder / "pyproject.toml").write_text(text, "utf-8")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    target = ["--no-build-isolation", "--target", str(folder / "installed"), str(folder)]
+    subprocess.run([*pip, *target], check=True, capture_output=True)
 
 
 def fresh(code: str, folder: Path) -> None:
     """Run code beside a photo.jpg in a process of its own, which finds the folder's packages."""
     photo(300, 200).save(folder / "photo.jpg")
-    script = f"import sys; sys.path[:0] = {[str(folder), str(ROOT)]!r}\n{code}"
+    script = f"import sys; sys.path[:0] = {[str(folder / 'installed'), str(ROOT)]!r}\n{code}"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False
     )

@@ -13,8 +13,11 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
-WITHOUT_SOURCE = {".", "contract"}
-"""Folders whose test files are about the repository as a whole, or about every adapter."""
+WITHOUT_SOURCE = {
+    ".": {"docs", "imports", "layout", "third_party"},
+    "contract": {"every_adapter", "testing"},
+}
+"""Test files about the repository as a whole, and about every adapter."""
 
 MOST_FILES = 15
 
@@ -61,9 +64,11 @@ def test_a_test_file_is_where_its_source_file_is() -> None:
     for name in TEST_MODULES:
         path = FILES[name].relative_to(TESTS)
         source = path.with_name(path.name.removeprefix("test_"))
-        if str(path.parent) not in WITHOUT_SOURCE and not (ROOT / source).is_file():
+        whole = source.stem in WITHOUT_SOURCE.get(str(path.parent), ())
+        if not whole and (path.parent == Path() or not (ROOT / source).is_file()):
             wrong.append(f"tests/{path}: there is no {source}")
     assert not wrong
+    assert not [*TESTS.rglob("*_test.py")], "test files are called test_*.py"
 
 
 def test_no_folder_is_crowded() -> None:

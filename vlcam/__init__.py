@@ -51,6 +51,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         value: Any = import_module("importlib.metadata").version("vlcam")
+    elif name == "testing":
+        value = import_module("vlcam.testing")
     elif name in _WHERE:
         value = getattr(import_module(_WHERE[name]), name)
     else:
@@ -60,4 +62,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, "testing", "__version__"]

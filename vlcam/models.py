@@ -57,6 +57,11 @@ class Family:
     bundled: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
     attends: bool = False
 
+    def __post_init__(self) -> None:
+        if self.kind not in (*_DOES, CHAT):
+            known = ", ".join((*_DOES, CHAT))
+            raise ValueError(f"family {self.name}: kind {self.kind!r}, expected one of {known}")
+
     def is_a(self, kind: str | None) -> bool:
         """Whether its models can be taken for that kind (None: any)."""
         return kind in (None, self.kind) or self.kind == CHAT
@@ -114,8 +119,19 @@ def any_of(*recognisers: Callable[[Path], bool]) -> Callable[[Path], bool]:
 
 
 def families() -> list[Family]:
-    """All registered families, by name."""
-    return sorted(registered(GROUP, Family), key=lambda family: family.name)
+    """All registered families, by name.
+
+    Raises:
+        ValueError: a package's cannot be used, or two bundle models of one kind and name.
+    """
+    found = sorted(registered(GROUP, Family), key=lambda family: family.name)
+    owners: dict[tuple[str, str], str] = {}
+    for one in found:
+        for name in one.bundled:
+            other = owners.setdefault((one.kind, name), one.name)
+            if other != one.name:
+                raise ValueError(f"{one.name} and {other} both bundle a {one.kind} {name!r}")
+    return found
 
 
 @contextmanager

@@ -81,10 +81,11 @@ def summary(path: Path) -> str:
     text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
     first = " ".join(text.split("\n\n")[0].split())
     first = re.sub(r":\w+:`~?([^`]+)`", r"\1", first).replace("``", "")
-    first = re.split(r"(?<=[\w)])\.(?= )", first)[0].rstrip(".")
+    first = re.split(r"(?<=[\w)])(?<!al)\.(?= )", first)[0].rstrip(".")
     if len(first) <= LONGEST:
         return first
-    start = max(first.rfind(mark, 0, LONGEST) for mark in (", ", ": ", "; ", " ("))
+    cuts = [m.start() for m in re.finditer(r", |: |; | \(", first[:LONGEST])]
+    start = max((c for c in cuts if first.count("(", 0, c) == first.count(")", 0, c)), default=0)
     return first[:start] if start > LONGEST // 3 else f"{first[:LONGEST].rsplit(' ', 1)[0]} ..."
 
 

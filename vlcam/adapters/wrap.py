@@ -70,7 +70,7 @@ def wrap(
     """An adapter for any module: ``vlcam.explain(vlcam.wrap(...), photo, ...)``.
 
     The module is cut at the layer while it runs; see :class:`vlcam.ModuleAdapter` for the price.
-    ``docs/own_model.md`` has three examples.
+    ``docs/own_model.md`` has four examples.
 
     Args:
         module: in any state; left as it is.

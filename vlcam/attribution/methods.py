@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 from vlcam.attribution.backward_rules import Rule
 from vlcam.attribution.reducers import (
@@ -31,6 +31,10 @@ from vlcam.utils.registered import registered
 
 GROUP = "vlcam.methods"
 """The entry points under which packages register lists of methods of their own."""
+
+
+Place = Literal["layer", "pixels", "patches", "attention"]
+"""Where a map lives."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,16 @@ class Method:
 
     name: str
     reference: str
-    at: Literal["layer", "pixels", "patches", "attention"]
+    at: Place
     reduce: Reducer | None = None
     rule: Rule | None = None
     caveat: str | None = None
     follow: Follow | None = None
+
+    def __post_init__(self) -> None:
+        places = get_args(Place)
+        if self.at not in places:
+            raise ValueError(f"method {self.name}: at {self.at!r}, expected {', '.join(places)}")
 
 
 # References too long for a line of the table.

@@ -13,7 +13,7 @@ DEVICE = "cuda, cuda:1, cpu, ...; auto spreads a model of transformers over what
 
 
 def count(text: str) -> int:
-    """A whole number of at least 1; what is none is told in one line."""
+    """A whole number of at least 1."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least 1")
     return int(text)

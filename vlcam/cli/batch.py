@@ -43,8 +43,8 @@ def explain_photos(
 ) -> Done:
     """Explain photos and write each one's :data:`FILES` to ``out/<stem>/``.
 
-    A photo that fails is told of, and the next one gets its turn. A folder that holds another
-    photo's explanation, or anything else, is left alone: ``<stem>-2`` is taken, and told of.
+    A photo that fails is reported, and the batch goes on. A folder that holds another photo's
+    explanation, or anything else, is left alone: ``<stem>-2`` is taken, and reported.
 
     Args:
         tell: called with each complaint.
@@ -89,7 +89,7 @@ def compare(
     debug: bool = False,
 ) -> Done:
     """Ask several models the same of each photo: every model's explanations in a folder of its own,
-    and ``out/compared/<photo>.png`` and ``.html`` with a row a model.
+    and ``out/compared/<photo>.png`` and ``.html`` with one row per model.
 
     Args:
         models: at least two, each with what it is called.

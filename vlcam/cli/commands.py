@@ -38,14 +38,14 @@ class Command:
         """Give a parser the command's arguments, and let it run the command.
 
         Raises:
-            ValueError: the module is not there, or has no ``add_arguments`` and ``run``.
+            ValueError: the module cannot be imported, or has no ``add_arguments`` and ``run``.
         """
         try:
             command = import_module(self.module)
             command.add_arguments(parser)
             parser.set_defaults(run=command.run)
-        except (ImportError, AttributeError) as error:
-            reason = " ".join(str(error).split())
+        except Exception as error:  # whatever a package of somebody else's raises when imported
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(
                 f"command {self.name}: {self.module} cannot be used ({reason})"
             ) from error

@@ -43,6 +43,7 @@ def convert(model: str | Path, out: Path) -> Family:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".vlcam-", dir=out.parent) as scratch:
         draft = Path(scratch, out.name)
+        draft.mkdir()
         adapter.save(draft)
         again, folder = find(draft)
         again.load(folder, None)

@@ -39,6 +39,11 @@ class Subject:
     add_arguments: Callable[[argparse.ArgumentParser], None]
     experiment: Callable[[argparse.Namespace, Patch, bool], Experiment]
 
+    @property
+    def name(self) -> str:
+        """By which it is told from others."""
+        return self.option
+
 
 def subjects() -> list[Subject]:
     """All registered subjects, by the names of their entry points."""

@@ -9,7 +9,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path", metavar="PATH", nargs="?", help="a file, a folder or a name: which model is it?"
     )
-    parser.add_argument("--markdown", action="store_true", help="the families, as README has them")
+    parser.add_argument("--markdown", action="store_true", help="the families as a table")
 
 
 def run(args: argparse.Namespace) -> int:

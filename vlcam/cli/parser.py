@@ -50,7 +50,9 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         description="Where an image captioner or a VQA model looked for its words and answers.",
         epilog="vlcam COMMAND --help tells more of a command.",
     )
-    found.add_argument("--version", action="version", version=f"vlcam {vlcam.__version__}")
+    found.add_argument(
+        "--version", action=_Version, nargs=0, help="show program's version number and exit"
+    )
     members = found.add_subparsers(metavar="COMMAND", required=True)
     for command in commands.commands():
         _add(members, command, given=command.name in argv[:1])
@@ -68,7 +70,16 @@ def parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 def _add(members: argparse._SubParsersAction[Parser], command: Command, given: bool) -> None:
     """A command's parser; one that is not given needs no arguments, and its module no import."""
-    added = members.add_parser(command.name, help=command.help, description=command.help)
+    text = command.help.replace("%", "%%")  # argparse fills in what stands behind one
+    added = members.add_parser(command.name, help=text, description=text)
     added.add_argument("--debug", action="store_true", help="show where in the code an error arose")
     if given:
         command.mount(added)
+
+
+class _Version(argparse.Action):
+    """Prints the version and ends; it is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"vlcam {vlcam.__version__}")
+        parser.exit()

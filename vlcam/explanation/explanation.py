@@ -37,7 +37,7 @@ class Explanation(Result):
         return cls(**saving.read(Path(directory)))
 
     def figure(self) -> Figure:
-        """One tile a word or answer, as in the paper's Figures 10 to 12 (matplotlib)."""
+        """One tile per word or answer, as in the paper's Figures 10 to 12 (matplotlib)."""
         from vlcam.explanation.figure import draw
 
         return draw(self)

@@ -42,7 +42,7 @@ _WIDE = 1.8  # width / height from which the words go below the photo on any scr
 
 
 def page(explanation: Result) -> str:
-    """A self-contained page: hover over, tap or walk to a word, see its map over the photo."""
+    """A self-contained page: hover over, tap or tab to a word, see its map over the photo."""
     height, width = explanation.image.shape[:2]
     signed = is_signed(explanation)
     script = _asset("page.js")

@@ -94,14 +94,14 @@ class Result:
         model, layer, method, target: names of what made the maps.
         caption: the whole text; of a question the answer the model wrote, if its words are
             explained, else empty.
-        words: the explained words, in order, one a map.
+        words: the explained words, in order, one per map.
         unknown: words of the caption, or of the question, that the model does not know.
         maps: raw maps, float32 (T, u, v): not normalised, not resized; signed where the method is.
         grid: where the maps' cells lie in the model's input.
         placement: where the input lies in the photo.
         details: versions, and what else the model had to say of itself.
         question: that was asked; None where a caption is explained.
-        answers: the explained answers, in order, one a map.
+        answers: the explained answers, in order, one per map.
         attention: of a model that has an attention of its own: a map per word, or maps that are
             the same for every answer.
     """

@@ -34,16 +34,18 @@ def registered(group: str, kind: type[Kind]) -> list[Kind]:
 def _loaded(entry: EntryPoint, kind: type[Kind]) -> list[Kind]:
     try:
         loaded = entry.load()
-        things = [loaded] if isinstance(loaded, kind) else list(loaded)
     except Exception as error:  # whatever a package of somebody else's raises when imported
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
             f"{_about(entry)} cannot be used ({reason}); mend or uninstall it"
         ) from error
+    things = [loaded] if isinstance(loaded, kind) else loaded
+    if not isinstance(things, list | tuple):  # a generator would be empty the next time
+        things = [things]
     for one in things:
         if not isinstance(one, kind):
             raise ValueError(f"{_about(entry)} holds {one!r}, expected a list of {kind.__name__}")
-    return things
+    return list(things)
 
 
 def _about(entry: EntryPoint) -> str:

@@ -53,7 +53,7 @@ class WritingAnswerer(TeacherForced):
         return prompt.answer
 
     def questions(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """The questions of prompts, one a row."""
+        """The questions of prompts, one per row."""
         return [prompt.question for prompt in prompts if isinstance(prompt, AnswerPrompt)]
 
     def read_answer(self, question: Question, answer: str) -> Reading:

@@ -132,7 +132,7 @@ def test_log_probabilities_equal_the_models_own(folder: Path, layer: str | None)
 
 @pytest.mark.parametrize("number", [2, 0])
 def test_maps_equal_one_word_at_a_time(folder: Path, number: int) -> None:
-    """Against the whole model run once a word, its layer's output replaced by a leaf."""
+    """Against the whole model run once per word, its layer's output replaced by a leaf."""
     model = load(folder, f"vision_model.encoder.layers.{number}")
     module = model.module.double()
     pixels = look(model, torch.float64)

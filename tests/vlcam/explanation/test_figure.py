@@ -1,4 +1,4 @@
-"""Figures: a tile a word, its probability, legible text, colours that mean what they say."""
+"""Figures: one tile per word, its probability, legible text, colours that mean what they say."""
 
 from __future__ import annotations
 

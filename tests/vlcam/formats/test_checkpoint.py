@@ -1,4 +1,4 @@
-"""Folders of ours that are damaged: each told of in one line."""
+"""Folders of ours that are damaged: each named in one line."""
 
 from __future__ import annotations
 

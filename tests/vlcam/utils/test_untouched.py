@@ -87,7 +87,7 @@ def test_cudnn_is_off_until_the_last_call_ends(enabled: bool) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_an_rnn_in_eval_mode_on_a_gpu() -> None:
-    """cuDNN's has no way back in eval mode; without it the gradient is the CPU's."""
+    """cuDNN's has no backward pass in eval mode; without it the gradient is the CPU's."""
     rnn = nn.LSTM(5, 7).double().eval()
     inputs = torch.randn(3, 2, 5, dtype=torch.float64)
     found = []
