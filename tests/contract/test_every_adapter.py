@@ -351,7 +351,7 @@ def test_no_tensor_lives_on(case: Case) -> None:
 
 
 def kept_bytes(case: Case, features: FeatureMaps, rows: int) -> int:
-    """Bytes of the values that autograd keeps for the backward pass through so many rows of decode."""
+    """Bytes that autograd keeps for the backward pass through so many rows of decode."""
     storages = {p.untyped_storage().data_ptr(): 0 for p in case.adapter.module.parameters()}
     kept = []
 

@@ -1,4 +1,4 @@
-"""An explanation as one picture: the photo, then one tile per word (Figures 10 and 11 of the paper)."""
+"""An explanation as one picture: the photo, then one tile per word (the paper's Figures 10, 11)."""
 
 from __future__ import annotations
 
