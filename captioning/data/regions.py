@@ -307,4 +307,6 @@ def phrases(marked: Marked) -> Iterator[Region]:
             if not isinstance(part, str) and part.entity in marked.boxes:
                 found.append((start, len(words), marked.boxes[part.entity]))
         for start, stop, boxes in found:
-            yield Region(" ".join(words[start:stop]), boxes, tuple(words), start, stop)
+            yield Region(
+                " ".join(words[start:stop]), boxes, sentence=tuple(words), start=start, stop=stop
+            )

@@ -280,7 +280,7 @@ class Adapter(ABC):
 
     def save(self, folder: Path) -> None:
         """Write the model as safetensors and JSON into ``folder``, from which :func:`vlcam.load`
-        gives it again.
+        gives it again. ``vlcam convert`` gives an empty folder.
 
         Raises:
             ValueError: models of this kind cannot be written.

@@ -101,7 +101,9 @@ def encode_photos(model: Adapter, photos: Sequence[Prepared]) -> list[Encoded]:
         for place, row in enumerate(rows):
             whole, half = (some and some.one(place) for some in (features, begun))
             one, own = photos[row], pixels[place : place + 1]
-            found[row] = Encoded(one.name, one.image, own, whole, one.placement, half)
+            found[row] = Encoded(
+                one.name, one.image, own, features=whole, placement=one.placement, begun=half
+            )
     return [found[row] for row in range(len(photos))]
 
 

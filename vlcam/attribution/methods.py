@@ -123,11 +123,7 @@ def every() -> tuple[Method, ...]:
     Raises:
         ValueError: a package registers one whose name is taken.
     """
-    others = registered(GROUP, Method)
-    for method in others:
-        if method.name in METHODS:
-            raise ValueError(f"a package registers a method {method.name!r}, which is one of ours")
-    return (*_TABLE, *others)
+    return (*_TABLE, *registered(GROUP, Method, taken=METHODS))
 
 
 def get(name: str) -> Method:

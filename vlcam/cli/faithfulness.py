@@ -41,7 +41,7 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """By which it is told from others."""
+        """Its option, which no other subject may have."""
         return self.option
 
 

@@ -87,7 +87,9 @@ class Faithfulness(Experiment[Occluded]):
     def baselines(self, model: Adapter, asked: Occluded) -> Iterator[Record]:
         item, photo = asked.item, asked.photo
         each = [
-            maps_at_input(model, photo, self.seed, item.name, target.terms[0].prompt)
+            maps_at_input(
+                model, photo, seed=self.seed, name=item.name, prompt=target.terms[0].prompt
+            )
             for target in asked.targets
         ]
         grid = Grid.pixels(photo.placement.input_size)

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
 Kind = TypeVar("Kind")
 
 
-def registered(group: str, kind: type[Kind]) -> list[Kind]:
+def registered(group: str, kind: type[Kind], taken: Iterable[str] = ()) -> list[Kind]:
     """All things of a kind that packages register, by the names of their entries; an entry is one
     of them, or a list.
 
+    Args:
+        taken: names that vlcam itself has.
+
     Raises:
-        ValueError: an entry cannot be imported or is something else, or two things have one name;
-            the package is named.
+        ValueError: an entry cannot be imported or is something else, or a name is taken; the
+            package is named.
     """
     found: list[Kind] = []
-    owners: dict[object, str] = {}
+    owners: dict[object, str] = dict.fromkeys(taken, "vlcam itself")
     for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value)):
         for one in _loaded(entry, kind):
             name = getattr(one, "name", None)
-            if name is not None and name in owners:
+            if name in owners:
                 raise ValueError(
-                    f"{_package(entry)} and {owners[name]} both register {name!r} ({group});"
-                    " uninstall one of them"
+                    f"{_package(entry)} registers {name!r} ({group}), which {owners[name]} has"
+                    " already; uninstall it"
                 )
-            owners[name] = _package(entry)
+            if name is not None:
+                owners[name] = _package(entry)
             found.append(one)
     return found
 

@@ -240,7 +240,7 @@ class Attention(Experiment[AskedQuestions]):
         """Of rank correlations, between methods."""
         sums = {name: (by_map[name]["value"], np.ones(len(by_map[name]))) for name in names}
         images = by_map[names[0]]["image"] if names else ()
-        return differences(sums, images, "rank correlation", "figure", 3)
+        return differences(sums, images, "rank correlation", unit="figure", digits=3)
 
     @staticmethod
     def _row(by_map: dict[str, Columns], name: str) -> list[Cell]:
