@@ -55,13 +55,14 @@ def look(model: Adapter, photo: str | Path | Image.Image) -> Encoded:
     here it encodes the part that does not depend on it, if there is one.
 
     Raises:
-        ValueError: the photo cannot be read.
+        ValueError: the photo cannot be read, or is neither a path nor a PIL image.
     """
     if isinstance(photo, Image.Image):
         image = upright(photo)
         ready = Prepared("photo", image, *model.prepare(image))
     else:
-        ready = prepare(model, str(photo), load_photo(photo))
+        image = load_photo(photo)
+        ready = prepare(model, str(photo), image)
     return encode_photos(model, [ready])[0]
 
 

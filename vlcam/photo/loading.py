@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vlcam.utils.process_wide import in_effect
+from vlcam.photo.quiet import quietly
+from vlcam.utils.input_files import InputFileError, check_file, open_file
 
 MAX_PIXELS = 100_000_000
 """Larger photos are refused before they are decoded."""
+
+MAX_BYTES = 10 * MAX_PIXELS
+"""Larger files are refused before they are opened: of some formats PIL reads the whole file."""
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What is read; PIL's other formats are no photos, and some of them start other programs."""
@@ -35,7 +39,8 @@ _SIDEWAYS = {
     Image.Transpose.TRANSVERSE,
     Image.Transpose.ROTATE_90,
 }
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
+_WIDTH, _HEIGHT, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 256, 257, 258, 262, 339
+"""TIFF tags."""
 _WHITE_IS_ZERO, _SIGNED = 0, 2  # values of the last two
 
 
@@ -51,19 +56,17 @@ def load_photo(path: str | Path) -> Image.Image:
     colour management.
 
     Raises:
-        PhotoError: the file is missing, a folder, empty, truncated, not an image, larger than
-            :data:`MAX_PIXELS`, or of a kind without a known brightness (floating point).
+        PhotoError: the file is missing, no regular file (a folder, a pipe, a device), empty,
+            truncated, not an image, larger than :data:`MAX_PIXELS` or :data:`MAX_BYTES`, or of a
+            kind without a known brightness (floating point); or ``path`` is no path.
     """
-    with _opened(Path(path)) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise PhotoError(
-                f"{path}: {image.width} x {image.height} pixels, more than"
-                f" {MAX_PIXELS // 10**6} megapixels"
-            )
+    with _opened(path) as image:
         try:
             return upright(image)
         except ValueError as error:
-            raise PhotoError(f"{path}: {error}") from error
+            raise PhotoError(f"{os.fspath(path)}: {error}") from error
+        except MemoryError as error:
+            raise PhotoError(f"{os.fspath(path)}: {_line(error)}") from error
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
@@ -72,36 +75,38 @@ def size_of(path: str | Path) -> tuple[int, int]:
     Raises:
         PhotoError: as of :func:`load_photo`, but for damage beyond the header.
     """
-    with _opened(Path(path)) as image:
+    with _opened(path) as image:
+        width, height = image.size
+        tags = getattr(image, "tag_v2", {})
+        if _WIDTH in tags and _HEIGHT in tags:
+            # As stored: of a TIFF that it will turn, PIL tells the size that it will have then.
+            width, height = tags[_WIDTH], tags[_HEIGHT]
         turned = _TURNS.get(_orientation(image)) in _SIDEWAYS
-        return (image.width, image.height) if turned else (image.height, image.width)
+        return (width, height) if turned else (height, width)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: str | Path) -> Iterator[Image.Image]:
     """The image in a file, not decoded yet."""
-    _refuse_no_file(path)
+    file = _path(path)
     Image.init()  # PIL knows only five formats before
     formats = [name for name in FORMATS if name in Image.OPEN]
-    with in_effect({"PIL's warnings": _without_warnings}):
+    with _file(file) as stream, quietly():
         try:
-            image = Image.open(path, formats=formats)
+            image = Image.open(stream, formats=formats)
         except UnidentifiedImageError:
-            raise PhotoError(f"{path}: not a readable image ({_KNOWN})") from None
+            raise PhotoError(f"{file}: not a readable image ({_KNOWN})") from None
         except Image.DecompressionBombError:
-            raise PhotoError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels") from None
+            raise PhotoError(f"{file}: more than {MAX_PIXELS // 10**6} megapixels") from None
         except Exception as error:  # a damaged header makes PIL's readers raise almost anything
-            raise PhotoError(f"{path}: {_line(error)}") from error
+            raise PhotoError(f"{file}: {_line(error)}") from error
         with image:
+            if image.width * image.height > MAX_PIXELS:
+                raise PhotoError(
+                    f"{file}: {image.width} x {image.height} pixels, more than"
+                    f" {MAX_PIXELS // 10**6} megapixels"
+                )
             yield image
-
-
-def _without_warnings() -> Callable[[], object]:
-    """PIL warns of large images, which we accept or refuse, and of metadata that we do not use."""
-    before = warnings.catch_warnings()
-    before.__enter__()
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    return partial(before.__exit__, None, None, None)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -109,10 +114,12 @@ def upright(image: Image.Image) -> Image.Image:
 
     Raises:
         ValueError: pixels that cannot be decoded, or without a known brightness (floating point) or
-            colour.
+            colour; or there are none.
     """
+    if not image.width * image.height:
+        raise ValueError(f"{image.width} x {image.height} pixels: there is nothing to see")
     try:
-        image.load()  # before the orientation is asked for: PIL turns some formats as it decodes
+        _decode(image)  # before the orientation is asked for: PIL turns TIFFs as it decodes
     except Exception as error:  # a damaged file, as above
         raise ValueError(_line(error)) from error
     turn = _TURNS.get(_orientation(image))
@@ -123,18 +130,52 @@ def upright(image: Image.Image) -> Image.Image:
 _KNOWN = "JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, PPM and JPEG 2000 are read"
 
 
-def _refuse_no_file(path: Path) -> None:
+def _path(photo: object) -> Path:
+    """What was given as a photo's path, if it is one."""
+    path = os.fspath(photo) if isinstance(photo, os.PathLike) else photo
+    if isinstance(path, str):
+        return Path(path)
+    kind = type(photo).__name__
+    raise PhotoError(f"a photo is given as a path or a PIL image, not as {kind}{_advice(photo)}")
+
+
+def _advice(photo: object) -> str:
+    """How a PIL image is made of what was given."""
+    if isinstance(photo, bytes | bytearray | memoryview):
+        return "; PIL.Image.open(io.BytesIO(...)) makes one of a file's bytes"
+    if hasattr(photo, "read"):
+        return "; PIL.Image.open(...) makes one of an open file"
+    if hasattr(photo, "shape"):
+        return "; PIL.Image.fromarray(...) makes one of bytes (height, width, 3) in RGB order"
+    if isinstance(photo, list | tuple | set | dict):
+        return ": one photo at a time"
+    return ""
+
+
+def _file(path: Path) -> IO[bytes]:
+    """The photo's file, opened."""
     try:
-        size = path.stat().st_size
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise PhotoError(f"{path}: {'no such file' if missing else _line(error)}") from None
-    except ValueError as error:  # a name that no file can have
-        raise PhotoError(f"{str(path)!r}: {error}") from None
-    if path.is_dir():
-        raise PhotoError(f"{path}: a folder, not a photo")
-    if path.is_file() and size == 0:
-        raise PhotoError(f"{path}: empty file")
+        size = check_file(path, "photo")
+        if size == 0:
+            raise PhotoError(f"{path}: empty file")
+        if size > MAX_BYTES:
+            raise PhotoError(f"{path}: {size} bytes, more than {MAX_BYTES // 10**6} megabytes")
+        return open_file(path, "photo")
+    except InputFileError as error:
+        raise PhotoError(str(error)) from None
+
+
+def _decode(image: Image.Image) -> None:
+    name = getattr(image, "filename", None)
+    if name and image.format == "TIFF":
+        # By its name PIL would map the file into memory, in the shape that it has when turned.
+        image.filename = ""  # type: ignore[attr-defined]
+    try:
+        with quietly():
+            image.load()
+    finally:
+        if name:
+            image.filename = name  # type: ignore[attr-defined]
 
 
 def _orientation(image: Image.Image) -> int:
@@ -180,4 +221,6 @@ def _line(error: Exception) -> str:
     """The system's message about a file, or that PIL could not read what is in it."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, MemoryError):
+        return "not enough memory for its pixels"
     return f"damaged or truncated ({' '.join(str(error).split()) or type(error).__name__})"

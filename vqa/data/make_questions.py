@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from tqdm import tqdm
 
 from vlcam.evaluation.entities import Entities, Marked
 from vlcam.metrics.box_ratio import Box
+from vlcam.photo.loading import size_of
 from vlcam.utils.atomic import written
 from vqa.data.from_captions import Pair, pairs
 
@@ -73,12 +73,12 @@ def write(data: Path, entities: Path, out: Path, least: int = 5) -> dict[str, in
         for name in tqdm(names, f"{split} photos", unit="photo"):
             path = data / "Images" / name
             try:
-                with Image.open(path) as photo:
-                    size = (photo.height, photo.width)
+                size = size_of(path)
                 questions = merged(marked.read(path.stem.split("_")[0], size))
-            except (OSError, ValueError) as error:
+            except ValueError as error:
                 with tqdm.external_write_mode(sys.stderr):
-                    print(f"skipped: {path}: {error}", file=sys.stderr)
+                    about = "" if str(error).startswith(f"{path}: ") else f"{path}: "
+                    print(f"skipped: {about}{error}", file=sys.stderr)
                 continue
             found[split].append((path, questions))
     usual = Counter(a for _, some in found["train"] for q in some for a in set(q.answers))

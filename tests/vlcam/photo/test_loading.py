@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import struct
 import subprocess
 import sys
@@ -12,10 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, features
+from PIL.PngImagePlugin import PngInfo
 
+from tests.tools.damaged_photos import readings
+from tests.tools.limited import limited
 from vlcam.photo import loading as photo
-from vlcam.photo.loading import PhotoError, load_photo, upright
+from vlcam.photo.loading import PhotoError, load_photo, size_of, upright
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 WHITE, BLACK, GREY = (255, 255, 255), (0, 0, 0), (128, 128, 128)
@@ -334,14 +340,70 @@ def orientation(value: int) -> Image.Exif:
     return exif
 
 
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF"])
+SEVERAL = {"save_all": True}
+SAVED: dict[str, tuple[str, str, dict[str, Any]]] = {  # format, mode, options
+    "JPEG": ("JPEG", "RGB", {}),
+    "JPEG, CMYK": ("JPEG", "CMYK", {"quality": 100}),
+    "MPO": ("MPO", "RGB", SEVERAL),
+    "PNG": ("PNG", "RGB", {}),
+    "PNG, palette": ("PNG", "P", {"transparency": 200}),
+    "PNG, alpha": ("PNG", "RGBA", {}),
+    "PNG, animated": ("PNG", "RGB", SEVERAL),
+    "WebP": ("WEBP", "RGB", {}),
+    "WebP, animated": ("WEBP", "RGB", SEVERAL),
+    "AVIF": ("AVIF", "RGB", {}),
+    "TIFF": ("TIFF", "RGB", {}),
+    "TIFF, two": ("TIFF", "RGB", SEVERAL),
+    "TIFF, LZW": ("TIFF", "RGB", {"compression": "tiff_lzw"}),
+    "TIFF, palette": ("TIFF", "P", {}),
+    "TIFF, alpha": ("TIFF", "RGBA", {}),
+    "TIFF, CMYK as it is": ("TIFF", "CMYK", {}),
+    "TIFF, CMYK": ("TIFF", "CMYK", {"compression": "tiff_adobe_deflate"}),
+}
+
+
+@pytest.mark.parametrize("kind", SAVED)
 @pytest.mark.parametrize("turned", UPRIGHT)
-def test_photos_are_turned_upright(tmp_path: Path, turned: int, format_: str) -> None:
+def test_photos_are_turned_upright(tmp_path: Path, turned: int, kind: str) -> None:
+    """And their size is told as they are seen."""
     path = tmp_path / "turned"
-    blocks().save(path, format_, exif=orientation(turned))
-    assert letters(load_photo(path)) == UPRIGHT[turned]
+    format_, mode, options = SAVED[kind]
+    if options == SEVERAL:
+        options = options | {"append_images": [Image.new("RGB", (32, 48))]}
+    blocks().convert(mode).save(path, format_, exif=orientation(turned), **options)
+    seen = load_photo(path)
+    assert letters(seen) == UPRIGHT[turned]
+    assert size_of(path) == (seen.height, seen.width)
     with Image.open(path) as image:  # not yet decoded
         assert letters(upright(image)) == UPRIGHT[turned]
+
+
+@pytest.mark.parametrize("format_", ["PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("turned", UPRIGHT)
+def test_an_orientation_told_by_xmp_alone(tmp_path: Path, turned: int, format_: str) -> None:
+    xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="{turned}"/></x:xmpmeta>'
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp)
+    options = {"xmp": xmp.encode(), "pnginfo": info, "tiffinfo": {700: xmp.encode()}}
+    path = tmp_path / "turned"
+    blocks().save(path, format_, lossless=True, **options)
+    seen = load_photo(path)
+    assert letters(seen) == UPRIGHT[turned]
+    assert size_of(path) == (seen.height, seen.width)
+
+
+@pytest.mark.parametrize("format_", ["PNG", "TIFF"])
+@pytest.mark.parametrize("turned", UPRIGHT)
+def test_16_bit_grey_is_turned_too(tmp_path: Path, turned: int, format_: str) -> None:
+    levels = np.array([[0, 100], [150, 200], [50, 250]])
+    path = tmp_path / "grey"
+    deep = Image.fromarray((257 * levels).astype(np.uint16))
+    deep.save(path, format_, exif=orientation(turned))
+    turns = [(0, 0), (0, 1), (2, 0), (2, 1), (1, 1), (3, 0), (3, 1), (1, 0)]
+    quarters, mirrored = turns[turned - 1]
+    upright_levels = np.rot90(np.fliplr(levels) if mirrored else levels, quarters)
+    assert np.array_equal(np.asarray(load_photo(path))[..., 0], upright_levels)
+    assert size_of(path) == upright_levels.shape
 
 
 @pytest.mark.parametrize(
@@ -389,6 +451,57 @@ def test_no_photo_at_all(tmp_path: Path) -> None:
     assert refusal(tmp_path / ("a" * 300)) == "File name too long"
     with pytest.raises(PhotoError, match=r"^'photo\\x00.jpg': embedded null byte$"):
         load_photo("photo\0.jpg")
+
+
+def test_other_kinds_of_files_are_not_opened(tmp_path: Path) -> None:
+    """Nobody writes to the pipe: to open it would wait for ever."""
+    os.mkfifo(tmp_path / "photo.jpg")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "photo.jpg")
+    for name in ("photo.jpg", "link.jpg"):
+        assert refusal(tmp_path / name) == "a pipe, not a photo"
+        with pytest.raises(PhotoError, match="a pipe, not a photo"):
+            size_of(tmp_path / name)
+    assert refusal("/dev/zero") == "a device, not a photo"
+
+
+def test_a_photo_of_gigabytes_is_not_opened(tmp_path: Path) -> None:
+    with (tmp_path / "photo.webp").open("wb") as file:
+        file.write(b"RIFF\xff\xff\xff\x7fWEBPVP8 ")
+        file.truncate(photo.MAX_BYTES + 1)  # takes no room on the disk
+    assert refusal(tmp_path / "photo.webp") == "1000000001 bytes, more than 1000 megabytes"
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "advice"),
+    [
+        (np.zeros((4, 4, 3), np.uint8), "ndarray", "; PIL.Image.fromarray(...) makes one of"),
+        (torch.zeros(3, 4, 4), "Tensor", "; PIL.Image.fromarray(...) makes one of"),
+        (b"photo.jpg", "bytes", "; PIL.Image.open(io.BytesIO(...)) makes one of a file's bytes"),
+        (io.BytesIO(b"GIF89a"), "BytesIO", "; PIL.Image.open(...) makes one of an open file"),
+        (["a.jpg", "b.jpg"], "list", ": one photo at a time"),
+        (None, "NoneType", ""),
+        (7, "int", ""),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_neither_path_nor_image(given: Any, kind: str, advice: str) -> None:
+    for read in (load_photo, size_of):
+        with pytest.raises(PhotoError) as caught:
+            read(given)
+        said = f"a photo is given as a path or a PIL image, not as {kind}{advice}"
+        assert str(caught.value).startswith(said) and len(str(caught.value).splitlines()) == 1
+
+
+def test_an_image_without_pixels_is_refused() -> None:
+    with pytest.raises(ValueError, match="0 x 5 pixels: there is nothing to see"):
+        upright(Image.new("RGB", (0, 5)))
+
+
+def test_damaged_photos_of_every_format_in_little_memory() -> None:
+    """A photo and its size, or one line that names the file; and nothing on standard error."""
+    ran = limited(readings, 21, 1000, megabytes=300)
+    assert ran.result == []
+    assert ran.errors == ""
 
 
 @pytest.mark.parametrize(
@@ -466,6 +579,8 @@ def test_the_largest_photo_is_still_read(tmp_path: Path, monkeypatch: pytest.Mon
         Image.new("RGB", (width, 2), RED).save(tmp_path / f"{width}.png")
     assert row(load_photo(tmp_path / "3.png")) == [RED] * 3
     assert refusal(tmp_path / "4.png").startswith("4 x 2 pixels, more than ")
+    with pytest.raises(PhotoError, match="4 x 2 pixels, more than "):
+        size_of(tmp_path / "4.png")
 
 
 @pytest.mark.parametrize(("said", "told"), [("two\n  lines\n", "two lines"), ("", "KeyError")])
