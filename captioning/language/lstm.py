@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from captioning.language.captioner import Captioner
+from captioning.language.lstm_gradients import Asked, Steps, image_gradients, reached
 from vlcam.adapters.adapter import FeatureMaps, Prompt
 
 
@@ -49,18 +50,22 @@ class ReadsImageFirst(Captioner):
     def reader(self) -> Reader:
         """The parts with which the captioner reads."""
 
-    def states(self, features: FeatureMaps, prompts: Sequence[Prompt], tokens: Tensor) -> Tensor:
-        lengths = [len(self.tokens(prompt)) for prompt in prompts]
-        return self.teacher_force(features, tokens, lengths)
-
-    def teacher_force(
-        self, features: FeatureMaps, tokens: Tensor, lengths: Sequence[int] | None = None
+    def states_at(
+        self, features: FeatureMaps, prompts: Sequence[Prompt], tokens: Tensor, wanted: Tensor
     ) -> Tensor:
-        """As of any captioner; ``lengths``: how many tokens of each caption are to be read."""
+        reader, before, image = self._given(features, tokens)
+        lengths = [len(self.tokens(prompt)) for prompt in prompts]
+        return read_texts_at(reader, image, before, wanted, same=features.image, lengths=lengths)
+
+    def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
+        reader, before, image = self._given(features, tokens)
+        return read_texts(reader, image, before, same=features.image)
+
+    def _given(self, features: FeatureMaps, tokens: Tensor) -> tuple[Reader, Tensor, Tensor]:
+        """The parts that read, the tokens before each, and the images."""
         reader = self.reader()
         before = functional.pad(tokens[:, :-1], (1, 0), value=reader.start)
-        image = self.image_embedding(features)
-        return read_texts(reader, image, before, same=features.image, lengths=lengths)
+        return reader, before, self.image_embedding(features)
 
 
 def read_texts(
@@ -81,21 +86,50 @@ def read_texts(
         lengths: how many tokens of each text to read (None: all); the outputs behind them are
             undefined.
     """
+    steps = torch.arange(tokens.shape[1]).to(tokens)
+    wanted = steps < _lengths(tokens, lengths)[:, None]
+    found = read_texts_at(reader, image, tokens, wanted, same=same, lengths=lengths)
+    return found.new_zeros(*tokens.shape, found.shape[1]).index_put((wanted,), found)
+
+
+def read_texts_at(
+    reader: Reader,
+    image: Tensor,
+    tokens: Tensor,
+    wanted: Tensor,
+    *,
+    same: Tensor | None = None,
+    lengths: Sequence[int] | None = None,
+) -> Tensor:
+    """Of :func:`read_texts` the outputs (n, H) at n of the tokens, text by text: of a thousand
+    targets of one long text, one each, not a thousand each.
+
+    Args:
+        wanted: (N, L), which tokens.
+        image, tokens, same, lengths: as there.
+    """
     lstm, words = reader.lstm, reader.words
     if not _is_plain(lstm, image):
         inputs = torch.cat([image[:, None], words(tokens)], 1)
         first = getattr(lstm, "batch_first", False)
         read: Tensor = lstm(inputs if first else inputs.transpose(0, 1))[0]
-        return (read if first else read.transpose(0, 1))[:, 1:]
+        return (read if first else read.transpose(0, 1))[:, 1:][wanted]
     if same is None:
         same = torch.arange(len(tokens)).to(tokens)
-    length = torch.tensor(lengths or [tokens.shape[1]] * len(tokens)).to(tokens)
+    length = _lengths(tokens, lengths)
     # In this order the longest texts come first.
     columns = torch.cat([-length[:, None], same[:, None], tokens], 1)
     texts, text = columns.unique(dim=0, return_inverse=True)
     first = text.new_empty(len(texts)).scatter_(0, text, torch.arange(len(text)).to(text))
-    outputs: Tensor = _Read.apply(lstm, words, image, tokens[first], length[first], first, text)
+    places = wanted.nonzero()
+    outputs: Tensor = _Read.apply(
+        lstm, words, image, tokens[first], length[first], first, text, places
+    )
     return outputs
+
+
+def _lengths(tokens: Tensor, lengths: Sequence[int] | None) -> Tensor:
+    return torch.tensor(lengths or [tokens.shape[1]] * len(tokens)).to(tokens)
 
 
 def _is_plain(lstm: nn.Module, image: Tensor) -> bool:
@@ -110,11 +144,11 @@ def _is_plain(lstm: nn.Module, image: Tensor) -> bool:
 
 
 class _Read(torch.autograd.Function):
-    """:func:`read_texts` of U different texts, the longest first.
+    """:func:`read_texts_at` of U different texts, the longest first.
 
-    Text u is that of row ``first[u]``; row n has text ``text[n]``. There are fewer texts left at
-    each step. The results of all steps are concatenated: those of text u at a step are in row
-    ``starts[step] + u``.
+    Text u is that of row ``first[u]``; row n has text ``text[n]``; ``places`` (n, 2) are the rows
+    and tokens wanted. There are fewer texts left at each step. The results of all steps are
+    concatenated: those of text u at a step are in row ``starts[step] + u``.
     """
 
     @staticmethod
@@ -127,6 +161,7 @@ class _Read(torch.autograd.Function):
         lengths: Tensor,
         first: Tensor,
         text: Tensor,
+        places: Tensor,
     ) -> Tensor:
         of_inputs, of_hidden, *biases = lstm.all_weights[0]
         bias = biases[0] + biases[1] if biases else None
@@ -135,8 +170,7 @@ class _Read(torch.autograd.Function):
         cell = image.new_zeros(len(tokens), lstm.hidden_size)
         hidden = None  # before the image zero: nothing to multiply
         made, starts, start = [], [], 0
-        steps = torch.arange(tokens.shape[1] + 1).to(lengths)
-        for step, left in enumerate((lengths >= steps[:, None]).sum(1).tolist()):
+        for step, left in enumerate(reached(lengths, tokens.shape[1])):
             if hidden is None:
                 inputs = functional.linear(image[first], of_inputs, bias)
             else:
@@ -152,43 +186,26 @@ class _Read(torch.autograd.Function):
             starts.append(start)
             start += left
         gates, new, before, seen, outputs = (torch.cat(each) for each in zip(*made, strict=True))
-        own = lengths[text]
+        row, token = places[:, 0], places[:, 1]
+        at = (token + 1).where(token < lengths[text[row]], 0)
         if ctx.needs_input_grad[2]:
-            ctx.lstm, ctx.starts = lstm, starts
+            ctx.lstm, ctx.starts, ctx.images = lstm, starts, image.shape
             factors = _factors(gates, new, before, seen)
-            ctx.save_for_backward(text, own, factors, gates[:, 1].contiguous())
-        rows = text[:, None] + torch.tensor(starts[1:]).to(text)
-        return outputs[rows.where(steps[1:] <= own[:, None], 0)]
+            ctx.save_for_backward(text, row, at, factors, gates[:, 1].contiguous())
+        return outputs[torch.tensor(starts).to(text)[at] + text[row]]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise NotImplementedError("read_texts has no second derivative")
         (gradient,) = gradients
-        text, own, factors, forgets = ctx.saved_tensors
+        text, row, step, factors, forgets = ctx.saved_tensors
         of_inputs, of_hidden, *_ = ctx.lstm.all_weights[0]
-        # Rows whose last output that counts comes latest go first: those under way at a step are
-        # the first ones.
-        steps = torch.arange(1, gradient.shape[1] + 1).to(text)
-        counts = ((gradient != 0).any(2) & (steps <= own[:, None])) * steps
-        sorted_, order = counts.amax(1).sort(descending=True)
-        gradient, text, last = gradient[order], text[order], sorted_.tolist()
-        hidden = cell = gradient.new_zeros(0, gradient.shape[2])
-        for step in range(last[0] if last else 0, -1, -1):
-            going = sum(one >= step for one in last)
-            started = going - len(hidden)
-            hidden, cell = (functional.pad(one, (0, 0, 0, started)) for one in (hidden, cell))
-            if step:
-                hidden = hidden + gradient[:going, step - 1]
-            rows = text[:going] + ctx.starts[step]
-            of_gates = factors[rows]
-            cell = cell + hidden * of_gates[:, 4]
-            through = torch.cat([cell, cell, cell, hidden], 1) * of_gates[:, :4].flatten(1)
-            cell = cell * forgets[rows]
-            hidden = through @ (of_hidden if step else of_inputs)
-        image = torch.empty_like(hidden)
-        image[order] = hidden
-        return None, None, image, None, None, None, None
+        counts = (gradient != 0).any(1) & (step > 0)
+        asked = Asked(gradient[counts], row[counts], step[counts])
+        read = Steps(of_inputs, of_hidden, factors, forgets, ctx.starts)
+        image = image_gradients(read, asked, text, ctx.images)
+        return None, None, image, None, None, None, None, None
 
 
 def _factors(gates: Tensor, new: Tensor, before: Tensor, seen: Tensor) -> Tensor:

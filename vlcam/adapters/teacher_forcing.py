@@ -55,6 +55,14 @@ class TeacherForced(Adapter):
             it. Places of padding are not read.
         """
 
+    def states_at(
+        self, features: FeatureMaps, prompts: Sequence[Prompt], tokens: Tensor, wanted: Tensor
+    ) -> Tensor:
+        """Of :meth:`states` those (n, ...) of the n places where ``wanted`` (N, L) is true, text by
+        text. Override it where they take less memory than all."""
+        states = self.states(features, prompts, tokens)
+        return states[wanted.to(states.device)]
+
     def log_probabilities(self, states: Tensor) -> Tensor:
         """Log-probabilities (n, V) of all V tokens, from n of the states; unless overridden, these
         are logits (n, V)."""
@@ -66,14 +74,14 @@ class TeacherForced(Adapter):
     ) -> Tensor:
         """Scores (N, L): log p(token l | image, tokens before l) of each row's text."""
         tokens = padded([self.tokens(prompt) for prompt in prompts]).to(features.device)
-        states = self.states(features, prompts, tokens)
         width = tokens.shape[1]
         if wanted is None:
             wanted = torch.ones_like(tokens, dtype=torch.bool)
         where = torch.zeros_like(tokens, dtype=torch.bool)
         where[:, : wanted.shape[1]] = wanted[:, :width]
         # Only the steps that are read go through the vocabulary, by far the widest layer.
-        log_probabilities = self.log_probabilities(states[where.to(states.device)])
+        states = self.states_at(features, prompts, tokens, where)
+        log_probabilities = self.log_probabilities(states)
         chosen = log_probabilities.to(tokens.device).gather(1, tokens[where][:, None]).squeeze(1)
         return chosen.new_zeros(tokens.shape).masked_scatter(where, chosen)
 

@@ -63,7 +63,7 @@ def score(
     """
     rows = rows_of(targets, [0] * len(targets) if images is None else images)
     values = None
-    size = rows_that_fit(adapter, features, memory)
+    size = rows_that_fit(adapter, features, targets, memory)
     with untouched(adapter.module), torch.no_grad():
         for start in range(0, len(rows), size):
             chunk = rows[start : start + size]
@@ -133,7 +133,7 @@ def seam_gradients(
     images = [0] * len(targets) if images is None else images
     if len(images) != len(targets):
         raise ValueError(f"{len(targets)} targets but {len(images)} image rows")
-    start, size = 0, rows_that_fit(adapter, features, memory)
+    start, size = 0, rows_that_fit(adapter, features, targets, memory)
     while start < len(targets):
         chunk = chunk_of(targets, start, size)
         rows = rows_of([targets[i] for i in chunk], [images[i] for i in chunk])
@@ -146,7 +146,7 @@ def seam_gradients(
                 found = found.by_target(rows, len(chunk))
         yield SeamGradients(chunk, [images[i] for i in chunk], found.scores, found.maps, features)
         start = chunk.stop
-        size = max(1, memory // max(1, kept.bytes // len(rows)))
+        size = rows_that_fit(adapter, features, targets, memory, kept.bytes // len(rows))
 
 
 def explain_at_layer(
@@ -280,7 +280,7 @@ def _pixel_gradients(
     prompts = [only_prompt(targets)] if adapter.encode_reads_prompt else None
     forward = _ForwardPass(adapter, pixels, prompts, rule)
     features = forward.features
-    start, size = 0, rows_that_fit(adapter, features, memory)
+    start, size = 0, rows_that_fit(adapter, features, targets, memory)
     while start < len(targets):
         chunk = chunk_of(targets, start, size)
         rows = rows_of([targets[i] for i in chunk], [0] * len(chunk))

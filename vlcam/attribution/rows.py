@@ -21,6 +21,10 @@ from vlcam.attribution.precision import at_least_float32, gradient_scale
 from vlcam.attribution.targets import Target, Term
 
 _FIRST_GUESS = 16  # bytes that autograd keeps behind the layer for each byte of A, until measured
+_USUAL_TEXT = (
+    16  # scores of a prompt, up to which that guess is good: what reads A reads it a token
+)
+_SCORE_BYTES = 64  # that a row takes itself for each score of its prompt
 
 
 @dataclass(frozen=True)
@@ -158,13 +162,25 @@ def differentiate(
     )
 
 
-def rows_that_fit(adapter: Adapter, features: FeatureMaps, memory: int) -> int:
-    """About how many rows of decode fit into ``memory`` bytes, before it was measured."""
-    kept = adapter.kept_bytes(features)
+def rows_that_fit(
+    adapter: Adapter,
+    features: FeatureMaps,
+    targets: Sequence[Target],
+    memory: int,
+    measured: int | None = None,
+) -> int:
+    """About how many rows of decode fit into ``memory`` bytes.
+
+    Args:
+        measured: bytes that autograd kept for a row; None: not known yet.
+    """
+    scores = 1 + max((max(term.scores) for target in targets for term in target.terms), default=0)
+    kept = adapter.kept_bytes(features) if measured is None else measured
     if kept is None:
         every = (features.maps, *features.rest.values())
-        kept = _FIRST_GUESS * sum(t[0].numel() * t.element_size() for t in every if len(t))
-    return max(1, memory // max(1, kept))
+        of_maps = sum(t[0].numel() * t.element_size() for t in every if len(t))
+        kept = _FIRST_GUESS * of_maps * max(_USUAL_TEXT, scores) // _USUAL_TEXT
+    return max(1, memory // max(1, kept + _SCORE_BYTES * scores))
 
 
 def chunk_of(targets: Sequence[Target], start: int, size: int) -> range:

@@ -23,8 +23,8 @@ class Explanation(Result):
         return saving.to_json(self)
 
     def save(self, directory: str | Path) -> None:
-        """Write ``explanation.json`` and ``maps.npz`` (``maps``, ``photo_maps``, ``image``, and
-        ``attention`` where there is one)."""
+        """Write ``explanation.json`` and ``maps.npz`` (``maps``, ``image``, and ``attention`` where
+        there is one); maps at photo size are :meth:`photo_maps` of what :meth:`load` gives back."""
         saving.save(self, Path(directory))
 
     @classmethod

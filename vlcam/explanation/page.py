@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
-from itertools import product
 from pathlib import PurePath
 from string import Template
 from urllib.parse import quote
@@ -151,31 +150,52 @@ def _map_tile(explanation: Result, index: int) -> str:
 def sentence(explanation: Result) -> list[tuple[str, int | None]]:
     """The caption's words in order: each explained one with its index, each unknown with None.
 
-    Known and unknown words are each in order; the caption says how they alternate. Of all ways to
-    merge them, that one is taken which finds most of their letters in the caption, word by word.
+    Known and unknown words are each in order; the caption says how they alternate: of the next of
+    either, that one comes first which begins first in what is left of the caption (where both begin
+    there, the longer). A word that is not in it as written comes at once.
     """
     caption = explanation.caption.casefold()
-    known = [(word.text, index) for index, word in enumerate(explanation.words)]
-    unknown = [(text, None) for text in explanation.unknown]
-    best: dict[tuple[int, int], _Way] = {(0, 0): (0, 0, [])}  # by the numbers of words taken
-    for i, j in product(range(len(known) + 1), range(len(unknown) + 1)):
-        ways = [_behind(caption, best[i - 1, j], known[i - 1])] if i else []
-        ways += [_behind(caption, best[i, j - 1], unknown[j - 1])] if j else []
-        if ways:
-            best[i, j] = min(ways, key=lambda way: way[:2])
-    return best[len(known), len(unknown)][2]
+    known = _Places(caption, [word.text for word in explanation.words])
+    unknown = _Places(caption, list(explanation.unknown))
+    merged: list[tuple[str, int | None]] = []
+    at = 0
+    while known.left or unknown.left:
+        first = min((words for words in (known, unknown) if words.left), key=lambda w: w.next(at))
+        merged.append((first.text, first.taken if first is known else None))
+        at = first.take(at)
+    return merged
 
 
-_Way = tuple[int, int, list[tuple[str, int | None]]]  # letters not found, place reached, words
+class _Places:
+    """Words in order, and where in a caption the next of them is found."""
 
+    def __init__(self, caption: str, texts: Sequence[str]) -> None:
+        self._caption, self._texts = caption, texts
+        self.taken = 0
+        self._found = -1
 
-def _behind(caption: str, way: _Way, word: tuple[str, int | None]) -> _Way:
-    missed, at, words = way
-    letters = word[0].casefold()
-    place = caption.find(letters, at)
-    if place < 0:
-        return missed + len(letters), at, [*words, word]
-    return missed, place + len(letters), [*words, word]
+    @property
+    def left(self) -> bool:
+        return self.taken < len(self._texts)
+
+    @property
+    def text(self) -> str:
+        return self._texts[self.taken]
+
+    def next(self, at: int) -> tuple[int, int]:
+        """Where the next word begins, at ``at`` or behind it (-1: nowhere), and what decides
+        between two that begin there."""
+        letters = self.text.casefold()
+        if self._found < at:
+            self._found = self._caption.find(letters, at)
+        return self._found, -len(letters)
+
+    def take(self, at: int) -> int:
+        """Takes the next word; where the caption goes on behind it."""
+        found = self._found
+        end = found + len(self.text.casefold()) if found >= 0 else at
+        self.taken, self._found = self.taken + 1, -1
+        return end
 
 
 def _heading(explanation: Result) -> str:

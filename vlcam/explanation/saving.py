@@ -17,7 +17,9 @@ from vlcam.explanation.result import Answer, AttentionMap, AttentionMaps, Result
 from vlcam.geometry.grid import Boxes, Cells, Grid, Placement
 from vlcam.utils.atomic import written
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 also held the maps at photo size, half a gigabyte of a large photo; they are made from
+the raw maps and their geometry when asked for."""
 
 _NAMES: dict[type, str] = {Word: "word", Answer: "answer", AttentionMap: "look"}
 """What the file calls them."""
@@ -56,8 +58,8 @@ def to_json(result: Result) -> dict[str, Any]:
 
 
 def save(result: Result, directory: Path) -> None:
-    """Write ``explanation.json`` and ``maps.npz`` (``maps``, ``photo_maps``, ``image``, and
-    ``attention`` where there is one)."""
+    """Write ``explanation.json`` and ``maps.npz`` (``maps``, ``image``, and ``attention`` where
+    there is one)."""
     directory.mkdir(parents=True, exist_ok=True)
     with written(directory / "maps.npz") as path:
         _write_arrays(result, path)
@@ -68,7 +70,6 @@ def save(result: Result, directory: Path) -> None:
 
 
 def _write_arrays(result: Result, path: Path) -> None:
-    height, width = result.image.shape[:2]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         arrays = {"maps": result.maps.cpu().numpy(), "image": result.image}
         if result.attention is not None:
@@ -76,19 +77,11 @@ def _write_arrays(result: Result, path: Path) -> None:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w") as file:
                 np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
-        header = {
-            "descr": "<f4",
-            "fortran_order": False,
-            "shape": (len(result.items), height, width),
-        }
-        with archive.open("photo_maps.npy", "w", force_zip64=True) as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            for photo_map in result.photo_maps():
-                file.write(photo_map.astype("<f4").tobytes())
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """The fields of a result from the files that :func:`save` wrote (no pickle is ever read).
+    """The fields of a result from the files that :func:`save` wrote, in this format or an earlier
+    one (no pickle is ever read).
 
     Raises:
         ValueError: a file is missing, damaged or of another format; it is named.
@@ -96,8 +89,8 @@ def read(directory: Path) -> dict[str, Any]:
     path = directory / "explanation.json"
     try:
         data = json.loads(path.read_text("utf-8"))
-        if data.get("format") != FORMAT:
-            raise ValueError(f"format {data.get('format')!r}, expected {FORMAT}")
+        if data.get("format") not in range(1, FORMAT + 1):
+            raise ValueError(f"format {data.get('format')!r}, expected 1 to {FORMAT}")
         values = _values(data)
         path = directory / "maps.npz"
         arrays = _arrays(path)

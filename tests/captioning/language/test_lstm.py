@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from captioning.language.lstm import Reader, read_texts
+import captioning
+import vlcam
+from captioning.language.lstm import Reader, read_texts, read_texts_at
+from captioning.language.lstm_gradients import Asked, shorter_forwards
 from tests.tools.leftovers import no_tensor_left
 
 WIDTH, HIDDEN, WORDS, LENGTH = 5, 6, 9, 4
@@ -156,6 +161,50 @@ def test_half_precision_and_autocast_are_pytorchs_own() -> None:
                 Reader(lstm, words, 0), images().float(), TEXTS[ROWS], same=IMAGES[ROWS]
             )
     assert found.dtype == mixed.dtype == torch.bfloat16 and steps == []
+
+
+def test_long_texts_are_differentiated_forwards_at_the_cost_of_their_length() -> None:
+    """Backwards T words of one text take T^2 / 2 steps, forwards E T."""
+    lstm, words = networks(batch_first=True)
+    length = 4 * WIDTH
+    random = torch.Generator().manual_seed(3)
+    tokens = torch.randint(0, WORDS, (2, length), generator=random)
+    text = torch.tensor([0] * length + [1, 1, 0, 1])
+    wanted = torch.zeros(len(text), length, dtype=torch.bool)
+    wanted[range(length), range(length)] = True  # text 0 word by word, of text 1 little
+    wanted[length, 2] = wanted[length + 1, 5] = True
+    image = torch.randn(2, WIDTH, generator=random, dtype=torch.float64)[text].requires_grad_()
+    found = read_texts_at(Reader(lstm, words, 0), image, tokens[text], wanted, same=text)
+    expected = plainly(lstm, words, image, tokens[text])[wanted]
+    torch.testing.assert_close(found, expected)
+    score = torch.randn(found.shape, generator=random, dtype=torch.float64)
+    row, step = wanted.nonzero().unbind(1)
+    assert shorter_forwards(Asked(score, row, step + 1), text, WIDTH).tolist() == [True, False]
+    (gradient,) = torch.autograd.grad(found, image, score)
+    (slow,) = torch.autograd.grad(expected, image, score)
+    torch.testing.assert_close(gradient, slow)
+    assert not gradient[-1].any()
+
+
+def test_of_many_words_of_a_long_text_no_tensor_is_of_every_word_at_every_word() -> None:
+    """2,000 words took 4.8 GB that way."""
+    model = captioning.load("scenes")
+    width = model.module.rnn.hidden_size
+    largest = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
+            nonlocal largest
+            made = func(*args, **(kwargs or {}))
+            if isinstance(made, Tensor):
+                largest = max(largest, made.untyped_storage().nbytes())
+            return made
+
+    photo = Image.new("RGB", (40, 30), "red")
+    with Watch():
+        found = vlcam.explain(model, photo, " ".join(["a dog"] * 150))
+    assert len(found.words) == 300
+    assert largest < 300 * 300 * 4 * width / 10
 
 
 def test_has_no_second_derivative_and_leaves_nothing() -> None:

@@ -562,6 +562,8 @@ def test_the_index_holds_text_as_text(browser: Browser) -> None:
         ("", "x y", "x y", "*x *y"),
         ("", "", "", ""),
         ("狗 草", "猫", "狗猫草", "狗 *猫 草"),
+        ("a-b", "a", "a a-b", "*a a-b"),
+        ("a", "a-b", "a-b a", "*a-b a"),
     ],
 )
 def test_known_and_unknown_words_are_put_in_the_captions_order(
@@ -571,3 +573,16 @@ def test_known_and_unknown_words_are_put_in_the_captions_order(
     told = sentence(found)
     assert " ".join(f"*{text}" if which is None else text for text, which in told) == order
     assert [which for _, which in told if which is not None] == list(range(len(known.split())))
+
+
+def test_the_order_of_long_captions_is_found_word_by_word() -> None:
+    """In steps as many as words: the best of all orders of 8,000 words is not to be waited for."""
+    random = np.random.default_rng(0)
+    words = ["a", "an", "cat", "catalog", "at", "log", "ox", "axolotl", "the", "then", "hen"]
+    order = [(words[i], i % 2 == 0) for i in random.integers(0, len(words), 8000).tolist()]
+    found = by_hand.explanation(
+        [text for text, known in order if known],
+        unknown=[text for text, known in order if not known],
+        caption=" ".join(text for text, _ in order),
+    )
+    assert [(text, which is not None) for text, which in sentence(found)] == order

@@ -89,13 +89,31 @@ def test_the_arrays_need_no_pickle(tmp_path: Path) -> None:
     found = by_hand.explanation(["a", "red", "dog"], signed=True)
     found.save(tmp_path)
     with np.load(tmp_path / "maps.npz", allow_pickle=False) as arrays:
-        assert set(arrays.files) == {"maps", "photo_maps", "image"}
-        assert arrays["photo_maps"].dtype == np.float32
-        assert arrays["photo_maps"].shape == (3, 90, 120)
-        for index, drawn in enumerate(arrays["photo_maps"]):
-            assert np.array_equal(drawn, found.photo_map(index))
+        assert set(arrays.files) == {"maps", "image"}
+        assert np.array_equal(arrays["maps"], found.maps.numpy())
     for file in tmp_path.iterdir():
         assert b"numpy.core" not in file.read_bytes() and b"numpy._core" not in file.read_bytes()
+
+
+def test_maps_at_photo_size_are_made_when_asked_for(tmp_path: Path) -> None:
+    """A large photo's took half a gigabyte of file."""
+    found = by_hand.explanation(["a", "red", "dog"], size=(1000, 1200))
+    found.save(tmp_path)
+    photo_and_raw_maps = found.image.nbytes + found.maps.nbytes
+    assert (tmp_path / "maps.npz").stat().st_size < 1.1 * photo_and_raw_maps
+    again = Explanation.load(tmp_path)
+    for index, drawn in enumerate(again.photo_maps()):
+        assert drawn.shape == (1000, 1200) and np.array_equal(drawn, found.photo_map(index))
+
+
+def test_format_1_is_read_as_it_was(tmp_path: Path) -> None:
+    """It held the maps at photo size, too."""
+    found = by_hand.explanation(["a", "dog"], size=(12, 16))
+    found.save(tmp_path)
+    path = tmp_path / "explanation.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"format": 1}), "utf-8")
+    replace_array(tmp_path, photo_maps=np.stack(list(found.photo_maps())))
+    check_equal(Explanation.load(tmp_path), found)
 
 
 def refused(folder: Path, name: str) -> str:
@@ -131,7 +149,7 @@ def test_a_truncated_file_is_named(saved: Path, name: str) -> None:
 
 
 def test_damaged_arrays_are_refused_or_read_right(saved: Path) -> None:
-    """Damage where nothing is read (the maps at photo size, times of files) does no harm."""
+    """Damage where nothing is read (the names and times of files) does no harm."""
     path, before = saved / "maps.npz", Explanation.load(saved)
     whole = path.read_bytes()
     generator = np.random.default_rng(0)
@@ -174,7 +192,10 @@ def changed(*path: str | int, to: Any) -> Edit:
         *map(without, ["format", "photo", "caption", "words", "unknown", "grid", "details"]),
         lambda data: [data],
         lambda data: None,
-        changed("format", to=2),
+        changed("format", to=3),
+        changed("format", to=0),
+        changed("format", to="2"),
+        changed("format", to=[2]),
         changed("caption", to=None),
         changed("unknown", to="axolotl"),
         changed("unknown", to=[1]),

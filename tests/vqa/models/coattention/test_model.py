@@ -211,8 +211,7 @@ def test_it_stands_beside_the_answers(case: Case, tmp_path: Path) -> None:
     again = vlcam.Explanation.load(tmp_path / "saved")
     assert again.attention is not None and again.attention.looks == own.looks
     assert torch.equal(again.attention.maps, own.maps) and again.attention.grid == own.grid
-    with np.load(tmp_path / "saved" / "maps.npz") as arrays:
-        assert arrays["photo_maps"].shape == (5, 24, 40)
+    assert [drawn.shape for drawn in again.photo_maps()] == 5 * [(24, 40)]
     page = again.html()
     assert page.count('<button type="button" class="word') == 5
     assert page.count("the model&#x27;s own attention") == 3
