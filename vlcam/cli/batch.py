@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +12,11 @@ from tqdm import tqdm
 
 from vlcam.adapters.adapter import Adapter
 from vlcam.explaining import Request, explain_request
+from vlcam.explanation import saving
 from vlcam.explanation.explanation import Explanation
 from vlcam.explanation.figure import draw_rows
 from vlcam.explanation.page import compared
-from vlcam.utils.atomic import written
+from vlcam.utils.atomic import folder_written, recover
 from vlcam.utils.errors import one_line
 
 FILES = ("explanation.json", "maps.npz", "figure.png", "page.html")
@@ -128,30 +128,24 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 def _write_compared(rows: Sequence[tuple[str, Path]], folder: Path) -> Path:
     """A picture and a page of one photo's explanations; the page's path."""
-    folder.mkdir(parents=True, exist_ok=True)
     explained = [(label, Explanation.load(path), path) for label, path in rows]
     name = rows[0][1].name
-    with written(folder / f"{name}.png") as draft:
-        draw_rows([(label, one) for label, one, _ in explained]).savefig(draft, format="png")
     pages = [
         (label, one, os.path.relpath(path / "page.html", folder)) for label, one, path in explained
     ]
-    with written(folder / f"{name}.html") as draft:
-        draft.write_text(compared(pages), "utf-8")
+    with folder_written(folder) as draft:
+        figure = draw_rows([(label, one) for label, one, _ in explained])
+        figure.savefig(draft / f"{name}.png", format="png")
+        (draft / f"{name}.html").write_text(compared(pages), "utf-8")
     return folder / f"{name}.html"
 
 
 def write(explanation: Explanation, folder: Path) -> None:
-    """Write an explanation's :data:`FILES`; the folder appears, or is replaced, as a whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".vlcam-", dir=folder.parent) as scratch:
-        draft = Path(scratch, "new")
-        explanation.save(draft)
-        explanation.figure().savefig(draft / "figure.png")
+    """Write an explanation's :data:`FILES`, all or none."""
+    with folder_written(folder) as draft:
+        saving.write(explanation, draft)
+        explanation.figure().savefig(draft / "figure.png", format="png")
         (draft / "page.html").write_text(explanation.html(), "utf-8")
-        if folder.exists():
-            folder.replace(Path(scratch, "old"))
-        draft.replace(folder)
 
 
 def told(explanation: Explanation, folder: Path) -> str:
@@ -186,6 +180,7 @@ def stem(photo: str) -> str:
 
 def _is_of(folder: Path, photo: str) -> bool:
     """Whether the folder holds just an explanation of that photo, made before."""
+    recover(folder)
     try:
         before = json.loads((folder / FILES[0]).read_text("utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 from vlcam.models import Family, find
+from vlcam.utils.atomic import folder_written
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,12 +40,8 @@ def convert(model: str | Path, out: Path) -> Family:
         raise FileExistsError(f"{out}: there is something already; give a new folder")
     family, path = find(model)
     adapter = family.load(path, None)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".vlcam-", dir=out.parent) as scratch:
-        draft = Path(scratch, out.name)
-        draft.mkdir()
+    with folder_written(out) as draft:
         adapter.save(draft)
         again, folder = find(draft)
         again.load(folder, None)
-        draft.replace(out)
     return family

@@ -13,9 +13,10 @@ from vlcam.adapters.adapter import Adapter
 from vlcam.attribution import methods
 from vlcam.attribution.encoding import look
 from vlcam.explaining import explain
+from vlcam.explanation import saving
 from vlcam.explanation.explanation import Explanation
 from vlcam.networks.encoder import Encoder
-from vlcam.utils.atomic import written
+from vlcam.utils.atomic import folder_written
 
 _STEPS = (nn.Conv2d, nn.BatchNorm2d, nn.Dropout, nn.Identity, nn.AdaptiveAvgPool2d)
 
@@ -85,10 +86,12 @@ def write(explanations: Sequence[Explanation], folder: Path) -> None:
     """``layers.png``, and a folder with ``explanation.json`` and ``maps.npz`` for each layer."""
     from vlcam.explanation.figure import draw_rows
 
-    for explanation in explanations:
-        explanation.save(folder / explanation.layer)
-    with written(folder / "layers.png") as draft:
-        draw_rows([(_title(e), e) for e in explanations]).savefig(draft, format="png")
+    with folder_written(folder) as draft:
+        for explanation in explanations:
+            (draft / explanation.layer).mkdir(exist_ok=True)
+            saving.write(explanation, draft / explanation.layer)
+        figure = draw_rows([(_title(e), e) for e in explanations])
+        figure.savefig(draft / "layers.png", format="png")
 
 
 def _title(explanation: Explanation) -> str:

@@ -23,7 +23,7 @@ from vlcam.evaluation.experiment import Experiment
 from vlcam.evaluation.ray_runner import Cluster
 from vlcam.evaluation.store import opened
 from vlcam.models import families_that_attend, load
-from vlcam.utils.atomic import written
+from vlcam.utils.atomic import folder_written
 
 _VERSIONS = ("vlcam", "torch", "torchvision", "numpy", "pycocotools")
 
@@ -89,14 +89,15 @@ def evaluate(experiment: Experiment, how: How) -> summary.Summary:
         title = f"{experiment.title} of {model.name}, layer {model.layer}"
         shown = list(gallery.pictures(experiment, model, chosen[0], records))
         text = summary.to_markdown(tables, title, about=about, skipped=skipped)
-        for name, content in (
-            ("summary.json", summary.to_json(tables, about=about, skipped=skipped)),
-            ("summary.md", text),
-            ("summary.tex", summary.to_latex(tables)),
-            ("report.html", report.page(tables, title, about=about, skipped=skipped, shown=shown)),
-        ):
-            with written(how.out / name) as draft:
-                draft.write_text(content, "utf-8")
+        page = report.page(tables, title, about=about, skipped=skipped, shown=shown)
+        with folder_written(how.out) as draft:
+            for name, content in (
+                ("summary.json", summary.to_json(tables, about=about, skipped=skipped)),
+                ("summary.md", text),
+                ("summary.tex", summary.to_latex(tables)),
+                ("report.html", page),
+            ):
+                (draft / name).write_text(content, "utf-8")
     print(text)
     print(f"-> {how.out / 'report.html'}")
     return tables

@@ -15,7 +15,7 @@ import torch
 
 from vlcam.explanation.result import Answer, AttentionMap, AttentionMaps, Result, Word
 from vlcam.geometry.grid import Boxes, Cells, Grid, Placement
-from vlcam.utils.atomic import written
+from vlcam.utils.atomic import folder_written, recover
 
 FORMAT = 2
 """Format 1 also held the maps at photo size, half a gigabyte of a large photo; they are made from
@@ -59,14 +59,18 @@ def to_json(result: Result) -> dict[str, Any]:
 
 def save(result: Result, directory: Path) -> None:
     """Write ``explanation.json`` and ``maps.npz`` (``maps``, ``image``, and ``attention`` where
-    there is one)."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with written(directory / "maps.npz") as path:
-        _write_arrays(result, path)
-    with written(directory / "explanation.json") as path:
-        # What UTF-8 cannot hold (bytes in a photo's name) is escaped as JSON does it.
-        text = json.dumps(to_json(result), indent=1, ensure_ascii=False)
-        path.write_text(f"{text}\n", "utf-8", errors="backslashreplace")
+    there is one), both or neither."""
+    with folder_written(directory) as draft:
+        write(result, draft)
+
+
+def write(result: Result, draft: Path) -> None:
+    """As :func:`save`, to a folder that is a draft itself (:mod:`vlcam.utils.atomic`)."""
+    _write_arrays(result, draft / "maps.npz")
+    # What UTF-8 cannot hold (bytes in a photo's name) is escaped as JSON does it.
+    text = json.dumps(to_json(result), indent=1, ensure_ascii=False)
+    file = draft / "explanation.json"
+    file.write_text(f"{text}\n", "utf-8", errors="backslashreplace")
 
 
 def _write_arrays(result: Result, path: Path) -> None:
@@ -86,6 +90,8 @@ def read(directory: Path) -> dict[str, Any]:
     Raises:
         ValueError: a file is missing, damaged or of another format; it is named.
     """
+    for folder in (directory.parent, directory):
+        recover(folder)
     path = directory / "explanation.json"
     try:
         data = json.loads(path.read_text("utf-8"))

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vlcam.formats.state_dict import WEIGHTS, load_exactly, read_state_dict
-from vlcam.utils.atomic import written
+from vlcam.utils.atomic import folder_written, recover
 
 CONFIG = "config.json"
 
@@ -61,11 +61,9 @@ def save_folder(model: nn.Module, config: dict[str, Any], folder: Path, half: bo
         name: (value.half() if half and value.is_floating_point() else value).cpu().contiguous()
         for name, value in model.state_dict().items()
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    with written(folder / CONFIG) as path:
-        path.write_text(json.dumps(config, indent=1, ensure_ascii=False), "utf-8")
-    with written(folder / WEIGHTS) as path:
-        save_file(state, path)
+    with folder_written(folder) as draft:
+        (draft / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False), "utf-8")
+        save_file(state, draft / WEIGHTS)
 
 
 def load_folder(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], what: str) -> Model:
@@ -80,6 +78,7 @@ def load_folder(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], wh
         ValueError: a file, which is named, is missing, truncated, or of another architecture.
     """
     folder = path if path.is_dir() else path.parent
+    recover(folder)
     config_path, weights_path = folder / CONFIG, folder / WEIGHTS
     if not config_path.is_file():
         raise ValueError(f"{config_path}: no such file; a {what} is a folder with it and {WEIGHTS}")

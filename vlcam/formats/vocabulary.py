@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vlcam.utils.atomic import written
+
 END = 0
 UNKNOWN = "UNK"
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -103,7 +105,8 @@ class Vocabulary:
 
     def save(self, path: Path) -> None:
         """Write a JSON file that :meth:`load` reads."""
-        path.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False), "utf-8")
+        with written(path) as draft:
+            draft.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False), "utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:

@@ -22,10 +22,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +37,7 @@ from vlcam.scenes.questions import SceneQuestion, questions
 from vlcam.scenes.scene import Item, Scene, scene
 from vlcam.scenes.text import captions, generator, pick, regions
 from vlcam.scenes.things import THINGS
+from vlcam.utils.atomic import folder_written, recover
 
 Record = dict[str, Any]
 
@@ -68,7 +66,8 @@ def write(directory: Path, images: int, seed: int, workers: int | None = None) -
             f"images and workers must be at least 1 and seed at least 0, "
             f"got images={images}, seed={seed}, workers={workers}"
         )
-    with appearing(Path(directory)) as draft:
+    check_new(Path(directory))
+    with folder_written(directory) as draft:
         (draft / "images").mkdir()
         (draft / "annotations").mkdir()
         (draft / "attention").mkdir()
@@ -81,20 +80,11 @@ def write(directory: Path, images: int, seed: int, workers: int | None = None) -
             (draft / "annotations" / name).write_text(text, encoding="utf-8")
 
 
-@contextmanager
-def appearing(directory: Path) -> Iterator[Path]:
-    """Gives a draft folder beside the directory, which takes its name only if nothing failed."""
+def check_new(directory: Path) -> None:
+    """Raises ValueError where there is something already."""
+    recover(directory)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ValueError(f"{directory} already exists and is not empty: name a new directory")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
-        yield draft
-        draft.chmod(0o755)
-        draft.replace(directory)
-    except BaseException:
-        shutil.rmtree(draft)
-        raise
 
 
 def rendered(directory: Path, images: int, seed: int, workers: int) -> Iterator[Record]:

@@ -47,7 +47,6 @@ class Photos:
     def bytes(self) -> np.ndarray:
         file = self._folder / f"photos-{self.key}.npy"
         if not file.is_file():
-            self._folder.mkdir(parents=True, exist_ok=True)
             with written(file) as draft:
                 self._decode(draft)
         found: np.ndarray = np.load(file, mmap_mode="r")
@@ -59,12 +58,14 @@ class Photos:
     def _decode(self, file: Path) -> None:
         paths = self._paths
         shape = (len(paths), *self.preprocess.size, 3)
-        out = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         starts = range(0, len(paths), _BATCH)
-        with ThreadPoolExecutor() as pool:
+        # Written, not mapped: a disk that is full would end the program where it is mapped.
+        with file.open("wb") as out, ThreadPoolExecutor() as pool:
+            np.lib.format.write_array_header_1_0(out, header)
             for i in tqdm(starts, "photos", unit="photo", unit_scale=_BATCH):
-                out[i : i + _BATCH] = list(pool.map(self._picture, paths[i : i + _BATCH]))
-        out.flush()
+                for picture in pool.map(self._picture, paths[i : i + _BATCH]):
+                    out.write(picture.tobytes())
 
     def _picture(self, path: Path) -> np.ndarray:
         pixels, _ = self.preprocess(load_photo(path))
@@ -147,12 +148,13 @@ def cached_features(
     key = _digest(f"{weights.hexdigest()} {settings}".encode())
     file = folder / f"features-{key}.npy"
     if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
         with written(file) as draft, draft.open("wb") as out:
             found = features(
                 encoder, photos, view=view, seed=seed, device=device, precision=precision
-            )
-            np.save(out, found.numpy())
+            ).numpy()
+            header = np.lib.format.header_data_from_array_1_0(found)
+            np.lib.format.write_array_header_1_0(out, header)
+            out.write(found.data)  # np.save would not say what is wrong with a disk
     return torch.from_numpy(np.load(file))
 
 

@@ -217,7 +217,6 @@ class Trainer(ABC):
             "epoch": str(self.epoch),
             "history": json.dumps(self.history),
         }
-        self.out.mkdir(parents=True, exist_ok=True)
         with written(self.out / STATE) as path:
             save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, path, about)
 

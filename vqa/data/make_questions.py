@@ -17,7 +17,7 @@ from tqdm import tqdm
 from vlcam.evaluation.entities import Entities, Marked
 from vlcam.metrics.box_ratio import Box
 from vlcam.photo.loading import size_of
-from vlcam.utils.atomic import written
+from vlcam.utils.atomic import folder_written
 from vqa.data.from_captions import Pair, pairs
 
 EVIDENCE = "evidence.json"
@@ -84,10 +84,11 @@ def write(data: Path, entities: Path, out: Path, least: int = 5) -> dict[str, in
     usual = Counter(a for _, some in found["train"] for q in some for a in set(q.answers))
     kept = {answer for answer, count in usual.items() if count >= least}
     counts, evidence = {}, {}
-    for split, photos in found.items():
-        counts[split], boxes = _write_split(out, split, photos=photos, kept=kept)
-        evidence.update(boxes)
-    _dump(out / "annotations" / EVIDENCE, {str(n): b for n, b in evidence.items()})
+    with folder_written(out) as draft:
+        for split, photos in found.items():
+            counts[split], boxes = _write_split(draft, split, photos=photos, kept=kept)
+            evidence.update(boxes)
+        _dump(draft / "annotations" / EVIDENCE, {str(n): b for n, b in evidence.items()})
     return counts
 
 
@@ -163,5 +164,4 @@ def _link(path: Path, target: Path) -> None:
 
 def _dump(path: Path, data: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written(path) as draft:
-        draft.write_text(json.dumps(data), "utf-8")
+    path.write_text(json.dumps(data), "utf-8")

@@ -1,0 +1,205 @@
+"""A disk that fails at the n-th operation, or a program that is killed there, as SQLite's tests do.
+
+What a program does to the disk is watched where Python calls the system: open (to write), mkdir,
+rename, replace, unlink, rmdir, link, fsync. Writing itself fails behind a number of bytes, in
+libraries of C and Rust too, as the system limits a file's size.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import io
+import os
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_CALLS = ("open", "mkdir", "rename", "replace", "unlink", "remove", "rmdir", "link", "fsync")
+
+Before = Callable[[str], None]
+"""Called with the name of each operation, before it."""
+
+
+@contextmanager
+def _watched(before: Before) -> Iterator[None]:
+    real = {name: getattr(os, name) for name in _CALLS}
+    plain_open = builtins.open
+    busy = False
+
+    def asked(name: str) -> None:
+        nonlocal busy
+        if not busy:  # what `before` itself does is not counted
+            busy = True
+            try:
+                before(name)
+            finally:
+                busy = False
+
+    def wrapped(name: str) -> Callable[..., Any]:
+        def call(*args: Any, **more: Any) -> Any:
+            reads = name == "open" and not args[1] & (os.O_WRONLY | os.O_RDWR)
+            if not reads:
+                asked(name)
+            # The disk of a test need not outlive a power cut.
+            return None if name == "fsync" else real[name](*args, **more)
+
+        return call
+
+    def open_(file: Any, mode: str = "r", *args: Any, **more: Any) -> Any:
+        if set(mode) & set("wax+"):
+            asked("open")
+        return plain_open(file, mode, *args, **more)
+
+    try:
+        for name in _CALLS:
+            setattr(os, name, wrapped(name))
+        for module in (builtins, io):
+            module.open = open_  # type: ignore[attr-defined]
+        yield
+    finally:
+        for module in (builtins, io):
+            module.open = plain_open  # type: ignore[attr-defined]
+        for name, function in real.items():
+            setattr(os, name, function)
+
+
+def operations(work: Callable[[], object]) -> list[str]:
+    """What some work does to the disk, in order."""
+    found: list[str] = []
+    with _watched(found.append):
+        work()
+    return found
+
+
+@contextmanager
+def failing(at: int, lasting: bool = False) -> Iterator[None]:
+    """The ``at``-th operation fails; ``lasting``: all that follow, too."""
+    count = 0
+
+    def before(name: str) -> None:
+        nonlocal count
+        count += 1
+        if count == at or (lasting and count > at):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with _watched(before):
+        yield
+
+
+@contextmanager
+def full(size: int) -> Iterator[None]:
+    """No file can grow beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def killed(work: Callable[[], object], folder: Path, copies: Path) -> list[Path]:
+    """What a folder would be like had the program been killed before each operation: copies of it,
+    in which nobody holds a lock."""
+    found: list[Path] = []
+
+    def before(name: str) -> None:
+        found.append(copies / f"{len(found)}-{name}")
+        shutil.copytree(folder, found[-1], symlinks=True)
+
+    with _watched(before):
+        work()
+    return found
+
+
+def check_writer(
+    folder: Path,
+    write: Callable[[Path, int], object],
+    read: Callable[[Path], object],
+    *,
+    sizes: tuple[int, ...] = (0, 100),
+    every: int = 1,
+) -> None:
+    """Whatever fails, and wherever the program is killed: what was there or what is new is whole,
+    and the next run succeeds and leaves nothing behind but that.
+
+    Args:
+        folder: empty; there is work in it.
+        write: in a folder, the first or second version.
+        read: from a folder; None: there is nothing. It fails at what is not whole. The next run is
+            ``write`` too, as is told by reading the second version.
+        sizes: of files at which the disk is full.
+        every: of the failing operations, try each n-th; and all of the moves.
+    """
+    first, second, lone = folder / "first", folder / "second", folder / "lone"
+    lone.mkdir()
+    write(lone, 2)
+    new = read(lone)
+    first.mkdir()
+    write(first, 1)
+    old = read(first)
+    (first / "notes.txt").write_text("mine")
+    assert None not in (old, new) and old != new
+    for before, start in ((old, first), (None, None)):
+
+        def fresh(path: Path, start: Path | None = start) -> Path:
+            shutil.rmtree(path, ignore_errors=True)
+            if start:
+                shutil.copytree(start, path)
+            else:
+                path.mkdir()
+            return path
+
+        def sound(
+            path: Path, allowed: tuple[object, ...], again: bool, mine: bool = start is not None
+        ) -> None:
+            assert read(path) in allowed, path
+            if again:
+                write(path, 2)
+                assert read(path) == new, path
+                assert not hidden(path), (path, hidden(path))
+            assert not mine or (path / "notes.txt").read_text() == "mine"
+
+        work = fresh(second)
+        steps = operations(lambda work=work: write(work, 2))  # type: ignore[misc]
+        assert read(work) == new and not hidden(work)
+        chosen = [
+            at
+            for at, step in enumerate(steps, start=1)
+            if step in ("rename", "replace") or at % every == 0
+        ]
+        for at in chosen:
+            for lasting in (False, True):
+                fresh(second)
+                try:
+                    with failing(at, lasting):
+                        write(second, 2)
+                except OSError as error:
+                    assert error.errno == errno.EIO, (at, steps[at - 1], error)
+                    assert error.filename, (at, steps[at - 1], error)
+                sound(second, (before, new), again=lasting)
+        for size in sizes:
+            fresh(second)
+            try:
+                with full(size):
+                    write(second, 2)
+            except OSError as error:
+                assert error.filename and str(second) in error.filename, (size, error)
+                assert error.errno == errno.EFBIG, (size, error)
+                sound(second, (before,), again=True)
+            else:
+                raise AssertionError(f"nothing is larger than {size} bytes")
+        copies = fresh(folder / "copies", None)
+        fresh(second)
+        states = killed(lambda: write(second, 2), second, copies)
+        for number, state in enumerate(states):
+            moved = state.name.endswith(("rename", "replace", "rmdir"))
+            sound(state, (before, new), again=moved or number % every == 0)
+
+
+def hidden(folder: Path) -> list[str]:
+    """What begins with a dot, however deep."""
+    return [str(path.relative_to(folder)) for path in folder.rglob(".*")]
