@@ -12,6 +12,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from vlcam.evaluation import tables
 from vlcam.metrics.box_ratio import BoxMeans, box_ratio
 from vlcam.metrics.estimates import Estimate, mean
@@ -79,6 +81,12 @@ def command() -> str:
     return f"python {what} {shlex.join(sys.argv[1:])}".rstrip()
 
 
+def processor() -> str:
+    """What the figures were measured on: the processors, and the instructions PyTorch uses."""
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{os.cpu_count()} cores ({platform.machine()}, {instructions})"
+
+
 def write(path: Path, title: str, parts: Sequence[str], seconds: float) -> None:
     """Print a result and write it to a file, with the command and the versions behind it."""
     names = ("vlcam", "torch", "torchvision", "numpy", "pycocotools")
@@ -88,8 +96,7 @@ def write(path: Path, title: str, parts: Sequence[str], seconds: float) -> None:
             f"# {title}",
             *parts,
             f"    {command()}",
-            f"{seconds:.0f} s on {os.cpu_count()} cores ({platform.machine()}); "
-            f"Python {platform.python_version()}, {versions}.",
+            f"{seconds:.0f} s on {processor()}; Python {platform.python_version()}, {versions}.",
             "± is the standard error, images being the independent draws.",
         ]
     )

@@ -643,7 +643,7 @@ def header(threads: int) -> list[str]:
         "# Explaining every word of a caption: time and memory",
         "",
         f"Written by `{report.command()}`.",
-        f"{versions}; Python {sys.version.split()[0]}; CPU, {os.cpu_count()} cores,"
+        f"{versions}; Python {sys.version.split()[0]}; {report.processor()},"
         f" {threads} threads; float32; load average at the start {load}.",
         "Scope A: raw maps on the device. Scope B: scaled maps at input size on the host (the only"
         " one pytorch-grad-cam has). Building explainers is included for all (their examples"

@@ -25,7 +25,7 @@ def dense_captioner(squares_data: Path, tmp_path_factory: pytest.TempPathFactory
     how = Training(
         str(squares_data), str(out), cnn_weights=str(BUNDLED_CAPTIONER), size=SIDE, cnn_epochs=1,
         cnn_batch=8, cnn_lr=1e-4, epochs=14, batch=8, lr=4e-3, cells=3, code=128, embedding=64,
-        hidden=64, dropout_output=0.0, half=True,
+        hidden=64, dropout_output=0.0, half=True, precision="float32",
     )  # fmt: skip
     report = train(how)
     assert [epoch["epoch"] for epoch in report["epochs"]] == list(range(1, 16))

@@ -38,8 +38,8 @@ GENERAL: Options = {
     "seed": (int, "same seed, same machine: same weights (default 0)"),
     "precision": (
         str,
-        "of the CNN: float32 (default), or bfloat16, which is about twice as fast "
-        "on processors that have it (AVX512-BF16, AMX, GPUs)",
+        "of the CNN: float32, bfloat16, or auto (default), the faster of the two here: bfloat16 on "
+        "most processors that have it (AVX512-BF16, AMX, GPUs)",
     ),
     "device": (str, "cpu (default) or cuda"),
 }

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from vlcam.networks.encoder import Encoder
 from vlcam.photo.loading import load_photo
 from vlcam.photo.preprocess import Preprocess
+from vlcam.training.precision import autocast
 from vlcam.utils.atomic import written
 
 See = Callable[[Sequence[int], np.random.Generator], Tensor]
@@ -156,11 +157,6 @@ def cached_features(
             np.lib.format.write_array_header_1_0(out, header)
             out.write(found.data)  # np.save would not say what is wrong with a disk
     return torch.from_numpy(np.load(file))
-
-
-def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
-    """Mixed precision, where ``precision`` is not float32."""
-    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
 def _digest(data: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,19 +15,16 @@ from torch import Tensor, nn
 
 from vlcam.networks import transformers_cnn
 from vlcam.photo.preprocess import Preprocess
-from vlcam.training.photo_cache import (
-    Photos,
-    See,
+from vlcam.training.photo_cache import Photos, See, cached_features, features, features_of
+from vlcam.training.precision import (
+    AUTO,
+    PRECISIONS,
     autocast,
-    cached_features,
-    features,
-    features_of,
+    check_precision,
+    fastest_precision,
 )
-from vlcam.training.trainer import Schedule, Trainer
+from vlcam.training.trainer import Schedule, Trainer, begun_with
 from vlcam.utils.atomic import written
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""What a CNN may be trained in, by the name of the option."""
 
 SPLITS = ("train", "val", "test")
 REPORT = "report.json"
@@ -42,6 +39,8 @@ class PhotoTraining:
         least: the least value of each option, by field.
         cnn: see :class:`vlcam.networks.encoder.Encoder`; or the folder of a CNN of transformers,
             whose weights are taken too unless ``cnn_weights`` names others.
+        precision: of the CNN; ``auto`` until the training begins: see
+            :mod:`vlcam.training.precision`.
     """
 
     least: ClassVar[dict[str, float]] = {
@@ -68,7 +67,7 @@ class PhotoTraining:
     weight_decay: float = 0.05
     seed: int = 0
     half: bool = False
-    precision: str = "float32"
+    precision: str = AUTO
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -81,9 +80,7 @@ class PhotoTraining:
             if value is not None and value < least:
                 option = name.replace("_", "-")
                 raise ValueError(f"--{option} {value}: must be at least {least}")
-        if self.precision not in PRECISIONS:
-            known = " or ".join(PRECISIONS)
-            raise ValueError(f"--precision {self.precision}: must be {known}")
+        check_precision(self.precision)
         if not any(schedule.epochs for schedule in self.schedules()):
             raise ValueError("--epochs 0: nothing to train")
         if not self.cnn_epochs and self.cnn_weights is None and self.sees:
@@ -170,6 +167,7 @@ class PhotoTrainer(Trainer):
         if how.cnn_fixed:
             model.encoder.split(how.cnn_fixed)[0].requires_grad_(False)
         model = model.to(self.device).to(memory_format=torch.channels_last)
+        self.how = how = replace(how, precision=self._precision(model.encoder))
         self._cache = Path(how.out) / "cache"
         self.paths = {split: self.photos_of(some) for split, some in self.examples.items()}
         self.photos = {
@@ -185,6 +183,18 @@ class PhotoTrainer(Trainer):
             helpers=helpers,
         )
         self.begin()
+
+    def _precision(self, encoder: nn.Module) -> str:
+        """As asked; ``auto`` is what a killed training had, or else what is fastest here."""
+        how = self.how
+        if how.precision != AUTO:
+            return how.precision
+        if (begun := begun_with(Path(how.out))) is not None:
+            return str(begun.get("precision", "float32"))
+        if not how.sees:
+            return "float32"
+        size = (how.size, how.size)
+        return fastest_precision(encoder, size, trained=how.cnn_epochs > 0)
 
     @abstractmethod
     def make_model(self) -> Any:
@@ -250,8 +260,15 @@ class PhotoTrainer(Trainer):
         return features(encoder, self.photos[split], view=0, seed=0, device=self.device)
 
     def write_report(self, **scores: Any) -> dict[str, Any]:
-        """Write options, epochs and scores to ``report.json``, and return them."""
-        report = {"training": asdict(self.how), "epochs": self.history, **scores}
+        """Write options (the precision that was used), the processor's instruction set, epochs and
+        scores to ``report.json``, and return them."""
+        processor = torch.backends.cpu.get_cpu_capability()
+        report = {
+            "training": asdict(self.how),
+            "processor": processor,
+            "epochs": self.history,
+            **scores,
+        }
         with written(self.out / REPORT) as path:
             path.write_text(json.dumps(report, indent=1), "utf-8")
         return report

@@ -228,7 +228,7 @@ class Trainer(ABC):
         with safe_open(path, "pt") as file:
             about = file.metadata()
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        before = json.loads(about["training"])
+        before = _options(about)
         other = [k for k, v in self.options.items() if v != before.get(k) and k != "out"]
         if other:
             raise ValueError(
@@ -244,6 +244,20 @@ class Trainer(ABC):
             i, name = key.split(".")
             optimizer.setdefault(int(i), {})[name] = value
         return optimizer
+
+
+def begun_with(out: Path) -> dict[str, Any] | None:
+    """The options of the training whose state is in that folder; None where there is none."""
+    path = out / STATE
+    if not path.is_file():
+        return None
+    with safe_open(path, "pt") as file:
+        return _options(file.metadata())
+
+
+def _options(about: Mapping[str, str]) -> dict[str, Any]:
+    options: dict[str, Any] = json.loads(about["training"])
+    return options
 
 
 def parameters(module: nn.Module) -> list[nn.Parameter]:

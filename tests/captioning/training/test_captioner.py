@@ -23,6 +23,7 @@ from captioning.training.captioner import LENGTH_POWERS, Training, _Trainer, tra
 from tests.samples.transformers_cnns import model_of
 from vlcam.geometry.grid import Grid
 from vlcam.networks.encoder import Encoder
+from vlcam.training.precision import PRECISIONS
 from vlcam.training.trainer import STATE
 
 RUN = (
@@ -48,7 +49,8 @@ def data(tmp_path: Path) -> Path:
 
 def _options(data: Path, out: Path, **more: object) -> dict[str, object]:
     sizes = {"size": 32, "threshold": 1, "embedding": 8, "hidden": 16, "batch": 4, "cnn_batch": 4}
-    return {"data": str(data), "out": str(out), **sizes, **more}
+    # Not the faster one, which might be another each time.
+    return {"data": str(data), "out": str(out), "precision": "float32", **sizes, **more}
 
 
 def _begun(options: dict[str, object]) -> subprocess.Popen[bytes]:
@@ -166,6 +168,22 @@ def test_other_options_are_not_continued(data: Path, tmp_path: Path) -> None:
         train(Training(**_options(data, tmp_path / "a", cnn_epochs=2, epochs=0)))  # type: ignore[arg-type]
 
 
+def test_what_auto_chose_is_recorded_and_kept(data: Path, tmp_path: Path) -> None:
+    """Also where the other precision has become the faster one since."""
+    more = {"cnn_epochs": 2, "epochs": 0, "precision": "auto"}
+    chosen = _Trainer(Training(**_options(data, tmp_path / "a", **more))).how.precision  # type: ignore[arg-type]
+    assert chosen in PRECISIONS
+    for begun in PRECISIONS:
+        options = _options(data, tmp_path / begun, **more)
+        _Trainer(Training(**(options | {"precision": begun}))).run_epoch()  # type: ignore[arg-type]
+        other = next(name for name in PRECISIONS if name != begun)
+        with pytest.raises(ValueError, match=r"other options \(precision\)"):
+            train(Training(**(options | {"precision": other})))  # type: ignore[arg-type]
+        report = train(Training(**options))  # type: ignore[arg-type]
+        assert report["training"]["precision"] == begun
+        assert report["processor"] == torch.backends.cpu.get_cpu_capability()
+
+
 def test_a_cnn_that_detects_words_in_half_precision_also_continues(
     data: Path, tmp_path: Path
 ) -> None:
@@ -185,7 +203,7 @@ def test_a_cnn_that_detects_words_in_half_precision_also_continues(
     ("wrong", "message"),
     [
         ({"first_size": 64}, "--first-size 64: must be 1 to --size, 32"),
-        ({"precision": "half"}, "--precision half: must be float32 or bfloat16"),
+        ({"precision": "half"}, "--precision half: must be auto, float32 or bfloat16"),
         ({"cnn_epochs": 0, "cnn_weights": "w", "naming": 1.0}, "with --cnn-epochs"),
         ({"cnn_fixed": "stage3"}, "--cnn-fixed is about training a CNN given with --cnn-weights"),
         ({"cnn_epochs": 0, "cnn_weights": "w", "cnn_fixed": "stage3"}, "--cnn-fixed is about"),

@@ -12,6 +12,7 @@ from PIL import Image
 SIZES: dict[str, Any] = {
     "size": 32, "embedding": 8, "hidden": 8, "common": 8, "cnn_batch": 4, "batch": 8,
     "cnn_epochs": 2, "epochs": 2, "cnn_lr": 3e-3,
+    "precision": "float32",  # not the faster one, which might be another each time
 }  # fmt: skip
 
 

@@ -113,7 +113,7 @@ def test_a_question_only_model_sees_nothing(data: Path, tmp_path: Path, architec
         ({"question_only": True}, "--question-only: .* without --cnn-epochs"),
         ({"glimpses": 0}, "--glimpses 0: must be at least 1"),
         ({"answers": 0}, "--answers 0: must be at least 1"),
-        ({"precision": "half"}, "float32 or bfloat16"),
+        ({"precision": "half"}, "must be auto, float32 or bfloat16"),
         ({"first_size": 64}, "--first-size 64"),
     ],
 )
