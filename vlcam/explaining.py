@@ -21,7 +21,8 @@ from vlcam.attribution.maps import TargetMaps, explain_targets
 from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
 from vlcam.explanation.explanation import Explanation
-from vlcam.explanation.result import Answer, AttentionMap, AttentionMaps, explained_words, peaks
+from vlcam.explanation.result import Answer, AttentionMap, AttentionMaps, explained_words
+from vlcam.geometry.peaks import peaks
 from vlcam.models import families_that_attend, load
 from vlcam.utils.untouched import untouched
 

@@ -41,6 +41,7 @@ from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
 from vlcam.evaluation.tables import table
 from vlcam.geometry.grid import Placement, place
+from vlcam.geometry.peaks import peaks
 from vlcam.metrics.box_ratio import Box, BoxMeans, box_means, boxes_in_input
 from vlcam.metrics.pointing import centre, centred_gaussian, hit, points_at
 from vqa.answering.answerer import Answerer
@@ -137,13 +138,13 @@ def point(
     for name in names:
         wanted = [target for _, target, _ in asked]
         found = explain_targets(model, encoded, wanted, methods.get(name))
-        peaks = answering.peaks(found, encoded)
+        highest = peaks(found.maps, found.grid, placement)
         placed = place(found.maps, found.grid, at_input).numpy()
         for i, (item, _, counts) in enumerate(asked):
             ratio = box_means(placed[i], inside[i])
             for group in counts:
                 for row in (f"{group}: {item.question.kind}", f"{group}: all"):
-                    results.pointed.add(row, name, hit(union[i], *peaks[i]), photo=photo)
+                    results.pointed.add(row, name, hit(union[i], *highest[i]), photo=photo)
                 results.boxes.setdefault((name, group), []).append((photo, ratio))
 
 

@@ -36,6 +36,7 @@ from vlcam.attribution.maps import explain_targets
 from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
 from vlcam.evaluation.tables import table
+from vlcam.geometry.peaks import peaks
 from vlcam.metrics.pointing import Mask, centre, hit, points_at
 from vlcam.scenes.questions import SceneQuestion, questions
 from vlcam.scenes.scene import Item, Scene, scene
@@ -118,10 +119,11 @@ def point(
             results.add(row, "photo's centre", middle, photo=number)
     for name in names:
         asked = [target for _, target, _ in visible]
-        found = answering.peaks(explain_targets(model, encoded, asked, methods.get(name)), encoded)
-        for (one, _, right), mask, (where, flat) in zip(visible, masks, found, strict=True):
+        found = explain_targets(model, encoded, asked, methods.get(name))
+        highest = peaks(found.maps, found.grid, encoded.placement)
+        for (one, _, right), mask, peak in zip(visible, masks, highest, strict=True):
             for row in (one.kind, "all", *(("right answers",) if right else ())):
-                results.add(row, name, hit(mask, where, flat), photo=number)
+                results.add(row, name, hit(mask, *peak), photo=number)
 
 
 def forced(
@@ -147,9 +149,10 @@ def forced(
     both = " and ".join(colours)
     best = answering.answers(model, encoded, [ASK_COLOUR])[0][0]
     for name in names:
-        found = answering.peaks(explain_targets(model, encoded, asked, methods.get(name)), encoded)
-        for part, (where, flat) in zip(("body", "cap"), found, strict=True):
-            on_it = hit(hydrants[0].part_mask(part), where, flat)
+        found = explain_targets(model, encoded, asked, methods.get(name))
+        highest = peaks(found.maps, found.grid, encoded.placement)
+        for part, peak in zip(("body", "cap"), highest, strict=True):
+            on_it = hit(hydrants[0].part_mask(part), *peak)
             results.add(f"{row}, {name}", part, on_it, photo=number)
         results.add(f"{row}, {name}", "answered with both", best == both, photo=number)
 

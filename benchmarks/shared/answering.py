@@ -1,5 +1,5 @@
-"""What the benchmarks of VQA models share: the models' own answers, where the maps of these peak,
-and how maps agree with occlusion."""
+"""What the benchmarks of VQA models share: the models' own answers, and how maps agree with
+occlusion."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import vqa
 from benchmarks.shared.report import Table
 from vlcam.attribution import methods
 from vlcam.attribution.encoding import Encoded
-from vlcam.attribution.maps import TargetMaps, explain_targets
+from vlcam.attribution.maps import explain_targets
 from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
 from vlcam.evaluation.tables import table
-from vlcam.geometry.grid import degenerate, peak, place
 from vlcam.metrics.faithfulness import on_patches, rank_correlation
 from vqa.answering.answerer import Answerer, likeliest
 from vqa.answering.cnn_answerer import CnnAnswerer
@@ -48,12 +47,6 @@ def blind_answers(model: CnnAnswerer, texts: Sequence[str]) -> list[str]:
         encoded = module.encode_question(prompts)
         logits = module(nothing, encoded, torch.zeros(len(prompts), dtype=torch.long))
     return [model.answers[column] for column in logits.argmax(1).tolist()]
-
-
-def peaks(found: TargetMaps, encoded: Encoded) -> list[tuple[tuple[int, int], bool]]:
-    """Where each map is highest, (x, y) in photo pixels, and whether it is constant."""
-    places = peak(place(found.maps, found.grid, encoded.placement))[0]
-    return list(zip(places, degenerate(found.maps), strict=True))
 
 
 def occlude(

@@ -19,7 +19,8 @@ from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.maps import explain_targets
 from vlcam.attribution.targets import Target, unit
 from vlcam.evaluation.tables import share, table
-from vlcam.geometry.grid import Grid, degenerate, peak, place
+from vlcam.geometry.grid import Grid
+from vlcam.geometry.peaks import peaks
 from vlcam.metrics.estimates import mean, mean_by_class
 from vlcam.metrics.pointing import Mask, centre, hit, near, points_at
 
@@ -148,15 +149,14 @@ def point(
         method = methods.get(name)
         found = explain_targets(model, encoded, [t for _, _, t in asked], method)
         maps, grid = found.maps, found.grid
-        flat = degenerate(maps)
         grids = {"true": grid}
         if method.at == "layer":
             grids["stretched"] = Grid.stretched(grid.size, encoded.placement.input_size)
-        peaks = {kind: peak(place(maps, g, encoded.placement))[0] for kind, g in grids.items()}
+        found_at = {kind: peaks(maps, g, encoded.placement) for kind, g in grids.items()}
         for i, (source, word, _) in enumerate(asked):
             mask, _ = masks(word.category)
             hits = {
-                (kind, t): hit(mask, peaks[kind][i], flat[i], t)
+                (kind, t): hit(mask, *found_at[kind][i], t)
                 for kind in grids
                 for t in (0.0, TOLERANCE)
             }
@@ -167,7 +167,7 @@ def point(
                     word=word.text,
                     category=word.category,
                     method=name,
-                    degenerate=flat[i],
+                    degenerate=found_at["true"][i].degenerate,
                     hits=hits,
                 )
             )

@@ -27,7 +27,8 @@ from vlcam.evaluation.baselines import ACTIVATION, UNIFORM, summed_activation
 from vlcam.evaluation.experiment import Asked, Experiment, Item, sample
 from vlcam.evaluation.records import Column, Columns, Record
 from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
-from vlcam.geometry.grid import degenerate, highest, place
+from vlcam.geometry.grid import place
+from vlcam.geometry.peaks import Peak, peaks
 from vlcam.metrics.estimates import mean, mean_by_class
 from vlcam.metrics.pointing import Mask, centre, hit, near, points_at
 from vlcam.utils.errors import one_line
@@ -234,13 +235,13 @@ class Words(Experiment[AskedWords]):
         words = asked.words
         if not words:
             return
-        placed = place(found.maps, found.grid, asked.photo.placement)
-        points = highest(placed)
-        inside = _inside(placed.clamp_(min=0), [word.where.mask for word in words])
-        rows = zip(words, points, degenerate(found.maps), inside, strict=True)
-        for which, (word, point, flat, share) in enumerate(rows):
+        where = found.grid, asked.photo.placement
+        support = place(found.maps, *where).clamp_(min=0)
+        inside = _inside(support, [word.where.mask for word in words])
+        rows = zip(words, peaks(found.maps, *where), inside, strict=True)
+        for which, (word, peak, share) in enumerate(rows):
             about = self._of(asked.item, which, word)
-            yield about | _pointed(method, word, point, flat=flat) | {"inside": share}
+            yield about | _pointed(method, word, peak) | {"inside": share}
 
     def label(self, record: Record) -> str:
         return str(record["word"])
@@ -253,18 +254,17 @@ class Words(Experiment[AskedWords]):
         yield from asked.missing
         size = photo.placement.photo_size
         rng = np.random.default_rng([self.seed, int(item.name)])
-        middle = centre(size)
+        middle = Peak(centre(size), degenerate=False)
         if not words:
             return
-        active = summed_activation(model, photo, photo.placement)
-        peak, flat = highest(active)[0], degenerate(active)[0]
+        (active,) = peaks(*summed_activation(model, photo), photo.placement)
         for which, word in enumerate(words):
-            anywhere = (int(rng.integers(size[1])), int(rng.integers(size[0])))
+            anywhere = Peak((int(rng.integers(size[1])), int(rng.integers(size[0]))), False)
             about = self._of(item, which, word)
             yield about | _pointed(CENTRE, word, middle)
             yield about | _pointed(RANDOM, word, anywhere)
-            yield about | _pointed(ACTIVATION, word, peak, flat=flat)
-            yield about | _pointed(UNIFORM, word, middle, flat=True)
+            yield about | _pointed(ACTIVATION, word, active)
+            yield about | _pointed(UNIFORM, word, Peak(middle.point, degenerate=True))
             area, near_area = word.where.area, word.where.near_area
             yield about | {"map": CHANCE, "hit": area, "near": near_area, "inside": area}
 
@@ -372,8 +372,9 @@ def _with_marks(read: Reading) -> list[str]:
     return words
 
 
-def _pointed(name: str, word: VisualWord, point: tuple[int, int], *, flat: bool = False) -> Record:
-    """The record of a map of that name that points at ``point``; ``flat``: it is degenerate."""
+def _pointed(name: str, word: VisualWord, peak: Peak) -> Record:
+    """The record of a map of that name with that peak."""
+    point, flat = peak
     return {
         "map": name,
         "x": -1 if flat else point[0],

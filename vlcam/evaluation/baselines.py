@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vlcam.adapters.adapter import Adapter, Prompt
 from vlcam.attribution.encoding import Encoded
-from vlcam.geometry.grid import Placement, place
+from vlcam.geometry.grid import Cells, Placement, place
 from vlcam.metrics.pointing import centred_gaussian
 
 GAUSSIAN, NOISE, ACTIVATION, UNIFORM = (
@@ -22,13 +22,20 @@ GAUSSIAN, NOISE, ACTIVATION, UNIFORM = (
 
 
 def summed_activation(
-    model: Adapter, photo: Encoded, placement: Placement, prompt: Prompt = None
-) -> torch.Tensor:
-    """The explained layer's channels, added up, at photo size (1, H, W): what is conspicuous to the
-    CNN, whatever it is asked. ``prompt``: for models whose feature maps depend on it."""
+    model: Adapter, photo: Encoded, prompt: Prompt = None
+) -> tuple[torch.Tensor, Cells]:
+    """The explained layer's channels, added up: what is conspicuous to the CNN, whatever it is
+    asked.
+
+    Args:
+        prompt: for models whose feature maps depend on it.
+
+    Returns:
+        The raw map (1, u, v), and where its cells lie in the input.
+    """
     with torch.no_grad():
         summed = photo.seen(model, prompt).maps.float().sum(1)
-    return place(summed, model.cells(photo.pixels, photo.placement), placement)
+    return summed, model.cells(photo.pixels, photo.placement)
 
 
 def maps_at_input(
@@ -40,7 +47,7 @@ def maps_at_input(
         seed, name: of the noise: the evaluation's and the item's.
     """
     size = photo.placement.input_size
-    active = summed_activation(model, photo, Placement.identity(size), prompt)[0]
+    active = place(*summed_activation(model, photo, prompt), Placement.identity(size))[0]
     return {
         GAUSSIAN: centred_gaussian(size),
         NOISE: np.random.default_rng([seed, *name.encode()]).random(size),

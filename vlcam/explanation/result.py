@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vlcam.attribution import methods
-from vlcam.geometry.grid import Cells, Placement, degenerate, peak, place
+from vlcam.geometry.grid import Cells, Placement, place
+from vlcam.geometry.peaks import peaks
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,9 @@ class Word:
         text: as written.
         log_probability: of the word given the photo and the words before it (nats).
         probability: its exponential, 0..1.
-        peak: (x, y) of the map's greatest value, in photo pixels.
-        degenerate: the map is constant (all-zero included) or not finite: there is no peak.
+        peak: (x, y) where the map is highest, in photo pixels (:mod:`vlcam.geometry.peaks`).
+        degenerate: the map is constant (all-zero included) where the photo shows it, or not finite:
+            there is no peak.
     """
 
     text: str
@@ -177,15 +177,3 @@ def explained_words(
         )
         for text, value, (point, flat) in zip(texts, scores.tolist(), found, strict=True)
     )
-
-
-def peaks(
-    maps: Tensor, grid: Cells, placement: Placement
-) -> Iterator[tuple[tuple[int, int], bool]]:
-    """Of each raw map (T, u, v): its peak (x, y) in photo pixels, and whether it is degenerate."""
-    # A map is zero where the photo was cropped away, which may be more than it is anywhere else.
-    unseen = place(torch.ones(1, *maps.shape[1:]), grid, placement) == 0
-    for index, flat in enumerate(degenerate(maps)):
-        drawn = place(maps[index : index + 1], grid, placement)
-        (point,), _ = peak(drawn.masked_fill(unseen.to(drawn.device), -math.inf))
-        yield point, flat

@@ -192,6 +192,18 @@ class Placement:
         """The input is the photo itself."""
         return cls(size, size, (1.0, 1.0), (0.0, 0.0))
 
+    def shown(self, axis: int) -> range:
+        """The photo's pixels of an axis (0: rows, 1: columns) that lie in the input."""
+        edges = (-0.5 - 1e-9, self.input_size[axis] - 0.5 + 1e-9)
+        first, last = ((edge - self.shift[axis]) / self.scale[axis] for edge in edges)
+        return self._pixels(axis, math.ceil(first), math.floor(last) + 1)
+
+    def touched(self, axis: int, low: float, high: float) -> range:
+        """The photo's pixels of an axis that lie, if only in part, between two places in the
+        input."""
+        first, last = ((edge - self.shift[axis]) / self.scale[axis] + 0.5 for edge in (low, high))
+        return self._pixels(axis, math.floor(first + 1e-6), math.ceil(last - 1e-6))
+
     def to_input(self, y: float, x: float) -> tuple[float, float]:
         """Input pixel (y, x) of a photo pixel."""
         return self.scale[0] * y + self.shift[0], self.scale[1] * x + self.shift[1]
@@ -199,6 +211,10 @@ class Placement:
     def to_photo(self, y: float, x: float) -> tuple[float, float]:
         """Photo pixel (y, x) of an input pixel."""
         return (y - self.shift[0]) / self.scale[0], (x - self.shift[1]) / self.scale[1]
+
+    def _pixels(self, axis: int, start: int, stop: int) -> range:
+        """Those of an axis of the photo, from ``start`` up to ``stop``, that there are."""
+        return range(max(0, start), max(0, min(stop, self.photo_size[axis])))
 
 
 def place(maps: Tensor, grid: Cells, placement: Placement) -> Tensor:
@@ -228,42 +244,13 @@ def place(maps: Tensor, grid: Cells, placement: Placement) -> Tensor:
         return rows @ maps @ columns.T
 
 
-def peak(maps: Tensor) -> tuple[list[tuple[int, int]], list[bool]]:
-    """The pixel (x, y) of the greatest value of each map, and whether the map is degenerate.
-
-    A map that is constant (all-zero included) or not finite has no peak: it is marked degenerate,
-    and a metric must count it as a miss, never score its pixel (0, 0).
-
-    Args:
-        maps: (T, H, W).
-    """
-    return highest(maps), degenerate(maps)
-
-
-def highest(maps: Tensor) -> list[tuple[int, int]]:
-    """The pixel (x, y) of the greatest value of each map (T, H, W), whatever it is."""
-    width = maps.shape[-1]
-    # NumPy's argmax takes a tenth of PyTorch's time; both give the first of equals.
-    places = maps.detach().flatten(1).cpu().numpy().argmax(1).tolist()
-    return [(i % width, i // width) for i in places]
-
-
-def degenerate(maps: Tensor) -> list[bool]:
-    """Which maps (T, u, v) are constant (all-zero included) or hold a value that is not finite."""
-    flat = maps.flatten(1)
-    high, low = flat.amax(1), flat.amin(1)  # not finite where any value is not
-    return ((high == low) | ~high.isfinite() | ~low.isfinite()).tolist()
-
-
 @lru_cache(maxsize=64)  # most photos of a collection have one of a few sizes
 def _weights(axis: int, grid: Grid, placement: Placement) -> Tensor:
     """Interpolation weights of one axis, (photo pixels, cells), float64. Shared: do not write to
     them."""
     photo, cells = placement.photo_size[axis], grid.size[axis]
     pixels = torch.arange(photo, dtype=torch.float64)
-    at_input = placement.scale[axis] * pixels + placement.shift[axis]
-    seen = (at_input > -0.5 - 1e-9) & (at_input < placement.input_size[axis] - 0.5 + 1e-9)
-    at_cell = grid.cells_at(axis, at_input)
+    at_cell = grid.cells_at(axis, placement.scale[axis] * pixels + placement.shift[axis])
     low = at_cell.floor().long().clamp(max=max(cells - 2, 0))
     high = (low + 1).clamp(max=cells - 1)
     fraction = at_cell - low
@@ -271,7 +258,9 @@ def _weights(axis: int, grid: Grid, placement: Placement) -> Tensor:
     every = torch.arange(photo)
     weights[every, low] += 1 - fraction
     weights[every, high] += fraction
-    weights[~seen] = 0
+    shown = placement.shown(axis)
+    weights[: shown.start] = 0
+    weights[shown.stop :] = 0
     return weights
 
 
@@ -281,15 +270,7 @@ def _paint(maps: Tensor, grid: Boxes, placement: Placement) -> Tensor:
     drawn = maps.new_full((*maps.shape[:-2], *placement.photo_size), nothing)
     values = maps[..., 0, :].unbind(-1)
     for value, (top, left, bottom, right) in zip(values, grid.boxes, strict=True):
-        rows, columns = _touched(0, top, bottom, placement), _touched(1, left, right, placement)
-        inside = drawn[..., rows, columns]
+        rows, columns = placement.touched(0, top, bottom), placement.touched(1, left, right)
+        inside = drawn[..., rows.start : rows.stop, columns.start : columns.stop]
         inside.copy_(torch.maximum(inside, value[..., None, None]))
     return drawn.masked_fill(drawn == nothing, 0)
-
-
-def _touched(axis: int, low: float, high: float, placement: Placement) -> slice:
-    """The photo pixels of an axis that lie, if only in part, between two places in the input."""
-    first, last = (
-        (edge - placement.shift[axis]) / placement.scale[axis] + 0.5 for edge in (low, high)
-    )
-    return slice(max(0, math.floor(first + 1e-6)), max(0, math.ceil(last - 1e-6)))

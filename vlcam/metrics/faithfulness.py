@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,6 +26,7 @@ from vlcam.attribution.gradients import score
 from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
 from vlcam.geometry.grid import Cells, Placement, place
+from vlcam.utils.rounding import slack
 from vlcam.utils.untouched import untouched
 
 _TOGETHER = 17  # changed photos in a batch
@@ -35,8 +36,9 @@ def rank_correlation(one: ArrayLike, other: ArrayLike) -> float | None:
     """Spearman's rank correlation of two maps of one shape, between -1 and 1 (section 8.2).
 
     It is Pearson's correlation of the ranks, ``cov(r, s) / (std(r) * std(s))``; equal values share
-    their mean rank. None where a map is constant or holds a value that is not finite: it ranks
-    nothing, and must be counted, not dropped.
+    their mean rank, and so do those that rounding alone has told apart
+    (:func:`vlcam.utils.rounding.slack`). None where a map is constant or holds a value that is not
+    finite: it ranks nothing, and must be counted, not dropped.
 
     Raises:
         ValueError: the shapes differ.
@@ -44,11 +46,25 @@ def rank_correlation(one: ArrayLike, other: ArrayLike) -> float | None:
     a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
     if a.shape != b.shape:
         raise ValueError(f"maps of {a.shape} and {b.shape} cannot be ranked against each other")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()) or np.ptp(a) == 0 or np.ptp(b) == 0:
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return None
+    ranks = _ranks(a), _ranks(b)
+    if any(np.ptp(some) == 0 for some in ranks):
+        return None
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks from the smallest on, (N,); equal values have their mean rank."""
     from scipy.stats import rankdata
 
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+    flat = values.ravel()
+    order = flat.argsort(kind="stable")
+    step = np.diff(flat[order], prepend=flat[order[:1]]) > slack(flat)
+    levels = np.empty(len(flat), np.intp)
+    levels[order] = np.cumsum(step)
+    ranks: NDArray[np.float64] = rankdata(levels)
+    return ranks
 
 
 def on_patches(maps: Tensor, grid: Cells, patch: Patch, input_size: tuple[int, int]) -> Tensor:
@@ -61,10 +77,10 @@ def on_patches(maps: Tensor, grid: Cells, patch: Patch, input_size: tuple[int, i
         input_size: (height, width).
 
     Returns:
-        (T, rows, columns), the grid of an occlusion map: the means of the maps, placed at input
-        size, over the pixels that the patch would cover.
+        (T, rows, columns) float64, the grid of an occlusion map: the means of the maps, placed at
+        input size, over the pixels that the patch would cover.
     """
-    drawn = place(maps, grid, Placement.identity(input_size))
+    drawn = place(maps.double(), grid, Placement.identity(input_size))
     means: Tensor = functional.avg_pool2d(drawn[:, None], patch.size, patch.stride)[:, 0]
     return means
 

@@ -49,7 +49,7 @@ def points_at(mask: Mask, point: tuple[int, int], tolerance: float = 0) -> bool:
 
 def hit(mask: Mask, point: tuple[int, int], degenerate: bool, tolerance: float = 0) -> bool:
     """:func:`points_at` for a map's peak and whether the map is degenerate, as
-    :func:`vlcam.geometry.grid.peak` gives them; a degenerate map misses."""
+    :func:`vlcam.geometry.peaks.peaks` gives them; a degenerate map misses."""
     return not degenerate and points_at(mask, point, tolerance)
 
 
@@ -82,8 +82,12 @@ def centred_gaussian(size: tuple[int, int]) -> NDArray[np.float64]:
     Args:
         size: (height, width); the standard deviations are a quarter of each.
     """
-    y, x = (np.exp(-(((np.arange(n) + 0.5) / n - 0.5) ** 2) / (2 * 0.25**2)) for n in size)
-    return np.outer(y, x)
+    height, width = size
+    # Squared distances from the middle as whole numbers, so that pixels that are equally far away,
+    # in units of the sides, have the same value to the last bit.
+    y, x = ((2 * np.arange(n) + 1 - n) ** 2 for n in size)
+    distances = np.add.outer(y * width**2, x * height**2)  # of 2 * height * width
+    return np.exp(distances / (height * width) ** 2 * (-1 / (8 * 0.25**2)))
 
 
 def _widened(mask: Mask, reach: int, tolerance: float) -> Mask:

@@ -24,7 +24,7 @@ from vlcam.evaluation.baselines import ACTIVATION, GAUSSIAN, NOISE, UNIFORM, sum
 from vlcam.evaluation.experiment import Asked, Experiment, Item, sample
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.summary import Cell, Summary, Table, difference, differences
-from vlcam.geometry.grid import place
+from vlcam.geometry.grid import Cells, Placement, place
 from vlcam.metrics.estimates import mean
 from vlcam.metrics.pointing import centred_gaussian
 from vlcam.utils.errors import one_line
@@ -170,7 +170,7 @@ class Attention(Experiment[AskedQuestions]):
         self, model: Adapter, asked: AskedQuestions, method: str, found: TargetMaps
     ) -> Iterator[Record]:
         for question, values in zip(asked.judged, found.maps, strict=True):
-            cells = on_cells(place(values[None], found.grid, asked.photo.placement))[0]
+            cells = _on_cells(values[None], found.grid, asked.photo.placement)[0]
             worth = agreement(cells, question.human)
             yield self._record(asked.item, question, map=method, worth=worth)
 
@@ -194,13 +194,13 @@ class Attention(Experiment[AskedQuestions]):
         with untouched(model.module), torch.no_grad():
             own = model.attention(photo.seen(model, question.prompt), question.prompt, size)
         if own is not None:
-            drawn = on_cells(place(own.maps.detach().float(), own.grid, photo.placement))
+            drawn = _on_cells(own.maps.detach(), own.grid, photo.placement)
             for name, cells in zip(own.names, drawn, strict=True):
                 yield f"{_OWN}{name}", cells
         yield NOISE, np.random.default_rng([self.seed, question.number]).random(CELLS)
         yield GAUSSIAN, centred_gaussian(CELLS)
-        active = summed_activation(model, photo, photo.placement, question.prompt)
-        yield ACTIVATION, on_cells(active)[0]
+        active, grid = summed_activation(model, photo, question.prompt)
+        yield ACTIVATION, _on_cells(active, grid, photo.placement)[0]
         yield UNIFORM, np.ones(CELLS)
 
     @staticmethod
@@ -254,3 +254,8 @@ class Attention(Experiment[AskedQuestions]):
         less = difference(values, centred["value"], images) if name != GAUSSIAN else ""
         bounds = f"{low:.3f} ... {high:.3f}"
         return [estimate, bounds, less, int(some["constant"].sum()), len(some)]
+
+
+def _on_cells(maps: torch.Tensor, grid: Cells, placement: Placement) -> np.ndarray:
+    """Raw maps on :data:`CELLS`; in float64, so that what is equal is still ranked as equal."""
+    return on_cells(place(maps.cpu().double(), grid, placement))

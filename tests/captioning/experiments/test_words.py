@@ -8,18 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import captioning
 import vlcam
 import word_maps
-from captioning.experiments.words import CENTRE, Words
+from captioning.experiments.words import CENTRE, AskedWords, Segment, VisualWord, Words
+from tests.samples.tiny import TinyCaptioner
 from tests.tools.evaluations import records, words
 from vlcam.adapters.adapter import Unit
 from vlcam.attribution import methods, targets
-from vlcam.attribution.maps import explain_targets
-from vlcam.geometry.grid import degenerate, peak, place
+from vlcam.attribution.encoding import Encoded
+from vlcam.attribution.maps import TargetMaps, explain_targets
+from vlcam.evaluation.experiment import Item
+from vlcam.explanation.result import explained_words
+from vlcam.geometry.grid import Grid
+from vlcam.geometry.peaks import peaks
 from vlcam.metrics.pointing import hit
+from vlcam.photo.preprocess import Preprocess
 from vlcam.scenes.write import write
 
 
@@ -41,10 +48,9 @@ def test_words_are_pointed_with_as_one_would_by_hand(scenes: Path, tmp_path: Pat
                     columns = tuple(c for unit in units for c in unit.scores)
                     target = targets.unit(reading, Unit("word", columns))
                     maps = explain_targets(model, photo, [target], methods.get("grad-cam"))
-                    where = peak(place(maps.maps, maps.grid, photo.placement))[0][0]
+                    (peak,) = peaks(maps.maps, maps.grid, photo.placement)
                     mask = word_maps.word_map(coco, int(item.name), category)
-                    on_it = hit(mask, where, degenerate(maps.maps)[0])
-                    expected.append((item.name, category, where, float(on_it)))
+                    expected.append((item.name, category, peak.point, float(hit(mask, *peak))))
     ours = [
         (str(r["image"]), r["category"], (r["x"], r["y"]), r["hit"])
         for r in found
@@ -60,6 +66,27 @@ def test_words_are_pointed_with_as_one_would_by_hand(scenes: Path, tmp_path: Pat
     chance = rows["random point, expected"]["hits"]["value"]
     areas = [r["area"] for r in found if r["map"] == "grad-cam"]
     assert chance == pytest.approx(np.mean(areas))
+
+
+def test_words_point_where_an_explanation_of_them_does(scenes: Path) -> None:
+    """Every cell of a perfect map; and a map below zero, on a photo of which parts are cropped."""
+    grid = Grid.patches((64, 64), 16)
+    placement = Preprocess((64, 64), "crop").geometry((90, 240))[1]
+    photo = Encoded("", Image.new("RGB", (240, 90)), torch.zeros(1, 3, 64, 64), None, placement)
+    perfect = torch.eye(16).view(16, 4, 4)
+    maps = torch.cat([perfect, perfect - 2])
+    mask = np.zeros((90, 240), bool)
+    mask[:45, :120] = True
+    word = VisualWord("dog", "dog", Segment.of(mask, 15.0), 1)
+    asked = AskedWords(Item("7", Path()), photo, [], [word] * len(maps), [])
+    found = TargetMaps(torch.zeros(len(maps)), maps, grid)
+    records = list(Words(scenes).score(TinyCaptioner(), asked, "grad-cam", found))
+    said = explained_words(["dog"] * len(maps), found.scores, maps, grid, placement)
+    assert [(r["x"], r["y"], r["degenerate"]) for r in records] == [
+        (*one.peak, one.degenerate) for one in said
+    ]
+    hits = [row in (0, 1) and column in (0, 1) for row in range(4) for column in range(4)]
+    assert [r["hit"] for r in records[:16]] == hits
 
 
 def test_no_compound_goes_on_behind_a_comma(tmp_path: Path) -> None:

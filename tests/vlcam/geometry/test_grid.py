@@ -8,19 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from torch import Tensor
 
 from vlcam.geometry.cells import derive
-from vlcam.geometry.grid import Boxes, Grid, Placement, degenerate, peak, place
+from vlcam.geometry.grid import Boxes, Grid, Placement, place
 
 VGG = Grid((14, 14), (7.5, 7.5), (16.0, 16.0))
 RESNET = Grid((7, 7), (0.0, 0.0), (32.0, 32.0))
-
-
-def one_hot(grid: Grid, row: int, column: int) -> Tensor:
-    maps = torch.zeros(1, *grid.size)
-    maps[0, row, column] = 1
-    return maps
 
 
 def test_cells_of_vgg_are_centred_and_of_resnet_are_not() -> None:
@@ -74,18 +67,6 @@ PLACEMENTS = {
 }
 
 
-@pytest.mark.parametrize("grid", [VGG, RESNET], ids=["vgg", "resnet"])
-@pytest.mark.parametrize("placement", PLACEMENTS.values(), ids=PLACEMENTS)
-def test_one_cell_peaks_at_its_centre_in_the_photo(placement: Placement, grid: Grid) -> None:
-    row, column = grid.size[0] // 2, grid.size[1] // 2 - 1
-    maps = place(one_hot(grid, row, column), grid, placement)
-    assert maps.shape == (1, 90, 130)
-    ((x, y),), (flat,) = peak(maps)
-    true_y, true_x = placement.to_photo(*grid.center(row, column))
-    assert abs(y - true_y) <= 0.5 + 1e-6 and abs(x - true_x) <= 0.5 + 1e-6
-    assert not flat
-
-
 def test_what_was_cropped_away_is_zero() -> None:
     placed = place(torch.ones(1, 14, 14), VGG, PLACEMENTS["crop"])[0]
     scale = 324 / 130
@@ -118,23 +99,6 @@ def test_edges_of_a_resized_photo_meet_the_inputs() -> None:
 def test_maps_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match=r"maps of \(7, 7\) cells do not fit a grid of \(14, 14\)"):
         place(torch.zeros(1, 7, 7), VGG, PLACEMENTS["stretch"])
-
-
-def test_degenerate_maps_are_marked() -> None:
-    maps = torch.zeros(5, 2, 3)
-    maps[1] = 2
-    maps[2, 1, 2] = 1
-    maps[3] = torch.tensor([[0, 1, torch.nan], [0, 0, 0]])
-    maps[4, 0, 1] = torch.inf
-    assert degenerate(maps) == [True, True, False, True, True]
-    points, marked = peak(maps)
-    assert points[2] == (2, 1) and marked == degenerate(maps)
-
-
-def test_one_cell_alone_is_constant() -> None:
-    grid = Grid((1, 1), (3.0, 3.0), (32.0, 32.0))
-    placed = place(torch.tensor([[[5.0]]]), grid, Placement.identity((8, 8)))
-    assert placed.eq(5).all() and degenerate(placed) == [True]
 
 
 @pytest.mark.parametrize("cells", [(14, 14), (3, 20), (1, 5), (8, 4)])

@@ -23,6 +23,7 @@ from vlcam.metrics.faithfulness import (
     on_patches,
     rank_correlation,
 )
+from vlcam.metrics.pointing import centred_gaussian
 
 
 def test_rank_correlation_shares_ranks_as_scipy_does() -> None:
@@ -36,8 +37,36 @@ def test_rank_correlation_shares_ranks_as_scipy_does() -> None:
     assert rank_correlation([[1, 2], [3, 4]], [[4, 3], [2, 1]]) == pytest.approx(-1)
 
 
+def test_what_rounding_told_apart_is_ranked_as_equal() -> None:
+    random = np.random.default_rng(0)
+    for size in (1e-30, 1.0, 1e30):
+        one, other = random.integers(-2, 3, (2, 14, 14)).astype(float) / 3
+        blurred = size * one * (1 + random.uniform(-1e-15, 1e-15, one.shape))
+        assert rank_correlation(blurred, other) == rank_correlation(one, other)
+    # What float32 can tell apart is told apart, however small beside the greatest value.
+    fine = np.float32(1) + np.float32(2**-23) * np.arange(8, dtype=np.float32)
+    assert rank_correlation(fine, np.arange(8)) == pytest.approx(1)
+    wide = np.logspace(0, -10, 8, dtype=np.float32)
+    assert rank_correlation(wide, -np.arange(8)) == pytest.approx(1)
+
+
+def test_equal_cells_are_equal_on_the_places_of_a_patch() -> None:
+    """Also where a map is interpolated and averaged in between."""
+    grid, patch = Grid.patches((224, 224), 16), Patch(45, 8)
+    plateau = torch.zeros(1, 14, 14)
+    plateau[:, :, 7:] = 0.1  # the same in every row
+    gaussian = torch.from_numpy(centred_gaussian((14, 14)))[None].float()
+    flat = torch.full((1, 14, 14), 0.1)
+    for maps in (plateau, gaussian, flat):
+        (found,) = on_patches(maps, grid, patch, (224, 224)).numpy()
+        rounded = np.round(found, 9)  # no two others are as close
+        other = np.random.default_rng(0).random(found.shape)
+        assert rank_correlation(found, other) == rank_correlation(rounded, other)
+    assert rank_correlation(found, other) is None, "constant"
+
+
 def test_maps_that_rank_nothing_have_no_correlation() -> None:
-    for flat in ([0.0, 0.0], [1.0, np.nan], [1.0, np.inf]):
+    for flat in ([0.0, 0.0], [0.1 + 0.2, 0.3], [1.0, np.nan], [1.0, np.inf]):
         assert rank_correlation(flat, [1.0, 2.0]) is None
         assert rank_correlation([1.0, 2.0], flat) is None
     with pytest.raises(ValueError, match=r"\(2,\) and \(3,\)"):

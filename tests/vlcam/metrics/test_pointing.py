@@ -59,3 +59,17 @@ def test_tolerance_against_all_distances() -> None:
 
 def test_centre() -> None:
     assert pointing.centre((3, 5)) == (2, 1)
+
+
+@pytest.mark.parametrize(("size", "values"), [((14, 14), 25), ((13, 13), 27), ((5, 4), 6)])
+def test_pixels_equally_far_from_the_middle_have_the_same_value(
+    size: tuple[int, int], values: int
+) -> None:
+    """Of 14 x 14 there are 28 pairs of odd squares up to 13 ** 2, with 25 sums."""
+    found = pointing.centred_gaussian(size)
+    assert len(np.unique(found)) == values
+    for same in (found[::-1], found[:, ::-1], found.T if size[0] == size[1] else found):
+        assert np.array_equal(found, same)
+    y, x = ((np.arange(n) + 0.5) / n - 0.5 for n in size)
+    expected = np.exp(-np.add.outer(y**2, x**2) / (2 * 0.25**2))
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
