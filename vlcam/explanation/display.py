@@ -46,13 +46,6 @@ def palette(signed: bool) -> np.ndarray:
     return np.rint(255 * np.stack(channels, axis=1)).astype(np.uint8)
 
 
-def is_signed(explanation: Result) -> bool:
-    """Whether any map shown holds what speaks against its item, so that all are shown signed."""
-    explained = explanation.items[: len(explanation.maps)]
-    shown = [index for index, word in enumerate(explained) if not word.degenerate]
-    return bool((explanation.maps[shown] < 0).any())
-
-
 def levels(raw: np.ndarray, signed: bool, speckled: bool = False) -> np.ndarray:
     """A map as indices into :func:`palette`, uint8 of the same shape.
 
@@ -92,7 +85,7 @@ def shown_levels(explanation: Result, index: int, size: tuple[int, int]) -> np.n
     """The same as indices into the explanation's palette, uint8 (h, w)."""
     raw = shown_map(explanation, index, size)
     speckled = at_pixels(explanation) and index < len(explanation.maps)
-    return levels(raw, is_signed(explanation), speckled)
+    return levels(raw, explanation.signed, speckled)
 
 
 def at_pixels(explanation: Result) -> bool:
@@ -116,7 +109,7 @@ def scaling(explanation: Result) -> str:
 
 def ends(explanation: Result) -> tuple[str, str]:
     """What the first and the last colour of the palette stand for, in words."""
-    if is_signed(explanation):
+    if explanation.signed:
         return "against", "for"
     if explanation.method == "counterfactual":
         return "not against", "most against"

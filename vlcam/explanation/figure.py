@@ -21,7 +21,6 @@ from vlcam.explanation.display import (
     chance,
     ends,
     fitted,
-    is_signed,
     palette,
     scaling,
     settings,
@@ -32,6 +31,8 @@ from vlcam.explanation.result import Result
 _TILE = 480  # pixels of a tile's longer side
 _WIDTH = 12.0  # inches, of the widest figure
 _TILE_AREA = 4.0  # square inches that a tile would like to have
+_MOST = 120  # tiles of words: more make a picture of gigabytes, which nobody looks through
+_HEADING, _NOTE = 12, 6  # lines that a text, and each of the small print, has room for
 _TITLE, _LINE = 0.32, 0.2  # inches above each tile, and of each line of small print
 _LABEL = 0.22  # inches above a row of several
 _GAP = 0.1
@@ -44,12 +45,12 @@ def draw(explanation: Result) -> Figure:
     Every map is scaled by itself: colours compare places within one tile, never two tiles.
     """
     photo = _shrunk(explanation.image)
-    count = 1 + len(explanation.items)
+    count = 1 + _shown(explanation)
     columns, width, height = _layout(count, photo.shape[1] / photo.shape[0])
     rows = math.ceil(count / columns)
     page_width = max(4.0, columns * (width + _GAP) + _GAP)
-    heading = _wrapped(explanation.text, page_width, 13)
-    notes = [_wrapped(line, page_width, 8) for line in _small_print(explanation)]
+    heading = _wrapped(explanation.text, page_width, 13, _HEADING)
+    notes = [_wrapped(line, page_width, 8, _NOTE) for line in _small_print(explanation)]
     top = 0.25 + 0.24 * (heading.count("\n") + 1)
     small = _LINE * sum(note.count("\n") + 1 for note in notes)
     bottom = 0.1 + small + _LEGEND
@@ -77,14 +78,14 @@ def draw_rows(rows: Sequence[tuple[str, Result]]) -> Figure:
     """
     first = rows[0][1]
     photo = _shrunk(first.image)
-    columns = 1 + max(len(explanation.items) for _, explanation in rows)
+    columns = 1 + max(_shown(explanation) for _, explanation in rows)
     ratio = photo.shape[1] / photo.shape[0]
     width = max(0.9, min(math.sqrt(_TILE_AREA * ratio), 2 * _WIDTH / columns))
     height = min(max(width / ratio, 0.3), 6.0)
     page_width = max(4.0, columns * (width + _GAP) + _GAP)
     same = len({explanation.text for _, explanation in rows}) == 1
-    heading = _wrapped(first.text, page_width, 13) if same else ""
-    note = _wrapped(scaling(first), page_width, 8)
+    heading = _wrapped(first.text, page_width, 13, _HEADING) if same else ""
+    note = _wrapped(scaling(first), page_width, 8, _NOTE)
     top = 0.15 + 0.24 * (heading.count("\n") + 1) * bool(heading)
     small = _LINE * (note.count("\n") + 1)
     bottom = 0.1 + small + _LEGEND
@@ -102,11 +103,16 @@ def draw_rows(rows: Sequence[tuple[str, Result]]) -> Figure:
         above = (y + height + _TITLE) / page_height
         text = _cut(text, page_width - 2 * _GAP, size=10)
         _write(figure, _GAP / page_width, above, text, size=10, va="bottom")
-        for column in range(1 + len(explanation.items)):
+        for column in range(1 + _shown(explanation)):
             x = _GAP + column * (width + _GAP)
             box = (x / page_width, y / page_height, width / page_width, height / page_height)
             _titled_tile(figure, box, explanation, column - 1, photo)
     return figure
+
+
+def _shown(explanation: Result) -> int:
+    """How many tiles there are beside the photo's."""
+    return min(len(explanation.items), _MOST)
 
 
 def _titled_tile(
@@ -140,7 +146,7 @@ def _tile(axes: Axes, explanation: Result, index: int, photo: np.ndarray) -> tup
         _write(axes, 0.5, 0.5, "no map", size=9, ha="center", va="center", transform=axes.transAxes)
     else:
         levels = shown_levels(explanation, index, (photo.shape[0], photo.shape[1]))
-        axes.imshow(blend(photo, levels, palette(is_signed(explanation))))
+        axes.imshow(blend(photo, levels, palette(explanation.signed)))
     return word.text, chance(word)
 
 
@@ -152,7 +158,7 @@ def _legend(figure: Figure, explanation: Result, y: float) -> None:
     inches, thick = figure.get_size_inches()
     low, high = ends(explanation)
     grey = np.full((1, 256, 3), 138, np.uint8)
-    colours = blend(grey, np.arange(256, dtype=np.uint8)[None], palette(is_signed(explanation)))
+    colours = blend(grey, np.arange(256, dtype=np.uint8)[None], palette(explanation.signed))
     x = _GAP + _width(low, 8) + 0.08
     bar = (x / inches, y + 0.055 / thick, _BAR / inches, 0.09 / thick)
     figure.add_axes(bar, xticks=[], yticks=[], frame_on=False, label="legend").imshow(
@@ -173,6 +179,8 @@ def _cut(text: str, inches: float, **how: Any) -> str:
 def _small_print(explanation: Result) -> list[str]:
     lines = [" · ".join(f"{name}: {value}" for name, value in settings(explanation))]
     lines.append(scaling(explanation))
+    if _shown(explanation) < len(explanation.items):
+        lines.append(f"The first {_MOST} of {len(explanation.items)} maps; the page has all")
     if explanation.caveat:
         lines.append(explanation.caveat)
     if explanation.unknown:
@@ -194,12 +202,16 @@ def _layout(count: int, ratio: float) -> tuple[int, float, float]:
     return columns, width, min(max(width / ratio, 0.3), 6.0)
 
 
-def _wrapped(text: str, inches: float, points: float) -> str:
+def _wrapped(text: str, inches: float, points: float, most: int) -> str:
+    """At most so many lines; cut where there would be more."""
     room = max(12, int(inches * 72 / points / 0.55))
+    text = text[: 2 * most * room]  # more has no room anyway
     lines = textwrap.wrap(text, room)
     while room > 4 and any(_width(line, points) > inches - 2 * _GAP for line in lines):
         room = int(room * 0.9)
         lines = textwrap.wrap(text, room)
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"{lines[most - 1][:-1]}…"]
     return "\n".join(lines)
 
 

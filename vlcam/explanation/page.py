@@ -24,7 +24,6 @@ from vlcam.explanation.display import (
     chance,
     ends,
     fitted,
-    is_signed,
     palette,
     percent,
     scaling,
@@ -43,7 +42,6 @@ _WIDE = 1.8  # width / height from which the words go below the photo on any scr
 def page(explanation: Result) -> str:
     """A self-contained page: hover over, tap or tab to a word, see its map over the photo."""
     height, width = explanation.image.shape[:2]
-    signed = is_signed(explanation)
     script = _asset("page.js")
     style = f"{_asset('page.css')}:root {{ --ratio: {width / height:.6f}; }}\n"
     notes = [scaling(explanation)]
@@ -71,7 +69,7 @@ def page(explanation: Result) -> str:
         maps=_maps(explanation),
         peaks=_peaks(explanation.items, 0.025 * math.sqrt(width * height)),
         heading=_heading(explanation),
-        legend=_coloured(np.arange(256, dtype=np.uint8)[None], palette(signed)),
+        legend=_coloured(np.arange(256, dtype=np.uint8)[None], palette(explanation.signed)),
         low=low,
         high=high,
         note=escape(" ".join(notes)),
@@ -138,7 +136,7 @@ def _map_tile(explanation: Result, index: int) -> str:
     picture = np.asarray(photo)
     if not item.degenerate:
         levels = shown_levels(explanation, index, size)
-        picture = blend(picture, levels, palette(is_signed(explanation)))
+        picture = blend(picture, levels, palette(explanation.signed))
     told = _says(item, explanation.by_word)
     return (
         f'<li class="card"><img src="{_jpeg(picture, 360, 60_000)}"'
@@ -268,11 +266,13 @@ def _maps(explanation: Result) -> str:
     """The maps as hidden images over the photo, as large as they may be together."""
     height, width = explanation.image.shape[:2]
     chosen = [i for i, word in enumerate(explanation.items) if not word.degenerate]
-    for side in _MAP_SIDES:
-        size = fitted((height, width), side)
-        images = [_map(explanation, index, size) for index in chosen]
-        if sum(map(len, images)) <= _MAP_BYTES:
+    *larger, least = _MAP_SIDES
+    for side in larger:
+        images = _maps_within(explanation, chosen, fitted((height, width), side))
+        if images is not None:
             break
+    else:
+        images = [_map(explanation, index, fitted((height, width), least)) for index in chosen]
     return "\n".join(
         f'<image class="map" data-word="{index}" hidden="" href="{image}" width="{width}"'
         f' height="{height}" preserveAspectRatio="none"/>'
@@ -280,11 +280,24 @@ def _maps(explanation: Result) -> str:
     )
 
 
+def _maps_within(
+    explanation: Result, chosen: Sequence[int], size: tuple[int, int]
+) -> list[str] | None:
+    """The maps at a size; None as soon as they are found to be too large together."""
+    images, room = [], _MAP_BYTES
+    for index in chosen:
+        images.append(_map(explanation, index, size))
+        room -= len(images[-1])
+        if room < 0:
+            return None
+    return images
+
+
 def _map(explanation: Result, index: int, size: tuple[int, int]) -> str:
     levels = shown_levels(explanation, index, size)
     if at_pixels(explanation):
         levels = levels // 8 * 8 + levels // 32  # 32 of the 256 levels: noise hardly compresses
-    return _coloured(levels, palette(is_signed(explanation)))
+    return _coloured(levels, palette(explanation.signed))
 
 
 def _peaks(words: Iterable[Mapped], radius: float) -> str:
@@ -312,7 +325,7 @@ def _card(explanation: Result, path: str) -> str:
     mapped = [i for i, item in enumerate(explained) if not item.degenerate]
     if mapped:
         told = mapped[-1 if explanation.by_word else 0]
-        colours, levels = palette(is_signed(explanation)), shown_levels(explanation, told, size)
+        colours, levels = palette(explanation.signed), shown_levels(explanation, told, size)
         text = f"the map of “{explanation.items[told].text}”"
         pictures[f"The same under {text}"] = blend(np.asarray(photo), levels, colours)
         small_print = f"right: {text} · {small_print}"

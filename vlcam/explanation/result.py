@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,14 @@ class Result:
         attention."""
         said = self.words if self.by_word else self.answers
         return (*said, *(self.attention.looks if self.attention else ()))
+
+    @cached_property
+    def signed(self) -> bool:
+        """Whether any map of a word or answer holds what speaks against it, so that all are shown
+        signed."""
+        explained = self.items[: len(self.maps)]
+        shown = [index for index, item in enumerate(explained) if not item.degenerate]
+        return bool((self.maps[shown] < 0).any())
 
     @property
     def caveat(self) -> str | None:

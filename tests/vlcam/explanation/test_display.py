@@ -14,7 +14,6 @@ from vlcam.explanation.display import (
     blend,
     ends,
     fitted,
-    is_signed,
     levels,
     palette,
     percent,
@@ -113,13 +112,13 @@ def test_a_map_keeps_its_place_at_any_size(name: str) -> None:
 
 def test_only_maps_that_are_shown_make_colours_signed() -> None:
     found = by_hand.explanation(["a", "dog"])
-    assert not is_signed(found) and ends(found) == ("no support", "most support")
-    assert is_signed(by_hand.explanation(["a", "dog"], signed=True))
+    assert not found.signed and ends(found) == ("no support", "most support")
+    assert by_hand.explanation(["a", "dog"], signed=True).signed
     broken = found.maps.clone()
     broken[0, 2, 2] = -float("inf")
     words = (replace(found.words[0], degenerate=True), found.words[1])
-    assert not is_signed(replace(found, maps=broken, words=words))
-    assert not is_signed(by_hand.explanation([]))
+    assert not replace(found, maps=broken, words=words).signed
+    assert not by_hand.explanation([]).signed
 
 
 def test_the_ends_of_the_colours_say_what_they_mean() -> None:

@@ -17,6 +17,7 @@ import vlcam
 from tests.samples import by_hand
 from tests.samples.tiny import TinyCaptioner, photo
 from vlcam.explanation.explanation import Explanation
+from vlcam.explanation.figure import draw_rows
 
 
 def tiles(figure: Figure) -> list[Axes]:
@@ -152,6 +153,17 @@ def test_words_that_the_model_does_not_know_are_listed() -> None:
     figure = by_hand.explanation(["a", "dog"], unknown=["axolotl", "quokka"]).figure()
     assert any("vocabulary: axolotl, quokka" in text for text in texts(figure))
     assert len(tiles(figure)) == 3
+
+
+def test_of_a_book_the_first_words_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2,000 tiles took 9.7 GB."""
+    monkeypatch.setattr("vlcam.explanation.figure._MOST", 5)
+    found = by_hand.explanation(2000 * ["word"], unknown=2000 * ["axolotl"], size=(60, 80))
+    for figure, rows in ((found.figure(), 1), (draw_rows([("one", found), ("other", found)]), 2)):
+        assert len(tiles(figure)) == rows * 6
+        assert figure.get_figheight() < 20
+        check_legible(figure)
+    assert any("first 5 of 2000 maps" in text for text in texts(found.figure()))
 
 
 UNUSUAL = [
