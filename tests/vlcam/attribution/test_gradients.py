@@ -12,8 +12,16 @@ from vlcam.adapters.adapter import FeatureMaps
 from vlcam.attribution import targets
 from vlcam.attribution.backward_rules import BackwardRule
 from vlcam.attribution.encoding import encode
-from vlcam.attribution.gradients import explain_at_layer, explain_at_pixels, score, seam_gradients
+from vlcam.attribution.gradients import (
+    DEFAULT_MEMORY,
+    explain_at_layer,
+    explain_at_pixels,
+    score,
+    seam_gradients,
+)
 from vlcam.attribution.methods import METHODS, Method
+from vlcam.attribution.rows import rows_that_fit
+from vlcam.attribution.targets import Target, Term
 from vlcam.geometry.grid import Placement, place
 
 
@@ -229,3 +237,16 @@ def test_tiny_gradients_in_float16(name: str, autocast: bool) -> None:
         rough = maps(pixels.half())
     assert rough.dtype == torch.float32
     torch.testing.assert_close(rough, exact, rtol=0, atol=0.02 * float(exact.abs().amax()))
+
+
+def test_of_a_long_text_fewer_rows_are_decoded_first() -> None:
+    """Most models read the feature maps once a token: the rows of 2,000 words would not fit."""
+    model = TinyCaptioner()
+    features = encode(model, pixels_of(model))
+
+    def rows(words: int) -> int:
+        text = Target("text", (Term(1.0, (0,) * words, (words - 1,)),))
+        return rows_that_fit(model, features, [text], DEFAULT_MEMORY)
+
+    assert rows(1) == rows(10) > 50 * rows(2000) > 0
+    assert rows_that_fit(model, features, [], 1) == 1
