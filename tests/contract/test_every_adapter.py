@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from captioning.language.captioner import Captioner
-from tests.samples.adapters import ADAPTERS, CAPTIONED, Case
+from tests.samples.adapters import ADAPTERS, CAPTIONED
+from tests.samples.families.case import Case
 from tests.tools.leftovers import no_tensor_left
 from tests.tools.untouched import unchanged
 from vlcam.adapters.adapter import FeatureMaps

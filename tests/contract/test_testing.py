@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import vlcam
-from tests.samples.adapters import ADAPTERS, Case, caption_scores
+from tests.samples.adapters import ADAPTERS
+from tests.samples.families.case import Case, caption_scores
 from tests.samples.tiny import TinyCaptioner, TinyNet
 from vlcam.adapters.adapter import FeatureMaps, Prompt
 from vlcam.attribution.targets import Target, Term

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.real import vqa as benchmark
-from tests.samples.adapters import tiny_glimpses
+from tests.samples.families.own import tiny_glimpses
 from vlcam.formats import checkpoint
 
 SAID = {"train": ["red", "red", "yellow"], "test": ["yellow", "red"]}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18, vgg11
 
-from tests.samples.adapters import caption_scores
+from tests.samples.families.case import caption_scores
 from tests.samples.tiny import CAPTION, TinyCaptioner, TinyNet, pixels_of
 from tests.tools.untouched import unchanged
 from vlcam import ModuleAdapter

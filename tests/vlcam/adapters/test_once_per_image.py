@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.samples.adapters import neuraltalk
+from tests.samples.families.own import neuraltalk
 from tests.tools.leftovers import no_tensor_left
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.adapters.once_per_image import Repeated, once_per_image

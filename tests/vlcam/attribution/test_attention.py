@@ -18,9 +18,10 @@ from transformers import (
 import captioning
 import vlcam
 from tests.samples import pretrained
-from tests.samples.adapters import ADAPTERS, Case
+from tests.samples.adapters import ADAPTERS
 from tests.samples.attention import blip_vqa, encoder_decoder
 from tests.samples.captioning import blip
+from tests.samples.families.case import Case
 from tests.samples.tiny import TinyCaptioner, photo
 from tests.samples.vqa import lxmert, vilt
 from tests.tools.untouched import unchanged

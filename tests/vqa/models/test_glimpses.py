@@ -11,7 +11,8 @@ from PIL import Image
 
 import vlcam
 import vqa
-from tests.samples.adapters import noise, tiny_glimpses
+from tests.samples.families.case import noise
+from tests.samples.families.own import tiny_glimpses
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.attribution import methods, targets
 from vlcam.attribution.encoding import encode

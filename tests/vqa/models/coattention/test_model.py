@@ -15,7 +15,8 @@ from torch import Tensor
 from torchvision.models import get_model
 
 import vlcam
-from tests.samples.adapters import ADAPTERS, Case
+from tests.samples.adapters import ADAPTERS
+from tests.samples.families.case import Case
 from vlcam.attribution.encoding import encode
 from vlcam.attribution.gradients import score
 from vlcam.attribution.targets import unit

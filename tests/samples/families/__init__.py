@@ -1,0 +1,1 @@
+"""A small model for each kind of adapter, by the packages that it needs."""
