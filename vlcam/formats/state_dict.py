@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from vlcam.formats.torch_pickle import module_state, read_torch_modules
+from vlcam.utils.expected import expect
 
 WEIGHTS = "model.safetensors"
 """The file with a model's weights, in the model's folder."""
@@ -20,7 +22,7 @@ CNN_PREFIX = "encoder.net."
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a safetensors file, or one that torch reads with ``weights_only``.
+    """Tensors by name from a safetensors file, or one of ``torch.save`` with nothing else in it.
 
     Raises:
         ValueError: there is no such file, it cannot be read, or it is no state dict.
@@ -30,16 +32,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about what we refuse, or what does no harm
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file makes torch stumble over
-        raise ValueError(f"{path}: not a readable weights file ({unreadable(error)})") from error
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
-    ):
-        raise ValueError(f"{path}: expected a state dict (names to tensors)")
-    return state
+        # Checksums are left alone, as by torch.load: they take longer than the reading.
+        saved = read_torch_modules(path, checksums=False)
+        whole = expect(saved, dict, f"{path}: what it holds", "a state dict (names to tensors)")
+        return module_state(whole, f"{path}: expected a state dict (names to tensors)")
+    except Exception as error:  # whatever a damaged file makes safetensors stumble over
+        why = unreadable(error).removeprefix(f"{path}: ")
+        raise ValueError(f"{path}: not a readable weights file ({why})") from error
 
 
 def unreadable(error: Exception) -> str:

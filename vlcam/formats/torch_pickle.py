@@ -3,8 +3,8 @@
 A module that is saved whole is pickled by the name of its class, and whoever reads it the ordinary
 way imports that class and trusts the file. Here every class becomes an inert container of what the
 file says about its object; tensors are descriptions that stay in the file until they are asked for,
-so an optimizer that was saved beside a model costs next to nothing. No function is ever called,
-except stand-ins of ours for the few that rebuild tensors.
+so an optimizer that was saved beside a model costs next to nothing. No function is ever called:
+:mod:`vlcam.formats.pickles.machine` makes what the few that rebuild tensors would.
 
 Both layouts are read: the archive of PyTorch 1.6 and later, and the stream of pickles and numbers
 that was written before.
@@ -27,22 +27,24 @@ With all that done by hand, finding ``data.pkl`` is what is left to torch.load.
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
 import struct
 import sys
 import zipfile
-import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from vlcam.formats.restricted_pickle import Refused, plain_names
+from vlcam.formats.budget import Budget, TooMuchError
+from vlcam.formats.mapped import Bytes, mapped
+from vlcam.formats.pickles.keys import RefusedError
+from vlcam.formats.pickles.machine import Machine, Named
+from vlcam.formats.pickles.storages import Place, Storage, Storages, StoredTensor, read_tensors
+from vlcam.formats.restricted_pickle import described_name, plain_names, reason
+from vlcam.utils.expected import described, described_shape, expect
 
 _KINDS = {
     "DoubleStorage": torch.float64,
@@ -58,22 +60,16 @@ _KINDS = {
 }
 _ARCHIVE = b"PK\x03\x04"
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a stream
+_HELD = {"_parameters": "tensors", "_buffers": "tensors", "_modules": "modules"}
+_MODULES = ("torch", "torch.cuda")  # of storages
+_MOST_DIMENSIONS = 64
 _LARGEST_PICKLE = 2**28  # bytes, without the tensors
 _HEAD = 2**22  # bytes at the beginning of a stream that name its tensors
 _MOST_MODULES, _DEEPEST = 10_000, 50
 _STANDARD = {*sys.stdlib_module_names, "__builtin__", "copy_reg", "commands"}
 
 
-class _Class(type):
-    """The class of classes that are named, not imported: their objects are not initialised."""
-
-    kind = ""
-
-    def __call__(cls, *_: Any, **__: Any) -> Any:
-        raise Refused(f"it calls {cls.kind}")
-
-
-class Inert(metaclass=_Class):
+class Inert:
     """An object of a class that is not imported.
 
     Attributes:
@@ -81,64 +77,43 @@ class Inert(metaclass=_Class):
         attributes: what the file says the object holds.
     """
 
-    kind = ""
-    attributes: dict[str, Any]
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.attributes: dict[Any, Any] = {}
 
-    def __new__(cls, *_: Any, **__: Any) -> Inert:
-        inert = super().__new__(cls)
-        inert.attributes = {}
-        return inert
+    def __repr__(self) -> str:
+        return f"<{described(self)}>"
 
-    def __setstate__(self, state: Any) -> None:
+    def take_state(self, state: Any) -> None:
+        """Set the attributes, from what a file says of them."""
         if isinstance(state, dict):
             self.attributes = state
 
 
-@dataclass(frozen=True, eq=False)  # optimizers use parameters as keys
-class StoredTensor:
-    """A tensor that is still in its file; its shape and strides fit what it is stored in."""
-
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def __setstate__(self, state: Any) -> None:
-        """Ignore the state that parameters of old files have."""
-
-    def read(self) -> Tensor:
-        """The tensor, in memory of its own.
-
-        Raises:
-            ValueError: its file is cut short or damaged.
-        """
-        values = self.storage.read()
-        try:
-            values = values.as_strided(self.shape, self.strides, self.offset)
-        except (TypeError, ValueError, RuntimeError):  # sizes beyond 64 bits
-            path = self.storage.storages.path
-            raise ValueError(f"{path}: damaged: a tensor of no possible shape") from None
-        return values.clone() if values.numel() < self.storage.count else values
-
-
-def read_torch_modules(path: Path) -> Any:
+def read_torch_modules(path: Path, checksums: bool = True) -> Any:
     """What a file of ``torch.save`` holds: plain data, :class:`Inert` objects, and each tensor as a
     :class:`StoredTensor`.
 
+    Args:
+        checksums: whether numbers are compared with their checksums, where the file has any, when
+            they are read.
+
     Raises:
-        ValueError: the file is damaged or another kind of file, or asks for a function to be
-            called, which is named.
+        ValueError: the file is damaged or another kind of file, asks for a function to be called,
+            which is named, or for more memory or time than its size gives reason to.
     """
-    with path.open("rb") as file:
+    with mapped(path) as data:
         try:
-            start = file.read(len(_ARCHIVE))
-            file.seek(0)
-            return _archive(path, file) if start == _ARCHIVE else _stream(path, file)
-        except Refused as refused:
+            if data[:4] == _ARCHIVE:
+                return _archive(path, data, checksums)
+            return _stream(path, data)
+        except RefusedError as refused:
             raise ValueError(f"{path}: {refused}; only tensors and plain data are read") from None
+        except TooMuchError as error:
+            raise ValueError(f"{path}: {error}") from None
         except Exception as error:  # whatever a broken file makes the readers stumble over
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise ValueError(f"{path}: damaged, or not written by torch.save ({reason})") from error
+            why = reason(error)
+            raise ValueError(f"{path}: damaged, or not written by torch.save ({why})") from error
 
 
 def module_state(saved: Any, what: str) -> dict[str, Tensor]:
@@ -150,16 +125,14 @@ def module_state(saved: Any, what: str) -> dict[str, Tensor]:
     Raises:
         ValueError: ``saved`` is neither, or its file is damaged.
     """
-    if isinstance(saved, Mapping):
-        stored = dict(saved)
-    elif isinstance(saved, Inert) and "_modules" in saved.attributes:
+    if isinstance(saved, Inert) and "_modules" in saved.attributes:
         stored = _stored(saved, what)
     else:
-        raise ValueError(f"{what} is neither a module nor a state dict")
+        stored = expect(saved, dict, what, "a module or a state dict")
     for name, tensor in stored.items():
-        if not isinstance(name, str) or not isinstance(tensor, StoredTensor):
-            raise ValueError(f"{what}: {name} is no tensor")
-    return {name: tensor.read() for name, tensor in stored.items()}
+        expect(name, str, f"{what}: a name of a tensor", "a text")
+        expect(tensor, StoredTensor, f"{what}: {described(name)}", "a tensor")
+    return read_tensors(stored)
 
 
 def read_checkpoint(path: Path, key: str = "state_dict") -> dict[str, Tensor]:
@@ -195,6 +168,8 @@ def mentions(path: Path, *names: str) -> bool:
 
 def _head(path: Path) -> bytes:
     """The bytes of a file that name its tensors."""
+    if not path.is_file():
+        return b""
     with path.open("rb") as file:
         start = file.read(len(_ARCHIVE))
         if start[:1] == b"\x80":  # a pickle, with which a stream begins
@@ -219,13 +194,16 @@ def _stored(module: Inert, what: str) -> dict[str, Any]:
     for prefix, part in waiting:  # which grows in the loop
         if len(waiting) > _MOST_MODULES or prefix.count(".") > _DEEPEST:
             raise ValueError(f"{what}: its modules have no end")
-        if not isinstance(part, Inert):
-            raise ValueError(f"{what}: {prefix[:-1]} is no module")
-        kinds = ("_parameters", "_buffers", "_modules")
-        parameters, buffers, parts = held = [part.attributes.get(kind, {}) for kind in kinds]
-        passing = part.attributes.get("_non_persistent_buffers_set", set())
-        if not isinstance(passing, set) or not all(isinstance(values, dict) for values in held):
-            raise ValueError(f"{what}: damaged: {part.kind} without its dicts of tensors")
+        here = f"{what}: {prefix[:-1]}" if prefix else what
+        attributes = expect(part, Inert, here, "a module").attributes
+        parameters, buffers, parts = (
+            expect(attributes.get(kind, {}), dict, f"{here}: its {kind}", f"a dictionary of {held}")
+            for kind, held in _HELD.items()
+        )
+        passing = attributes.get("_non_persistent_buffers_set", set())
+        expect(passing, set, f"{here}: its _non_persistent_buffers_set", "a set of names")
+        for name in (*parameters, *buffers, *parts):
+            expect(name, str, f"{here}: a name of what it holds", "a text")
         for name, tensor in (buffers | parameters).items():
             if tensor is not None and name not in passing:
                 found[f"{prefix}{name}"] = tensor
@@ -234,173 +212,152 @@ def _stored(module: Inert, what: str) -> dict[str, Any]:
     return found
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where numbers lie in a file, in bytes, and their checksum where the file has one."""
+def _machine(data: Bytes, storages: Storages) -> Machine:
+    """What reads the pickles of one file."""
+    budget = Budget(len(data))
+    names = plain_names(budget) | _torch_names(budget)
+    kinds = {names[module, name]: k for name, k in _KINDS.items() for module in _MODULES}
 
-    start: int
-    size: int
-    checksum: int | None = None
-
-
-@dataclass(frozen=True)
-class _Storages:
-    """All numbers of a file, by the keys of their storages."""
-
-    path: Path
-    places: dict[str, _Place] = field(default_factory=dict)
-    kinds: dict[str, torch.dtype] = field(default_factory=dict)
-
-    def read(self, key: str) -> bytearray:
-        place = self.places.get(key)
-        if place is None:
-            raise ValueError(f"{self.path}: damaged: no numbers {key!r}")
-        with self.path.open("rb") as file:
-            file.seek(place.start)
-            left = max(0, file.seek(0, io.SEEK_END) - place.start)
-            if left < place.size:
-                raise ValueError(f"{self.path}: cut short: {left} of {place.size} bytes of {key!r}")
-            file.seek(place.start)
-            data = bytearray(file.read(place.size))
-        if place.checksum is not None and zlib.crc32(data) != place.checksum:
-            raise ValueError(f"{self.path}: damaged: the checksum of {key!r} is wrong")
-        return data
-
-
-@dataclass(frozen=True)
-class _Storage:
-    """``count`` numbers of one type, from the ``first`` of those with a key on."""
-
-    storages: _Storages
-    key: str
-    kind: torch.dtype
-    count: int
-    first: int = 0
-
-    def read(self) -> Tensor:
-        data, size = self.storages.read(self.key), self.kind.itemsize
-        if len(data) < (self.first + self.count) * size:
-            raise ValueError(f"{self.storages.path}: damaged: too few numbers {self.key!r}")
-        if self.count == 0:
-            return torch.empty(0, dtype=self.kind)
-        return torch.frombuffer(data, dtype=self.kind, count=self.count, offset=self.first * size)
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: Any, storages: _Storages) -> None:
-        super().__init__(file, encoding="latin1")  # as Python 2 wrote strings
-        self._names = plain_names() | _torch_names()
-        self._storages = storages
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._names:
-            whole = f"{module}.{name}"
+    def find(module: str, name: str) -> Named:
+        if (module, name) not in names:
+            whole = described_name(module, name)
             if module.partition(".")[0] in _STANDARD:  # no class of a model
-                raise Refused(f"it asks for {whole}")
-            self._names[module, name] = _Class(name, (Inert,), {"kind": whole})
-        return self._names[module, name]
+                raise RefusedError(f"it asks for {whole}")
+            names[module, name] = Named(whole, new=lambda: Inert(whole))
+        return names[module, name]
 
-    def persistent_load(self, saved: Any) -> Any:
-        tag, *told = saved
-        if tag == "module":  # a class and its source, of no interest here
+    def refer(saved: Any) -> Any:
+        tag, *told = saved if isinstance(saved, tuple) and saved else (saved,)
+        if tag == "module" and told:  # a class and its source, of no interest here
             return told[0]
-        if tag != "storage":
-            raise Refused(f"it refers to a {tag!r}")
+        if tag != "storage" or len(told) < 4:
+            raise RefusedError(f"it refers to {described(tag)}")
         kind, key, _, count, *view = told
-        if not isinstance(kind, torch.dtype) or not isinstance(key, str):
-            raise Refused(f"it asks for numbers of type {getattr(kind, 'kind', kind)!r}")
-        if self._storages.kinds.setdefault(key, kind) != kind:
-            raise Refused(f"it asks for numbers {key!r} of two types")
+        if kind not in kinds or not isinstance(key, str):
+            raise RefusedError(f"it asks for numbers of type {described(kind)}")
+        if storages.kinds.setdefault(key, kinds[kind]) != kinds[kind]:
+            raise RefusedError(f"it asks for numbers {described(key)} of two types")
         first = 0
         if view and view[0] is not None:  # part of another storage, in the oldest files
             _, first, count = view[0]
         if not _whole(first, count):
-            raise Refused(f"it asks for numbers {first} ... of {count}")
-        return _Storage(self._storages, key, kind, count, first)
+            raise RefusedError(f"it asks for {described(count)} numbers from {described(first)} on")
+        return Storage(storages, key, count, first)
+
+    return Machine(data, budget, find, refer)
 
 
-def _torch_names() -> dict[tuple[str, str], Any]:
-    """What a file may name of torch; made anew for each file."""
+def _torch_names(budget: Budget) -> dict[tuple[str, str], Named]:
+    """What stands for the names of torch that a file may hold."""
 
     def tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> StoredTensor:
         """``torch._utils._rebuild_tensor`` and its second version."""
-        shape, strides = tuple(shape), tuple(strides)
-        fits = isinstance(storage, _Storage) and len(shape) == len(strides)
+        fits = isinstance(storage, Storage) and len(shape) == len(strides) <= _MOST_DIMENSIONS
         if not fits or not _whole(offset, *shape, *strides):
-            raise Refused("it asks for a tensor of no numbers")
+            raise RefusedError("it asks for a tensor of no numbers")
         last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
         count = math.prod(shape)
         if count and (last >= storage.count or count > storage.count):
-            raise Refused(f"it asks for a tensor {shape} of {storage.count} numbers")
-        return StoredTensor(storage, offset, shape, strides)
+            asked = described_shape(tuple(shape))
+            raise RefusedError(f"it asks for a tensor {asked} of {storage.count} numbers")
+        return StoredTensor(storage, offset, tuple(shape), tuple(strides))
 
     def parameter(data: Any = None, *_: Any) -> Any:
         """``torch._utils._rebuild_parameter``: the tensor itself."""
         return data
 
+    def sizes(values: Any = ()) -> tuple[Any, ...]:
+        """``torch.Size``."""
+        budget.take(8 * len(values))
+        return tuple(values)
+
+    def of_type(function: Any, _: Any, arguments: Any, *__: Any) -> Any:
+        """``torch._tensor._rebuild_from_type_v2``: tensors with attributes of their own."""
+        if not isinstance(function, Named) or function.make is None:
+            raise RefusedError(f"it calls {described(function)}")
+        return function.make(*arguments)
+
     def nothing(*_: Any) -> None:
         """Stands for what is not needed here."""
 
-    names: dict[tuple[str, str], Any] = {
+    made: dict[tuple[str, str], Any] = {
         ("torch._utils", "_rebuild_tensor"): tensor,
         ("torch._utils", "_rebuild_tensor_v2"): tensor,
         ("torch._utils", "_rebuild_parameter"): parameter,
+        ("torch._utils", "_rebuild_parameter_with_state"): parameter,
+        ("torch._tensor", "_rebuild_from_type_v2"): of_type,
         ("torch.nn.parameter", "Parameter"): parameter,
-        ("torch", "Size"): tuple,
+        ("torch", "Size"): sizes,
         ("torch", "device"): nothing,
         # Every module held one before PyTorch 1.4.
         ("torch.nn.backends.thnn", "_get_thnn_function_backend"): nothing,
+        **{(module, name): None for module in _MODULES for name in _KINDS},
     }
-    for name, kind in _KINDS.items():
-        names["torch", name] = names["torch.cuda", name] = kind
-    return names
+    return {key: Named(".".join(key), function) for key, function in made.items()}
 
 
 def _whole(*values: Any) -> bool:
     return all(type(value) is int and value >= 0 for value in values)
 
 
-def _archive(path: Path, file: BinaryIO) -> Any:
+def _archive(path: Path, data: Bytes, checksums: bool) -> Any:
     """The archive: ``NAME/data.pkl``, and the numbers as ``NAME/data/KEY``."""
-    storages = _Storages(path)
-    with zipfile.ZipFile(file) as archive:
+    storages = Storages(path, len(data))
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         members = {member.filename: member for member in archive.infolist()}
         pickles = [n for n in members if n.endswith("/data.pkl") and n.count("/") == 1]
         if len(pickles) != 1 or members[pickles[0]].file_size > _LARGEST_PICKLE:
             raise ValueError("no data.pkl")
         root = pickles[0].removesuffix("data.pkl")
+        if len(members) != len(archive.infolist()):
+            raise ValueError("two files of one name in it")
         if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
             raise ValueError("compressed")
         if f"{root}byteorder" in members and archive.read(f"{root}byteorder") != b"little":
             raise ValueError("of a big-endian machine")
         for name, member in members.items():
             if name.startswith(f"{root}data/"):
-                place = _Place(_behind_header(file, member), member.file_size, member.CRC)
+                start, checksum = _behind_header(data, member), member.CRC if checksums else None
+                place = Place(start, member.file_size, checksum)
                 storages.places[name.removeprefix(f"{root}data/")] = place
-        data = archive.read(pickles[0])
-    return _Unpickler(io.BytesIO(data), storages).load()
+        pickled = archive.read(pickles[0])
+    _check_apart(storages.places.values())
+    return _machine(pickled, storages).load()
 
 
-def _behind_header(file: BinaryIO, member: zipfile.ZipInfo) -> int:
+def _behind_header(data: Bytes, member: zipfile.ZipInfo) -> int:
     """Where a member's own bytes begin."""
-    file.seek(member.header_offset)
-    header = file.read(30)
-    return member.header_offset + 30 + sum(struct.unpack("<HH", header[26:]))
+    at = member.header_offset
+    return at + 30 + sum(struct.unpack_from("<HH", data, at + 26))
 
 
-def _stream(path: Path, file: BinaryIO) -> Any:
+def _check_apart(places: Iterable[Place]) -> None:
+    """Raises ValueError where numbers lie over each other, so that a small file has many."""
+    end = 0
+    for place in sorted(places, key=lambda place: place.start):
+        if place.start < end:
+            raise ValueError("numbers of it lie over each other")
+        end = place.start + place.size
+
+
+def _stream(path: Path, data: Bytes) -> Any:
     """The stream: magic number, version, machine, data, keys; and the numbers of each key."""
-    storages = _Storages(path)
-    if _Unpickler(file, storages).load() != _MAGIC:
+    storages = Storages(path, len(data))
+    pickles = _machine(data, storages)
+    if pickles.load() != _MAGIC:
         raise ValueError("no magic number")
-    _, machine = (_Unpickler(file, storages).load() for _ in range(2))
-    if machine.get("little_endian") is not True:
+    _, told = (pickles.load() for _ in range(2))
+    if expect(told, dict, "its machine", "a dictionary").get("little_endian") is not True:
         raise ValueError("of a big-endian machine")
-    saved = _Unpickler(file, storages).load()
-    for key in _Unpickler(file, storages).load():
-        (count,) = struct.unpack("<q", file.read(8))
-        if key not in storages.kinds or count < 0:
-            raise ValueError(f"numbers {key!r} of no tensor")
-        storages.places[key] = _Place(file.tell(), count * storages.kinds[key].itemsize)
-        file.seek(storages.places[key].size, io.SEEK_CUR)
+    saved, keys = (pickles.load() for _ in range(2))
+    at = pickles.at
+    for key in expect(keys, list, "its storages", "a list of keys"):
+        (count,) = struct.unpack_from("<q", data, at)
+        if key not in storages.kinds or key in storages.places or count < 0:
+            raise ValueError(f"{count} numbers {described(key)} of no tensor")
+        place = Place(at + 8, count * storages.kinds[key].itemsize)
+        storages.places[key] = place
+        at = place.start + place.size
+        if at > len(data):
+            raise ValueError(f"the numbers {described(key)} end beyond its end")
     return saved

@@ -364,8 +364,8 @@ def _rewrite(change: Any) -> Any:
 
 PROBLEMS = {
     f"{CHECKPOINT}: expected one encoder, found none": _edit(lambda d: d.pop("encoder")),
-    f"{CHECKPOINT}: its encoder is neither a module nor": _edit(lambda d: d.update(encoder=1)),
-    f"{CHECKPOINT}: its decoder: fc.bias is no tensor": _edit(
+    f"{CHECKPOINT}: its encoder is 1, expected a module": _edit(lambda d: d.update(encoder=1)),
+    f"{CHECKPOINT}: its decoder: 'fc.bias' is 1, expected a tensor": _edit(
         lambda d: d["decoder"].update({"fc.bias": 1})
     ),
     f"{CHECKPOINT}: not the weights of an attending decoder: missing f_beta.bias": _edit(
