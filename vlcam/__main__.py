@@ -1,8 +1,18 @@
-"""``python -m vlcam``."""
+"""``python -m vlcam``, and what the command ``vlcam`` runs."""
 
-import sys
+import os
+import signal
+from typing import NoReturn
 
-from vlcam.cli.parser import main
+
+def program() -> NoReturn:
+    """Run the command line of this process, and end it."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # while the rest is imported
+    from vlcam.cli import interrupt
+    from vlcam.cli.parser import main
+
+    interrupt.end(main())
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from vlcam.cli.arguments import count
+from vlcam.utils.outputs import check_apart, check_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Describe; 0 if all went well, 1 where a photo could not be read."""
+    if args.out:
+        check_apart(args.out, *args.photos)
+        check_file(args.out)
     from captioning.data.regions import write_densecap
     from captioning.models.densecap import Described, Source
     from vlcam.photo.loading import load_photo

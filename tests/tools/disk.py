@@ -20,8 +20,8 @@ from typing import Any
 
 _CALLS = ("open", "mkdir", "rename", "replace", "unlink", "remove", "rmdir", "link", "fsync")
 
-Before = Callable[[str], None]
-"""Called with the name of each operation, before it."""
+Before = Callable[[str, Any], None]
+"""Called with the name of each operation and the path it is about, if any, before it."""
 
 
 @contextmanager
@@ -30,12 +30,12 @@ def _watched(before: Before) -> Iterator[None]:
     plain_open = builtins.open
     busy = False
 
-    def asked(name: str) -> None:
+    def asked(name: str, path: Any) -> None:
         nonlocal busy
         if not busy:  # what `before` itself does is not counted
             busy = True
             try:
-                before(name)
+                before(name, path)
             finally:
                 busy = False
 
@@ -43,7 +43,7 @@ def _watched(before: Before) -> Iterator[None]:
         def call(*args: Any, **more: Any) -> Any:
             reads = name == "open" and not args[1] & (os.O_WRONLY | os.O_RDWR)
             if not reads:
-                asked(name)
+                asked(name, None if name == "fsync" else args[0])
             # The disk of a test need not outlive a power cut.
             return None if name == "fsync" else real[name](*args, **more)
 
@@ -51,7 +51,7 @@ def _watched(before: Before) -> Iterator[None]:
 
     def open_(file: Any, mode: str = "r", *args: Any, **more: Any) -> Any:
         if set(mode) & set("wax+"):
-            asked("open")
+            asked("open", file)
         return plain_open(file, mode, *args, **more)
 
     try:
@@ -70,7 +70,7 @@ def _watched(before: Before) -> Iterator[None]:
 def operations(work: Callable[[], object]) -> list[str]:
     """What some work does to the disk, in order."""
     found: list[str] = []
-    with _watched(found.append):
+    with _watched(lambda name, _: found.append(name)):
         work()
     return found
 
@@ -80,11 +80,11 @@ def failing(at: int, lasting: bool = False) -> Iterator[None]:
     """The ``at``-th operation fails; ``lasting``: all that follow, too."""
     count = 0
 
-    def before(name: str) -> None:
+    def before(_: str, path: Any) -> None:
         nonlocal count
         count += 1
         if count == at or (lasting and count > at):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
     with _watched(before):
         yield
@@ -106,7 +106,7 @@ def killed(work: Callable[[], object], folder: Path, copies: Path) -> list[Path]
     in which nobody holds a lock."""
     found: list[Path] = []
 
-    def before(name: str) -> None:
+    def before(name: str, _: Any) -> None:
         found.append(copies / f"{len(found)}-{name}")
         shutil.copytree(folder, found[-1], symlinks=True)
 
@@ -122,6 +122,7 @@ def check_writer(
     *,
     sizes: tuple[int, ...] = (0, 100),
     every: int = 1,
+    replaces: bool = True,
 ) -> None:
     """Whatever fails, and wherever the program is killed: what was there or what is new is whole,
     and the next run succeeds and leaves nothing behind but that.
@@ -132,18 +133,23 @@ def check_writer(
         read: from a folder; None: there is nothing. It fails at what is not whole. The next run is
             ``write`` too, as is told by reading the second version.
         sizes: of files at which the disk is full.
-        every: of the failing operations, try each n-th; and all of the moves.
+        every: of the failing operations, try each n-th, and all of the moves; 0: none, as writing
+            takes long, and only one of the runs that follow a kill.
+        replaces: whether it takes the place of what is there.
     """
     first, second, lone = folder / "first", folder / "second", folder / "lone"
     lone.mkdir()
     write(lone, 2)
     new = read(lone)
-    first.mkdir()
-    write(first, 1)
-    old = read(first)
-    (first / "notes.txt").write_text("mine")
-    assert None not in (old, new) and old != new
-    for before, start in ((old, first), (None, None)):
+    starts: list[tuple[object, Path | None]] = [(None, None)]
+    assert new is not None
+    if replaces:
+        first.mkdir()
+        write(first, 1)
+        (first / "notes.txt").write_text("mine")
+        starts.append((read(first), first))
+        assert read(first) not in (None, new)
+    for before, start in starts:
 
         def fresh(path: Path, start: Path | None = start) -> Path:
             shutil.rmtree(path, ignore_errors=True)
@@ -169,7 +175,7 @@ def check_writer(
         chosen = [
             at
             for at, step in enumerate(steps, start=1)
-            if step in ("rename", "replace") or at % every == 0
+            if every and (step in ("rename", "replace") or at % every == 0)
         ]
         for at in chosen:
             for lasting in (False, True):
@@ -197,7 +203,8 @@ def check_writer(
         states = killed(lambda: write(second, 2), second, copies)
         for number, state in enumerate(states):
             moved = state.name.endswith(("rename", "replace", "rmdir"))
-            sound(state, (before, new), again=moved or number % every == 0)
+            again = moved or number % every == 0 if every else number == len(states) - 2
+            sound(state, (before, new), again=again)
 
 
 def hidden(folder: Path) -> list[str]:

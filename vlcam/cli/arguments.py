@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from vlcam.utils.errors import flat
@@ -63,6 +64,12 @@ def checked(args: argparse.Namespace) -> str:
     if args.question is None and (args.answers or args.contrast):
         raise ValueError("--answers and --contrast go with a --question")
     return "captioner" if args.question is None else "vqa"
+
+
+def stem(photo: str) -> str:
+    """The photo's name without its suffix, where that can be a folder's name."""
+    path = Path(photo)
+    return path.name if path.stem in (".", "..") else path.stem
 
 
 class Parser(argparse.ArgumentParser):

@@ -11,6 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vlcam.adapters.adapter import Adapter
+from vlcam.cli.any_photo import AnyPhoto
+from vlcam.cli.arguments import stem
 from vlcam.explaining import Request, explain_request
 from vlcam.explanation import saving
 from vlcam.explanation.explanation import Explanation
@@ -43,8 +45,9 @@ def explain_photos(
 ) -> Done:
     """Explain photos and write each one's :data:`FILES` to ``out/<stem>/``.
 
-    A photo that fails is reported, and the batch goes on. A folder that holds another photo's
-    explanation, or anything else, is left alone: ``<stem>-2`` is taken, and reported.
+    A photo that fails is reported, and the batch goes on, unless it would be so with any photo: a
+    plain picture fails alike, or nothing can be written to ``out``. A folder that holds another
+    photo's explanation, or anything else, is left alone: ``<stem>-2`` is taken, and reported.
 
     Args:
         tell: called with each complaint.
@@ -52,10 +55,14 @@ def explain_photos(
 
     Raises:
         ValueError: the caption or question cannot be explained with this model, whatever the
-            photo.
+            photo; or no photo can.
+        OSError: nothing can be written to ``out`` any more.
     """
     request.check(model)
+    for folder in (out, *(out.iterdir() if out.is_dir() else ())):
+        recover(folder)
     done, taken = Done(), set[Path]()
+    any_photo = AnyPhoto(model, request, out)
     for photo in tqdm(photos, "photos", disable=True if len(photos) < 2 else None):
         try:
             explanation = explain_request(model, photo, request)
@@ -64,6 +71,8 @@ def explain_photos(
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             if debug:
                 raise
+            if len(photos) > 1:
+                any_photo.check(photo, error, left=len(photos) - len(done.explained))
             with tqdm.external_write_mode():
                 tell(_about(photo, error))
             done.failed.append(photo)
@@ -170,12 +179,6 @@ def _folder(out: Path, photo: str, taken: set[Path]) -> Path:
         number += 1
         folder = out / f"{name}-{number}"
     return folder
-
-
-def stem(photo: str) -> str:
-    """The photo's name without its suffix, where that can be a folder's name."""
-    path = Path(photo)
-    return path.name if path.stem in (".", "..") else path.stem
 
 
 def _is_of(folder: Path, photo: str) -> bool:

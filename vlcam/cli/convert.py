@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vlcam.models import Family, find
 from vlcam.utils.atomic import folder_written
+from vlcam.utils.outputs import check_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,7 @@ def convert(model: str | Path, out: Path) -> Family:
     """
     if out.exists():
         raise FileExistsError(f"{out}: there is something already; give a new folder")
+    check_folder(out)
     family, path = find(model)
     adapter = family.load(path, None)
     with folder_written(out) as draft:

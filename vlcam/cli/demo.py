@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlcam.cli.arguments import complain
+from vlcam.utils.outputs import check_folder
 
 if TYPE_CHECKING:
     from vlcam.cli.batch import Tell
@@ -48,6 +49,7 @@ def demo(out: Path, tell: Tell, debug: bool = False) -> Path:
     Raises:
         ValueError: a photo failed.
     """
+    check_folder(out)
     from vlcam.cli.batch import explain_photos
     from vlcam.explaining import Request
     from vlcam.explanation.explanation import Explanation

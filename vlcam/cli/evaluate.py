@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vlcam.cli.arguments import DEVICE, count
 from vlcam.utils.allocator import keep_freed_memory
+from vlcam.utils.outputs import check_folder
 
 if TYPE_CHECKING:
     from vlcam.evaluation.experiment import Experiment
@@ -63,7 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser, out: str, limit: str = "so ma
 
 def run(args: argparse.Namespace, experiment: Callable[[], Experiment]) -> int:
     """Evaluate; 0 if all went well. ValueError where it cannot be done."""
+    check_folder(args.out)
     keep_freed_memory()
+    from vlcam.evaluation.store import check_free
+
+    check_free(args.out, args.resume)
     from vlcam.evaluation.evaluate import How, evaluate
     from vlcam.evaluation.ray_runner import Cluster
 

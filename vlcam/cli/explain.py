@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from vlcam.cli.arguments import DEVICE, add_asking, checked, complain, count
+from vlcam.utils.outputs import check_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,13 +82,14 @@ def _number(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
+    kind = checked(args)
+    check_folder(args.out)
     from vlcam.attribution import methods
     from vlcam.attribution.occlusion import Patch
     from vlcam.cli.batch import compare, explain_photos
     from vlcam.explaining import Request
     from vlcam.models import load
 
-    kind = checked(args)
     # Refused before a model is loaded.
     patch = {
         name: value

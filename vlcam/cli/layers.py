@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vlcam.cli.arguments import add_asking, checked, model_argument
+from vlcam.cli.arguments import add_asking, checked, model_argument, stem
+from vlcam.utils.outputs import check_apart, check_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,11 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from vlcam.cli.batch import stem
+    kind = checked(args)
+    out = args.out / stem(args.photo)
+    check_apart(out / "layers.png", args.photo)
+    check_folder(out)
     from vlcam.cli.sweep import depths, sweep, write
     from vlcam.models import load
 
-    kind = checked(args)
     asked = {"question": args.question, "answers": args.answers, "top": args.top}
     asked = {"caption": args.caption} if args.question is None else asked
     if args.contrast:
@@ -41,10 +44,10 @@ def run(args: argparse.Namespace) -> int:
     found = sweep(
         lambda layer: load(args.model, layer, kind), layers, args.photo, args.method, **asked
     )
-    write(found, args.out / stem(args.photo))
+    write(found, out)
     print(f"{args.photo}: {found[0].text}")
     for explanation in found:
         told = (f"{item.text} {item.peak[0]},{item.peak[1]}" for item in explanation.items)
         print(f"  {explanation.layer:20} {'  '.join(told)}")
-    print(f"  -> {args.out / stem(args.photo) / 'layers.png'}")
+    print(f"  -> {out / 'layers.png'}")
     return 0

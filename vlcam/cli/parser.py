@@ -3,44 +3,71 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
 
 import vlcam
-from vlcam.cli import commands
+from vlcam.cli import commands, interrupt
 from vlcam.cli.arguments import Parser, complain
 from vlcam.cli.commands import Command
 from vlcam.utils.errors import one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code: 0, 1 where something failed, 2 for a wrong command line."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    """Run a command; the exit code: 0, 1 where something failed, 2 for a wrong command line.
+
+    Args:
+        argv: what is behind ``vlcam``; None: this program's, and Ctrl-C ends it within a second.
+    """
+    if argv is not None:
+        return _run(list(argv))
+    interrupt.end_at_once()
+    code = _run(sys.argv[1:])
+    if code == interrupt.EXIT_CODE:
+        interrupt.leave()
+    return code
+
+
+def _run(argv: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a caption may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
+    debug = "--debug" in argv
     try:
-        found = parser(argv)
-    except ValueError as error:  # of another package's commands
-        complain(one_line(error))
-        return 1
-    args = found.parse_args(argv)
-    try:
+        args = parser(argv).parse_args(argv)
         code: int = args.run(args)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        return 130
+        return interrupt.EXIT_CODE
     except BrokenPipeError:
-        # Whoever read the output has had enough; nor may Python's last flush complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()  # whoever read it has had enough
         return 141
-    except (ValueError, OSError) as error:
-        if args.debug:
+    # Torch says with a RuntimeError what does not fit, or that memory is used up.
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        if debug:
             raise
-        complain(one_line(error))
+        complain(_told(error))
         return 1
+
+
+def _told(error: Exception) -> str:
+    """In one line; an error of writing that names no file is about what was printed."""
+    line = one_line(error)
+    if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
+        _close_output()
+        return f"standard output: {line}"
+    return line
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _close_output() -> None:
+    """Nor may Python's last flush complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parser(argv: Sequence[str]) -> argparse.ArgumentParser:

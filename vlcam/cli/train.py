@@ -6,6 +6,9 @@ import argparse
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
+
+from vlcam.utils.outputs import check_apart, check_folder
 
 Options = Mapping[str, tuple[type, str]]
 """What follows the dashes, its type, and what it is."""
@@ -67,6 +70,11 @@ def flag(parser: argparse.ArgumentParser, name: str, text: str) -> None:
 def run(args: argparse.Namespace, kind: str, module: str) -> int:
     """Train what that module's ``Training`` and ``train`` do; 0 if all went well, else 2 and one
     line on standard error."""
+    out = Path(args.out)
+    given = [path for name in ("cnn", "cnn_weights") if (path := getattr(args, name, None))]
+    for written in (out, out / "model.safetensors"):
+        check_apart(written, *given)
+    check_folder(out)
     training = import_module(module)
     fields = training.Training.__dataclass_fields__
     try:

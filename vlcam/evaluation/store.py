@@ -20,7 +20,7 @@ import pyarrow.parquet as parquet
 from filelock import FileLock, Timeout
 
 from vlcam.evaluation.records import Record
-from vlcam.utils.atomic import written
+from vlcam.utils.atomic import HIDDEN, recover, written
 
 MANIFEST = "manifest.json"
 _SKIPPED = b"skipped"
@@ -102,11 +102,8 @@ def opened(
         ValueError: the folder holds something else, an evaluation that is not to be resumed or is
             of other settings, or another run works in it.
     """
+    check_free(folder, resume)
     path = folder / MANIFEST
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: is no folder")
-    if folder.is_dir() and not path.exists() and any(map(_is_foreign, folder.iterdir())):
-        raise ValueError(f"{folder}: is not empty and holds no evaluation; name a new folder")
     parts, new = folder / "records", not path.exists()
     parts.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock")
@@ -115,7 +112,7 @@ def opened(
     except Timeout as error:
         raise ValueError(f"{folder}: another run works in it") from error
     try:
-        _check(path, manifest, resume)
+        _check(path, manifest)
         yield Store(folder, columns)
     except BaseException:
         if new and not any(parts.iterdir()):
@@ -125,24 +122,34 @@ def opened(
         lock.release()
 
 
+def check_free(folder: Path, resume: bool) -> None:
+    """Raises ValueError where a folder holds something else, or an evaluation that is not to be
+    resumed."""
+    parts, path = folder / "records", folder / MANIFEST
+    for one in (folder, parts):
+        recover(one)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: is no folder")
+    if folder.is_dir() and not path.exists() and any(map(_is_foreign, folder.iterdir())):
+        raise ValueError(f"{folder}: is not empty and holds no evaluation; name a new folder")
+    if path.exists() and not resume:
+        raise ValueError(f"{folder}: holds an evaluation; give --resume to go on, or another --out")
+
+
 def _is_foreign(path: Path) -> bool:
     """Whether it is nothing that an evaluation without a part leaves in its folder."""
     if path.name == "records" and path.is_dir():
         return any(path.iterdir())
-    return path.name != "lock"
+    return path.name not in ("lock", HIDDEN)
 
 
-def _check(path: Path, manifest: Mapping[str, Any], resume: bool) -> None:
+def _check(path: Path, manifest: Mapping[str, Any]) -> None:
     """Write a manifest, or see that it is the one there."""
     plain = _flat(json.loads(json.dumps(manifest)))
     if not path.exists():
         with written(path) as draft:
             draft.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
         return
-    if not resume:
-        raise ValueError(
-            f"{path.parent}: holds an evaluation; give --resume to go on, or another --out"
-        )
     try:
         before = _flat(json.loads(path.read_text("utf-8")))
     except (ValueError, AttributeError) as error:

@@ -22,8 +22,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +95,17 @@ def rendered(directory: Path, images: int, seed: int, workers: int) -> Iterator[
     if workers == 1:
         yield from map(work, range(images))
         return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with _pool(workers) as pool:
         yield from pool.imap(work, range(images), chunksize=8)
+
+
+def _pool(workers: int) -> Pool:
+    """Processes that Ctrl-C does not reach: this one ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
+    try:
+        return multiprocessing.get_context("spawn").Pool(workers)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def render(directory: Path, seed: int, index: int) -> Record:

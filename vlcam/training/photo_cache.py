@@ -19,7 +19,7 @@ from vlcam.networks.encoder import Encoder
 from vlcam.photo.loading import load_photo
 from vlcam.photo.preprocess import Preprocess
 from vlcam.training.precision import autocast
-from vlcam.utils.atomic import written
+from vlcam.utils.atomic import recover, written
 
 See = Callable[[Sequence[int], np.random.Generator], Tensor]
 """Image features (N, F) in float32 of photos, by their places, each in a random view."""
@@ -47,6 +47,7 @@ class Photos:
     @cached_property
     def bytes(self) -> np.ndarray:
         file = self._folder / f"photos-{self.key}.npy"
+        recover(self._folder)
         if not file.is_file():
             with written(file) as draft:
                 self._decode(draft)
@@ -148,6 +149,7 @@ def cached_features(
     settings = f"{photos.key} {view} {seed if view > 1 else 0} {precision}"
     key = _digest(f"{weights.hexdigest()} {settings}".encode())
     file = folder / f"features-{key}.npy"
+    recover(folder)
     if not file.is_file():
         with written(file) as draft, draft.open("wb") as out:
             found = features(

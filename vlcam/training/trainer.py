@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vlcam.utils.atomic import written
+from vlcam.utils.atomic import recover, written
 
 STATE = "training.safetensors"
 
@@ -222,6 +222,7 @@ class Trainer(ABC):
 
     def _resume(self) -> dict[int, dict[str, Tensor]]:
         """Load the state of a killed run, if there is one, and return the optimizer's part."""
+        recover(self.out)
         path = self.out / STATE
         if not path.is_file():
             return {}

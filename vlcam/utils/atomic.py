@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -28,7 +29,11 @@ HIDDEN = ".vlcam"
 _RUST = re.compile(r"\(os error (\d+)\)")
 """How libraries written in Rust tell the system's errors."""
 
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_unfinished: dict[Path, Path] = {}
+"""The drafts of this process, with the folders they are for."""
+
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+"""Where nothing of ours can be, or nothing can be changed."""
 
 
 @contextmanager
@@ -41,15 +46,15 @@ def written(path: str | Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; the error names the file, whoever raised it.
     """
-    place = Path(os.path.realpath(path))
-    with _naming(place, Path(path)):
-        if place.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if place.exists() and not place.is_file():
+    shown, place = Path(path), Path(os.path.realpath(path))
+    with _naming(place, shown):
+        if shown.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(shown))
+        if shown.exists() and not shown.is_file():
             with tempfile.TemporaryDirectory() as folder:
-                draft = Path(folder, place.name)
+                draft = Path(folder, shown.name)
                 yield draft
-                with draft.open("rb") as file, place.open("wb") as out:
+                with draft.open("rb") as file, shown.open("wb") as out:
                     shutil.copyfileobj(file, out)
             return
         with _drafted(place.parent) as folder:
@@ -90,9 +95,20 @@ def recover(folder: str | Path) -> None:
                     draft.move_rest()
                     draft.remove()
     except OSError as error:
-        if error.errno not in _FORBIDDEN:
+        if error.errno not in _NOT_OURS:
             raise
     _remove_hidden(folder)
+
+
+def abandon() -> None:
+    """Remove all that this process has not finished, for it must end now. What is being moved stays
+    as it is, to be recovered."""
+    for path, folder in list(_unfinished.items()):
+        with suppress(FileNotFoundError):
+            (path / "new").rename(path / "dropped")  # no thread can begin to move it any more
+        if not (path / "whole").exists():
+            shutil.rmtree(path, ignore_errors=True)
+        _remove_hidden(folder)
 
 
 class _Draft:
@@ -112,7 +128,10 @@ class _Draft:
         for last in (False, False, False, True):
             try:
                 (folder / HIDDEN).mkdir(exist_ok=True)
-                draft = cls.taken(folder, Path(tempfile.mkdtemp("", "draft-", folder / HIDDEN)))
+                path = folder / HIDDEN / f"draft-{secrets.token_hex(6)}"
+                _unfinished[path] = folder
+                path.mkdir(0o700)
+                draft = cls.taken(folder, path)
             except FileNotFoundError:  # removed by another program, which had just finished
                 if last:
                     raise
@@ -149,6 +168,7 @@ class _Draft:
         finally:
             self._lock.release()
             _remove_hidden(self.folder)
+            _unfinished.pop(self.path, None)
 
     def remove(self) -> None:
         """Unless something in it has yet to be moved."""

@@ -32,3 +32,10 @@ def check_folder(folder: str | Path) -> None:
     with suppress(_CanBeError), folder_written(folder) as draft:
         (draft / "file").write_bytes(b"\0")
         raise _CanBeError
+
+
+def check_apart(output: Path, *inputs: str | Path) -> None:
+    """Raises ValueError where an output is one of the files or folders that are read for it."""
+    for path in map(Path, inputs):
+        if path.exists() and output.exists() and path.samefile(output):
+            raise ValueError(f"{output}: is read for it, so it is not written over; name another")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vlcam.utils.outputs import check_folder
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -28,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write them; 0 if all went well. ValueError where it cannot be done."""
+    check_folder(args.out)
     from vqa.data.make_questions import write
 
     counts = write(args.data, args.entities, out=args.out, least=args.least)

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from tests.samples import by_hand
 from tests.samples.tiny import TinyCaptioner, photo
 from tests.tools.command_line import PHOTO, PHOTOS, below, called
 from vlcam.cli import batch
 from vlcam.cli.batch import FILES, explain_photos
 from vlcam.cli.parser import main
 from vlcam.explaining import Request
+from vlcam.explanation.explanation import Explanation
 from vlcam.photo.loading import load_photo
 
 RED_DOG = Request(caption="a red dog", target="caption")
@@ -179,6 +181,50 @@ def test_a_batch_goes_on(
     assert run(*names) == ["out/1", "out/3"] and told == [f"2.png: {said}"]
     with pytest.raises(type(error)):
         run(*names, debug=True)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, MemoryError])
+def test_an_error_of_the_model_is_told_once(
+    run: Run, told: list[str], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """With how many photos it left; but for numbers, it comes of a plain picture too."""
+    names = [str(save(f"{number}.png")) for number in range(5)]
+    asked: list[object] = []
+
+    def broken(model: object, photo: object, request: object) -> Explanation:
+        asked.append(photo)
+        if photo == names[0]:
+            return by_hand.explanation(photo=names[0])
+        raise error(f"shapes (1x{len(asked)}) and (7x2) cannot be multiplied")
+
+    for module in ("batch", "any_photo"):
+        monkeypatch.setattr(f"vlcam.cli.{module}.explain_request", broken)
+    with pytest.raises(ValueError, match=r"tiny: shapes .* any photo: 4 are not explained"):
+        run(*names)
+    assert told == [] and len(asked) == 3 and everything("out") == ["0"]
+
+
+def test_an_error_of_a_photo_is_told_of_that_photo(run: Run, told: list[str]) -> None:
+    """However many have the same."""
+    names = [f"{number}.png" for number in range(3)]
+    for name in names:
+        Path(name).write_text("no photo")
+    save("last.png")
+    assert run(*names, "last.png") == ["out/last"]
+    assert [line.split(":")[0] for line in told] == names
+
+
+def test_a_full_disk_is_told_once(
+    run: Run, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [str(save(f"{number}.png")) for number in range(5)]
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/1/maps.npz")
+    monkeypatch.setattr(batch, "write", fails(full))
+    lasting = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out")
+    monkeypatch.setattr("vlcam.cli.any_photo.check_folder", fails(lasting))
+    with pytest.raises(OSError, match="out: No space left on device: 5 photos are not explained"):
+        run(*names)
+    assert told == []
 
 
 def test_nobody_reads_any_more(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
