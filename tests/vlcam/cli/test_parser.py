@@ -69,3 +69,16 @@ print("heavy:", sorted(heavy & set(sys.modules)))
     assert run.stderr == "" and run.stdout.endswith("\nheavy: []\n")
     for told in ("usage: vlcam [-h]", "--caption TEXT", "--images N", "--cnn-weights WEIGHTS"):
         assert told in run.stdout
+
+
+def test_a_full_disk_behind_the_output_is_told() -> None:
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(
+            [sys.executable, "-m", "vlcam", "models"],
+            cwd=REPOSITORY,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    said = "vlcam: standard output: No space left on device\n"
+    assert (found.returncode, found.stderr) == (1, said)
