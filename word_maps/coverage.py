@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from word_maps.context import COLOURS, word_set
-from word_maps.words import Table, bare, table, visual_words
+from word_maps.context import COLOURS, bare, word_set
+from word_maps.words import Table, table, visual_words
 
 _DETERMINERS = word_set(
     "a an the his her its their my our this that these those some another one two three four five"

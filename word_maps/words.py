@@ -1,26 +1,28 @@
 """Visual words: the words of a caption that name a COCO category.
 
-They are defined in ``table.txt``, to which a user may add a file of the same kind, and by the rules
-of ``context.py``; this file only reads the table and looks words up.
+They are defined in ``table.txt`` and ``people.txt``, to which a user may add a file of the same
+kind, by the rules of ``rules.py`` and by those of ``compounds.py``; this file only reads the table
+and looks words up.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 
-from word_maps.context import RULES, Place
+from word_maps.compounds import Match, heads, is_clause
+from word_maps.context import Place, Sentence
+from word_maps.rules import RULES
 
 NOTHING = "-"
 """The table's mark of compounds that name no category, though a part of them does."""
 
-_ENTRIES = re.compile(r"[\w /'-]+:[\w ,/'-]*")  # a line of the table
-_OWNER = re.compile(r"['\u2019]s?$")
-_MARK = re.compile(r"[.,;:!?)]$")
+_ENTRIES = re.compile(r"[\w /'-]+:[\w ,/'*-]*")  # a line of the table
+_FILES = ("people.txt", "table.txt")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def extended(path: Path) -> Table:
     """That table with a file of the user's own added, of the same kind as ``table.txt``.
 
     A line ``dog: doggo`` adds a word (and its plural) to a category, a line ``robot: android``
-    makes a category, and a line ``-: ball park, model`` takes words away.
+    makes a category, a line ``-: ball park, model`` takes words away, and ``-: * park`` a park of
+    any kind.
 
     Raises:
         ValueError: naming the file, and the line that is none of these, or the word that has
@@ -85,10 +88,14 @@ def extended(path: Path) -> Table:
 def category(text: str, words: Table | None = None) -> str | None:
     """The category that a word or a compound names by itself, in any number and case, or None.
 
+    A compound that the table lacks names what its last word does ("electric toaster").
+
     Args:
         words: the table; COCO's by default.
     """
-    return (words or table()).at(bare(text), Place())
+    tokens = text.split()
+    found = visual_words(tokens, words)
+    return found[-1][2] if found and found[-1][1] == len(tokens) else None
 
 
 def visual_words(
@@ -99,7 +106,8 @@ def visual_words(
     The longest match wins, from left to right, so "fire hydrant" is one visual word, "hot dog" no
     dog, and "bus stop" none; none goes on behind a punctuation mark ("a bus, stop signs"). A hyphen
     counts as a space, a possessive as its owner. What else a word may mean is decided by the rules
-    of ``context.py``: an "orange umbrella" is no fruit.
+    of ``rules.py`` (an "orange umbrella" is no fruit), and which of two neighbours only says of
+    what kind the other is by those of ``compounds.py`` ("male tennis player" is one person).
 
     Args:
         tokens: the caption's words in order, without spaces; their case does not matter. A text is
@@ -107,35 +115,29 @@ def visual_words(
         words: the table; COCO's by default.
     """
     words = words or table()
-    tokens = tokens.split() if isinstance(tokens, str) else tokens
-    plain = [bare(token) for token in tokens]
-    parted = [place for place, token in enumerate(tokens, 1) if _ends(token)] + [len(plain)]
-    found, start = [], 0
-    while start < len(plain):
-        clause = next(place for place in parted if place > start)
-        for stop in range(min(clause, start + words.longest), start, -1):
-            form = " ".join(plain[start:stop])
-            if form in words.forms or form in RULES:
-                name = words.at(form, _place(tokens, plain, start, stop))
-                if name is not None:
-                    found.append((start, stop, name))
-                start = stop
-                break
+    sentence = Sentence.of(tokens.split() if isinstance(tokens, str) else tokens)
+    found = heads(sentence, list(_matches(sentence, words)), words.forms)
+    return [(match.start, match.stop, match.name) for match in found]
+
+
+def _matches(sentence: Sentence, words: Table) -> Iterator[Match]:
+    """The longest words and compounds of the table, from left to right, that name a category."""
+    start = 0
+    while start < len(sentence.words):
+        last = min(sentence.clause(start), start + words.longest)
+        for stop in range(last, start, -1):
+            form = " ".join(sentence.words[start:stop])
+            if form not in words.forms and form not in RULES:
+                continue
+            name = words.at(form, sentence.place(start, stop))
+            if name is None and is_clause(sentence, start, stop):
+                continue
+            if name is not None:
+                yield Match(start, stop, name)
+            start = stop
+            break
         else:
             start += 1
-    return found
-
-
-@lru_cache(maxsize=2**16)
-def _ends(token: str) -> bool:
-    """Whether a punctuation mark stands behind it (other than an abbreviation's: St. Bernard)."""
-    return bool(_MARK.search(token.rstrip())) and token.lower() != "st."
-
-
-def _place(tokens: Sequence[str], plain: Sequence[str], start: int, stop: int) -> Place:
-    after: Sequence[str] = [] if _ends(tokens[stop - 1]) else plain[stop:]
-    others = frozenset([*plain[:start], *plain[stop:]])
-    return Place(plain[:start], after, others, start > 0 and bool(_OWNER.search(tokens[start - 1])))
 
 
 def categories() -> tuple[str, ...]:
@@ -181,11 +183,5 @@ def parse(text: str) -> dict[str, str]:
 
 @cache
 def _builtin() -> Table:
-    return Table(parse(files("word_maps").joinpath("table.txt").read_text("utf-8")))
-
-
-@lru_cache(maxsize=2**16)
-def bare(text: str) -> str:
-    """Lower case, hyphens as spaces, no possessive, no punctuation at the ends."""
-    text = _OWNER.sub("", text.lower().strip(' \t\n.,;:!?"()[]'))
-    return " ".join(re.sub(r"[-\u2010\u2011_]", " ", text).split())
+    folder = files("word_maps")
+    return Table(parse("\n".join(folder.joinpath(name).read_text("utf-8") for name in _FILES)))

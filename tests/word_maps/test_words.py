@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from tests.samples.captions import found
 from vlcam.scenes.text import KINDS, NOUNS
 from word_maps.words import NOTHING, parse, plural
 
-TABLE = Path(word_maps.__file__).with_name("table.txt")
+TABLES = [Path(word_maps.__file__).with_name(name) for name in ("people.txt", "table.txt")]
+
+
+FREQUENT_NOUNS = Path(__file__).with_name("frequent_nouns.txt")
 
 
 def test_all_80_categories_by_their_own_names() -> None:
@@ -99,6 +103,15 @@ def test_visual_words(caption: str, words: list[tuple[str, str]]) -> None:
     assert found(caption) == words
 
 
+def test_each_of_the_most_frequent_nouns_names_what_was_decided() -> None:
+    lines = FREQUENT_NOUNS.read_text("utf-8").splitlines()
+    decided = [line.split(": ") for line in lines if not line.startswith("#")]
+    nouns = {noun: name for name, nouns in decided for noun in nouns.split()}
+    assert len(nouns) >= 830
+    found = {noun: word_maps.category(noun) or NOTHING for noun in nouns}
+    assert [(noun, found[noun]) for noun in nouns if found[noun] != nouns[noun]] == []
+
+
 def test_every_noun_of_the_scenes_is_known() -> None:
     for category, nouns in [*NOUNS.items(), *(("person", nouns) for nouns in KINDS.values())]:
         for noun in nouns:
@@ -147,12 +160,11 @@ def test_stands_alone() -> None:
 
 
 def test_the_table_is_as_large_as_the_papers() -> None:
-    lines = [line.split("#")[0] for line in TABLE.read_text("utf-8").splitlines()]
-    entries = {
-        name.split("/")[0].strip(): 1 + sum(bool(word.strip()) for word in words.split(","))
-        for name, colon, words in (line.partition(":") for line in lines)
-        if colon and not name.startswith(NOTHING)
-    }
+    lines = [line.split("#")[0] for path in TABLES for line in path.read_text("utf-8").splitlines()]
+    entries = Counter[str]()
+    for name, colon, words in (line.partition(":") for line in lines):
+        if colon and not name.startswith(NOTHING):
+            entries[name.split("/")[0].strip()] += 1 + sum(map(bool, words.split(",")))
     assert len(entries) == 80 and sum(entries.values()) >= 830
     assert [name for name, count in entries.items() if count < 4] == []
 

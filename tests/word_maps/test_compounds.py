@@ -1,0 +1,119 @@
+"""Words side by side: a compound is what its last word is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import word_maps
+from tests.samples.captions import found
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        # A place, a container, clothes or food: the first word only says which.
+        ("a bed room with a lamp", []),
+        ("an airplane restroom", []),
+        ("a pirate skull on a flag", []),
+        ("bird cages and dog houses", []),
+        ("a pizza box on a chair", ["chair"]),
+        ("a santa hat", []),
+        ("a zebra print shirt", []),
+        ("kids menu", []),
+        ("a barber shop", []),
+        ("the woman's restroom", []),
+        ("women's clothing on a bed", ["bed"]),
+        ("a man's hat", ["person"]),
+        ("a dog's house", ["dog"]),
+        ("a horse drawn carriage", ["horse"]),
+        ("an airplane wing", ["airplane"]),
+        ("a clock tower", ["clock"]),
+        ("a kite shaped like a fish", ["kite"]),
+        ("a dog crossing a road", ["dog"]),
+        # A noun and its verb.
+        ("a bus stops at a light", ["bus"]),
+        ("a red double decker bus stops", ["bus"]),
+        ("the bus stops here", ["bus"]),
+        ("a bus stop", []),
+        ("three bus stops", []),
+        ("the bus stops are empty", []),
+        ("a boat docks at a pier", ["boat"]),
+        ("a bear hugs a tree", ["bear"]),
+        ("a bear hug", []),
+        ("a car parks on the street", ["car"]),
+        ("people park", ["person"]),
+        ("a goalie stops a puck", ["person"]),
+        ("a man bikes", ["person"]),
+        ("a man mans the grill", ["person"]),
+        ("a mans hand", ["person"]),
+        ("a woman trains her dog", ["person", "dog"]),
+        ("a dog nurses her puppies", ["dog", "dog"]),
+        ("two men kayak", ["person"]),
+        ("a man's bikes", ["person", "bicycle"]),
+        # Two words for one thing.
+        ("a male tennis player", ["person"]),
+        ("two female surfers", ["person"]),
+        ("a woman hockey player", ["person"]),
+        ("a hippie girl", ["person"]),
+        ("a greyhound dog", ["dog"]),
+        ("a race car driver", ["person"]),
+        ("a softball player", ["person"]),
+        ("a hot dog vendor", ["person"]),
+        ("a baby chair", ["chair"]),
+        ("a picnic table bench", ["bench"]),
+        ("a laptop computer keyboard", ["keyboard"]),
+        # Lists.
+        ("a man woman and child", ["person", "person", "person"]),
+        ("a knife fork and spoon", ["knife", "fork", "spoon"]),
+        ("a male, a tennis player", ["person", "person"]),
+        ("a white clock a red cup a zebra and a horse", ["clock", "cup", "zebra", "horse"]),
+        # Names.
+        ("a cat named Miss Kitty", ["cat"]),
+        ("a Hello Kitty backpack", ["backpack"]),
+        ("mr. bear and Mrs Cow", []),
+        ("a killer whale", []),
+        ("a record player", []),
+        ("a snow man", []),
+        ("baby corn and baby carrots", ["carrot"]),
+        ("a Chicago Bears fan", []),
+        ("a bird's eye view of boats", ["boat"]),
+    ],
+)
+def test_what_neighbours_name(caption: str, words: list[str]) -> None:
+    assert [name for _, name in found(caption)] == words
+
+
+@pytest.mark.parametrize(
+    ("caption", "spans"),
+    [
+        ("a male tennis player", [(2, 4)]),
+        ("a bus stops", [(1, 2)]),
+        ("a man 's cat", [(1, 2), (3, 4)]),
+        ("a T.V. on a stand", [(1, 2)]),
+    ],
+)
+def test_the_words_that_a_category_covers(caption: str, spans: list[tuple[int, int]]) -> None:
+    assert [(start, stop) for start, stop, _ in word_maps.visual_words(caption)] == spans
+
+
+def test_any_word_in_front_in_a_table_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("-: * museumlet")
+    mine = word_maps.extended(path)
+    assert word_maps.visual_words("a cat museumlet", mine) == []
+    assert word_maps.visual_words("a cat museumlet") == [(1, 2, "cat")]
+
+
+@pytest.mark.parametrize(
+    ("compound", "category"),
+    [
+        ("electric toaster", "toaster"),
+        ("big brown dogs", "dog"),
+        ("dog food", None),
+        ("dog and", None),
+    ],
+)
+def test_a_compound_by_itself_is_what_its_last_word_is(compound: str, category: str | None) -> None:
+    assert word_maps.category(compound) == category

@@ -1,0 +1,158 @@
+"""Words side by side: a compound is what its last word is.
+
+In "bed room" the bed only says which room, and in "male tennis player" there is one person; but "a
+bus stops" is a bus, and "a man bikes" rides one that the table's plural does not name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from word_maps.context import DETERMINERS, ENDS_A_NOUN, ONE, Sentence, word_set
+from word_maps.rules import DEEDS
+
+ANY = "*"
+"""The table's mark of any word with a category in front: ``* stop``."""
+
+_PERSON = "person"
+_MANY = word_set("people men women children folk folks geese mice cattle oxen calves wives knives")
+_ONE_IN_S = word_set("bus minibus trolleybus omnibus microbus ibis")
+_SAYS = word_set(
+    "stops docks parks washes boxes prints treats signs calls matches houses stores hugs drops"
+    " practices places tracks numbers"
+)
+"""Plurals of compounds that are more often a verb behind one thing: "a bus stops"."""
+_AFTER_VERBS = (
+    ENDS_A_NOUN | DETERMINERS | word_set("here there when while before after")
+) - word_set("is are was were has have had that which of and or with")
+_VERBS_AND_PLACES = word_set(
+    "stop dock park wash box print treat sign call match house store shop mask pool place key case"
+    " service school practice team track lock seat number trail"
+)
+_DONE_BY_MANY = word_set(
+    "bike bicycle skateboard snowboard surfboard wakeboard kayak canoe ski bowl duck train kite"
+    " boat parasail board bat cook judge guard model"
+)
+_DONE_BY_ALL = word_set("nurses sinks bears ducks")
+_ROOMS = word_set("room rooms bedroom bedrooms bathroom bathrooms restroom restrooms restaurant")
+_ANYBODY = word_set(
+    "man men woman women boy boys girl girls child children kid kids person people lady ladies guy"
+    " guys gentleman baby babies couple crowd family"
+)
+_KINDS = word_set(
+    "male female adult teen teenage young newborn infant toddler baby twin human youth elder fellow"
+    " guest member expert amateur child junior"
+)
+_WHOSE = word_set(
+    "baby child toddler infant kid human guest passenger commuter tourist visitor dentist barber"
+    " teacher student doctor family crew adult youth pirate cowboy captain king queen santa guard"
+    " emperor hunter farmer soldier sailor"
+)
+_TITLES = word_set("miss mr mrs ms mister sir hello")
+_LIKE = word_set("shaped themed flavored scented")
+_AND = word_set("and or &")
+
+
+@dataclass(frozen=True)
+class Match:
+    """Words of a caption, ``words[start:stop]``, and the category they name there."""
+
+    start: int
+    stop: int
+    name: str
+
+
+def heads(
+    sentence: Sentence, matches: Sequence[Match], forms: Mapping[str, str]
+) -> Iterator[Match]:
+    """The matches without those that only say of what kind the next word is.
+
+    Args:
+        matches: of a caption, from left to right.
+        forms: those of the table, for its entries with :data:`ANY`.
+    """
+    dropped = {i for i, match in enumerate(matches) if _is_a_name(sentence, match)}
+    for i, match in enumerate(matches):
+        follower = matches[i + 1] if i + 1 < len(matches) else None
+        if i in dropped or match.stop >= sentence.clause(match.start):
+            continue
+        if follower is not None and follower.start == match.stop:
+            if not sentence.owners[match.stop - 1]:
+                dropped |= {i + place for place in _weaker(sentence, match, follower)}
+        elif f"{ANY} {sentence.words[match.stop]}" in forms and _says_which(sentence, match):
+            dropped.add(i)
+    return (match for i, match in enumerate(matches) if i not in dropped)
+
+
+def _is_a_name(sentence: Sentence, match: Match) -> bool:
+    """Whether a title stands in front of what is nobody: "Miss Kitty"."""
+    title = match.start > 0 and sentence.words[match.start - 1] in _TITLES
+    return title and match.name != _PERSON
+
+
+def is_plural(sentence: Sentence, match: Match) -> bool:
+    """Whether the words are more than one thing."""
+    word = sentence.words[match.stop - 1].split()[-1]
+    in_s = word.endswith("s") and not word.endswith("ss") and word not in _ONE_IN_S
+    return word in _MANY or word.endswith("men") or in_s
+
+
+def _is_one(sentence: Sentence, match: Match) -> bool:
+    return sentence.place(match.start, match.stop).determiner in ONE
+
+
+def is_clause(sentence: Sentence, start: int, stop: int) -> bool:
+    """Whether the last of the words is a verb: "a bus stops", "the bus stops at a light", but not
+    "bus stops", "three bus stops"."""
+    if sentence.words[stop - 1] not in _SAYS or stop - start < 2:
+        return False
+    if is_plural(sentence, Match(start, stop - 1, "")):
+        return False
+    place = sentence.place(start, stop)
+    if place.determiner in ONE:
+        return True
+    return bool(place.determiner) and place.next in _AFTER_VERBS
+
+
+def _says_which(sentence: Sentence, match: Match) -> bool:
+    """Whether a match in front of a word with :data:`ANY` only says which: "bed room", "kids menu",
+    "a men's room", but not "a bus stops", "people park", "a man's hat"."""
+    head = sentence.words[match.stop]
+    if sentence.owners[match.stop - 1]:
+        return head in _ROOMS or is_plural(sentence, match)
+    if is_clause(sentence, match.start, match.stop + 1):
+        return False
+    behind = sentence.words[match.stop + 1 : match.stop + 2]
+    if head in _LIKE and behind and behind[0] in word_set("like as in into by"):
+        return False  # "a kite shaped like a fish"
+    if match.name != _PERSON:
+        return not is_plural(sentence, match)
+    if is_plural(sentence, match):
+        return head not in _VERBS_AND_PLACES
+    return head.removesuffix("s") not in _VERBS_AND_PLACES or head in _VERBS_AND_PLACES
+
+
+def _weaker(sentence: Sentence, first: Match, second: Match) -> tuple[int, ...]:
+    """Which of two neighbours names nothing: (0,), (1,) or neither."""
+    one = " ".join(sentence.words[first.start : first.stop])
+    two = " ".join(sentence.words[second.start : second.stop])
+    if one.split()[-1] == two:
+        return ()
+    if is_plural(sentence, first):
+        return (1,) if first.name == _PERSON and two in _DONE_BY_MANY else ()  # "people bowl"
+    does = first.name == _PERSON and (one not in _WHOSE or _is_one(sentence, first))
+    if two in DEEDS and (does or two in _DONE_BY_ALL):
+        return (1,)  # "a man bikes", "a dog nurses puppies", but "two baby bottles"
+    if one in _KINDS or (first.name == second.name != _PERSON):
+        return (0,)  # "a male surfer", "a greyhound dog"
+    behind = sentence.words[second.stop : second.stop + 1]
+    if behind and behind[0] in _AND and not sentence.ends[second.stop - 1]:
+        return ()  # a list: "a man woman and child", "a knife fork and spoon"
+    if second.name == _PERSON:
+        if first.name == _PERSON and one not in _ANYBODY:
+            return (0,)  # "a hippie girl", "a cowboy clown"
+        return () if two in _ANYBODY else (0,)  # "a woman surfer", "a race car driver"
+    if first.name == _PERSON:
+        return (0,) if one in _WHOSE else ()  # "a baby chair", but "a woman umbrella"
+    return (0,)  # "a picnic table bench"
