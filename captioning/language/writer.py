@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from captioning.language.decoding import Caption, Search, search, search_all
 from vlcam.formats.vocabulary import END, Vocabulary
+from vlcam.utils.expected import described
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +43,16 @@ class WriterConfig:
         for name in ("embedding", "hidden"):
             size = getattr(self, name)
             if not isinstance(size, int) or size < 1:
-                raise ValueError(f"{name} is {size!r}, expected a whole number of at least 1")
+                raise ValueError(
+                    f"{name} is {described(size)}, expected a whole number of at least 1"
+                )
         for name in ("dropout_input", "dropout_output"):
             share = getattr(self, name)
             if not isinstance(share, int | float) or not 0 <= share <= 1:
-                raise ValueError(f"{name} is {share!r}, expected a number in 0..1")
+                raise ValueError(f"{name} is {described(share)}, expected a number in 0..1")
         power = self.length_power
         if not isinstance(power, int | float) or not 0 <= power < math.inf:
-            raise ValueError(f"length_power is {power!r}, expected a number of at least 0")
+            raise ValueError(f"length_power is {described(power)}, expected a number of at least 0")
 
 
 class Writer(nn.Module):

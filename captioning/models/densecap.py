@@ -38,6 +38,7 @@ from vlcam.metrics.box_ratio import Box, box_in_photo
 from vlcam.models import configuration
 from vlcam.networks.encoder import RegionEncoder
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.expected import described
 
 ARCHITECTURE = "densecap"
 BUNDLED = Path(__file__).parents[1] / "bundled" / "densecap"
@@ -81,7 +82,9 @@ class Config(WriterConfig):
             ("code", (self.code,)),
         ):
             if not values or not all(isinstance(n, int) and n >= 1 for n in values):
-                raise ValueError(f"{name} is {values!r}, expected whole numbers of at least 1")
+                raise ValueError(
+                    f"{name} is {described(values)}, expected whole numbers of at least 1"
+                )
 
     def to_json(self) -> dict[str, Any]:
         return checkpoint.to_json(self, ARCHITECTURE)

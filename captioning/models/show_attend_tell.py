@@ -33,6 +33,7 @@ from vlcam.geometry.grid import Grid
 from vlcam.models import configuration
 from vlcam.networks.resnet import PooledResNet, resnet
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.expected import expect
 
 ARCHITECTURE = "show-attend-tell"
 
@@ -40,6 +41,7 @@ POOL = "adaptive_pool"
 """The layer behind the CNN: its maps pooled to those that are attended to."""
 
 _CELLS = 14  # a side, where the checkpoint does not say
+_MOST_CELLS = 256  # a side
 _LONGEST = 51  # steps after which the original's search gives up
 _LARGEST = 2**26  # bytes; larger files are no word maps
 _SUFFIXES = (".tar", ".pth", ".pt", ".ckpt")
@@ -63,8 +65,8 @@ class Config:
     cnn: str = "resnet"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.cells, int) or self.cells < 1:
-            raise ValueError(f"cells is {self.cells!r}, expected a whole number of at least 1")
+        if expect(self.cells, int, "cells", "a whole number") not in range(1, _MOST_CELLS + 1):
+            raise ValueError(f"cells is {self.cells}, expected 1 to {_MOST_CELLS} a side")
         MarkedWords(self.words)  # refuses those without marks
 
     def to_json(self) -> dict[str, Any]:
@@ -278,7 +280,10 @@ def _read(path: Path) -> ShowAttendTellNet:
     ]
     plain = [{k.removeprefix("module."): v for k, v in state.items()} for state in states]
     words = _read_words(word_map)
-    config = Config(words, _cells(encoder))
+    try:
+        config = Config(words, _cells(encoder))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     vocabulary = f"the word map {word_map}"
     return _assemble(config, plain[0], plain[1], no=f"{path}: not", vocabulary=vocabulary)
 
@@ -345,8 +350,9 @@ def _part(saved: Any, name: str, path: Path) -> Any:
 
 def _cells(encoder: Any) -> int:
     """To how many cells a side the encoder pools; a state dict does not say."""
-    cells = encoder.attributes.get("enc_image_size") if isinstance(encoder, Inert) else None
-    return cells if isinstance(cells, int) else _CELLS
+    said = encoder.attributes if isinstance(encoder, Inert) else {}
+    cells: int = said.get("enc_image_size", _CELLS)  # checked by the configuration
+    return cells
 
 
 def _candidates(path: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vlcam.formats.state_dict import WEIGHTS, load_exactly, read_state_dict
 from vlcam.utils.atomic import folder_written, recover
+from vlcam.utils.expected import described
 
 CONFIG = "config.json"
 
@@ -43,7 +44,7 @@ def from_json(kind: type[Config], data: Any, architecture: str, what: str) -> Co
     """
     found = data.get("architecture") if isinstance(data, dict) else None
     if found != architecture:
-        raise ValueError(f"architecture is {found!r}, expected {architecture!r}")
+        raise ValueError(f"architecture is {described(found)}, expected {architecture!r}")
     values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in data.items()}
     del values["architecture"]
     try:

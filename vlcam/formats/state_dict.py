@@ -57,6 +57,19 @@ def load_exactly(module: nn.Module, state: dict[str, Tensor], what: str) -> None
     Raises:
         ValueError: something does not fit; one line that begins with ``what``.
     """
+    check_fit(module, state, what)
+    for key, value in state.items():
+        if value.layout == torch.strided and not value.isfinite().all():
+            raise ValueError(f"{what}: {key} holds numbers that are not finite")
+    try:
+        module.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # sparse tensors, and the like
+        raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
+
+
+def check_fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Raises ValueError, one line that begins with ``what``, where names, shapes or kinds of
+    numbers are not the module's; the numbers are not looked at."""
     own = module.state_dict()
     # Torch files older than 1.0 lack these counters, which only cumulative averages use.
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
@@ -71,12 +84,6 @@ def load_exactly(module: nn.Module, state: dict[str, Tensor], what: str) -> None
             raise ValueError(f"{what}: {key} has shape {shapes}")
         if value.is_floating_point() != own[key].is_floating_point():
             raise ValueError(f"{what}: {key} holds {value.dtype}, expected {own[key].dtype}")
-        if value.layout == torch.strided and not value.isfinite().all():
-            raise ValueError(f"{what}: {key} holds numbers that are not finite")
-    try:
-        module.load_state_dict(state, strict=False)
-    except RuntimeError as error:  # sparse tensors, and the like
-        raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
 
 
 def matrix(state: Mapping[str, Tensor], name: str, what: str = "") -> tuple[int, int]:

@@ -14,12 +14,14 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import google_crc32c
 import numpy as np
+
+from vlcam.utils.expected import described
 
 STATE = "checkpoint"
 """The file of a folder that names its newest checkpoint."""
@@ -86,16 +88,16 @@ class TensorFlowCheckpoint:
     shards: int
     variables: dict[str, Variable]
 
-    def read(self, name: str) -> np.ndarray:
-        """The numbers of a variable, in its shape.
+    def check(self, name: str) -> np.dtype:
+        """The type of a variable's numbers, once it is known that its file may hold them.
 
         Raises:
-            ValueError: its file is missing, cut short or damaged, or of a kind that is not read.
+            ValueError: its file is missing or cut short, or of a kind that is not read.
             KeyError: there is no such variable.
         """
         variable = self.variables[name]
         path = self.data_file(variable.shard)
-        what = f"{path}: {name}"
+        what = f"{path}: {described(name)}"
         kind = np.dtype("<" + _TYPES[variable.kind]) if variable.kind in _TYPES else None
         if kind is None or variable.sliced:
             how = "in slices" if kind is not None else f"of TensorFlow's type {variable.kind}"
@@ -106,6 +108,18 @@ class TensorFlowCheckpoint:
             raise ValueError(f"{path}: no such file; {self.prefix.name}{_INDEX} refers to it")
         if variable.offset + variable.size > path.stat().st_size:
             raise ValueError(f"{what} is cut short: the file ends early")
+        return kind
+
+    def read(self, name: str) -> np.ndarray:
+        """The numbers of a variable, in its shape.
+
+        Raises:
+            ValueError: as :meth:`check`; or they are damaged.
+            KeyError: there is no such variable.
+        """
+        kind, variable = self.check(name), self.variables[name]
+        path = self.data_file(variable.shard)
+        what = f"{path}: {described(name)}"
         with path.open("rb") as file:
             file.seek(variable.offset)
             data = file.read(variable.size)
@@ -136,6 +150,7 @@ def read_checkpoint(path: Path) -> TensorFlowCheckpoint:
         entries = dict(_table(index.read_bytes()))
         shards = _header(entries.pop(b"", b""))
         variables = {key.decode(): _variable(value, shards) for key, value in entries.items()}
+        _check_apart(variables.values())
     except (ValueError, struct.error) as error:
         raise ValueError(f"{index}: not a readable index of a checkpoint ({error})") from error
     return TensorFlowCheckpoint(prefix, shards, variables)
@@ -195,6 +210,17 @@ def _chosen(folder: Path) -> Path:
     which = f"{STATE} names {named or 'none'}" if state.is_file() else f"no file {STATE}"
     names = ", ".join(prefix.name for prefix in found)
     raise ValueError(f"{folder}: several checkpoints ({names}), and {which}; give one of them")
+
+
+def _check_apart(variables: Iterable[Variable]) -> None:
+    """Raises ValueError where variables lie over each other, so that a small file has many."""
+    end = shard = 0
+    for one in sorted(variables, key=lambda one: (one.shard, one.offset)):
+        if one.shard != shard:
+            end, shard = 0, one.shard
+        if one.size and one.offset < end:
+            raise ValueError("its variables overlap")
+        end = max(end, one.offset + one.size)
 
 
 def _header(data: bytes) -> int:

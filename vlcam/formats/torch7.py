@@ -9,7 +9,6 @@ skipped: a :class:`LuaObject` of class ``function`` stands for each.
 from __future__ import annotations
 
 import math
-import mmap
 import struct
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -17,6 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from vlcam.formats.budget import Budget
+from vlcam.formats.mapped import Bytes, mapped
+from vlcam.formats.pickles.keys import Keys
+from vlcam.utils.errors import one_line
 
 _NIL, _NUMBER, _STRING, _TABLE, _OBJECT, _BOOLEAN = range(6)
 _FUNCTION, _OLD_REFERENCED_FUNCTION, _REFERENCED_FUNCTION = 6, 7, 8
@@ -32,7 +36,7 @@ _KINDS = {
 }
 _KINDS |= {f"Cuda{name}": kind for name, kind in _KINDS.items()} | {"Cuda": "<f4"}
 _DEEPEST = 10_000  # values within values: a network's graph is one long chain
-_MOST = 2**22  # values, not counting the numbers in tensors
+_VALUE, _HOLDER = 40, 350  # rough bytes in memory of a value, and of a table or an object
 
 
 @dataclass(eq=False, repr=False)  # compared by identity, as in Lua: nngraph uses objects as keys
@@ -71,7 +75,8 @@ def load_torch7(path: Path) -> Any:
     storage holds (one row repeated) stays a :class:`LuaObject`.
 
     Raises:
-        ValueError: there is no such file, which is named, or it is truncated or of another kind.
+        ValueError: there is no such file, which is named, or it is truncated or of another kind, or
+            asks for more memory or time than its size gives reason to.
     """
     return _read(path, numbers=True)
 
@@ -102,11 +107,9 @@ def items(table: Any) -> list[Any]:
 
 def mentions(path: Path, *names: str) -> bool:
     """Whether a file begins like a table of Torch7 and contains all these texts anywhere."""
-    with path.open("rb") as file:
-        if file.read(4) != struct.pack("<i", _TABLE):
-            return False
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return all(data.find(name.encode()) >= 0 for name in names)
+    with mapped(path) as data:
+        begins = data[:4] == struct.pack("<i", _TABLE)
+        return begins and all(data.find(name.encode()) >= 0 for name in names)
 
 
 def class_of(path: Path) -> str:
@@ -127,14 +130,11 @@ def class_of(path: Path) -> str:
 def _read(path: Path, numbers: bool) -> Any:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    try:
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
+    with mapped(path) as data:
+        try:
             return _Reader(data, numbers).read()
-    except (struct.error, ValueError, IndexError, OverflowError) as error:
-        raise ValueError(f"{path}: not a readable Torch7 file ({error})") from error
+        except Exception as error:  # whatever a broken file makes the reader stumble over
+            raise ValueError(f"{path}: not a readable Torch7 file ({one_line(error)})") from error
 
 
 _Reading = Generator[Any, Any, Any]
@@ -142,8 +142,10 @@ _Reading = Generator[Any, Any, Any]
 
 
 class _Reader:
-    def __init__(self, data: mmap.mmap, numbers: bool) -> None:
-        self._data, self._at, self._count = data, 0, 0
+    def __init__(self, data: Bytes, numbers: bool) -> None:
+        self._data, self._at = data, 0
+        self._budget = Budget(len(data))
+        self._keys = Keys(self._budget)
         self._numbers = numbers
         self._known: dict[int, Any] = {}
         self._readers = {
@@ -169,9 +171,7 @@ class _Reader:
         return given
 
     def _value(self) -> _Reading:
-        self._count += 1
-        if self._count > _MOST:
-            raise ValueError(f"it holds more than {_MOST} values")
+        self._budget.take(_VALUE)
         kind = self._int()
         if kind == _NIL:
             return None
@@ -189,6 +189,7 @@ class _Reader:
         # A shared value is written once; later it is referred to by its number.
         number = self._int()
         if number not in self._known:
+            self._budget.take(_HOLDER)
             self._known[number] = None  # if it refers to itself before it is read
             yield self._readers[kind](number)
         return self._known[number]
@@ -200,7 +201,8 @@ class _Reader:
             key = yield self._value()
             if isinstance(key, np.ndarray):
                 raise ValueError("a table whose key is a tensor")
-            table[key] = yield self._value()
+            value = yield self._value()
+            self._keys.entries([(key, value)], table)
 
     def _object(self, number: int) -> _Reading:
         version = self._string()
@@ -260,6 +262,7 @@ class _Reader:
     def _string(self) -> str:
         count = self._int()
         at = self._skip(count)
+        self._budget.take(4 * count)
         return self._data[at : at + count].decode("utf-8", "backslashreplace")
 
     def _int(self) -> int:

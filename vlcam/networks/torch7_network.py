@@ -23,6 +23,7 @@ from vlcam.formats.state_dict import load_exactly
 from vlcam.formats.torch7 import LuaObject, LuaTable, class_of, get, items, load_torch7
 from vlcam.networks.described_network import DEEPEST, LARGEST, MOST, Description, network
 from vlcam.networks.trunk import Trunk
+from vlcam.utils.expected import described, described_shape
 
 TORCH7 = "torch7"
 """The name of these networks in configurations, whatever their layers."""
@@ -215,7 +216,7 @@ class _Module:
         value = self.get(name)
         value = default if value is None else value
         if type(value) is not int or not least <= value <= LARGEST:
-            raise self.wrong(f"has {name} {str(value)[:60]!r}")
+            raise self.wrong(f"has {name} {described(value)}")
         return value
 
     def pair(self, name: str, default: int | None = None, least: int = 0) -> int | list[int]:
@@ -228,14 +229,14 @@ class _Module:
         value = self.get(name)
         value = default if value is None else value
         if type(value) is not bool:
-            raise self.wrong(f"has {name} {str(value)[:60]!r}")
+            raise self.wrong(f"has {name} {described(value)}")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
         value = self.get(name)
         value = default if value is None else value
         if value is None or type(value) not in (int, float) or not math.isfinite(value):
-            raise self.wrong(f"has {name} {str(value)[:60]!r}")
+            raise self.wrong(f"has {name} {described(value)}")
         return float(value)
 
     def has(self, name: str) -> bool:
@@ -277,9 +278,10 @@ def _convolution(module: _Module) -> _Read:
         weight = weight.reshape(len(weight), -1, height, width)
     declared = (module.get("nOutputPlane"), module.get("nInputPlane"), height, width)
     out, inputs = len(weight), weight.shape[1] * groups
-    if declared != (out, inputs, *weight.shape[2:]):
-        shape = tuple(weight.shape)
-        raise module.wrong(f"has a weight of shape {shape}, in {groups} groups, not {declared}")
+    whole = all(type(size) is int for size in declared)
+    if not whole or declared != (out, inputs, *weight.shape[2:]):
+        shape, said = tuple(weight.shape), described_shape(declared)
+        raise module.wrong(f"has a weight of shape {shape}, in {groups} groups, not {said}")
     module.keep(weight=weight)
     bias = _bias(module)
     channels = {"in_channels": inputs, "out_channels": out}
@@ -337,7 +339,7 @@ def _max_pooling(module: _Module) -> _Read:
 def _mean_pooling(module: _Module) -> _Read:
     if not module.flag("divide", True):
         raise module.wrong("is a sum, not a mean")
-    excluded = "EXCLUDE" in str(module.get("mode"))  # cudnn's name for it
+    excluded = "EXCLUDE" in described(module.get("mode"))  # cudnn's name for it
     return _Read(
         {
             "kind": "mean-pooling",

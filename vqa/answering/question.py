@@ -13,6 +13,7 @@ from torch import Tensor
 from vlcam.formats import checkpoint
 from vlcam.formats.vocabulary import Vocabulary, words_of
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.expected import described
 
 Tokenizer = Literal["words", "nltk"]
 
@@ -47,13 +48,13 @@ class QuestionConfig:
     def __post_init__(self) -> None:
         self.check_sizes("max_words")
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout <= 1:
-            raise ValueError(f"dropout is {self.dropout!r}, expected a number in 0..1")
+            raise ValueError(f"dropout is {described(self.dropout)}, expected a number in 0..1")
         texts = isinstance(self.answers, tuple) and all(isinstance(a, str) for a in self.answers)
         if not texts or not all(self.answers) or not self.answers:
             raise ValueError("answers: expected a list of texts, at least one, and no empty one")
         if self.tokenizer not in get_args(Tokenizer):
             known = " or ".join(get_args(Tokenizer))
-            raise ValueError(f"tokenizer is {self.tokenizer!r}, expected {known}")
+            raise ValueError(f"tokenizer is {described(self.tokenizer)}, expected {known}")
         twice = [a for a, n in Counter(self.answers).items() if n > 1]
         if twice:
             raise ValueError(f"answers: {twice[0]!r} occurs twice")
@@ -71,7 +72,9 @@ class QuestionConfig:
         for name in names:
             size = getattr(self, name)
             if not isinstance(size, int) or size < 1:
-                raise ValueError(f"{name} is {size!r}, expected a whole number of at least 1")
+                raise ValueError(
+                    f"{name} is {described(size)}, expected a whole number of at least 1"
+                )
 
     def words(self, question: str) -> list[str]:
         """The question's words, as the vocabulary has them."""

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from vlcam.formats import checkpoint
 from vlcam.formats.torch_pickle import mentions
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.expected import described
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class ListedConfig:
                 raise ValueError(f"the vocabulary of questions has no {word}")
         most = self.max_words
         if most is not None and (not isinstance(most, int) or most < 1):
-            raise ValueError(f"max_words is {most!r}, expected a whole number above 0")
+            raise ValueError(f"max_words is {described(most)}, expected a whole number above 0")
 
     @cached_property
     def numbers(self) -> dict[str, int]:

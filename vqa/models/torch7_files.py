@@ -20,6 +20,7 @@ from torch import Tensor
 from vlcam.formats.torch7 import load_torch7, mentions
 from vlcam.formats.vocabulary import UNKNOWN
 from vlcam.networks.torch7_network import is_network
+from vlcam.utils.expected import described, expect
 
 CNN_SUFFIXES = (".safetensors", ".pth", ".pt")
 """Of files with a CNN's weights that may lie beside a checkpoint."""
@@ -58,12 +59,11 @@ def read_vectors(path: Path, names: Sequence[str]) -> tuple[dict[str, Tensor], d
     Raises:
         ValueError: the file is damaged, or lacks one.
     """
-    data = load_torch7(path)
-    table = data if isinstance(data, dict) else {}
+    table = expect(load_torch7(path), dict, f"{path}: what it holds", "a table")
     for name in names:
         value = table.get(name)
-        if not isinstance(value, np.ndarray) or value.ndim != 1:
-            raise ValueError(f"{path}: expected a vector {name}")
+        if expect(value, np.ndarray, f"{path}: {name}", "a vector").ndim != 1:
+            raise ValueError(f"{path}: {name} is {described(value)}, expected a vector")
     return {name: torch.from_numpy(table[name]).float() for name in names}, table
 
 
@@ -85,7 +85,10 @@ def words_and_answers(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     try:
         data = json.loads(found[0].read_bytes())
         words, answers = (
-            tuple(str(data[name][str(i)]) for i in range(1, len(data[name]) + 1))
+            tuple(
+                expect(data[name][str(i)], str, f"{name} {i}", "a text")
+                for i in range(1, len(data[name]) + 1)
+            )
             for name in _TABLES
         )
         words = words if words[-1] == UNKNOWN else (*words, UNKNOWN)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from ast import literal_eval
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from captioning.models.im2txt.inception import from_slim
 from captioning.models.im2txt.model import ARCHITECTURE, END, START, Config, Im2txt, ShowAndTell
 from vlcam.formats import checkpoint
-from vlcam.formats.state_dict import load_exactly
+from vlcam.formats.state_dict import check_fit, load_exactly
 from vlcam.formats.tensorflow_checkpoint import (
     STATE,
     TensorFlowCheckpoint,
@@ -80,14 +81,34 @@ def load(path: Path, layer: str | None = None) -> Im2txt:
         return Im2txt(model.requires_grad_(False), folder.name, layer)
     stored = read_checkpoint(path)
     config = Config(_read_words(stored.prefix))
-    state = _state(stored)
     what = f"{stored.prefix}: not an im2txt captioner"
+    # The shapes alone first: nothing is read, and nothing allocated, of what does not fit.
+    with torch.device("meta"):
+        _model(config, _state(stored, _shape), what)
+    state = _state(stored, _numbers)
+    model = _model(config, state, what)
+    load_exactly(model, state, what)
+    return Im2txt(model.eval().requires_grad_(False), stored.prefix.name, layer)
+
+
+def _model(config: Config, state: dict[str, Tensor], what: str) -> ShowAndTell:
+    """The model of weights of these shapes, which are not loaded."""
     try:
         model = ShowAndTell(config, state)
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
-    load_exactly(model, state, what)
-    return Im2txt(model.eval().requires_grad_(False), stored.prefix.name, layer)
+    check_fit(model, state, what)
+    return model
+
+
+def _shape(stored: TensorFlowCheckpoint, name: str) -> Tensor:
+    """A tensor without numbers, where the variable's file may hold them."""
+    stored.check(name)
+    return torch.empty(stored.variables[name].shape, device="meta")
+
+
+def _numbers(stored: TensorFlowCheckpoint, name: str) -> Tensor:
+    return torch.from_numpy(stored.read(name).astype(np.float32))
 
 
 def _build(data: Any, weights: dict[str, Tensor]) -> ShowAndTell:
@@ -116,8 +137,10 @@ def _is_version_1(path: Path) -> bool:
     return all(part in head for part in (b"InceptionV3/Conv2d_1a", b"image_embed"))
 
 
-def _state(stored: TensorFlowCheckpoint) -> dict[str, Tensor]:
-    """Our names and layout for a checkpoint's variables.
+def _state(
+    stored: TensorFlowCheckpoint, read: Callable[[TensorFlowCheckpoint, str], Tensor]
+) -> dict[str, Tensor]:
+    """Our names and layout for a checkpoint's variables, each as ``read`` gives it.
 
     Raises:
         ValueError: some are missing, or those of the LSTM do not have its shapes.
@@ -129,7 +152,7 @@ def _state(stored: TensorFlowCheckpoint) -> dict[str, Tensor]:
     missing = [name for name in single if name not in names]
     if missing:
         raise ValueError(f"{what}: missing {', '.join(missing)}")
-    values = {name: torch.from_numpy(stored.read(name).astype(np.float32)) for name in single}
+    values = {name: read(stored, name) for name in single}
     state = {
         "image.weight": values[_IMAGE].T,
         "embed_word.weight": values[_WORDS],
@@ -142,7 +165,7 @@ def _state(stored: TensorFlowCheckpoint) -> dict[str, Tensor]:
         raise ValueError(f"{what}: {lstm[0]} and {lstm[1]} have shapes {shapes}")
     state |= _lstm(kernel, bias)
     seen = [name for name in names if name.startswith(_CNN)]
-    cnn = from_slim((name.removeprefix(_CNN), stored.read(name)) for name in seen)
+    cnn = from_slim((name.removeprefix(_CNN), read(stored, name)) for name in seen)
     state |= {f"encoder.{name}": value for name, value in cnn.items()}
     others = [name for name in names if name not in single and name not in seen]
     return state | {name: torch.zeros(0) for name in others}  # to be refused by name

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -185,14 +184,13 @@ class InceptionV3(nn.Sequential):
         return cut(self, layer)
 
 
-def from_slim(variables: Iterable[tuple[str, np.ndarray]]) -> dict[str, Tensor]:
-    """Our names and layout for slim's variables (names without their scope), in float32.
+def from_slim(variables: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Our names and layout for slim's variables (names without their scope).
 
     Batch normalisation is given the scale of 1 that slim leaves out.
     """
     state: dict[str, Tensor] = {}
-    for name, values in variables:
-        tensor = torch.from_numpy(values.astype(np.float32))
+    for name, tensor in variables:
         path, _, kind = name.replace("/BatchNorm", "").rpartition("/")
         path = path.replace("/", ".")
         if kind == "weights" and tensor.ndim == 4:

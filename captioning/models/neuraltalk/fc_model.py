@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vlcam.formats import checkpoint
 from vlcam.networks.resnet import resnet
+from vlcam.utils.expected import described
 
 ARCHITECTURE = "neuraltalk2-pytorch"
 
@@ -46,11 +47,13 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"kind is {self.kind!r}; known: {', '.join(KINDS)}")
+            raise ValueError(f"kind is {described(self.kind)}; known: {', '.join(KINDS)}")
         if not self.words or not all(isinstance(word, str) for word in self.words):
             raise ValueError("words must be a list of texts")
         if isinstance(self.longest, bool) or not isinstance(self.longest, int) or self.longest < 1:
-            raise ValueError(f"longest is {self.longest!r}, expected a whole number of at least 1")
+            raise ValueError(
+                f"longest is {described(self.longest)}, expected a whole number of at least 1"
+            )
 
     def to_json(self) -> dict[str, Any]:
         return checkpoint.to_json(self, ARCHITECTURE)

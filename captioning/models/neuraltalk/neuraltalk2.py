@@ -27,6 +27,7 @@ from vlcam.formats.state_dict import matrix
 from vlcam.formats.vocabulary import END, words_of
 from vlcam.networks.vgg import CAFFE, SIZE, CaffeVgg
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.expected import described
 
 ARCHITECTURE = "neuraltalk2"
 
@@ -73,11 +74,15 @@ class Config:
         if not self.words or not all(isinstance(word, str) for word in self.words):
             raise ValueError("words must be a list of texts")
         if isinstance(self.longest, bool) or not isinstance(self.longest, int) or self.longest < 1:
-            raise ValueError(f"longest is {self.longest!r}, expected a whole number of at least 1")
+            raise ValueError(
+                f"longest is {described(self.longest)}, expected a whole number of at least 1"
+            )
         if self.preprocess.size != (SIZE, SIZE):
             raise ValueError(f"photos are prepared to {self.preprocess.size} pixels, not {SIZE}")
         if not isinstance(self.paper_script, bool):
-            raise ValueError(f"paper_script is {self.paper_script!r}, expected true or false")
+            raise ValueError(
+                f"paper_script is {described(self.paper_script)}, expected true or false"
+            )
 
     def to_json(self) -> dict[str, Any]:
         return checkpoint.to_json(self, ARCHITECTURE)

@@ -14,6 +14,7 @@ belong to another network: its stride sits on another convolution.)
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ from captioning.models.neuraltalk.fc_model import (
 from vlcam.adapters.adapter import FeatureMaps, Prompt
 from vlcam.adapters.once_per_image import once_per_image
 from vlcam.formats import checkpoint
-from vlcam.formats.restricted_pickle import read_pickle
+from vlcam.formats.restricted_pickle import Namespace, read_pickle
 from vlcam.formats.state_dict import load_exactly, read_state_dict
 from vlcam.formats.vocabulary import UNKNOWN
 from vlcam.geometry.cells import derive
@@ -47,6 +48,7 @@ from vlcam.models import configuration
 from vlcam.networks.channels_last import run_channels_last
 from vlcam.networks.resnet import resnet
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.expected import described, expect
 
 LAYERS = ("4", "5", "6", "7")
 """Layers that can be explained: the four stages of the ResNet; the last is the default."""
@@ -240,15 +242,16 @@ def read_checkpoint(path: Path) -> FcModel:
     """The files of one trained model; errors as for :func:`load`."""
     infos_path, model_path, cnn_path = _files(path)
     options, words = _read_infos(infos_path)
-    kind = options["caption_model"]
+    kind, name = options["caption_model"], options.get("id")
+    cell = options.get("rnn_type", "lstm")
     config = Config(
-        name=f"{kind} {options.get('id') or infos_path.stem}",
+        name=f"{kind} {name if isinstance(name, str) and name else infos_path.stem}",
         kind=kind,
         words=words,
-        longest=_longest(kind, options),
+        longest=_longest(kind, options, infos_path),
         unknown_last=kind != "newfc" or words[-1] == UNKNOWN,
         finetuned=cnn_path is not None and cnn_path.name.startswith("model-cnn"),
-        cell=str(options.get("rnn_type", "lstm")).lower(),
+        cell=expect(cell, str, f"{infos_path}: rnn_type", "a text").lower(),
     )
     what = f"{model_path}: not the weights of a {kind} model"
     # newfc has two names of its own for the same parts.
@@ -278,9 +281,10 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in read_state_dict(path).items()}
 
 
-def _longest(kind: str, options: dict[str, Any]) -> int:
+def _longest(kind: str, options: dict[str, Any], path: Path) -> int:
     """Most words the original writes: its later versions have an option for that."""
-    return int(options.get("max_length", 20 if kind == "newfc" else 0) or options["seq_length"])
+    steps = options.get("max_length", 20 if kind == "newfc" else 0) or options["seq_length"]
+    return expect(steps, int, f"{path}: the length of captions", "a whole number")
 
 
 def _folder(path: Path) -> Path:
@@ -322,15 +326,24 @@ def _files(path: Path) -> tuple[Path, Path, Path | None]:
 
 def _read_infos(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Options, and the words by their ids from 1."""
-    infos = read_pickle(path)
-    try:
-        options, vocabulary = vars(infos["opt"]), infos["vocab"]
-        kind, _ = options["caption_model"], options["seq_length"]
-        words = {int(i): str(word) for i, word in vocabulary.items()}
-    except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
-        raise ValueError(f"{path}: it lacks an option or the vocabulary ({error})") from error
+    infos = expect(read_pickle(path), dict, f"{path}: what it holds", "a dictionary")
+    said = infos.get("opt", {})
+    said = vars(said) if isinstance(said, Namespace) else said
+    options: dict[str, Any] = expect(said, dict, f"{path}: opt", "the options of a training")
+    lacking = [name for name in ("opt", "vocab") if name not in infos]
+    lacking += [name for name in ("caption_model", "seq_length") if name not in options]
+    if lacking:
+        raise ValueError(f"{path}: it lacks an option or the vocabulary ({lacking[0]!r})")
+    kind = expect(options["caption_model"], str, f"{path}: caption_model", "a text")
     if kind not in KINDS:
-        raise ValueError(f"{path}: caption_model is {kind!r}; known: {', '.join(KINDS)}")
+        raise ValueError(f"{path}: caption_model is {described(kind)}; known: {', '.join(KINDS)}")
+    vocabulary = expect(infos["vocab"], dict, f"{path}: vocab", "a dictionary of words")
+    words = dict[int, str]()
+    for number, word in vocabulary.items():
+        known = isinstance(number, str) and re.fullmatch(r"\d{1,9}", number)
+        number = int(number) if known else number
+        expect(number, int, f"{path}: an id of its vocabulary", "a whole number")
+        words[number] = expect(word, str, f"{path}: word {number} of its vocabulary", "a text")
     if not words or set(words) != set(range(1, len(words) + 1)):
         raise ValueError(f"{path}: the vocabulary's ids are not 1, 2, 3, ...")
     return options, tuple(words[i] for i in range(1, len(words) + 1))

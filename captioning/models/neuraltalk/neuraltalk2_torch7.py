@@ -25,6 +25,7 @@ from captioning.models.neuraltalk.neuraltalk2 import (
 from vlcam.formats.state_dict import load_exactly
 from vlcam.formats.torch7 import LuaObject, LuaTable, get, items, load_torch7, mentions, outline
 from vlcam.models import configuration
+from vlcam.utils.expected import described_shape, expect
 
 _CLASS = "nn.LanguageModel"
 
@@ -119,8 +120,7 @@ def _read(path: Path) -> NeuralTalk2:
 
 
 def _words(vocabulary: Any) -> tuple[str, ...]:
-    if not isinstance(vocabulary, LuaTable):
-        raise ValueError("no vocab, a table of words")
+    expect(vocabulary, LuaTable, "vocab", "a table of words")
     numbered = {str(key): word for key, word in vocabulary.items()}
     try:
         return tuple(numbered[str(i)] for i in range(1, len(numbered) + 1))
@@ -165,7 +165,8 @@ def _kernels(module: Any, what: str) -> Tensor:
         shape = [get(module, name) for name in ("nInputPlane", "kH", "kW")]
         fits = all(isinstance(n, int) and n > 0 for n in shape)
         if not fits or shape[0] * shape[1] * shape[2] != weight.shape[1]:
-            raise ValueError(f"weight of {what} has shape {tuple(weight.shape)}, not {shape}")
+            asked = described_shape(tuple(shape))
+            raise ValueError(f"weight of {what} has shape {tuple(weight.shape)}, not {asked}")
         weight = weight.reshape(len(weight), *shape)
     height, width = weight.shape[2:]
     if height != width or height % 2 == 0:
@@ -181,7 +182,7 @@ def _check(module: Any, what: str, **expected: int) -> None:
             found = get(module, "padding")
         if found is None:
             found = _ABSENT.get(name)
-        if found != value:
+        if expect(found, int, f"{name} of {what}", f"{value}") != value:
             raise ValueError(f"{what} has {name} {found}, expected {value}")
 
 
@@ -194,8 +195,9 @@ def _language_model(lm: Any) -> dict[str, Tensor]:
     layers = 0
     while f"i2h_{layers + 1}" in modules:
         layers += 1
-    if get(lm, "num_layers") not in (None, layers):
-        raise ValueError(f"it has {layers} layers of LSTM, num_layers is {get(lm, 'num_layers')}")
+    said = get(lm, "num_layers")
+    if said is not None and expect(said, int, "num_layers", "a whole number") != layers:
+        raise ValueError(f"it has {layers} layers of LSTM, num_layers is {said}")
     state = {"embed_word.weight": _tensor(get(lm, "lookup_table"), "weight", "lookup_table", 2)}
     state |= _affine("logits", modules.get("decoder"), "decoder")
     state = {name: values.roll(1, 0) for name, values in state.items()}
@@ -210,7 +212,9 @@ def _language_model(lm: Any) -> dict[str, Tensor]:
 def _named(core: Any) -> dict[str, Any]:
     """The graph's modules by the names its nodes have; without names, by their order."""
     nodes = [get(node, "data") for node in items(get(core, "forwardnodes"))]
-    named = {get(data, "annotations", "name"): get(data, "module") for data in nodes}
+    names = [get(data, "annotations", "name") for data in nodes]
+    pairs = zip(names, nodes, strict=True)
+    named = {name: get(data, "module") for name, data in pairs if isinstance(name, str)}
     if "decoder" not in named:
         linear = [m for m in items(get(core, "modules")) if _class(m).endswith(".Linear")]
         if len(linear) != 3:

@@ -123,8 +123,8 @@ FOUR = struct.pack("<4f", 1, 2, 3, 4)
 PROBLEMS: dict[str, Callable[[Path], None]] = {
     "model.index: no such file": lambda f: (f / "model.index").unlink(),
     "model.data-00000-of-00001: no such file": lambda f: (f / f"model.{DATA}").unlink(),
-    "a is cut short": edited(DATA, lambda d: d[:-4]),
-    "a is damaged: its checksum": edited(DATA, lambda d: d[:-1] + b"\x7f"),
+    "'a' is cut short": edited(DATA, lambda d: d[:-4]),
+    "'a' is damaged: its checksum": edited(DATA, lambda d: d[:-1] + b"\x7f"),
     "its end is missing": edited("index", lambda d: d[:-30]),
     "the block at byte 0 is damaged": edited("index", lambda d: d[:9] + b"\xff" + d[10:]),
     "compressed by Snappy": edited("index", compressed),
@@ -135,7 +135,7 @@ PROBLEMS: dict[str, Callable[[Path], None]] = {
     "0 data files": with_index({b"": b""}),
     "in slices": with_index({b"a": entry(1, (4,), 0, 0, FOUR) + field(7, b"")}),
     "of TensorFlow's type 7": with_index({b"a": entry(7, (4,), 0, 0, FOUR)}),
-    "a of shape (5,) has 16 bytes": with_index({b"a": entry(1, (5,), 0, 0, FOUR)}),
+    "'a' of shape (5,) has 16 bytes": with_index({b"a": entry(1, (5,), 0, 0, FOUR)}),
     "in data file 1": with_index({b"a": entry(1, (4,), 1, 0, FOUR)}),
     "a variable of shape": with_index({b"a": entry(1, (2**40, 2**40), 0, 0, b"")}),
     "a field of kind 3": with_index({b"a": varint(8 << 3 | 3)}),
@@ -192,3 +192,20 @@ def test_whatever_is_in_an_index_nothing_but_a_value_error(tmp_path: Path) -> No
 def test_an_empty_folder_has_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no TensorFlow checkpoint"):
         read_checkpoint(tmp_path)
+
+
+def test_an_index_that_lies_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    """Two names of the same numbers; one of more than its file has."""
+    data = np.ones(8, np.float32).tobytes()
+    prefix = save(tmp_path / "model.ckpt", {"a": np.ones(8, np.float32)})
+    header = {b"": field(1, 1) + field(3, field(1, 1))}
+    one = entry(1, (8,), 0, 0, data)
+    lies = {"its variables overlap": {b"a": one, b"b": entry(1, (4,), 0, 16, data[:16])}}
+    for said, pairs in lies.items():
+        prefix.with_name("model.ckpt.index").write_bytes(table(sorted((header | pairs).items())))
+        with pytest.raises(ValueError, match=rf"model\.ckpt\.index: .*{said}"):
+            read_checkpoint(prefix)
+    prefix.with_name("model.ckpt.index").write_bytes(table(sorted((header | {b"a": one}).items())))
+    prefix.with_name("model.ckpt.data-00000-of-00001").write_bytes(data[:-1])
+    with pytest.raises(ValueError, match="cut short"):
+        read_checkpoint(prefix).check("a")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tests.samples.torch7_files import Writer, save
-from vlcam.formats import torch7
 from vlcam.formats.torch7 import LuaObject, get, items, load_torch7, mentions, outline
 
 
@@ -154,12 +153,18 @@ def test_an_outline_has_all_but_numbers(tmp_path: Path) -> None:
     assert not mentions(path, "nn.Linear")
 
 
-def test_tables_of_very_many_values_are_refused(
+def test_tables_that_would_be_many_times_the_file_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch7, "_MOST", 100)
-    save(tmp_path / "a.t7", dict.fromkeys(range(40), 1))
-    assert len(load_torch7(tmp_path / "a.t7")) == 40
     save(tmp_path / "a.t7", dict.fromkeys(range(60), 1))
-    with pytest.raises(ValueError, match="more than 100 values"):
+    assert len(load_torch7(tmp_path / "a.t7")) == 60
+    monkeypatch.setattr(budget, "_LEAST", 0)
+    monkeypatch.setattr(budget, "_TIMES", 3)
+    with pytest.raises(ValueError, match=r"a\.t7: not a .*: its .* bytes ask for more than"):
+        load_torch7(tmp_path / "a.t7")
+
+
+def test_keys_of_many_digits_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "a.t7", {1e300: "x"})
+    with pytest.raises(ValueError, match=r"a\.t7: .*a number of more than 64 bits"):
         load_torch7(tmp_path / "a.t7")

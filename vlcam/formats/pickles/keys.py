@@ -56,6 +56,8 @@ class Keys:
             return
         parts = [key]
         for part in parts:  # which grows in the loop
+            if type(part).__hash__ is object.__hash__:
+                continue  # compared by identity
             if type(part) is tuple and len(parts) + len(part) <= _MOST:
                 parts.extend(part)
             elif isinstance(part, _CONTAINERS):

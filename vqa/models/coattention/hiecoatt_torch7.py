@@ -22,6 +22,7 @@ from vlcam.formats.vocabulary import Vocabulary
 from vlcam.networks.torch7_network import TORCH7, read_trunk
 from vlcam.networks.vgg import CAFFE, MEAN, STD, read_vgg_trunk
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.expected import expect
 from vqa.models.coattention.model import (
     LEVELS,
     NO_CNN,
@@ -92,11 +93,14 @@ def load(path: Path, layer: str | None = None) -> CoAttentionAnswerer:
     words, answers = words_and_answers(checkpoint.parent)
     vectors, table = read_vectors(checkpoint, _VECTORS)
     options = table.get("lmOpt")
-    options = options if isinstance(options, dict) else {}
-    counted = options.get("vocab_size")  # one more than there are words
-    rows = (counted if isinstance(counted, int) else len(words) + 1) + 1
+    options = {} if options is None else expect(options, dict, f"{checkpoint}: lmOpt", "a table")
+    counted = options.get("vocab_size", len(words) + 1)  # one more than there are words
+    rows = expect(counted, int, f"{checkpoint}: lmOpt.vocab_size", "a whole number") + 1
+    if rows < 1:
+        raise ValueError(f"{checkpoint}: lmOpt.vocab_size is {counted}")
     sizes = _sizes(vectors, rows=rows, answers=len(answers), options=options, path=checkpoint)
-    residual = options.get("feature_type") == "Residual"
+    said = options.get("feature_type", "VGG")
+    residual = expect(said, str, f"{checkpoint}: lmOpt.feature_type", "a text") == "Residual"
     weights = (network_beside if residual else cnn_beside)(checkpoint)
     encoder: Any = None
     network: list[Any] = []
@@ -171,7 +175,8 @@ def _sizes(
         ValueError: none do.
     """
     words, phrases, questions, last = (len(vectors[name]) for name in _VECTORS)
-    said = str(options.get("atten_type")).lower()
+    said = options.get("atten_type", "")
+    said = expect(said, str, f"{path}: lmOpt.atten_type", "a text").lower()
     for attention in sorted(_ATTENTION, key=lambda kind: kind != said):
         for n in range(1, _LARGEST):
             attend = _attention_size(attention, n)

@@ -27,6 +27,7 @@ from vlcam.networks.torch7_network import TORCH7
 from vlcam.networks.torch7_network import trunk as torch7_trunk
 from vlcam.networks.trunk import GivenMaps
 from vlcam.networks.vgg import CAFFE, vgg_trunk
+from vlcam.utils.expected import described
 from vqa.answering.cnn_answerer import CnnAnswerer, folder_name
 from vqa.answering.question import QuestionConfig, padded
 
@@ -71,9 +72,9 @@ class Config(QuestionConfig):
         self.check_sizes("hidden", "layers", "common")
         if self.attention not in get_args(Attention):
             known = " or ".join(get_args(Attention))
-            raise ValueError(f"attention is {self.attention!r}, expected {known}")
+            raise ValueError(f"attention is {described(self.attention)}, expected {known}")
         if not isinstance(self.filled, bool):
-            raise ValueError(f"filled is {self.filled!r}, expected true or false")
+            raise ValueError(f"filled is {described(self.filled)}, expected true or false")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from vlcam.formats import checkpoint
 from vlcam.networks.encoder import Encoder
 from vlcam.networks.vgg import CAFFE, CaffeVgg
+from vlcam.utils.expected import described
 from vqa.answering.cnn_answerer import CnnAnswerer, folder_name
 from vqa.answering.question import QuestionConfig, padded
 
@@ -50,7 +51,9 @@ class Config(QuestionConfig):
         super().__post_init__()
         self.check_sizes("embedding", "hidden", "layers", "common")
         if not isinstance(self.standardise, bool):
-            raise ValueError(f"standardise is {self.standardise!r}, expected true or false")
+            raise ValueError(
+                f"standardise is {described(self.standardise)}, expected true or false"
+            )
 
 
 class LstmCnn(nn.Module):

@@ -23,6 +23,7 @@ from vlcam.geometry.cells import derive
 from vlcam.geometry.grid import Grid, Placement
 from vlcam.networks.channels_last import run_channels_last
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.expected import described
 from vqa.answering.answerer import Answerer
 from vqa.models.vqa_pytorch import fusion
 from vqa.models.vqa_pytorch.fusion import WithAttention, WithoutAttention
@@ -85,7 +86,9 @@ class Config:
         if self.tokenizer not in TOKENIZERS:
             raise ValueError(f"tokenizer {self.tokenizer!r} is none of {', '.join(TOKENIZERS)}")
         if type(self.longest) is not int or self.longest < 1:
-            raise ValueError(f"longest is {self.longest!r}, expected a whole number, at least 1")
+            raise ValueError(
+                f"longest is {described(self.longest)}, expected a whole number, at least 1"
+            )
 
 
 class Model(nn.Module):

@@ -378,12 +378,12 @@ def _replaced(table: Any, number: int, kind: str) -> None:
 
 
 PROBLEMS: dict[str, Callable[[Any], Any]] = {
-    "no vocab, a table of words": lambda t: t.pop("vocab"),
+    "vocab is None, expected a table of words": lambda t: t.pop("vocab"),
     "vocab has 5 words, but no word '3'": lambda t: t["vocab"].pop("3"),
     "the vocabulary has 5 words, embed_word 6": lambda t: t["vocab"].pop("6"),
     "words must be a list of texts": lambda t: t["vocab"].update({"2": 7}),
     "longest is None": lambda t: _lm(t).pop("seq_length"),
-    "longest is <table of 1>": lambda t: _lm(t).update(seq_length={1: {1: {1: "a"}}}),
+    "longest is a dictionary of 1": lambda t: _lm(t).update(seq_length={1: {1: {1: "a"}}}),
     "vocab has 7 words, but no word '7'": lambda t: t["vocab"].update({2.5: "half"}),
     "it has 1 layers of LSTM, num_layers is 2": lambda t: _lm(t).update(num_layers=2),
     "no protos.lm of class nn.LanguageModel": lambda t: t["protos"].pop("lm"),

@@ -111,7 +111,7 @@ def test_random_data_is_read_as_python_reads_it(protocol: int) -> None:
             255,
             256,
             -(2**31),
-            2**70,
+            2**62,
             1.5,
             "caf\xe9 \n'\"",
             "\u2603",

@@ -349,7 +349,7 @@ FEW = np.zeros(7, np.float32)
     ("said", "spoil"),
     [
         ("not a readable Torch7 file", _cut),
-        ("expected a vector pparams", _change(pparams=1)),
+        ("pparams is 1, expected a vector", _change(pparams=1)),
         ("fit no model of 8 words and 3 answers", _change(aparams=FEW)),
         ("fit no model of 7 words", _change(lmOpt={"vocab_size": 7}, qparams=FEW)),
         ("holds numbers that are not finite", _change(pparams=np.full(333, np.inf, np.float32))),

@@ -176,7 +176,7 @@ def test_torchvisions_names_are_understood(checkpoint: Path) -> None:
         ("found none", lambda f: (f / "vgg.safetensors").unlink()),
         ("found other.pth, vgg", lambda f: (f / "other.pth").touch()),
         ("not a readable Torch7 file", lambda f: (f / "lstm.t7").write_bytes(b"\x03")),
-        ("expected a vector embedding_w_q", lambda f: save(f / "lstm.t7", {"a": 1})),
+        ("embedding_w_q is None, expected a vector", lambda f: save(f / "lstm.t7", {"a": 1})),
         ("no ix_to_word", lambda f: (f / "data_prepro.json").write_text("{}")),
         ("no ix_to_word", lambda f: (f / "data_prepro.json").write_text("[1")),
         ("not the weights of a VGG: no conv1_1", lambda f: _other_weights(f)),
