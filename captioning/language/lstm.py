@@ -22,6 +22,7 @@ from torch.nn import functional
 from captioning.language.captioner import Captioner
 from captioning.language.lstm_gradients import Asked, Steps, image_gradients, reached
 from vlcam.adapters.adapter import FeatureMaps, Prompt
+from vlcam.utils.exact_backward import exact_backward
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,10 @@ class _Read(torch.autograd.Function):
     concatenated: those of text u at a step are in row ``starts[step] + u``.
     """
 
+    exact = True
+
     @staticmethod
+    @exact_backward()
     def forward(
         ctx: Any,
         lstm: nn.LSTM,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vlcam.adapters.adapter import FeatureMaps
+from vlcam.utils.exact_backward import exact_backward
 
 
 def once_per_image(function: Callable[[FeatureMaps], Tensor], features: FeatureMaps) -> Tensor:
@@ -104,6 +105,8 @@ class _OncePerImage(torch.autograd.Function):
     """Row n of the result is that of the image in row ``place[n]`` of ``images``; its gradient goes
     to row n of the leaves."""
 
+    exact = True
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -122,9 +125,10 @@ class _OncePerImage(torch.autograd.Function):
             with torch.set_grad_enabled(any(followed)):
                 value = function(FeatureMaps(own.maps, own.rest))
             ctx.graphs.append((rows, (own.leaf, *own.leaves.values()), value))
-        result = value.new_empty(len(image), *value.shape[1:])
-        for rows, _, value in ctx.graphs:
-            result[rows] = value.detach()
+        with exact_backward():
+            result = value.new_empty(len(image), *value.shape[1:])
+            for rows, _, value in ctx.graphs:
+                result[rows] = value.detach()
         if not value.requires_grad:
             ctx.mark_non_differentiable(result)
         return result
@@ -163,13 +167,16 @@ def _leaf(tensor: Tensor, rows: int, wanted: bool) -> Tensor:
 
 def _copied(leaf: Tensor, tensor: Tensor, rows: Tensor) -> Tensor:
     """Rows of a tensor, whose gradients go to the leaf."""
-    with torch.enable_grad():  # wherever they are first read
+    with torch.enable_grad(), exact_backward():  # wherever they are first read
         copy: Tensor = _Copy.apply(leaf, tensor.detach(), rows)
     return copy
 
 
 class _Copy(torch.autograd.Function):
+    exact = True
+
     @staticmethod
+    @exact_backward()
     def forward(ctx: Any, leaf: Tensor, tensor: Tensor, rows: Tensor) -> Tensor:
         return tensor.index_select(0, rows)
 

@@ -24,6 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from vlcam.utils.exact_backward import exact_backward
+
 Rule = Literal["guided", "deconv"]
 """A rule by its name; the plain gradient needs none."""
 
@@ -103,7 +105,10 @@ class BackwardRule(TorchFunctionMode):
 class _Rectify(torch.autograd.Function):
     """``min(max(x, 0), upper)`` with the backward of a rule."""
 
+    exact = True  # as far as the plain gradient is looked at
+
     @staticmethod
+    @exact_backward()
     def forward(
         ctx: Any, x: Tensor, upper: float | None, rule: BackwardRule, in_place: bool
     ) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 import torch
@@ -19,6 +20,8 @@ from torch import Tensor
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.adapters.once_per_image import Repeated
 from vlcam.attribution.backward_rules import BackwardRule
+from vlcam.attribution.derivative.check import check_gradient, gradients_of
+from vlcam.attribution.derivative.suspects import Watch, scripted
 from vlcam.attribution.guards import (
     KeptBytes,
     check_features,
@@ -316,10 +319,16 @@ class _ForwardPass:
         prompts: Sequence[Prompt] | None,
         rule: BackwardRule | None,
     ) -> None:
-        self._pixels = pixels.clone().detach().requires_grad_()
-        with rule or nullcontext():
+        self._adapter, self._pixels = adapter, pixels.clone().detach().requires_grad_()
+        watch = Watch()
+        watch.suspects.update(scripted(adapter.module))
+        with watch, rule or nullcontext():
             features = adapter.encode(self._pixels.clone(), prompts)  # it may write into them
         check_features(adapter, features, 1)
+        if watch.suspects:
+            score = partial(_mixture, adapter, prompts)
+            passage = f"between the pixels and layer {adapter.layer}"
+            check_gradient(adapter, score, self._pixels, watch.suspects, passage)
         if not features.maps.requires_grad:
             raise ValueError(
                 f"{adapter.name}: layer {adapter.layer} has no gradient with respect to the pixels;"
@@ -341,9 +350,28 @@ class _ForwardPass:
             own = [gradient[target : target + 1] for gradient in gradients]
             unit = power_of_two_above(own)
             heads = [(g / unit).to(o.dtype) for g, o in zip(own, outputs, strict=True)]
-            (found,) = torch.autograd.grad(outputs, self._pixels, heads, retain_graph=True)
+            (found,) = gradients_of(
+                self._adapter, outputs, [self._pixels], grad_outputs=heads, retain_graph=True
+            )
+            assert found is not None
             maps.append(at_least_float32(found[0]).abs().amax(0) * unit)
         return torch.stack(maps)
+
+
+def _mixture(adapter: Adapter, prompts: Sequence[Prompt] | None, pixels: Tensor) -> Tensor:
+    """One number made of all that ``encode`` gives of one image, each part with a weight of its
+    own."""
+    features = adapter.encode(pixels, prompts)
+    generator = torch.Generator().manual_seed(0)
+    parts = [features.maps, *features.rest.values()]
+    weights = [torch.rand(part.shape, generator=generator) - 0.5 for part in parts]
+    return torch.stack(
+        [
+            (at_least_float32(part) * weight.to(part.device)).sum()
+            for part, weight in zip(parts, weights, strict=True)
+            if part.is_floating_point()
+        ]
+    ).sum()
 
 
 def _rule_of(methods: Sequence[Method]) -> BackwardRule | None:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps
 from vlcam.attribution.backward_rules import BackwardRule
+from vlcam.attribution.derivative.suspects import Watch, scripted
 
 
 def check_features(adapter: Adapter, features: FeatureMaps, images: int) -> None:
@@ -48,12 +48,16 @@ def refuse_unseen_rule(adapter: Adapter, rule: BackwardRule | None, where: str) 
         )
 
 
-class RefuseRowMixing(TorchFunctionMode):
-    """Raises ValueError at a batch normalisation by the batch's own statistics: it mixes rows."""
+class WatchRows(Watch):
+    """Notes where the gradient may get lost.
+
+    Raises ValueError at a batch normalisation by the batch's own statistics: it mixes rows.
+    """
 
     def __init__(self, adapter: Adapter) -> None:
         super().__init__()
         self.adapter = adapter
+        self.suspects.update(scripted(adapter.module))
 
     def __torch_function__(
         self,
@@ -72,7 +76,7 @@ class RefuseRowMixing(TorchFunctionMode):
                 " statistics of the batch, so rows influence each other; give it running statistics"
                 " (and eval mode)"
             )
-        return func(*args, **kwargs)
+        return super().__torch_function__(func, types, args, kwargs)
 
 
 class KeptBytes(torch.autograd.graph.saved_tensors_hooks):

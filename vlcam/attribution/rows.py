@@ -6,17 +6,19 @@ A row is one of its terms: an image's feature maps, decoded under the term's pro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vlcam.adapters.adapter import Adapter, FeatureMaps
+from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.adapters.once_per_image import Repeated
+from vlcam.adapters.scores import decoded
 from vlcam.attribution.backward_rules import BackwardRule
-from vlcam.attribution.guards import RefuseRowMixing, disconnected
+from vlcam.attribution.derivative.check import check_gradient, first_sentence, gradients_of, told
+from vlcam.attribution.guards import WatchRows, disconnected
 from vlcam.attribution.precision import at_least_float32, gradient_scale
 from vlcam.attribution.targets import Target, Term
 
@@ -70,16 +72,35 @@ def read_scores(adapter: Adapter, features: FeatureMaps, rows: Sequence[Row]) ->
     Raises:
         ValueError: ``decode`` gave scores of another shape than (N, at least the columns read).
     """
-    weights = _weights([row.term for row in rows])
-    width = weights.shape[1]
     prompts = [row.term.prompt for row in rows]
-    device = features.device
-    scores = adapter.decode(features, prompts, (weights != 0).to(device))
-    if scores.ndim != 2 or scores.shape[0] != len(rows) or scores.shape[1] < width:
-        raise ValueError(
-            f"{adapter.name}: decode gave scores of shape {tuple(scores.shape)} for {len(rows)}"
-            f" rows; expected ({len(rows)}, at least {width})"
-        )
+    return _weighted(adapter, features, prompts, _weights([row.term for row in rows]))
+
+
+def mixed_score(
+    adapter: Adapter, features: FeatureMaps, rows: Sequence[Row]
+) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """One score for all the rows of the first one's image and prompt, each with a weight of its
+    own, as a function of that image's feature maps; and the maps (1, K, u, v)."""
+    alike = [r for r in rows if (r.image, r.term.prompt) == (rows[0].image, rows[0].term.prompt)]
+    signs = torch.rand(len(alike), 1, generator=torch.Generator().manual_seed(0)) - 0.5
+    own = _weights([row.term for row in alike])
+    weights = ((signs.sign() + signs) * own).sum(0, keepdim=True)
+    image = features.one(rows[0].image)
+
+    def score(maps: Tensor) -> Tensor:
+        rest = {name: tensor.clone() for name, tensor in image.rest.items()}
+        given = FeatureMaps(maps, rest)
+        return _weighted(adapter, given, [rows[0].term.prompt], weights).sum()
+
+    return score, image.maps
+
+
+def _weighted(
+    adapter: Adapter, features: FeatureMaps, prompts: Sequence[Prompt], weights: Tensor
+) -> Tensor:
+    """The sum (N,) of each row's scores, times their weights (N, W)."""
+    device, width = features.device, weights.shape[1]
+    scores = decoded(adapter, features, prompts, (weights != 0).to(device))
     scores = at_least_float32(scores)
     weights = weights.to(device, scores.dtype)
     # Unread scores may be anything, infinities included: mask, do not multiply by zero.
@@ -138,19 +159,23 @@ def differentiate(
     followed = [n for n, t in features.rest.items() if follow_rest and t.is_floating_point()]
     with torch.enable_grad():
         repeated = Repeated(features, images_of(rows, features.device), followed)
-        scores, ruled = _scores_under_rule(adapter, repeated, rows, rule)
+        watch = WatchRows(adapter)
+        scores, ruled = _scores_under_rule(adapter, repeated, rows, rule, watch)
+        if watch.suspects:
+            passage = f"between layer {adapter.layer} and the score"
+            check_gradient(adapter, *mixed_score(adapter, features, rows), watch.suspects, passage)
         if not scores.requires_grad:
             raise ValueError(disconnected(adapter))
         leaves = [repeated.leaf, *(repeated.leaves[name] for name in followed)]
         scale = gradient_scale(repeated.leaf)
         total = scores.sum() * scale
         again = plain_too and ruled
-        found = torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=again)
+        found = gradients_of(adapter, total, leaves, retain_graph=again)
         plain = found[0]
         if again:
             assert rule is not None
             with rule.lifted():
-                (plain,) = torch.autograd.grad(total, leaves[:1], allow_unused=True)
+                (plain,) = gradients_of(adapter, total, leaves[:1])
     if all(gradient is None for gradient in found):
         raise ValueError(disconnected(adapter))
     maps, *rest = (_unscaled(g, leaf, scale) for g, leaf in zip(found, leaves, strict=True))
@@ -194,12 +219,24 @@ def chunk_of(targets: Sequence[Target], start: int, size: int) -> range:
 
 
 def _scores_under_rule(
-    adapter: Adapter, features: FeatureMaps, rows: Sequence[Row], rule: BackwardRule | None
+    adapter: Adapter,
+    features: FeatureMaps,
+    rows: Sequence[Row],
+    rule: BackwardRule | None,
+    watch: WatchRows,
 ) -> tuple[Tensor, bool]:
     """The rows' scores (N,), and whether the rule acted on a ReLU on the way to them."""
     before = rule.seen if rule else 0
-    with RefuseRowMixing(adapter), rule or nullcontext():
-        scores = read_scores(adapter, features, rows)
+    try:
+        with watch, rule or nullcontext():
+            scores = read_scores(adapter, features, rows)
+    except RuntimeError as error:
+        if "Inference tensors" not in str(error):
+            raise
+        names = told(adapter, watch.suspects)
+        raise ValueError(
+            f"{adapter.name}: no gradient passes {names}: {first_sentence(error)}"
+        ) from error
     return scores, rule is not None and rule.seen > before
 
 

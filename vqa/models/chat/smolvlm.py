@@ -31,6 +31,7 @@ from transformers import (
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt
 from vlcam.geometry.grid import Grid, Placement, line_through
+from vlcam.utils.exact_backward import exact_backward
 from vqa.models.chat.chat import DESCRIBE, LONGEST, ChatModel, Parts, load_parts
 
 _BLOCKS = "model.vision_model.encoder.layers"
@@ -195,7 +196,7 @@ class SmolVLM(ChatModel):
         gradient is that of its filter, as if it did not round.
         """
         mean, std = (some.to(pixels) for some in (self._mean, self._std))
-        with torch.no_grad():
+        with torch.no_grad(), exact_backward():
             levels = ((pixels * std + mean) * 255).round().clamp(0, 255).byte().cpu()
             pictures = [Image.fromarray(one.permute(1, 2, 0).numpy()) for one in levels]
             exact = torch.cat([self._one_tile(picture) for picture in pictures]).to(pixels)
@@ -205,7 +206,8 @@ class SmolVLM(ChatModel):
             _filter(n, self._tile, self._resample).to(pixels) for n in pixels.shape[2:]
         )
         smooth = rows @ pixels @ columns.T
-        return smooth + (exact - smooth).detach()
+        overviews: Tensor = _WithGradientOf.apply(smooth, exact)
+        return overviews
 
     def _one_tile(self, picture: Image.Image) -> Tensor:
         """A picture resized to one tile by the processor, (1, 3, S, S)."""
@@ -216,6 +218,21 @@ class SmolVLM(ChatModel):
     @property
     def _resample(self) -> Image.Resampling:
         return Image.Resampling(int(self._parts.processor.resample))
+
+
+class _WithGradientOf(torch.autograd.Function):
+    """The rounded values, with the gradient of the smooth ones."""
+
+    exact = True
+
+    @staticmethod
+    @exact_backward()
+    def forward(ctx: Any, smooth: Tensor, rounded: Tensor) -> Tensor:
+        return rounded.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
 
 
 def _split(pictures: Tensor, rows: int, columns: int) -> Tensor:
