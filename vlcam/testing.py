@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.adapters.asking import WritesAnswers
 from vlcam.attribution import targets
+from vlcam.attribution.derivative.check import LostGradientError
 from vlcam.attribution.encoding import encode
 from vlcam.attribution.gradients import score, seam_gradients
 from vlcam.attribution.targets import Target, Term
@@ -267,7 +268,15 @@ def _rows_are_independent(trial: _Trial) -> Iterator[str]:
 def _seam_carries_the_score(trial: _Trial) -> Iterator[str]:
     """decode: the score depends on the feature maps, as its gradient says"""
     names = []
-    gradients = _gradients(trial, trial.asked)
+    try:
+        gradients = _gradients(trial, trial.asked)
+    except LostGradientError as error:
+        if error.wholly:
+            yield f"decode: the seam is not connected to the score: {error}"
+        else:
+            part = "a part of the way from maps to score is cut off from autograd"
+            yield f"decode: {part}: {error}"
+        return
     for target, gradient in zip(trial.asked, gradients, strict=True):
         if not gradient.isfinite().all():
             yield f"decode: the gradient of {target.name} is not finite"
@@ -313,7 +322,10 @@ def _slopes(trial: _Trial, target: Target, gradient: Tensor) -> tuple[float, flo
 
 def _targets_are_independent(trial: _Trial) -> Iterator[str]:
     """maps: many targets at once as one by one"""
-    together = _gradients(trial, trial.asked)
+    try:
+        together = _gradients(trial, trial.asked)
+    except LostGradientError:
+        return  # told already
     for row, target in enumerate(trial.asked):
         if not _close(together[row : row + 1], _gradients(trial, [target])):
             yield f"maps: {target.name} has another gradient by itself than beside other targets"

@@ -39,7 +39,8 @@ def checked(found: Any, who: str, rows: int, width: int = 1) -> Tensor:
     if len(shape) != 2 or shape[0] != rows or shape[1] < width:
         raise ValueError(f"{who} gave scores of shape {shape} for {rows} rows; expected {expected}")
     if not found.is_floating_point():
-        raise ValueError(f"{who} gave scores of type {found.dtype}; expected floating point")
+        kind = str(found.dtype).removeprefix("torch.")
+        raise ValueError(f"{who} gave scores of type {kind}; expected floating point")
     return found
 
 

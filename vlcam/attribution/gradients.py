@@ -20,7 +20,7 @@ from torch import Tensor
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.adapters.once_per_image import Repeated
 from vlcam.attribution.backward_rules import BackwardRule
-from vlcam.attribution.derivative.check import check_gradient, gradients_of
+from vlcam.attribution.derivative.check import Passage, check_gradient, gradients_of, told
 from vlcam.attribution.derivative.suspects import Watch, scripted
 from vlcam.attribution.guards import (
     KeptBytes,
@@ -325,15 +325,19 @@ class _ForwardPass:
         with watch, rule or nullcontext():
             features = adapter.encode(self._pixels.clone(), prompts)  # it may write into them
         check_features(adapter, features, 1)
-        if watch.suspects:
-            score = partial(_mixture, adapter, prompts)
-            passage = f"between the pixels and layer {adapter.layer}"
-            check_gradient(adapter, score, self._pixels, watch.suspects, passage)
         if not features.maps.requires_grad:
-            raise ValueError(
-                f"{adapter.name}: layer {adapter.layer} has no gradient with respect to the pixels;"
-                " choose a method at the layer, or an encode without no_grad or detach"
+            blamed = (
+                f" (no gradient passes {told(adapter, watch.suspects)})" if watch.suspects else ""
             )
+            raise ValueError(
+                f"{adapter.name}: layer {adapter.layer} has no gradient with respect to the"
+                f" pixels{blamed}; choose a method at the layer, or an encode without no_grad or"
+                " detach"
+            )
+        if watch.suspects:
+            mixture = partial(_mixture, adapter, prompts)
+            passage = Passage.before(adapter)
+            check_gradient(adapter, mixture, self._pixels, watch.suspects, passage)
         self._maps = features.maps
         self._rest = {name: t for name, t in features.rest.items() if t.requires_grad}
         self.features = FeatureMaps(

@@ -17,7 +17,13 @@ from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.adapters.once_per_image import Repeated
 from vlcam.adapters.scores import decoded
 from vlcam.attribution.backward_rules import BackwardRule
-from vlcam.attribution.derivative.check import check_gradient, first_sentence, gradients_of, told
+from vlcam.attribution.derivative.check import (
+    Passage,
+    check_gradient,
+    first_sentence,
+    gradients_of,
+    told,
+)
 from vlcam.attribution.guards import WatchRows, disconnected
 from vlcam.attribution.precision import at_least_float32, gradient_scale
 from vlcam.attribution.targets import Target, Term
@@ -162,8 +168,8 @@ def differentiate(
         watch = WatchRows(adapter)
         scores, ruled = _scores_under_rule(adapter, repeated, rows, rule, watch)
         if watch.suspects:
-            passage = f"between layer {adapter.layer} and the score"
-            check_gradient(adapter, *mixed_score(adapter, features, rows), watch.suspects, passage)
+            mixed, maps = mixed_score(adapter, features, rows)
+            check_gradient(adapter, mixed, maps, watch.suspects, Passage.behind(adapter))
         if not scores.requires_grad:
             raise ValueError(disconnected(adapter))
         leaves = [repeated.leaf, *(repeated.leaves[name] for name in followed)]

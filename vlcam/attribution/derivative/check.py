@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,33 +21,78 @@ Score = Callable[[Tensor], Tensor]
 """From maps (1, K, u, v), or pixels, to one number."""
 
 
+class LostGradientError(ValueError):
+    """The gradient of a score is not its derivative.
+
+    Attributes:
+        wholly: there is no gradient at all.
+    """
+
+    def __init__(self, message: str, wholly: bool) -> None:
+        super().__init__(message)
+        self.wholly = wholly
+
+
+@dataclass(frozen=True)
+class Passage:
+    """The part of a model whose gradient is looked at.
+
+    Attributes:
+        where: "between layer conv5 and the score".
+        closed: what to say where it has no gradient: "the score does not depend on layer conv5".
+    """
+
+    where: str
+    closed: str
+
+    @classmethod
+    def behind(cls, adapter: Adapter) -> Passage:
+        """From the layer to the score."""
+        layer = f"layer {adapter.layer}"
+        return cls(f"between {layer} and the score", f"the score does not depend on {layer}")
+
+    @classmethod
+    def before(cls, adapter: Adapter) -> Passage:
+        """From the pixels to the layer."""
+        layer = f"layer {adapter.layer}"
+        return cls(
+            f"between the pixels and {layer}",
+            f"{layer} has no gradient with respect to the pixels",
+        )
+
+
 def check_gradient(
-    adapter: Adapter, score: Score, maps: Tensor, suspects: set[Suspect], passage: str
+    adapter: Adapter, score: Score, maps: Tensor, suspects: set[Suspect], passage: Passage
 ) -> None:
-    """Raise ValueError where the gradient of a score is not its derivative, and name what lets it
-    not through. Suspects that were found harmless are not tried again.
+    """Refuse a gradient that is not the derivative of its score, and name what is to blame.
+    Suspects that were found harmless are not tried again.
 
     Args:
         score: runs the model.
         maps: to run it on; of one image.
         suspects: noted while it ran (:class:`vlcam.attribution.derivative.suspects.Watch`).
-        passage: where, for the error: "between layer conv5 and the score".
+
+    Raises:
+        LostGradientError: it is not.
     """
     known = _harmless.setdefault(adapter, {}).setdefault(passage, set())
     if suspects <= known:
         return
     with torch.inference_mode(False), torch.enable_grad():
-        blamed = _Trial.of(adapter, score, maps.detach()).blamed(suspects)
+        trial = _Trial.of(adapter, score, maps.detach())
+        blamed = trial.blamed(suspects)
     if blamed is None:
         known |= suspects
         return
-    raise ValueError(
-        f"{adapter.name}: no true gradient passes {blamed}, {passage}; mend the model, or choose"
-        " method occlusion, which needs none"
-    )
+    hint = "mend the model, or choose method occlusion, which needs no gradient"
+    if trial.closed:
+        text = f"{passage.closed} (no gradient passes {blamed}); {hint}"
+    else:
+        text = f"no true gradient passes {blamed}, {passage.where}; {hint}"
+    raise LostGradientError(f"{adapter.name}: {text}", trial.closed)
 
 
-_harmless: WeakKeyDictionary[Adapter, dict[str, set[Suspect]]] = WeakKeyDictionary()
+_harmless: WeakKeyDictionary[Adapter, dict[Passage, set[Suspect]]] = WeakKeyDictionary()
 """Of each model, by passage."""
 
 
@@ -73,27 +119,37 @@ class _Trial:
 
     def blamed(self, suspects: set[Suspect]) -> str | None:
         """What is to blame, for people; None: the gradient is the derivative."""
-        lost = self._that_matter(self.mirror.lost)
-        if lost:
-            return f"{told(self.adapter, lost)}: there is no derivative"
-        right, own = self._gradient(self.mirrored), self._gradient(self.total)
-        if not _same(own, right):
+        if self._lost:
+            return f"{told(self.adapter, self._lost)}: there is no derivative"
+        if not _same(self._own, self._gradient(self.mirrored)):
             cuts = self._that_matter(self.mirror.cuts)
             return told(self.adapter, cuts or suspects)
-        return self._different(own, self.mirror.unseen + scripted(self.adapter.module), STEPS) or (
-            self._different(own, self.mirror.rounded, WIDE)
+        return self._different(self.mirror.unseen + scripted(self.adapter.module), STEPS) or (
+            self._different(self.mirror.rounded, WIDE)
         )
 
-    def _different(
-        self, gradient: Tensor, suspects: Sequence[Suspect], steps: Sequence[float]
-    ) -> str | None:
+    def _different(self, suspects: Sequence[Suspect], steps: Sequence[float]) -> str | None:
         """Suspects by which the score changes otherwise than its gradient says, for people."""
         if not suspects:
             return None
-        at = self.leaf.detach()
-        if bool(gradient.any()) and agrees(self._value, at, gradient, steps):
+        if not self.closed and agrees(self._value, self.leaf.detach(), self._own, steps):
             return None
         return f"{told(self.adapter, suspects)}: the score changes otherwise than its gradient says"
+
+    @cached_property
+    def closed(self) -> bool:
+        """Whether the score has no gradient at all."""
+        # Autograd would warn of what has no derivative, and go on.
+        own = self._gradient(self.mirrored) if self._lost else self._own
+        return not bool(own.any())
+
+    @cached_property
+    def _lost(self) -> list[Suspect]:
+        return self._that_matter(self.mirror.lost)
+
+    @cached_property
+    def _own(self) -> Tensor:
+        return self._gradient(self.total)
 
     def _value(self, maps: Tensor) -> float:
         device = [maps.device] if maps.is_cuda else []

@@ -338,7 +338,7 @@ def test_what_loses_a_gradient_is_named(name: str, recwarn: pytest.WarningsRecor
         adapter = adapter_of(part_of(name), dtype, beside=beside)
         with (
             unchanged(adapter.module),
-            pytest.raises(ValueError, match=f"Net: no .*{re.escape(name)}") as told,
+            pytest.raises(ValueError, match=f"Net: .*no .*{re.escape(name)}") as told,
         ):
             gradients(adapter, dtype)
         assert "\n" not in str(told.value)
@@ -369,7 +369,7 @@ def test_what_is_harmless_has_its_gradient(name: str, dtype: torch.dtype) -> Non
 
 def test_roundings_without_another_way() -> None:
     for function in (torch.round, torch.sign, torch.floor):
-        with pytest.raises(ValueError, match=f"no true gradient passes {function.__name__} "):
+        with pytest.raises(ValueError, match=f"no gradient passes {function.__name__} "):
             gradients(adapter_of(function, torch.float64, beside=False), torch.float64)
 
 
