@@ -1,6 +1,6 @@
 """word_maps: which words of a caption name a COCO category, and where that category is in an image.
 
-Stands alone: needs numpy and pycocotools only.
+Stands alone: needs numpy, pycocotools and msgspec only.
 """
 
 from word_maps.coverage import Coverage, coverage

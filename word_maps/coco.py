@@ -4,17 +4,69 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, NotRequired, TypedDict
 
+import msgspec
 from pycocotools.coco import COCO
 
 from word_maps import segmentation
+from word_maps.entries import Entries, Id, Text, of_file_name, read_entries, sound
 
-Entry = dict[str, Any]
+_MOST_PIXELS = 2**28
+"""Of an image; a mask of it takes as many bytes."""
+
+Side = Annotated[int, msgspec.Meta(gt=0, le=_MOST_PIXELS)]
+
+
+class Image(TypedDict):
+    """An image of an ``instances`` file; a dictionary, as pycocotools wants it."""
+
+    id: Id
+    file_name: str
+    height: Side
+    width: Side
+
+
+class Category(TypedDict):
+    """A category of an ``instances`` file."""
+
+    id: Id
+    name: str
+
+
+class Annotation(TypedDict):
+    """Where one thing is in an image."""
+
+    id: Id
+    image_id: Id
+    category_id: Id
+    segmentation: segmentation.Segmentation
+    iscrowd: NotRequired[Literal[0, 1] | bool]
+
+
+class InstancesFile(msgspec.Struct):
+    """What is read of an ``instances`` file."""
+
+    images: Entries[Image]
+    categories: Entries[Category]
+    annotations: Entries[Annotation]
+
+
+class Caption(msgspec.Struct):
+    """A caption of an image."""
+
+    id: Id
+    image_id: Id
+    caption: Text
+
+
+class CaptionsFile(msgspec.Struct):
+    """What is read of a ``captions`` file."""
+
+    annotations: Entries[Caption]
 
 
 @dataclass(frozen=True)
@@ -22,7 +74,7 @@ class Instances:
     """An ``instances`` file.
 
     Attributes:
-        coco: its sound images, categories and annotations.
+        coco: its sound images, categories and annotations, with what word maps need of them.
         problems: a line for each of the others.
     """
 
@@ -39,97 +91,64 @@ class Captions:
 
 
 def read_instances(path: Path) -> Instances:
-    """An ``instances`` file. Left out are entries whose id occurred before, that lack what they
-    need, annotations of images or categories that are not in the file, and segmentations that
+    """An ``instances`` file. Left out are entries that are not of the format or whose id occurred
+    before, annotations of images or categories that are not in the file, and segmentations that
     cannot be drawn or have no area.
 
     Raises:
         ValueError: the file is missing, cut, or of another kind.
     """
-    data = _read(path, ("images", "categories", "annotations"))
-    problems: list[str] = []
+    data, problems = read_entries(path, InstancesFile, what="a COCO instances file")
+    lines: list[str] = []
+    by_id = itemgetter("id")
+    images = list(sound(data.images, "images", by_id, _of_image, lines))
+    categories = list(sound(data.categories, "categories", by_id, _of_category, lines))
+    sizes = {image["id"]: (image["height"], image["width"]) for image in images}
+    names = {category["id"] for category in categories}
 
-    def sound(kind: str, check: Callable[[Entry], str | None]) -> list[Entry]:
-        return list(_sound(data[kind], kind, check, problems))
-
-    images = sound("images", _image)
-    categories = sound("categories", lambda entry: None if "name" in entry else "no name")
-    sizes = {entry["id"]: (entry["height"], entry["width"]) for entry in images}
-    names = {entry["id"] for entry in categories}
-
-    def annotation(entry: Entry) -> str | None:
-        if entry.get("image_id") not in sizes:
-            return f"no image {entry.get('image_id')}"
-        if entry.get("category_id") not in names:
-            return f"no category {entry.get('category_id')}"
-        return segmentation.problem(entry.get("segmentation"), sizes[entry["image_id"]])
+    def of_annotation(entry: Annotation) -> str | None:
+        if entry["image_id"] not in sizes:
+            return f"no image {entry['image_id']}"
+        if entry["category_id"] not in names:
+            return f"no category {entry['category_id']}"
+        return segmentation.problem(entry["segmentation"], sizes[entry["image_id"]])
 
     coco = COCO()
     coco.dataset = {
         "images": images,
         "categories": categories,
-        "annotations": sound("annotations", annotation),
+        "annotations": list(sound(data.annotations, "annotations", by_id, of_annotation, lines)),
     }
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools' chatter
         coco.createIndex()
-    return Instances(coco, tuple(f"{path.name}: {line}" for line in problems))
+    return Instances(coco, (*problems, *(f"{path.name}: {line}" for line in lines)))
 
 
 def read_captions(path: Path) -> Captions:
-    """A ``captions`` file. Left out are captions whose id occurred before or that have no word.
+    """A ``captions`` file. Left out are captions that are not of the format, whose id occurred
+    before, or that have no word.
 
     Raises:
         ValueError: the file is missing, cut, or of another kind.
     """
-    data = _read(path, ("annotations",))
-    problems: list[str] = []
+    data, problems = read_entries(path, CaptionsFile, what="a COCO captions file")
+    lines: list[str] = []
     found: dict[int, list[str]] = {}
-    for entry in _sound(data["annotations"], "captions", _caption, problems):
-        found.setdefault(entry["image_id"], []).append(entry["caption"])
+    for entry in sound(data.annotations, "captions", attrgetter("id"), _of_caption, lines):
+        found.setdefault(entry.image_id, []).append(entry.caption)
     by_image = {image: tuple(texts) for image, texts in found.items()}
-    return Captions(by_image, tuple(f"{path.name}: {line}" for line in problems))
+    return Captions(by_image, (*problems, *(f"{path.name}: {line}" for line in lines)))
 
 
-def _read(path: Path, lists: tuple[str, ...]) -> dict[str, list[Any]]:
-    try:
-        data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON, or cut in the middle ({error})") from error
-    if not isinstance(data, dict) or not all(isinstance(data.get(name), list) for name in lists):
-        raise ValueError(f"{path}: not a COCO file with lists of {', '.join(lists)}")
-    return data
+def _of_image(entry: Image) -> str | None:
+    if entry["height"] * entry["width"] > _MOST_PIXELS:
+        return f"{entry['width']} x {entry['height']} pixels, more than {_MOST_PIXELS}"
+    return of_file_name(entry["file_name"])
 
 
-def _sound(
-    entries: list[Any], kind: str, check: Callable[[Entry], str | None], problems: list[str]
-) -> Iterator[Entry]:
-    """The entries that pass a check (None, or what is wrong); a line for each of the others."""
-    seen = set[int]()
-    for place, entry in enumerate(entries):
-        if not isinstance(entry, dict) or "id" not in entry:
-            problems.append(f"{kind}[{place}]: no id")
-        elif not isinstance(entry["id"], int):
-            problems.append(f"{kind}[{place}]: the id {entry['id']!r} is no whole number")
-        elif entry["id"] in seen:
-            problems.append(f"{kind} {entry['id']}: occurs twice")
-        elif wrong := check(entry):
-            problems.append(f"{kind} {entry['id']}: {wrong}")
-        else:
-            seen.add(entry["id"])
-            yield entry
+def _of_category(entry: Category) -> str | None:
+    return None if entry["name"].strip() else "no name"
 
 
-def _image(entry: Entry) -> str | None:
-    size = entry.get("height"), entry.get("width")
-    if not all(isinstance(side, int) and side > 0 for side in size):
-        return f"height and width are {size[0]} and {size[1]}"
-    return None if isinstance(entry.get("file_name"), str) else "no file_name"
-
-
-def _caption(entry: Entry) -> str | None:
-    if not isinstance(entry.get("image_id"), int):
-        return "no image_id"
-    text = entry.get("caption")
-    return None if isinstance(text, str) and text.strip() else "no word in it"
+def _of_caption(entry: Caption) -> str | None:
+    return None if entry.caption.strip() else "no word in it"

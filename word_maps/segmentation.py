@@ -8,24 +8,32 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from operator import mul
-from typing import Any
+from typing import Annotated, TypedDict
 
+import msgspec
 import numpy as np
 
 _FAR = 10  # how many sides of the photo a polygon may reach beyond it
 
 
-def problem(found: Any, size: tuple[int, int]) -> str | None:
-    """What is wrong with the segmentation of an image of (height, width); None: nothing.
+class RunLengths(TypedDict):
+    """A mask as COCO encodes it: how many pixels are off, on, off, ..., column by column."""
 
-    Args:
-        found: polygons, each a list x, y, x, y, ...; or an RLE, compressed or not.
-    """
+    size: tuple[int, int]
+    counts: str | list[Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]]
+
+
+Segmentation = list[list[float]] | RunLengths
+"""Polygons, each x, y, x, y, ...; or an RLE, compressed (text) or not."""
+
+
+def problem(found: Segmentation, size: tuple[int, int]) -> str | None:
+    """What is wrong with the segmentation of an image of (height, width); None: nothing."""
     if isinstance(found, dict):
-        if list(found.get("size", ())) != list(size):
-            return f"RLE of size {found.get('size')}, the image is {list(size)}"
-        return _of_run_lengths(found.get("counts"), size)
-    if not isinstance(found, list) or not found:
+        if tuple(found["size"]) != size:
+            return f"RLE of size {list(found['size'])}, the image is {list(size)}"
+        return _of_run_lengths(found["counts"], size)
+    if not found:
         return "no segmentation"
     wrong = (_of_polygon(polygon, size) for polygon in found)
     if first := next((line for line in wrong if line), None):
@@ -33,9 +41,8 @@ def problem(found: Any, size: tuple[int, int]) -> str | None:
     return None if any(_area(polygon) for polygon in found) else "polygons without an area"
 
 
-def _of_polygon(polygon: Any, size: tuple[int, int]) -> str | None:
-    numbers = isinstance(polygon, list) and all(isinstance(x, int | float) for x in polygon)
-    if not numbers or len(polygon) < 6 or len(polygon) % 2:
+def _of_polygon(polygon: Sequence[float], size: tuple[int, int]) -> str | None:
+    if len(polygon) < 6 or len(polygon) % 2:
         return "a polygon that is no list of three or more points"
     for values, side in ((polygon[::2], size[1]), (polygon[1::2], size[0])):
         # A sum is finite only where all are.
@@ -51,15 +58,16 @@ def _area(polygon: Sequence[float]) -> float:
     return (sum(map(mul, xs, [*ys[1:], ys[0]])) - sum(map(mul, ys, [*xs[1:], xs[0]]))) / 2
 
 
-def _of_run_lengths(counts: Any, size: tuple[int, int]) -> str | None:
+def _of_run_lengths(counts: str | Sequence[int], size: tuple[int, int]) -> str | None:
     try:
-        lengths = _decompressed(counts) if isinstance(counts, str) else np.array(counts)
+        lengths = _decompressed(counts) if isinstance(counts, str) else np.array(counts, np.int64)
     except ValueError as error:
         return f"an RLE without counts ({error})"
-    if lengths.ndim != 1 or lengths.dtype.kind != "i" or lengths.min(initial=0) < 0:
-        return "an RLE without counts"
-    if lengths.sum() != size[0] * size[1]:
-        return f"RLE of {lengths.sum()} pixels, the image has {size[0] * size[1]}"
+    pixels = size[0] * size[1]
+    if lengths.min(initial=0) < 0 or lengths.max(initial=0) > pixels:
+        return f"an RLE with counts outside 0..{pixels}"
+    if lengths.sum() != pixels:
+        return f"RLE of {lengths.sum()} pixels, the image has {pixels}"
     return None if lengths[1::2].any() else "an RLE without an area"
 
 

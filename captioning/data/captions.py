@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from vlcam.formats.vocabulary import words_of
+from vlcam.utils.text_files import read_lines, read_text
+from word_maps.entries import Entries, Id, Text, of_file_name, read_entries, sound
 
 Thing = TypeVar("Thing")
 
@@ -30,6 +34,29 @@ class Splits:
     train: tuple[Example, ...]
     val: tuple[Example, ...]
     test: tuple[Example, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
+class Image(msgspec.Struct):
+    """An image of COCO's captions file."""
+
+    id: Id
+    file_name: str
+
+
+class Caption(msgspec.Struct, kw_only=True):
+    """A caption of such an image."""
+
+    id: Id | None = None
+    image_id: Id
+    caption: Text
+
+
+class CaptionedImages(msgspec.Struct):
+    """What is read of COCO's captions file."""
+
+    images: Entries[Image]
+    annotations: Entries[Caption]
 
 
 def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
@@ -41,14 +68,20 @@ def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
       (``annotations/captions_val2017.json`` -> ``val2017/``) or in ``images/``.
 
     Without lists (or with a single captions file) a share of the photos, chosen by ``seed``, is
-    held out as ``val``. Raises ValueError naming the file that is missing or not as expected.
+    held out as ``val``. What is odd is left out, with a line in ``skipped``: a row or entry that is
+    not of the format, a caption without a word, a name that leads out of the folder of photos.
+
+    Raises:
+        ValueError: naming the file that is missing or not as expected, or the photo that is not
+            there.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
+    skipped: list[str] = []
     if (folder / "captions.txt").is_file():
-        splits = _read_flickr(folder)
+        splits = _read_flickr(folder, skipped)
     elif sorted(folder.glob("annotations/captions*.json")):
-        splits = _read_coco(folder)
+        splits = _read_coco(folder, skipped)
     else:
         raise ValueError(
             f"{folder}: neither captions.txt with Images/ (Flickr8k's layout) nor "
@@ -56,7 +89,8 @@ def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
         )
     if "val" not in splits:
         splits["train"], splits["val"] = hold_out(splits["train"], val_share, seed)
-    return Splits(**{name: tuple(examples) for name, examples in splits.items()})
+    examples = {name: tuple(some) for name, some in splits.items()}
+    return Splits(**examples, skipped=tuple(skipped))
 
 
 def hold_out(examples: Sequence[Thing], share: float, seed: int) -> tuple[list[Thing], list[Thing]]:
@@ -75,67 +109,114 @@ def hold_out(examples: Sequence[Thing], share: float, seed: int) -> tuple[list[T
     )
 
 
-def _read_flickr(folder: Path) -> dict[str, list[Example]]:
-    captions: dict[str, list[str]] = {}
-    table = folder / "captions.txt"
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not {"image", "caption"} <= set(rows.fieldnames or ()):
-            raise ValueError(f"{table}: expected the columns image,caption")
-        for row in rows:
-            captions.setdefault(row["image"], []).append(row["caption"] or "")
+def _read_flickr(folder: Path, skipped: list[str]) -> dict[str, list[Example]]:
+    table, photos = folder / "captions.txt", folder / "Images"
+    captions = _table(table, skipped)
     lists = {name: folder / f"{name}Images.txt" for name in ("train", "val", "test")}
     if not lists["train"].is_file():
-        return {"train": _examples(folder / "Images", captions, source=table)}
+        return {"train": _examples(photos, captions, captions, source=table, skipped=skipped)}
     return {
-        name: _examples(
-            folder / "Images", captions, path.read_text("utf-8").split("\n"), source=path
-        )
+        name: _examples(photos, captions, read_lines(path), source=path, skipped=skipped)
         for name, path in lists.items()
         if path.is_file()
     }
 
 
-def _read_coco(folder: Path) -> dict[str, list[Example]]:
+def _table(path: Path, skipped: list[str]) -> dict[str, list[str]]:
+    """The captions of each photo in a table with the columns image and caption, a row a line."""
+    head, *lines = read_text(path).split("\n")
+    columns = next(csv.reader([head]), [])
+    if not {"image", "caption"} <= set(columns):
+        raise ValueError(f"{path}: expected the columns image,caption")
+    captions: dict[str, list[str]] = {}
+    for number, line in enumerate(lines, 2):
+        if not line.strip():
+            continue
+        try:
+            row = dict(zip(columns, _fields(line.rstrip(), columns), strict=True))
+        except ValueError as error:
+            skipped.append(f"{path.name}: line {number}: {error}")
+        else:
+            captions.setdefault(row["image"].strip(), []).append(row["caption"])
+    return captions
+
+
+def _fields(line: str, columns: Sequence[str]) -> list[str]:
+    """The fields of one row. The caption, where it is the last, may hold commas without quotes
+    around it: the first commas are those that separate.
+
+    Raises:
+        ValueError: a quote does not close, or there are not as many fields as columns.
+    """
+    *others, last = line.split(",", len(columns) - 1)
+    plain = '"' not in "".join(others) and not last.startswith('"') and last.count('"') % 2 == 0
+    if plain and columns[-1] == "caption" and len(others) == len(columns) - 1:
+        return [*others, last]
+    try:
+        fields = next(csv.reader([line], strict=True))
+    except csv.Error as error:
+        raise ValueError(f"its quotes do not close, or text follows them ({error})") from error
+    if len(fields) != len(columns):
+        raise ValueError(f"{len(fields)} fields for {len(columns)} columns")
+    return fields
+
+
+def _read_coco(folder: Path, skipped: list[str]) -> dict[str, list[Example]]:
     splits: dict[str, list[Example]] = {}
     for path in sorted(folder.glob("annotations/captions*.json")):
         split = path.stem.removeprefix("captions").removeprefix("_")
         name = next((n for n in ("train", "val", "test") if split.startswith(n)), "train")
         photos = folder / split if split and (folder / split).is_dir() else folder / "images"
-        splits.setdefault(name, []).extend(_coco_examples(path, photos))
+        captions = _coco_captions(path, skipped)
+        examples = _examples(photos, captions, captions, source=path, skipped=skipped)
+        splits.setdefault(name, []).extend(examples)
     if "train" not in splits:
         splits["train"] = splits.pop("val" if "val" in splits else "test")
     return splits
 
 
-def _coco_examples(path: Path, photos: Path) -> list[Example]:
-    try:
-        data = json.loads(path.read_text("utf-8"))
-        names = {image["id"]: str(image["file_name"]) for image in data["images"]}
-        captions: dict[str, list[str]] = {}
-        for annotation in data["annotations"]:
-            captions.setdefault(names[annotation["image_id"]], []).append(annotation["caption"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a COCO captions file ({error!r})") from error
-    return _examples(photos, captions, source=path)
+def _coco_captions(path: Path, skipped: list[str]) -> dict[str, list[str]]:
+    """The captions of each photo in a file of COCO's."""
+    data, problems = read_entries(path, CaptionedImages, what="a COCO captions file")
+    lines: list[str] = []
+    names: dict[int, str] = {}
+    for image in sound(data.images, "images", attrgetter("id"), lambda _: None, lines):
+        names[image.id] = image.file_name
+
+    def of_caption(entry: Caption) -> str | None:
+        return None if entry.image_id in names else f"no image {entry.image_id}"
+
+    captions: dict[str, list[str]] = {}
+    for entry in sound(data.annotations, "annotations", attrgetter("id"), of_caption, lines):
+        captions.setdefault(names[entry.image_id], []).append(entry.caption)
+    skipped += [*problems, *(f"{path.name}: {line}" for line in lines)]
+    return captions
 
 
 def _examples(
-    photos: Path, captions: dict[str, list[str]], names: list[str] | None = None, *, source: Path
+    photos: Path,
+    captions: dict[str, list[str]],
+    names: Iterable[str],
+    *,
+    source: Path,
+    skipped: list[str],
 ) -> list[Example]:
-    """The captioned photos of those names (None: all). ``source``: the file that errors name."""
+    """The captioned photos of those names. ``source``: the file that errors name."""
     if not photos.is_dir():
         raise ValueError(f"{photos}: no such folder of photos ({source} names some)")
-    examples = []
-    for name in filter(None, map(str.strip, captions if names is None else names)):
-        if name not in captions:
-            raise ValueError(f"{source}: {name} has no caption")
+    examples, seen = [], set[str]()
+    for name in names:
+        words = [tuple(words_of(caption)) for caption in captions.get(name, ())]
+        wrong = of_file_name(name) or ("occurs twice" if name in seen else None)
+        seen.add(name)
+        if wrong or not any(words):
+            skipped.append(f"{source.name}: {name}: {wrong or 'no caption with a word in it'}")
+            continue
         if not (photos / name).is_file():
             raise ValueError(f"{photos / name}: no such photo ({source} names it)")
-        words = tuple(tuple(words_of(caption)) for caption in captions[name])
-        kept = tuple(caption for caption in words if caption)
-        if kept:
-            examples.append(Example(photos / name, kept))
+        if empty := words.count(()):
+            skipped.append(f"{source.name}: {name}: {empty} captions without a word")
+        examples.append(Example(photos / name, tuple(filter(None, words))))
     if not examples:
         raise ValueError(f"{source}: no captioned photo")
     return examples

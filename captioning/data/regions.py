@@ -6,20 +6,31 @@ Whatever the format, a region is a text and boxes in pixels of the photo, edges 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
+from captioning.data.region_files import (
+    LAYOUTS,
+    LONGEST,
+    CocoBox,
+    CocoFile,
+    CocoImage,
+    CocoRegion,
+    DenseCapFile,
+    GenomeRegion,
+    Image,
+    Result,
+)
 from vlcam.evaluation.entities import Entities, Marked
 from vlcam.metrics.box_ratio import Box
 from vlcam.photo.loading import size_of
 from vlcam.utils.atomic import written
+from word_maps.entries import Entries, read_entries, sound
 
-Read = TypeVar("Read")
-
-_LONGEST = 720  # pixels of the longer side to which DenseCap scales photos, by default
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -72,31 +83,22 @@ def read(path: Path, photos: Path, names: Sequence[str] | None = None, top: int 
     Raises:
         ValueError: a file or folder is missing or of none of these formats.
     """
-    files = _pictures(photos)
+    lines: list[str] = []
+    files = _pictures(photos, lines)
     if path.is_dir() or path.suffix == ".zip":
-        return _entities(path, files, names)
-    try:
-        data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON, or cut in the middle ({error})") from error
-    problems: list[str] = []
-    try:
-        if isinstance(data, list):
-            found = list(_visual_genome(data, files, problems))
-        elif isinstance(data, dict) and "results" in data:
-            found = list(_densecap(data, files, problems, top=top))
-        elif isinstance(data, dict) and {"images", "annotations"} <= set(data):
-            found = list(_coco(data, files, problems))
-        else:
-            raise TypeError
-    except (TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path}: not a file of regions; expected region_descriptions.json of Visual Genome,"
-            " results.json of DenseCap, or COCO's layout with captions and boxes"
-        ) from error
-    return Regions(tuple(found), tuple(problems))
+        return _regions(_entities(path, files, names, lines), lines)
+    data, problems = read_entries(path, Entries[Image], DenseCapFile, CocoFile, what=LAYOUTS)
+    told: list[str] = []
+    if isinstance(data, DenseCapFile):
+        found = list(_densecap(data, files, told, top=top))
+    elif isinstance(data, CocoFile):
+        found = list(_coco(data, files, told))
+    else:
+        found = list(_visual_genome(data, files, told))
+    if problems and not found and not told:
+        raise ValueError(f"{path}: not {LAYOUTS} ({problems[0]})")
+    lines += [*problems, *(f"{path.name}: {line}" for line in told)]
+    return _regions(found, lines)
 
 
 def photos_of(folder: Path, names: Sequence[str] | None = None) -> Regions:
@@ -105,121 +107,96 @@ def photos_of(folder: Path, names: Sequence[str] | None = None) -> Regions:
     Raises:
         ValueError: there is no such folder.
     """
-    files = _pictures(folder)
-    chosen = [name for name in files if "." in name] if names is None else names
-    known = [files[name] for name in chosen if name in files]
-    problems = tuple(f"{name}: no photo" for name in chosen if name not in files)
-    return Regions(tuple(Photo(path.stem, path, ()) for path in known), problems)
+    lines: list[str] = []
+    files = _pictures(folder, lines)
+    found = (Photo(path.stem, path, ()) for path in _chosen(files, names, lines))
+    return _regions(found, lines)
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
-    """Photos by the names of their files, and by their numbers."""
+def _regions(photos: Iterable[Photo], lines: list[str]) -> Regions:
+    """Photos of which no two have one name, as records have it."""
+    found: dict[str, Photo] = {}
+    for photo in photos:
+        if found.setdefault(photo.name, photo) is not photo:
+            lines.append(f"{photo.path}: {found[photo.name].path} has the name {photo.name}, too")
+    return Regions(tuple(found.values()), tuple(lines))
+
+
+def _pictures(folder: Path, lines: list[str]) -> dict[str, Path]:
+    """Photos in a folder and its sub-folders, by the names of their files."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     found: dict[str, Path] = {}
     for place in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
-        for path in sorted(place.iterdir()):
-            if path.suffix.lower() in _PICTURES:
-                found.setdefault(path.name, path)
-                if path.stem.isdigit():
-                    found.setdefault(str(int(path.stem)), path)
+        for path in sorted(p for p in place.iterdir() if p.suffix.lower() in _PICTURES):
+            if re.search("[\ud800-\udfff]", path.name):  # what stands for bytes that are no UTF-8
+                lines.append(f"{str(path)!r}: the name is not UTF-8")
+            elif found.setdefault(path.name, path) is not path:
+                lines.append(f"{path}: {found[path.name]} has that name, too")
     return found
 
 
-def _visual_genome(data: list[Any], files: dict[str, Path], problems: list[str]) -> Iterator[Photo]:
-    if data and not any(isinstance(one, dict) and "regions" in one for one in data):
-        raise TypeError
-    seen = set[int]()
-    for place, image in enumerate(data):
-        if not isinstance(image, dict) or not isinstance(image.get("id"), int):
-            problems.append(f"entry {place}: no image with an id")
-            continue
-        number = image["id"]
-        if number in seen:
-            problems.append(f"image {number}: occurs twice")
-        elif str(number) not in files:
-            problems.append(f"image {number}: no photo")
-        elif not isinstance(image.get("regions"), list):
-            problems.append(f"image {number}: no list of regions")
+def _chosen(
+    files: Mapping[str, Path], names: Sequence[str] | None, lines: list[str]
+) -> Iterator[Path]:
+    """The photos of some names, or all."""
+    for name in files if names is None else names:
+        if name in files:
+            yield files[name]
         else:
-            entries = image["regions"]
-            sound = _sound(f"image {number}: region", entries, _genome_region, problems=problems)
-            yield Photo(str(number), files[str(number)], tuple(sound))
-        seen.add(number)
+            lines.append(f"{name}: no photo")
 
 
-def _genome_region(entry: dict[str, Any]) -> Region:
-    return _region(entry["phrase"], [entry[name] for name in ("x", "y", "width", "height")])
+def _visual_genome(
+    images: Sequence[Image], files: Mapping[str, Path], lines: list[str]
+) -> Iterator[Photo]:
+    by_number = {int(p.stem): p for p in files.values() if re.fullmatch("[0-9]+", p.stem)}
+
+    def of_image(image: Image) -> str | None:
+        return None if image.id in by_number else "no photo"
+
+    def of_region(region: GenomeRegion) -> str | None:
+        return _of_text(region.phrase)
+
+    for image in sound(images, "image", attrgetter("id"), of_image, lines):
+        kind = f"image {image.id}: regions"
+        kept = sound(image.regions, kind, attrgetter("region_id"), of_region, lines)
+        regions = (Region(r.phrase, (_edges((r.x, r.y, r.width, r.height)),)) for r in kept)
+        yield Photo(str(image.id), by_number[image.id], tuple(regions))
 
 
-def _sound(
-    kind: str, entries: Sequence[Any], read: Callable[[Any], Read], *, problems: list[str]
-) -> Iterator[Read]:
-    """What is read from the entries; ``problems`` gets a line for each that cannot be read."""
-    for place, entry in enumerate(entries):
-        try:
-            yield read(entry)
-        except KeyError as error:
-            problems.append(f"{kind} {place}: no {error.args[0]}")
-        except TypeError:
-            problems.append(f"{kind} {place}: not of the format")
-        except ValueError as error:
-            problems.append(f"{kind} {place}: {error}")
+def _of_text(text: str) -> str | None:
+    """What is wrong with a region's text; None: nothing."""
+    return None if text.strip() else "no word in its text"
 
 
-def _region(text: Any, box: Any) -> Region:
-    """A phrase and its box x, y, width, height.
-
-    Raises:
-        ValueError: they are not.
-    """
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError("no word in its text")
-    numbers = isinstance(box, list | tuple) and all(
-        isinstance(n, int | float) and math.isfinite(n) for n in box
-    )
-    if not numbers or len(box) != 4:
-        raise ValueError(f"its box is {box}, not four numbers")
+def _edges(box: CocoBox) -> Box:
     x, y, width, height = box
-    return Region(text, ((x, y, x + width, y + height),))
+    return x, y, x + width, y + height
 
 
 def _densecap(
-    data: dict[str, Any], files: dict[str, Path], problems: list[str], *, top: int
+    data: DenseCapFile, files: Mapping[str, Path], lines: list[str], *, top: int
 ) -> Iterator[Photo]:
-    longest = data.get("opt", {}).get("image_size", _LONGEST)
-    seen = set[str]()
-    results = list(_sound("result", data["results"], _densecap_result, problems=problems))
-    if data["results"] and not results:
-        raise TypeError
-    for name, result in results:
-        if name in seen or name not in files:
-            problems.append(f"{name}: {'occurs twice' if name in seen else 'no photo'}")
-            continue
-        seen.add(name)
-        path = files[name]
+    def of_result(result: Result) -> str | None:
+        if result.img_name not in files:
+            return "no photo"
+        if len({len(result.scores), len(result.captions), len(result.boxes)}) != 1:
+            return "not as many scores, captions and boxes"
+        return next(filter(None, map(_of_text, result.captions)), None)
+
+    for result in sound(data.results, "results", attrgetter("img_name"), of_result, lines):
+        path = files[result.img_name]
         try:
             # In pixels of the photo scaled so that its longer side is image_size, counted from 1.
-            scale = max(size_of(path)) / longest
+            scale = max(size_of(path)) / data.opt.image_size
         except ValueError as error:
-            problems.append(str(error))
+            lines.append(f"results {result.img_name}: {error}")
             continue
-        best = sorted(result, key=lambda scored: -scored[0])[:top]
-        regions = (
-            Region(one.text, tuple(_scaled(box, scale) for box in one.boxes)) for _, one in best
-        )
+        rows = zip(result.scores, result.captions, result.boxes, strict=True)
+        best = sorted(rows, key=lambda row: -row[0])[:top]
+        regions = (Region(text, (_scaled(_edges(box), scale),)) for _, text, box in best)
         yield Photo(path.stem, path, tuple(regions))
-
-
-def _densecap_result(entry: dict[str, Any]) -> tuple[str, list[tuple[float, Region]]]:
-    """A photo's name and its regions with their scores."""
-    columns = [entry[name] for name in ("scores", "captions", "boxes")]
-    if len({len(column) for column in columns}) != 1:
-        raise ValueError("not as many scores, captions and boxes")
-    if not all(isinstance(score, int | float) for score in columns[0]):
-        raise ValueError("scores that are no numbers")
-    rows = zip(*columns, strict=True)
-    return str(entry["img_name"]), [(score, _region(text, box)) for score, text, box in rows]
 
 
 def _scaled(box: Box, scale: float) -> Box:
@@ -249,7 +226,7 @@ def write_densecap(
     """
     results = []
     for photo, (size, found) in photos.items():
-        scale = _LONGEST / max(size)
+        scale = LONGEST / max(size)
         boxes = [
             (x0 * scale + 1, y0 * scale + 1, (x1 - x0) * scale, (y1 - y0) * scale)
             for x0, y0, x1, y1 in (one.box for one in found)
@@ -257,43 +234,42 @@ def write_densecap(
         columns = {"captions": [one.text for one in found], "scores": [one.score for one in found]}
         results.append({"img_name": photo.name, **columns, "boxes": boxes})
     with written(path) as draft:
-        draft.write_text(json.dumps({"opt": {"image_size": _LONGEST}, "results": results}), "utf-8")
+        draft.write_text(json.dumps({"opt": {"image_size": LONGEST}, "results": results}), "utf-8")
 
 
-def _coco(data: dict[str, Any], files: dict[str, Path], problems: list[str]) -> Iterator[Photo]:
-    def region(entry: dict[str, Any]) -> tuple[int, Region]:
-        return entry["image_id"], _region(entry["caption"], entry["bbox"])
+def _coco(data: CocoFile, files: Mapping[str, Path], lines: list[str]) -> Iterator[Photo]:
+    by_id = attrgetter("id")
 
-    def image(entry: dict[str, Any]) -> tuple[int, str]:
-        return entry["id"], str(entry["file_name"])
+    def of_image(image: CocoImage) -> str | None:
+        return None if image.file_name in files else f"no photo {image.file_name!r}"
 
+    images = list(sound(data.images, "images", by_id, of_image, lines))
+    known = {image.id for image in data.images}
     by_image: dict[int, list[Region]] = {}
-    for number, one in _sound("annotation", data["annotations"], region, problems=problems):
-        by_image.setdefault(number, []).append(one)
-    known = dict(_sound("image", data["images"], image, problems=problems))
-    problems += [f"image {n}: not in the file's images" for n in by_image if n not in known]
-    for number, name in known.items():
-        if name not in files:
-            problems.append(f"{name}: no photo")
-        elif number in by_image:
-            yield Photo(str(number), files[name], tuple(by_image[number]))
+
+    def of_region(region: CocoRegion) -> str | None:
+        return (
+            _of_text(region.caption) if region.image_id in known else f"no image {region.image_id}"
+        )
+
+    for one in sound(data.annotations, "annotations", by_id, of_region, lines):
+        by_image.setdefault(one.image_id, []).append(Region(one.caption, (_edges(one.bbox),)))
+    for image in images:
+        if image.id in by_image:
+            yield Photo(str(image.id), files[image.file_name], tuple(by_image[image.id]))
 
 
-def _entities(path: Path, files: dict[str, Path], names: Sequence[str] | None) -> Regions:
-    marked, problems, found = Entities(path), list[str](), list[Photo]()
-    chosen = [name for name in files if "." in name] if names is None else names
-    for name in chosen:
-        if name not in files:
-            problems.append(f"{name}: no photo")
-            continue
-        photo = files[name]
+def _entities(
+    path: Path, files: Mapping[str, Path], names: Sequence[str] | None, lines: list[str]
+) -> Iterator[Photo]:
+    marked = Entities(path)
+    for photo in _chosen(files, names, lines):
         try:
             sentences = marked.read(photo.stem.split("_")[0], size_of(photo))
         except ValueError as error:
-            problems.append(f"{name}: {error}")
-            continue
-        found.append(Photo(photo.stem, photo, tuple(phrases(sentences))))
-    return Regions(tuple(found), tuple(problems))
+            lines.append(f"{photo.name}: {error}")
+        else:
+            yield Photo(photo.stem, photo, tuple(phrases(sentences)))
 
 
 def phrases(marked: Marked) -> Iterator[Region]:

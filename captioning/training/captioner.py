@@ -9,6 +9,7 @@ How a killed training is resumed: ``vlcam/training/trainer.py``.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -84,7 +85,10 @@ class _Trainer(PhotoTrainer):
     average: NeuralTalk
 
     def __init__(self, how: Training) -> None:
-        super().__init__(how, vars(read_data(Path(how.data), how.seed)))
+        splits = read_data(Path(how.data), how.seed)
+        for line in splits.skipped:
+            print(f"skipped: {line}", file=sys.stderr)
+        super().__init__(how, vars(splits))
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

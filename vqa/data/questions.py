@@ -2,14 +2,52 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import msgspec
+
+from word_maps.entries import Entries, Id, Text, read_entries, sound
+
+
+class Question(msgspec.Struct):
+    """An entry of VQA's file of questions."""
+
+    question_id: Id
+    image_id: Id
+    question: Text
+
+
+class QuestionsFile(msgspec.Struct):
+    """What is read of VQA's file of questions."""
+
+    questions: Entries[Question]
+
+
+class Answer(msgspec.Struct):
+    """What one of the people answered."""
+
+    answer: Text
+
+
+class Annotation(msgspec.Struct):
+    """An entry of VQA's file of annotations."""
+
+    question_id: Id
+    answers: list[Answer]
+    answer_type: Text = ""
+
+
+class AnnotationsFile(msgspec.Struct):
+    """What is read of VQA's file of annotations."""
+
+    annotations: Entries[Annotation]
 
 
 @dataclass(frozen=True)
@@ -62,19 +100,20 @@ def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
     plain ``questions.json`` and ``annotations.json`` of those in ``images/``. A photo is called
     ``COCO_train2014_%012d.jpg`` or ``%012d.jpg``.
 
-    Without a val split a share of the photos, chosen by ``seed``, is held out. A question without
-    answers or photo, or a second one under the same number, is skipped and listed in ``skipped``.
+    Without a val split a share of the photos, chosen by ``seed``, is held out. What is odd is left
+    out and listed in ``skipped``: an entry that is not of the format, a question without answers or
+    photo, a second one under the same number.
 
     Raises:
         ValueError: naming the file that is missing or not as expected.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    files = {_subset(path): path for path in sorted(folder.glob("annotations/*questions.json"))}
+    found = _Found()
+    files = _by_subset(folder.glob("annotations/*questions.json"), found.skipped)
     if not files:
         raise ValueError(f"{folder}: no annotations/*questions.json (VQA's layout)")
-    answers = {_subset(path): path for path in sorted(folder.glob("annotations/*annotations.json"))}
-    found = _Found()
+    answers = _by_subset(folder.glob("annotations/*annotations.json"), found.skipped)
     for subset, path in files.items():
         if subset not in answers:
             raise ValueError(f"{path}: no annotations file that goes with it")
@@ -88,7 +127,8 @@ def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
         )
         found.splits.setdefault(name, []).extend(questions)
     if not any(found.splits.values()):
-        raise ValueError(f"{folder}: no question that can be used ({found.skipped[0]})")
+        why = "; ".join(found.skipped[:3]) or "the files hold none"
+        raise ValueError(f"{folder}: no question that can be used ({why})")
     if "train" not in found.splits:
         found.splits["train"] = found.splits.pop(next(iter(found.splits)))
     if "val" not in found.splits:
@@ -97,9 +137,19 @@ def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
     return Splits(**splits, skipped=tuple(found.skipped))
 
 
+def _by_subset(paths: Iterable[Path], skipped: list[str]) -> dict[str, Path]:
+    """The files by their subsets; of two of one subset the last by name."""
+    found: dict[str, Path] = {}
+    for path in sorted(paths):
+        if before := found.get(_subset(path)):
+            skipped.append(f"{before.name}: not read, {path.name} is of the same photos")
+        found[_subset(path)] = path
+    return found
+
+
 def _subset(path: Path) -> str:
     """``train2014`` of the official names, empty of the plain ones."""
-    match = re.search(r"(train|val|test)\d*", path.stem)
+    match = re.search(r"(?<![a-z])(train|val|test)\d*", path.stem)
     return match[0] if match else ""
 
 
@@ -121,52 +171,46 @@ def read_questions(
     Raises:
         ValueError: naming the file that is not as expected.
     """
-    given: dict[int, dict[str, Any]] = {}
-    for annotation in _entries(annotations, "annotations"):
-        given[annotation["question_id"]] = annotation
+    said, problems = read_entries(annotations, AnnotationsFile, what="a VQA file of annotations")
+    lines: list[str] = []
+    number = attrgetter("question_id")
+    given = {
+        one.question_id: one
+        for one in sound(said.annotations, "annotations", number, lambda _: None, lines)
+    }
+    skipped += [*problems, *(f"{annotations.name}: {line}" for line in lines)]
+    asked, problems = read_entries(questions, QuestionsFile, what="a VQA file of questions")
     by_name = {path.name: path for path in photos}
-    seen = set[int]()
-    for question in _entries(questions, "questions"):
-        number, image = question["question_id"], question["image_id"]
-        names = (f"COCO_{subset}_{image:012}.jpg", f"{image:012}.jpg")
-        photo = next((by_name[name] for name in names if name in by_name), None)
-        annotation = given.get(number, {})
-        answers = tuple(str(one["answer"]) for one in annotation.get("answers", ()))
-        if number in seen:
-            problem = "asked twice"
-        elif photo is None:
-            problem = f"no photo {names[-1]}"
-        elif not answers:
-            problem = "no answer"
-        else:
-            seen.add(number)
-            yield AnsweredQuestion(
-                number,
-                photo,
-                text=str(question["question"]),
-                answers=answers,
-                kind=str(annotation.get("answer_type", "")),
-            )
-            continue
-        skipped.append(f"question {number}: {problem}")
+
+    def photo(question: Question) -> Path | None:
+        name = f"{question.image_id:012}.jpg"
+        return by_name.get(f"COCO_{subset}_{name}") or by_name.get(name)
+
+    def of_question(question: Question) -> str | None:
+        if not question.question.strip():
+            return "no word in it"
+        if photo(question) is None:
+            return f"no photo {question.image_id:012}.jpg"
+        annotation = given.get(question.question_id)
+        return None if annotation and annotation.answers else "no answer"
+
+    lines = []
+    for question in sound(asked.questions, "questions", number, of_question, lines):
+        annotation = given[question.question_id]
+        yield AnsweredQuestion(
+            question.question_id,
+            cast(Path, photo(question)),
+            text=question.question,
+            answers=tuple(one.answer for one in annotation.answers),
+            kind=annotation.answer_type,
+        )
+    skipped += [*problems, *(f"{questions.name}: {line}" for line in lines)]
 
 
 def _photos(folder: Path, subset: str) -> Iterator[Path]:
     for place in (folder / subset if subset else None, folder / "images"):
         if place is not None and place.is_dir():
             yield from place.iterdir()
-
-
-def _entries(path: Path, name: str) -> list[dict[str, Any]]:
-    needed = {"questions": ("question_id", "image_id", "question"), "annotations": ("question_id",)}
-    try:
-        entries = json.loads(path.read_text("utf-8"))[name]
-        for entry in entries:
-            for key in needed[name]:
-                entry[key]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a VQA file of {name} ({error!r})") from error
-    return list(entries)
 
 
 def _hold_out(splits: dict[str, list[AnsweredQuestion]], share: float, seed: int) -> None:

@@ -58,15 +58,19 @@ def test_regions_that_cannot_be_used(tmp_path: Path) -> None:
     photo(tmp_path / "images" / "1.jpg")
     path = tmp_path / "regions.json"
     path.write_text(json.dumps([{"id": 1, "regions": []}, {"id": 1, "regions": []}, {"id": 2}]))
-    assert regions.read(path, tmp_path).problems == ("image 1: occurs twice", "image 2: no photo")
+    assert regions.read(path, tmp_path).problems == (
+        "regions.json: image 2: no regions",
+        "regions.json: image 1: occurs twice",
+    )
     one = {"boxes": [], "scores": [], "captions": []}
     (tmp_path / "images" / "2.jpg").write_bytes(b"no photo")
     results = [{"img_name": name, **one} for name in ("1.jpg", "1.jpg", "2.jpg", "3.jpg")]
     path.write_text(json.dumps({"results": results}))
     found = regions.read(path, tmp_path)
     assert [photo.name for photo in found.photos] == ["1"]
-    assert found.problems[0] == "1.jpg: occurs twice" and found.problems[2] == "3.jpg: no photo"
-    assert "2.jpg: not a readable image" in found.problems[1] and len(found.problems) == 3
+    assert found.problems[0] == "regions.json: results 1.jpg: occurs twice"
+    assert "2.jpg: not a readable image" in found.problems[1]
+    assert found.problems[2:] == ("regions.json: results 3.jpg: no photo",)
     for text, said in (
         ("{", "not JSON, or cut in the middle"),
         ("{}", "not a file of regions"),
@@ -96,13 +100,13 @@ ANNOTATION = {"image_id": 7, "caption": "a dog", "bbox": [1, 2, 3, 4]}
                 {"phrase": "a dog"}, 7,
             ]}],
             [
-                "entry 0: no image with an id",
-                "entry 1: no image with an id",
-                "image 1: region 0: no word in its text",
-                "image 1: region 1: its box is [nan, 2, 3, 4], not four numbers",
-                "image 1: region 2: its box is [1, '2', 3, 4], not four numbers",
-                "image 1: region 4: no x",
-                "image 1: region 5: not of the format",
+                "image[0] is 7, not an object",
+                "image[1]: no id",
+                "image 1: regions[0]: phrase is None, not text",
+                "image 1: regions[1]: x is nan, not a number >= -1000000000.0",
+                "image 1: regions[2]: y is '2', not a number",
+                "image 1: regions[4]: no x",
+                "image 1: regions[5] is 7, not an object",
             ],
         ),
         (
@@ -111,12 +115,12 @@ ANNOTATION = {"image_id": 7, "caption": "a dog", "bbox": [1, 2, 3, 4]}
                 RESULT | {"captions": [" "]}, RESULT | {"boxes": [[1]]}, 7, RESULT,
             ]},
             [
-                "result 0: no scores",
-                "result 1: not as many scores, captions and boxes",
-                "result 2: scores that are no numbers",
-                "result 3: no word in its text",
-                "result 4: its box is [1], not four numbers",
-                "result 5: not of the format",
+                "results[0]: no scores",
+                "results[2]: scores[0] is 'high', not a number",
+                "results[4]: boxes[0] is [1], not a list of length 4",
+                "results[5] is 7, not an object",
+                "results 1.jpg: not as many scores, captions and boxes",
+                "results 1.jpg: no word in its text",
             ],
         ),
         (
@@ -124,10 +128,10 @@ ANNOTATION = {"image_id": 7, "caption": "a dog", "bbox": [1, 2, 3, 4]}
                 {"image_id": 7}, ANNOTATION | {"bbox": None}, ANNOTATION, None,
             ]},
             [
-                "annotation 0: no caption",
-                "annotation 1: its box is None, not four numbers",
-                "annotation 3: not of the format",
-                "image 1: no file_name",
+                "images 8: no file_name",
+                "annotations[0]: no caption",
+                "annotations[1]: bbox is None, not a list",
+                "annotations[3] is None, not an object",
             ],
         ),
     ],
@@ -138,6 +142,6 @@ def test_one_bad_region_costs_no_others(data: Any, problems: list[str], tmp_path
     path = tmp_path / "regions.json"
     path.write_text(json.dumps(data))
     found = regions.read(path, tmp_path)
-    assert list(found.problems) == problems
+    assert list(found.problems) == [f"regions.json: {line}" for line in problems]
     ((region,),) = [one.regions for one in found.photos]
     assert region == Region("a dog", ((1, 2, 4, 6),))

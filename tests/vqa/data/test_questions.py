@@ -40,9 +40,9 @@ def test_items_that_cannot_be_used_are_told_of(data: Path) -> None:
     splits = read_data(data)
     assert len(splits.train) + len(splits.val) == 20
     assert splits.skipped == (
-        "question 10: asked twice",
-        "question 900: no photo 000000000099.jpg",
-        "question 901: no answer",
+        "questions.json: questions 10: occurs twice",
+        "questions.json: questions 900: no photo 000000000099.jpg",
+        "questions.json: questions 901: no answer",
     )
     assert not {a.photo for a in splits.train} & {a.photo for a in splits.val}
 
@@ -52,9 +52,11 @@ def test_items_that_cannot_be_used_are_told_of(data: Path) -> None:
     [
         ("questions.json", None, r"no annotations/\*questions\.json"),
         ("annotations.json", None, "no annotations file that goes with it"),
-        ("questions.json", "{", "not a VQA file of questions"),
-        ("questions.json", '{"questions": [{"question_id": 1}]}', "not a VQA file of questions"),
-        ("annotations.json", '{"annotations": [3]}', "not a VQA file of annotations"),
+        ("questions.json", "{", "not JSON, or cut in the middle"),
+        ("questions.json", "{}", "not a VQA file of questions"),
+        ("questions.json", '{"questions": {}}', "not a VQA file of questions"),
+        ("questions.json", '{"questions": [{"question_id": 1}]}', "questions 1: no image_id"),
+        ("annotations.json", '{"annotations": [3]}', r"annotations\[0\] is 3, not an object"),
         ("annotations.json", '{"annotations": []}', "no question that can be used"),
     ],
 )

@@ -1,0 +1,83 @@
+"""What is read of files of regions: Visual Genome's, DenseCap's, and those like COCO's."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from word_maps.entries import Entries, Id, Length, Number, Text
+
+LONGEST = 720
+"""Pixels of the longer side to which DenseCap scales photos, by default."""
+
+LAYOUTS = (
+    "a file of regions; expected region_descriptions.json of Visual Genome, results.json of"
+    " DenseCap, or COCO's layout with captions and boxes"
+)
+
+CocoBox = tuple[Number, Number, Length, Length]
+"""Left, top, width, height."""
+
+
+class GenomeRegion(msgspec.Struct, kw_only=True):
+    """A region of Visual Genome."""
+
+    region_id: Id | None = None
+    phrase: Text
+    x: Number
+    y: Number
+    width: Length
+    height: Length
+
+
+class Image(msgspec.Struct):
+    """An image of Visual Genome with its regions."""
+
+    id: Id
+    regions: Entries[GenomeRegion]
+
+
+class DenseCapOptions(msgspec.Struct):
+    """``image_size``: pixels of the longer side to which photos were scaled."""
+
+    image_size: Annotated[float, msgspec.Meta(gt=0, le=1e9)] = LONGEST
+
+
+class Result(msgspec.Struct):
+    """What DenseCap found in a photo: so many scores, captions and boxes x, y, width, height."""
+
+    img_name: str
+    scores: list[Number]
+    captions: list[Text]
+    boxes: list[CocoBox]
+
+
+class DenseCapFile(msgspec.Struct):
+    """DenseCap's ``results.json``."""
+
+    results: Entries[Result]
+    opt: DenseCapOptions = msgspec.field(default_factory=DenseCapOptions)
+
+
+class CocoImage(msgspec.Struct):
+    """An image of a file like COCO's."""
+
+    id: Id
+    file_name: str
+
+
+class CocoRegion(msgspec.Struct, kw_only=True):
+    """A region of such an image."""
+
+    id: Id | None = None
+    image_id: Id
+    caption: Text
+    bbox: CocoBox
+
+
+class CocoFile(msgspec.Struct):
+    """A file like COCO's whose annotations have captions and boxes."""
+
+    images: Entries[CocoImage]
+    annotations: Entries[CocoRegion]
