@@ -50,6 +50,7 @@ _WHOSE = word_set(
     " emperor hunter farmer soldier sailor"
 )
 _TITLES = word_set("miss mr mrs ms mister sir hello")
+_NONE = word_set("no without")
 _LIKE = word_set("shaped themed flavored scented")
 _AND = word_set("and or &")
 
@@ -72,7 +73,11 @@ def heads(
         matches: of a caption, from left to right.
         forms: those of the table, for its entries with :data:`ANY`.
     """
-    dropped = {i for i, match in enumerate(matches) if _is_a_name(sentence, match)}
+    dropped = {
+        i
+        for i, match in enumerate(matches)
+        if _is_a_name(sentence, match) or _is_absent(sentence, match)
+    }
     for i, match in enumerate(matches):
         follower = matches[i + 1] if i + 1 < len(matches) else None
         if i in dropped or match.stop >= sentence.clause(match.start):
@@ -89,6 +94,14 @@ def _is_a_name(sentence: Sentence, match: Match) -> bool:
     """Whether a title stands in front of what is nobody: "Miss Kitty"."""
     title = match.start > 0 and sentence.words[match.start - 1] in _TITLES
     return title and match.name != _PERSON
+
+
+def _is_absent(sentence: Sentence, match: Match) -> bool:
+    """Whether the caption says that there is none: "no people", "without a helmet"."""
+    start = match.start
+    if start and sentence.words[start - 1] in _NONE:
+        return True
+    return start > 1 and sentence.words[start - 2 : start] in (("without", "a"), ("without", "any"))
 
 
 def is_plural(sentence: Sentence, match: Match) -> bool:

@@ -147,6 +147,10 @@ RULES: Mapping[str, Rule] = {
     **_forms(
         only("person", word_set("ring boxing match fight fighting gloves opponent punch")), "boxer"
     ),
+    **_forms(
+        unless("bird", word_set("baseball football hockey team player players jersey game fans")),
+        "cardinal cardinals oriole orioles eagles falcons hawks ravens penguins blue_jays",
+    ),
     **_forms(unless("person", word_set("horses dogs mules oxen sled sweep")), "team teams"),
     **_forms(
         unless("person", word_set("herd flock pack elephants zebras giraffes cows")),
@@ -170,7 +174,7 @@ RULES: Mapping[str, Rule] = {
         senses.relative,
         "mother mothers father fathers baby babies infant newborn adults males females family"
         " families parent parents mom moms mommy daddy dad sibling siblings couple couples twins"
-        " infants mama mamas newborns juveniles",
+        " infants mama mamas newborns juveniles elders",
     ),
     **_forms(senses.attribute, _ATTRIBUTES),
     **{

@@ -232,8 +232,15 @@ def fork(place: Place) -> str | None:
 
 
 def pitcher(place: Place) -> str | None:
-    """Who pitches; not a pitcher of water."""
-    return None if place.next == "of" or place.last in word_set("water glass beer") else "person"
+    """Who pitches; not a jug, of water or beside a bowl."""
+    jugs = word_set(
+        "water beer milk juice lemonade tea wine flowers flower vase vases bowl bowls cup cups"
+        " glass glasses pour pours pouring ceramic silver basin wash kitchen tray shelf"
+    )
+    games = word_set("baseball ball mound throw throws throwing batter catcher pitch game team")
+    if place.next == "of" or place.last in jugs:
+        return None
+    return None if place.others & jugs and not place.others & games else "person"
 
 
 def relative(place: Place) -> str | None:

@@ -69,12 +69,17 @@ from tests.samples.captions import found
         ("a knife fork and spoon", ["knife", "fork", "spoon"]),
         ("a male, a tennis player", ["person", "person"]),
         ("a white clock a red cup a zebra and a horse", ["clock", "cup", "zebra", "horse"]),
+        # What is not there.
+        ("a cart with no passenger", []),
+        ("a street without a car", []),
         # Names.
         ("a cat named Miss Kitty", ["cat"]),
         ("a Hello Kitty backpack", ["backpack"]),
         ("mr. bear and Mrs Cow", []),
         ("a killer whale", []),
         ("a record player", []),
+        ("a player for the Cardinals in a game", ["person"]),
+        ("a stuffed sheep on a bed", ["teddy bear", "bed"]),
         ("a snow man", []),
         ("baby corn and baby carrots", ["carrot"]),
         ("a Chicago Bears fan", []),

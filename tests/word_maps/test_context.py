@@ -58,6 +58,7 @@ from tests.samples.captions import found
         ("a girl with a bow in her hair", ["person"]),
         ("a pitcher of water", []),
         ("the pitcher throws", ["person"]),
+        ("a pitcher beside a bowl", ["bowl"]),
         ("a mother elephant and her baby", ["elephant"]),
         ("a mother and her baby", ["person", "person"]),
         ("a man beside a mother cow", ["person", "cow"]),
