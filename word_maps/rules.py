@@ -60,6 +60,11 @@ _PLAY = word_set(
     " coach umpire referee"
 )
 
+_ROAD = word_set(
+    "traffic street streets intersection crosswalk pedestrian pedestrians road cars car stop"
+    " stopped truck bus corner"
+)
+
 RULES: Mapping[str, Rule] = {
     "orange": senses.orange,
     **_forms(senses.mouse, "mouse mice mouses"),
@@ -95,11 +100,22 @@ RULES: Mapping[str, Rule] = {
         "batter",
     ),
     **_forms(
-        only(
-            "traffic light",
-            word_set("traffic street intersection red green crosswalk pedestrian road cars stop"),
-        ),
+        only("traffic light", _ROAD),
         "signal signals",
+    ),
+    **_forms(
+        only("traffic light", _ROAD),
+        "red_light red_lights green_light green_lights yellow_light yellow_lights",
+    ),
+    **_forms(
+        only(
+            "baseball glove",
+            word_set(
+                "baseball softball catcher pitcher batter umpire mound outfielder infielder fielder"
+                " baseman shortstop mitt"
+            ),
+        ),
+        "glove gloves",
     ),
     **_forms(senses.seat, "seat seats"),
     **_forms(senses.container, "container containers"),

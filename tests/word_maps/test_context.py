@@ -125,6 +125,12 @@ from tests.samples.captions import found
         ("parked close to bikes", ["bicycle"]),
         ("he ducks", []),
         ("a raft in a river", []),
+        ("a catcher with a glove", ["person", "baseball glove"]),
+        ("a boxer with a glove", []),
+        ("cars stopped at a red light", ["car", "traffic light"]),
+        ("a room with a red light", []),
+        ("a traffic signal", ["traffic light"]),
+        ("a signal at a crosswalk", ["traffic light"]),
     ],
 )
 def test_words_of_several_meanings(caption: str, words: list[str]) -> None:
