@@ -129,12 +129,17 @@ def _of_cells(values: _Array, rows: _Points, columns: _Points) -> Peak:
     if not (rows.shown and columns.shown) or not np.isfinite(values).all():
         return _NONE
     at_points = columns.along(rows.along(values, 0), 1)
-    high, low, margin = at_points.max(), at_points.min(), slack(at_points)
-    if high - low <= margin:
+    highest = _highest(at_points)
+    if highest.all():
         return _NONE
-    highest = at_points >= high - margin
     y, x = _centre(highest, rows.places, columns.places)
     return Peak((columns.pixel(x), rows.pixel(y)), False)
+
+
+def _highest(values: _Array) -> NDArray[np.bool_]:
+    """Which values are the highest, but for rounding."""
+    top = values.argmax()
+    return values >= values.flat[top] - slack(values).flat[top]
 
 
 def _centre(highest: NDArray[np.bool_], y: _Array, x: _Array) -> tuple[float, float]:
@@ -176,12 +181,12 @@ def _shown_boxes(grid: Boxes, placement: Placement) -> list[tuple[range, range]]
 def _of_boxes(values: _Array, shown: Sequence[tuple[range, range]]) -> Peak:
     """The peak of one map (R,) over boxes."""
     areas = np.array([len(rows) * len(columns) for rows, columns in shown])
-    if not np.isfinite(values).all() or not areas.any():
+    seen = np.flatnonzero(areas)
+    if not np.isfinite(values).all() or not len(seen):
         return _NONE
-    seen = values[areas > 0]
-    high, low, margin = seen.max(), seen.min(), slack(seen)
-    if high - low <= margin:
+    highest = _highest(values[seen])
+    if highest.all():
         return _NONE
-    highest = (areas > 0) & (values >= high - margin)
-    rows, columns = shown[int(np.where(highest, areas, 0).argmax())]
+    best = seen[(areas[seen] * highest).argmax()]
+    rows, columns = shown[int(best)]
     return Peak((columns[(len(columns) - 1) // 2], rows[(len(rows) - 1) // 2]), False)

@@ -60,9 +60,10 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
     flat = values.ravel()
     order = flat.argsort(kind="stable")
-    step = np.diff(flat[order], prepend=flat[order[:1]]) > slack(flat)
-    levels = np.empty(len(flat), np.intp)
-    levels[order] = np.cumsum(step)
+    ascending = flat[order]
+    steps = np.diff(ascending) > slack(ascending)[1:]
+    levels = np.zeros(len(flat), np.intp)
+    levels[order[1:]] = np.cumsum(steps)
     ranks: NDArray[np.float64] = rankdata(levels)
     return ranks
 

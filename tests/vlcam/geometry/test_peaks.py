@@ -244,3 +244,9 @@ def test_maps_of_another_size_are_refused() -> None:
     for grid in (VGG, Boxes(((0.0, 0.0, 1.0, 1.0),))):
         with pytest.raises(ValueError, match=r"maps of \(7, 7\) cells do not fit a grid of \("):
             peaks(torch.zeros(1, 7, 7), grid, Placement.identity((9, 9)))
+
+
+def test_a_small_peak_beside_a_deep_hole() -> None:
+    maps = torch.tensor([[[0.0, 1e-6, 0.0, -1e4]]])
+    grid = Grid((1, 4), (4.5, 4.5), (10.0, 10.0))
+    assert peaks(maps, grid, Placement.identity((10, 40))) == [((14, 5), False)]

@@ -43,10 +43,13 @@ def test_what_rounding_told_apart_is_ranked_as_equal() -> None:
         one, other = random.integers(-2, 3, (2, 14, 14)).astype(float) / 3
         blurred = size * one * (1 + random.uniform(-1e-15, 1e-15, one.shape))
         assert rank_correlation(blurred, other) == rank_correlation(one, other)
+    # A rest of cells that do not count there is as nothing.
+    rest, nothing = np.array([1, 0.5, 1e-17, 0]), np.array([1, 0.5, 0, 0])
+    assert rank_correlation(rest, np.arange(4)) == rank_correlation(nothing, np.arange(4))
     # What float32 can tell apart is told apart, however small beside the greatest value.
     fine = np.float32(1) + np.float32(2**-23) * np.arange(8, dtype=np.float32)
     assert rank_correlation(fine, np.arange(8)) == pytest.approx(1)
-    wide = np.logspace(0, -10, 8, dtype=np.float32)
+    wide = np.logspace(0, -13, 8, dtype=np.float32)
     assert rank_correlation(wide, -np.arange(8)) == pytest.approx(1)
 
 
