@@ -6,6 +6,7 @@ tokens at a layer are the feature maps; a T5-like decoder writes.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class Pix2Struct(EncoderDecoder):
             )
         encoder = module.encoder
         patch = (processor.patch_size["height"], processor.patch_size["width"])
+        _check(parts.name, processor, encoder.embeddings)
         vision = VisionTransformer(
             parts.name,
             _Embed(encoder.embeddings, patch),
@@ -115,12 +117,29 @@ class _Embed(torch.nn.Module):
         rows, columns = (
             torch.arange(1, patches.shape[axis] + 1, device=pixels.device) for axis in (1, 2)
         )
+        most = self.embeddings.row_embedder.num_embeddings - 1
+        if max(patches.shape[1:3]) > most:
+            raise ValueError(
+                f"the photo makes {patches.shape[1]} x {patches.shape[2]} patches (max_patches in"
+                f" preprocessor_config.json); the model has places for {most} in a line"
+            )
         tokens = self.embeddings.patch_projection(patches)
         places = self.embeddings.row_embedder(rows)[:, None] + self.embeddings.column_embedder(
             columns
         )
         found: Tensor = (tokens + places).flatten(1, 2)
         return found
+
+
+def _check(name: str, processor: Any, embeddings: Any) -> None:
+    """Raises ValueError where the image processor makes other patches than the model reads."""
+    height, width = processor.patch_size["height"], processor.patch_size["width"]
+    reads = embeddings.patch_projection.in_features
+    if 3 * height * width != reads:
+        raise ValueError(
+            f"{name}: its image processor (preprocessor_config.json) makes patches of {height} x"
+            f" {width} pixels, {3 * height * width} numbers each; the model reads {reads}"
+        )
 
 
 def load(path: Path, layer: str | None = None) -> Pix2Struct:
@@ -137,4 +156,14 @@ def load(path: Path, layer: str | None = None) -> Pix2Struct:
 
 
 def _processor(folder: Path, module: Any) -> Pix2StructProcessor:
-    return Pix2StructProcessor(image_processor(folder, Pix2StructImageProcessor()))
+    return Pix2StructProcessor(image_processor(folder, _default_processor(module)))
+
+
+def _default_processor(module: Any) -> Any:
+    """Patches as the model reads them; as many as transformers takes, where it has the places."""
+    processor: Any = Pix2StructImageProcessor()
+    side = math.isqrt(module.encoder.embeddings.patch_projection.in_features // 3)
+    processor.patch_size = {"height": side, "width": side}
+    most = module.encoder.embeddings.row_embedder.num_embeddings - 1
+    processor.max_patches = min(processor.max_patches, most)
+    return processor

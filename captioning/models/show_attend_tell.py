@@ -64,6 +64,8 @@ class Config:
     preprocess: Preprocess = field(default_factory=lambda: Preprocess(size=(256, 256)))
     cnn: str = "resnet"
 
+    assumed = ("preprocess",)  # no checkpoint says how photos are prepared
+
     def __post_init__(self) -> None:
         if expect(self.cells, int, "cells", "a whole number") not in range(1, _MOST_CELLS + 1):
             raise ValueError(f"cells is {self.cells}, expected 1 to {_MOST_CELLS} a side")

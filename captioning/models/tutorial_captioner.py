@@ -62,6 +62,8 @@ class Config:
     )
     cnn: str = "resnet"
 
+    assumed = ("preprocess",)  # no checkpoint says how photos are prepared
+
     def __post_init__(self) -> None:
         MarkedWords(self.words)  # refuses those without marks
 

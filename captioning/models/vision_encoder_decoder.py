@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from transformers import VisionEncoderDecoderModel, ViTImageProcessor
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -52,7 +53,8 @@ class VisionEncoderDecoder(EncoderDecoder):
         self._start = start
 
     def attention_flow(self, prompt: Prompt) -> Flow:
-        layers = self.module.config.decoder.num_hidden_layers
+        # Its own list: of an encoder and a decoder, a configuration's "layers" are the encoder's.
+        layers = len(_blocks(self.module.decoder))
         return self.vision.flow(decoder_steps("caption", PHOTO, layers), "caption")
 
     def words(self, text: str) -> list[TokenizedWord]:
@@ -71,6 +73,11 @@ class VisionEncoderDecoder(EncoderDecoder):
         ends = self.module.generation_config.eos_token_id
         ids = generate(self.module, beam, start=1, ends=ends, encoder_outputs=seen)
         return self.subwords.written(ids)
+
+
+def _blocks(decoder: Any) -> Any:
+    """The decoder's blocks: its first list of modules."""
+    return next(module for module in decoder.modules() if isinstance(module, nn.ModuleList))
 
 
 def _longest(decoder: Any) -> int | None:

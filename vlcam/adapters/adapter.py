@@ -246,6 +246,12 @@ class Adapter(ABC):
             of the prompt's token l given those before it.
         """
 
+    def tiles(self, features: FeatureMaps) -> tuple[int, int]:
+        """Rows and columns of tiles in which methods that pool over the cells do so, each tile by
+        itself: ``alpha_k`` of Grad-CAM is then a tile's own. (1, 1): over all cells together, as
+        the paper does."""
+        return 1, 1
+
     def kept_bytes(self, features: FeatureMaps) -> int | None:
         """About how many bytes autograd keeps for one row of :meth:`decode` of such features: this
         decides how many rows are decoded first (later ones by what was measured then). None: it

@@ -16,6 +16,7 @@ from vlcam.formats import checkpoint
 from vlcam.geometry.cells import derive
 from vlcam.geometry.grid import Grid, Placement
 from vlcam.networks.channels_last import run_channels_last
+from vlcam.networks.trunk import GivenMaps
 from vlcam.photo.preprocess import Preprocess
 from vlcam.utils.errors import one_line
 
@@ -25,7 +26,8 @@ class CnnAdapter(Adapter):
 
     Args:
         model: with an ``encoder`` (:class:`vlcam.networks.encoder.Encoder`, or what has its
-            ``layer`` and ``split``) and a ``config`` with ``cnn`` and ``preprocess``.
+            ``layer`` and ``split``) and a ``config`` with ``cnn`` and ``preprocess``, and
+            ``assumed``: what of it no file of a published model says, where that is so.
         name: as results carry it.
         layer: of the CNN; None: its default one, the last rectified convolutional feature map.
 
@@ -81,15 +83,25 @@ class CnnAdapter(Adapter):
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
         if input_size not in self._grids:
-            kind = next(self.module.parameters()).dtype
-            self._grids[input_size] = derive(
-                self._before, torch.empty(1, 3, *input_size, dtype=kind)
-            )
+            self._grids[input_size] = self._grid_behind(self._before, input_size)
         return self._grids[input_size]
+
+    def _grid_behind(self, part: nn.Module, input_size: tuple[int, int]) -> Grid:
+        """Where the cells lie that a part of the CNN makes of the input."""
+        encoder = self.module.encoder
+        if isinstance(encoder, GivenMaps):  # there is no CNN to derive it from
+            return encoder.grid
+        kind = next(self.module.parameters()).dtype
+        return derive(part, torch.empty(1, 3, *input_size, dtype=kind))
 
     def save(self, folder: Path) -> None:
         config: Any = self.module.config
         checkpoint.save_folder(self.module, config.to_json(), folder)
 
     def describe(self) -> dict[str, Any]:
-        return {"cnn": self._cnn, "preprocess": self._preprocess.to_json()}
+        config: Any = self.module.config
+        return {
+            "cnn": self._cnn,
+            "preprocess": self._preprocess.to_json(),
+            "assumed as published": list(getattr(config, "assumed", ())),
+        }

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
+from transformers.image_utils import SizeDict
 
 from vlcam.formats.pretrained import image_settings, quietly
 from vlcam.formats.state_dict import unreadable
@@ -20,6 +21,12 @@ from vlcam.geometry.grid import Placement
 
 _DONE = ("resize", "center_crop", "rescale", "normalize", "convert_rgb", "reduce_labels")
 """Steps of processors of which it is known what they do to the photo's place."""
+
+_SETTINGS = (
+    "size", "crop_size", "patch_size", "max_patches", "max_image_size", "resample", "image_mean",
+    "image_std",
+)  # fmt: skip
+"""Settings that say what is made of a photo."""
 
 _SIZES = {"size", "min_pixels", "max_pixels"}
 """Settings that say how large a photo is made."""
@@ -100,6 +107,24 @@ class ImageProcessor:
             return photo
         sides = [int(size["shortest_edge"] * side / short) for side in photo]
         return sides[0], sides[1]
+
+
+def assumed(folder: Path, processor: Any) -> tuple[str, ...]:
+    """What no file of the folder says of how photos are prepared, as results record it: each
+    setting that was taken from transformers or from the model."""
+    said = image_settings(folder)
+    if _SIZES & set(said):
+        said = said | {"size": None}  # in other words
+    found = {name: getattr(processor, name, None) for name in _SETTINGS if name not in said}
+    kind = type(processor).__name__
+    return tuple(f"{kind}.{name}: {_plain(v)}" for name, v in found.items() if v is not None)
+
+
+def _plain(value: Any) -> str:
+    """A setting in one line, without what is not set."""
+    if isinstance(value, SizeDict | dict):
+        return str({key: number for key, number in dict(value).items() if number is not None})
+    return str(list(value) if isinstance(value, tuple) else value)
 
 
 def image_processor(folder: Path, default: Any) -> Any:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
-from vlcam.adapters.image_processor import ImageProcessor, image_processor
+from vlcam.adapters.image_processor import ImageProcessor, assumed, image_processor
 from vlcam.adapters.subwords import Subwords
 from vlcam.adapters.teacher_forcing import TokenizedWord
 from vlcam.adapters.vision_transformer import VisionTransformer
@@ -47,12 +47,15 @@ class Pretrained:
         module: the model.
         tokenizer: a fast one.
         processor: from photos to their pixels.
+        assumed: what no file says of how photos are prepared
+            (:func:`vlcam.adapters.image_processor.assumed`).
     """
 
     name: str
     module: Any
     tokenizer: Any
     processor: PhotoProcessor
+    assumed: tuple[str, ...] = ()
 
     @classmethod
     def load(
@@ -77,7 +80,9 @@ class Pretrained:
         folder = path if path.is_dir() else path.parent
         module, tokenizer = load_pretrained(kind, folder, unused)
         try:
-            return cls(folder.resolve().name, module, tokenizer, processor(folder, module))
+            made = processor(folder, module)
+            told = assumed(folder, made.processor)
+            return cls(folder.resolve().name, module, tokenizer, made, told)
         except ValueError as error:
             raise ValueError(f"{folder}: image processor: {error}") from error
 
@@ -126,6 +131,7 @@ class PretrainedAdapter(Adapter):
         self.layers = vision.layers
         self.subwords = Subwords(parts.tokenizer)
         self._processor = parts.processor
+        self._assumed = parts.assumed
         self._family = family
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
@@ -142,7 +148,11 @@ class PretrainedAdapter(Adapter):
         save_pretrained(folder, self.module, self.tokenizer, self._processor.processor)
 
     def describe(self) -> dict[str, Any]:
-        return {"family": self._family, "transformers": transformers.__version__}
+        return {
+            "family": self._family,
+            "transformers": transformers.__version__,
+            "assumed as published": list(self._assumed),
+        }
 
     def checked(
         self, what: str, words: list[TokenizedWord], most: int | None

@@ -29,6 +29,8 @@ _NORMALISED: dict[str, str | None] = {
 }
 """By ``model_type``, the normalisation behind the last block, if there is one."""
 
+_SWIN = ("swin", "swinv2", "donut-swin")
+
 _ANY_SIZE = ("beit", "dinov2", "dinov2_with_registers")
 """Kinds that interpolate their position embeddings by themselves."""
 
@@ -58,6 +60,7 @@ def vision_encoder(owner: str, name: str, encoder: Any, layer: str | None) -> Vi
         getattr(encoder, norm) if norm else nn.Identity(),
         patch=_pair(encoder.config.patch_size),
         others=_others(kind, encoder.config),
+        fills=kind in _SWIN,
         layer=layer,
     )
 
@@ -164,7 +167,7 @@ def _beit(name: str, modules: Any, encoder: Any) -> Iterator[Step]:
 
 def _others(kind: str, config: Any) -> int:
     """How many tokens come before the patches': those of the class, distillation, registers."""
-    if kind in ("swin", "swinv2", "donut-swin", "siglip_vision_model"):
+    if kind in (*_SWIN, "siglip_vision_model"):
         return 0
     if kind == "deit":
         return 2

@@ -87,6 +87,8 @@ class VisionTransformer:
         finish: tokens behind the last step to what the rest of the model reads.
         patch: (height, width) in pixels of a patch, as ``embed`` cuts it; or its side.
         others: how many tokens come before the patches'.
+        fills: whether ``embed`` fills up a photo that is no multiple of the patch; else what is
+            left over is not seen.
         layer: name of the step that is explained, or of a module that holds several (the last of
             them is); None: the last step.
 
@@ -107,6 +109,7 @@ class VisionTransformer:
         *,
         patch: int | tuple[int, int],
         others: int = 1,
+        fills: bool = False,
         layer: str | None = None,
     ) -> None:
         names = [step.name for step in steps]
@@ -119,12 +122,11 @@ class VisionTransformer:
         self._embed, self._finish = embed, finish
         self._before, self._behind = steps[:before], steps[before:]
         self._patch = (patch, patch) if isinstance(patch, int) else patch
-        self._others = others
+        self._others, self._fills = others, fills
 
     def encode(self, pixels: Tensor) -> FeatureMaps:
         """Feature maps (B, K, u, v) of pixels (B, 3, H, W)."""
-        patch = self._patch
-        size = (pixels.shape[2] // patch[0], pixels.shape[3] // patch[1])
+        size = self._patches((pixels.shape[2], pixels.shape[3]))
         tokens, size = _walk(self._before, self._embed(pixels), size)
         return laid_out(tokens, size, self._others)
 
@@ -144,11 +146,18 @@ class VisionTransformer:
         """Where the cells lie in an input of (height, width) pixels."""
         stride = prod(step.stride for step in self._before)
         height, width = self._patch
-        size = (input_size[0] // height, input_size[1] // width)
+        size = self._patches(input_size)
         for step in self._before:
             size = _merged(size, step.stride)
         side = (height * stride, width * stride)
         return Grid(size, ((side[0] - 1) / 2, (side[1] - 1) / 2), (float(side[0]), float(side[1])))
+
+    def _patches(self, pixels: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the patches of an input."""
+        (rows, below), (columns, right) = (
+            divmod(side, patch) for side, patch in zip(pixels, self._patch, strict=True)
+        )
+        return rows + (self._fills and below > 0), columns + (self._fills and right > 0)
 
     def _behind_the_layer(self, features: FeatureMaps) -> Tensor:
         size = (features.maps.shape[2], features.maps.shape[3])

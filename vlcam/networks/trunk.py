@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from vlcam.geometry.grid import Grid
 from vlcam.networks.cutting import Layer
 from vlcam.utils.errors import one_line
 
@@ -97,13 +98,22 @@ def cut(chain: nn.Sequential, layer: str) -> tuple[nn.Sequential, nn.Sequential]
 class GivenMaps(nn.Module):
     """In the place of a CNN that is missing: its feature maps must be given.
 
+    Attributes:
+        grid: where their cells lie in the missing CNN's input.
+
     Args:
         regions: name and shape of the maps.
+        first: the centre of their first cell in the missing CNN's input, in pixels, on both axes.
+        stride: pixels from one cell to the next.
         missing: why it takes no photos, for errors: "the weights of VGG-19 are missing".
     """
 
-    def __init__(self, regions: Layer, missing: str) -> None:
+    def __init__(
+        self, regions: Layer, missing: str, *, first: float = 0.0, stride: int = 32
+    ) -> None:
         super().__init__()
+        size = (regions.shape[1], regions.shape[2])
+        self.grid = Grid(size, (first, first), (float(stride), float(stride)))
         self.regions, self.layers = regions, [regions]
         self.default_layer = regions.name
         self.feature_size = math.prod(regions.shape)

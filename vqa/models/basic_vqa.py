@@ -48,6 +48,7 @@ class Config(ListedConfig):
     architecture = ARCHITECTURE
     cnn = "vgg"
     special = (PADDING, UNKNOWN)
+    assumed = ("preprocess",)  # no checkpoint says how photos are prepared
 
     preprocess: Preprocess = field(default_factory=lambda: Preprocess(interpolation="lanczos"))
     max_words: int = 30

@@ -25,7 +25,7 @@ from transformers import (
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question
 from vlcam.adapters.attention_flow import PHOTO, Flow
-from vlcam.adapters.image_processor import image_processor
+from vlcam.adapters.image_processor import assumed, image_processor
 from vlcam.formats.pretrained import load_pretrained, save_pretrained
 from vlcam.geometry.grid import Grid, Placement
 from vqa.answering.answerer import Answerer
@@ -43,6 +43,7 @@ class ViltAnswerer(Answerer):
         layer: ``vilt.encoder.layer.N``, whose patch tokens are explained; None: the last but one.
             Behind the last one the answer is read off the question's first token alone, so the
             patches there have no gradient.
+        assumed: what no file says of how photos are prepared.
 
     Raises:
         ValueError: there is no such layer, or it has no gradient; the model is shown a random part
@@ -60,6 +61,7 @@ class ViltAnswerer(Answerer):
         *,
         name: str,
         layer: str | None = None,
+        assumed: Sequence[str] = (),
     ) -> None:
         names = [f"vilt.encoder.layer.{i}" for i in range(len(module.vilt.encoder.layer) - 1)]
         if not names or (layer is not None and layer not in names):
@@ -73,6 +75,7 @@ class ViltAnswerer(Answerer):
         self.layer, self.layers = layer or names[-1], names
         self.name = name
         self.module = module
+        self._assumed = assumed
         labels = module.config.id2label
         self.answers = tuple(labels[i] for i in range(len(labels)))
         self._before = names.index(self.layer) + 1
@@ -152,7 +155,11 @@ class ViltAnswerer(Answerer):
         save_pretrained(folder, self.module, self._tokenizer, self._processor)
 
     def describe(self) -> dict[str, Any]:
-        return {"family": "vilt", "transformers": transformers.__version__}
+        return {
+            "family": "vilt",
+            "transformers": transformers.__version__,
+            "assumed as published": list(self._assumed),
+        }
 
 
 def _attention(mask: Tensor, tokens: Tensor) -> Tensor:
@@ -179,7 +186,9 @@ def load(path: Path, layer: str | None = None) -> ViltAnswerer:
     module, tokenizer = load_pretrained(kind, folder)
     processor = _processor(folder)
     name = folder.resolve().name
-    return ViltAnswerer(module, tokenizer, processor, name=name, layer=layer)
+    return ViltAnswerer(
+        module, tokenizer, processor, name=name, layer=layer, assumed=assumed(folder, processor)
+    )
 
 
 def _processor(folder: Path) -> Any:

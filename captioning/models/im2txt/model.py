@@ -59,6 +59,8 @@ class Config:
     )
     cnn: str = "inception-v3-slim"
 
+    assumed = ("preprocess",)  # no checkpoint says how photos are prepared
+
     def __post_init__(self) -> None:
         if not isinstance(self.words, tuple) or not all(isinstance(w, str) for w in self.words):
             raise ValueError("words: expected a list of strings")

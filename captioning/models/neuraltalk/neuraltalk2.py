@@ -69,6 +69,7 @@ class Config:
     paper_script: bool = False
 
     cnn = CAFFE
+    assumed = ("preprocess",)  # no checkpoint says how photos are prepared
 
     def __post_init__(self) -> None:
         if not self.words or not all(isinstance(word, str) for word in self.words):

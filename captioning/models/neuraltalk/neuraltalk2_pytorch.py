@@ -123,7 +123,13 @@ class NeuralTalk2PyTorch(ReadsImageFirst):
         return self._words.written(tokens)
 
     def describe(self) -> dict[str, Any]:
-        return {"family": "neuraltalk2-pytorch", "caption_model": self.module.config.kind}
+        size = "256 x 256, of that the centre 224 x 224" if self.module.config.finetuned else "own"
+        return {
+            "family": "neuraltalk2-pytorch",
+            "caption_model": self.module.config.kind,
+            "preprocess": Preprocess().to_json() | {"size": size},
+            "assumed as published": ["preprocess"],
+        }
 
     def save(self, folder: Path) -> None:
         checkpoint.save_folder(self.module, self.module.config.to_json(), folder)

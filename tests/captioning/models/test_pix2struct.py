@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -144,3 +146,32 @@ def test_models_that_read_questions_off_photos_are_refused(tmp_path: Path) -> No
 def test_unknown_layers_are_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"no layer 'x'; known: encoder\.encoder\.layer\.0 \.\.\."):
         load(folder, "x")
+
+
+def test_without_settings_patches_are_those_the_model_reads(folder: Path, tmp_path: Path) -> None:
+    """transformers' own are of 16 x 16 pixels, whatever the model."""
+    for name in ("alone", "other"):
+        shutil.copytree(folder, tmp_path / name)
+    (tmp_path / "alone" / "preprocessor_config.json").unlink()
+    model = load(tmp_path / "alone")
+    assert model.prepare(photo(50, 40))[0].shape[1:] == torch.Size([28, 32])  # 63 patches at most
+    found = vlcam.explain(model, photo(50, 40), "a dog").details["assumed as published"]
+    side = f"{{'height': {SIDE}, 'width': {SIDE}}}"
+    assert found[:2] == [
+        f"Pix2StructImageProcessor.patch_size: {side}",
+        "Pix2StructImageProcessor.max_patches: 63",
+    ]
+    model.save(tmp_path / "saved")  # as `vlcam convert` does
+    again = load(tmp_path / "saved")
+    assert torch.equal(again.prepare(photo(50, 40))[0], model.prepare(photo(50, 40))[0])
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    settings["patch_size"] = {"height": 16, "width": 16}
+    (tmp_path / "other" / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"patches of 16 x 16 pixels, 768 .* reads 48"):
+        vlcam.load(tmp_path / "other")
+
+
+def test_a_photo_of_more_patches_in_a_line_than_there_are_places(tmp_path: Path) -> None:
+    model = load(save(tmp_path / "many", max_patches=100))
+    with pytest.raises(ValueError, match=r"makes 1 x .* patches .* the model has places for 63 in"):
+        vlcam.explain(model, photo(900, 4), "a dog")

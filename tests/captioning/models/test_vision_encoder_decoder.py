@@ -464,3 +464,34 @@ def test_other_encoders_are_refused(tmp_path: Path) -> None:
 def test_captions_that_are_too_long(folder: Path) -> None:
     with pytest.raises(ValueError, match="has 25 tokens; tiny reads at most 24"):
         load(folder).read("a" * 25)
+
+
+def test_attention_is_followed_through_the_decoders_own_layers(tmp_path: Path) -> None:
+    """BART's configuration counts its encoder's layers; it has none here."""
+    for layers, kind in ((1, "bart"), (3, "bart"), (1, "mbart")):
+        sizes = {"d_model": 12, "decoder_layers": layers, "decoder_attention_heads": 2}
+        decoder = AutoConfig.for_model(
+            kind, vocab_size=len(byte_level()), encoder_layers=2, encoder_attention_heads=2,
+            decoder_ffn_dim=8, is_decoder=True, add_cross_attention=True,
+            max_position_embeddings=24, cross_attention_hidden_size=12, **sizes,
+        )  # fmt: skip
+        model = load(save(tmp_path / f"{kind}-{layers}", decoder=decoder))
+        found = vlcam.explain(model, photo(50, 40), "a dog", method="attention-rollout")
+        assert not any(word.degenerate for word in found.words)
+
+
+@pytest.mark.parametrize("kind", ["swin", "swinv2", "donut-swin"])
+def test_a_photo_that_swins_patches_do_not_fill(kind: str, tmp_path: Path) -> None:
+    """Swin fills it up: the last row of patches lies partly outside."""
+    config = AutoConfig.for_model(kind, **ENCODERS[kind][0] | {"image_size": (30, 46)})
+    both = VisionEncoderDecoderConfig.from_encoder_decoder_configs(
+        config, gpt2(), decoder_start_token_id=0, pad_token_id=0, eos_token_id=0
+    )
+    VisionEncoderDecoderModel(both).save_pretrained(tmp_path)
+    byte_level().save_pretrained(tmp_path)
+    for layer, size in (("encoder.encoder.layers.0.blocks.0", (8, 12)), (None, (2, 3))):
+        model = load(tmp_path, layer)
+        pixels, _ = model.prepare(photo(50, 40))
+        assert pixels.shape == (3, 30, 46) and model.grid((30, 46)).size == size
+        assert model.encode(pixels[None]).maps.shape[2:] == size
+        assert vlcam.explain(model, photo(50, 40), "a dog").maps.shape[1:] == size

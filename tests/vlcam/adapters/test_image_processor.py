@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from tests.samples.pretrained import photo
-from vlcam.adapters.image_processor import ImageProcessor, image_processor
+from vlcam.adapters.image_processor import ImageProcessor, assumed, image_processor
 from vlcam.geometry.grid import Placement
 
 CROP = {"height": 32, "width": 24}
@@ -158,3 +158,21 @@ def test_sizes_that_are_unknown_are_refused() -> None:
     found = ImageProcessor(ViTImageProcessor(size={"shortest_edge": 20, "longest_edge": 30}))
     with pytest.raises(ValueError, match="size of longest_edge, shortest_edge is unknown"):
         found(photo())
+
+
+def test_what_no_file_says_is_told(tmp_path: Path) -> None:
+    """So that results can record it."""
+    default = CLIPImageProcessor(size={"shortest_edge": 36}, crop_size=CROP)
+    told = assumed(tmp_path, image_processor(tmp_path, default))
+    assert "CLIPImageProcessor.size: {'shortest_edge': 36}" in told
+    assert "CLIPImageProcessor.crop_size: {'height': 32, 'width': 24}" in told
+    assert any(line.startswith("CLIPImageProcessor.image_mean: [0.48") for line in told)
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text(json.dumps({"size": 40, "resample": 3, "image_mean": [0.5, 0.5, 0.5]}))
+    told = assumed(tmp_path, image_processor(tmp_path, default))
+    assert [line.partition(":")[0] for line in told] == [
+        "CLIPImageProcessor.crop_size",
+        "CLIPImageProcessor.image_std",
+    ]
+    default.save_pretrained(tmp_path)
+    assert assumed(tmp_path, image_processor(tmp_path, default)) == ()

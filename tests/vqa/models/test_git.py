@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,15 @@ def test_other_models_are_not_taken_for_it(folder: Path, tmp_path: Path) -> None
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="not a model vlcam recognises"):
         vlcam.load(tmp_path)
+
+
+def test_what_was_assumed_is_recorded(folder: Path, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    shutil.copytree(folder, said)
+    (said / "preprocessor_config.json").unlink(missing_ok=True)
+    (said / "processor_config.json").unlink(missing_ok=True)
+    found = vlcam.explain(vlcam.load(said), photo(50, 40), "a dog").details["assumed as published"]
+    assert any(line.startswith("CLIPImageProcessor.crop_size: ") for line in found)
+    vlcam.load(said).save(tmp_path / "saved")
+    again = vlcam.explain(vlcam.load(tmp_path / "saved"), photo(50, 40), "a dog")
+    assert again.details["assumed as published"] == []

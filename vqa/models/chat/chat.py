@@ -26,7 +26,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question, Reading
-from vlcam.adapters.image_processor import image_processor
+from vlcam.adapters.image_processor import assumed, image_processor
 from vlcam.adapters.once_per_image import once_per_image
 from vlcam.adapters.pretrained import generate
 from vlcam.adapters.subwords import Subwords
@@ -59,6 +59,7 @@ class Parts:
         processor: of its photos, one of transformers' image processors.
         template: of its chats (Jinja).
         files: settings of the processor and templates, as they lie there: names to texts.
+        assumed: what no file says of how photos and chats are prepared.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Parts:
     processor: Any
     template: str
     files: Mapping[str, str] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
 
 
 class ChatModel(WritingAnswerer):
@@ -208,6 +210,7 @@ class ChatModel(WritingAnswerer):
             "family": self.module.config.model_type,
             "transformers": transformers.__version__,
             "ask": self.ask,
+            "assumed as published": list(self._parts.assumed),
         }
 
     def save(self, folder: Path) -> None:
@@ -381,6 +384,7 @@ def load_parts(
                 f"{folder}: the image processor is a {type(processor).__name__} without {setting},"
                 f" not a {type(default).__name__}"
             )
+    told = assumed(folder, processor)
     template = (
         settings[_SETTINGS[0]].get("chat_template")
         or settings[_TEMPLATES[0]].get("chat_template")
@@ -391,6 +395,7 @@ def load_parts(
         template = template.get("default")
     if template is None and default_template is not None:
         template = default_template(module, tokenizer)
+        told = (*told, f"chat template: {template}")
     if template is None:
         raise ValueError(
             f"{folder}: no chat template; expected {' or '.join(_TEMPLATES)}, or one in"
@@ -403,6 +408,7 @@ def load_parts(
         processor=processor,
         template=template,
         files=files,
+        assumed=told,
     )
 
 

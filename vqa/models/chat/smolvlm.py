@@ -10,6 +10,12 @@ each where its patch lies in the photo, and the overview is held constant when a
 differentiated with respect to them. With ``/overview`` behind a layer's name the overview's tokens
 are explained, and the tiles are held constant. A photo that is not cut (or of a model that cuts
 none) has only one tile: the two are the same then.
+
+Methods that pool gradients over the cells, as Grad-CAM does for its weights, pool over the cells of
+all tiles together: the tiles are one photo, a channel is the same feature in each of them, and
+equation 1 of the paper has one weight a channel for a photo; maps then compare the tiles with each
+other. With ``/per-tile`` behind a layer's name each tile has weights of its own. (The vision
+transformer, which sees a tile at a time, may use a channel differently in each.) Results say which.
 """
 
 from __future__ import annotations
@@ -31,12 +37,14 @@ from transformers import (
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt
 from vlcam.geometry.grid import Grid, Placement, line_through
+from vlcam.geometry.tiles import in_tiles, of_tiles
 from vlcam.utils.exact_backward import exact_backward
 from vqa.models.chat.chat import DESCRIBE, LONGEST, ChatModel, Parts, load_parts
 
 _BLOCKS = "model.vision_model.encoder.layers"
 _CONNECTOR = "model.connector"
 _OVERVIEW = "/overview"
+_PER_TILE = "/per-tile"
 _OTHERS = "other tiles"
 _KINDS: dict[str, Any] = {
     "smolvlm": SmolVLMForConditionalGeneration,
@@ -50,8 +58,8 @@ class SmolVLM(ChatModel):
     Args:
         parts: the model.
         layer: ``model.vision_model.encoder.layers.N`` or ``model.connector``, with or without
-            ``/overview``; None: the last block (where HiResCAM's map vanishes: a normalisation
-            follows it).
+            ``/overview`` or ``/per-tile``; None: the last block (where HiResCAM's map vanishes: a
+            normalisation follows it).
         ask, longest: see :class:`ChatModel`.
 
     Raises:
@@ -65,13 +73,13 @@ class SmolVLM(ChatModel):
         self._vision = self.module.model.vision_model
         names = [f"{_BLOCKS}.{i}" for i in range(len(self._vision.encoder.layers))]
         self.layer = layer or names[-1]
-        plain = self.layer.removesuffix(_OVERVIEW)
-        if plain not in (*names, _CONNECTOR):
+        plain, _, how = self.layer.partition("/")
+        if plain not in (*names, _CONNECTOR) or f"/{how}" not in ("/", _OVERVIEW, _PER_TILE):
             raise ValueError(
                 f"{self.name}: no layer {layer!r}; known: {names[0]} ... {names[-1]}, {_CONNECTOR},"
-                f" each also with {_OVERVIEW}"
+                f" each also with {_OVERVIEW} or {_PER_TILE}"
             )
-        self._of_overview = plain != self.layer
+        self._of_overview, self._per_tile = f"/{how}" == _OVERVIEW, f"/{how}" == _PER_TILE
         self._connected = plain == _CONNECTOR
         self._before = len(names) if self._connected else names.index(plain) + 1
         config, processor = self.module.config, parts.processor
@@ -94,7 +102,7 @@ class SmolVLM(ChatModel):
         made = self._processed([[photo]], return_row_col_info=True)
         tiles = made["pixel_values"][0]
         rows, columns = (max(1, made[key][0][0]) for key in ("rows", "cols"))
-        pixels = _joined(tiles[: rows * columns][None], rows, columns)[0]
+        pixels = of_tiles(tiles[: rows * columns][None], (rows, columns))[0]
         size = (pixels.shape[1], pixels.shape[2])
         return pixels, Placement.resized((photo.height, photo.width), size)
 
@@ -117,7 +125,7 @@ class SmolVLM(ChatModel):
 
     def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
         rows, columns = (side // self._tile for side in pixels.shape[2:])
-        tiles = _split(pixels, rows, columns)
+        tiles = in_tiles(pixels, (rows, columns))
         if rows * columns > 1:
             tiles = torch.cat([tiles, self._overview(pixels)[:, None]], 1)
         whole = torch.ones(
@@ -134,7 +142,7 @@ class SmolVLM(ChatModel):
             tokens = self._connect(tokens)
         side = int(tokens.shape[1] ** 0.5)
         laid = tokens.transpose(1, 2).unflatten(2, (side, side)).unflatten(0, (len(pixels), -1))
-        maps = _joined(laid[:, : rows * columns], rows, columns)
+        maps = of_tiles(laid[:, : rows * columns], (rows, columns))
         if rows * columns == 1:
             return FeatureMaps(maps)
         overview = laid[:, -1]
@@ -144,7 +152,7 @@ class SmolVLM(ChatModel):
 
     def image_tokens(self, features: FeatureMaps) -> Tensor:
         maps, rows, columns = self._tiles(features)
-        tiles = _split(maps, rows, columns)
+        tiles = in_tiles(maps, (rows, columns))
         if features.rest:
             last = features.maps if self._of_overview else features.rest[_OTHERS]
             tiles = torch.cat([tiles, last[:, None]], 1)
@@ -154,6 +162,13 @@ class SmolVLM(ChatModel):
                 tokens = block(tokens, attention_mask=None)
             tokens = self._connect(tokens)
         return tokens.unflatten(0, (len(maps), -1)).flatten(1, 2)
+
+    def tiles(self, features: FeatureMaps) -> tuple[int, int]:
+        return self._tiles(features)[1:] if self._per_tile else (1, 1)
+
+    def describe(self) -> dict[str, Any]:
+        pooled = "of the overview" if self._of_overview else "of all tiles together"
+        return super().describe() | {"pooled": "each tile by itself" if self._per_tile else pooled}
 
     def image_text(self, features: FeatureMaps) -> str:
         around, whole = (

@@ -26,6 +26,7 @@ from vlcam.utils.expected import expect
 from vqa.models.coattention.model import (
     LEVELS,
     NO_CNN,
+    VGG_REGIONS,
     Attention,
     CoAttention,
     CoAttentionAnswerer,
@@ -114,7 +115,7 @@ def load(path: Path, layer: str | None = None) -> CoAttentionAnswerer:
         answers,
         preprocess=_preprocess(residual),
         tokenizer="nltk",
-        regions=None if weights else "features" if residual else "pool5",
+        regions=None if weights else "features" if residual else VGG_REGIONS,
         network=tuple(network),
         hidden=sizes.hidden,
         layers=sizes.layers,

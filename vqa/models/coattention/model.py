@@ -20,7 +20,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from vlcam.adapters.adapter import FeatureMaps, OwnAttention, Prompt
 from vlcam.formats import checkpoint
 from vlcam.formats.state_dict import CNN_PREFIX
-from vlcam.geometry.cells import derive
 from vlcam.networks.cutting import Layer
 from vlcam.networks.encoder import RegionEncoder
 from vlcam.networks.torch7_network import TORCH7
@@ -36,6 +35,8 @@ Attention = Literal["alternating", "parallel"]
 ARCHITECTURE = "coattention"
 NO_CNN = "none"
 """The name, in configurations, of the CNN of a model that comes without."""
+VGG_REGIONS = "pool5"
+"""The name of the feature maps of such a model that was trained on VGG's."""
 STRIDE = 32  # pixels from one cell of such a model's feature maps to the next
 LEVELS = ("word", "phrase", "question")
 
@@ -66,6 +67,11 @@ class Config(QuestionConfig):
     common: int = 1024
     attention: Attention = "alternating"
     filled: bool = False
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """No published checkpoint says how photos are prepared; ours do."""
+        return ("preprocess",) if self.cnn in (CAFFE, TORCH7, NO_CNN) else ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -285,8 +291,7 @@ class CoAttentionAnswerer(CnnAnswerer):
         )
         maps = torch.cat([level.regions for level in attended.values()])
         before, _ = self.module.encoder.split(regions.name)
-        kind = next(self.module.parameters()).dtype
-        grid = derive(before, torch.empty(1, 3, *input_size, dtype=kind))
+        grid = self._grid_behind(before, input_size)
         return OwnAttention(tuple(attended), maps.unflatten(1, grid.size), grid)
 
 
@@ -330,4 +335,7 @@ def _build(data: Any, state: dict[str, Tensor]) -> CoAttention:
 def given_maps(config: Config, channels: int, missing: str) -> GivenMaps:
     """In place of the CNN of a model that comes without; ``missing`` says what is missing."""
     rows, columns = (side // STRIDE for side in config.preprocess.size)
-    return GivenMaps(Layer(config.regions or "features", (channels, rows, columns)), missing)
+    layer = Layer(config.regions or "features", (channels, rows, columns))
+    # VGG's cells are centred in their part of the input; a ResNet's begin at its first pixel.
+    first = (STRIDE - 1) / 2 if layer.name == VGG_REGIONS else 0.0
+    return GivenMaps(layer, missing, first=first, stride=STRIDE)

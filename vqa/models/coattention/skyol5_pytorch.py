@@ -55,6 +55,7 @@ class Config(ListedConfig):
     architecture = ARCHITECTURE
     cnn = "resnet18"
     special = (START, END)
+    assumed = ("preprocess",)  # no checkpoint says how photos are prepared
 
     preprocess: Preprocess = field(
         default_factory=lambda: Preprocess(SIZE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

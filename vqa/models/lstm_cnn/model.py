@@ -47,6 +47,11 @@ class Config(QuestionConfig):
     common: int = 1024
     standardise: bool = True
 
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """No published checkpoint says how photos are prepared; ours do."""
+        return ("preprocess",) if self.cnn == CAFFE else ()
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_sizes("embedding", "hidden", "layers", "common")

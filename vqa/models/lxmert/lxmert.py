@@ -38,6 +38,13 @@ ANSWERS = "trainval_label2ans.json"
 """The answers in the order of the logits, as LXMERT's authors publish them beside the model."""
 
 
+_REGIONS = (
+    "regions: features of Faster R-CNN trained on Visual Genome, as they are; boxes in shares of"
+    " the photo's width and height"
+)
+"""No file of a model says which detector's regions it was trained with."""
+
+
 class LxmertAnswerer(Answerer):
     """An LXMERT VQA model.
 
@@ -46,6 +53,7 @@ class LxmertAnswerer(Answerer):
         tokenizer: its WordPiece tokenizer.
         answers: in the order of the logits.
         name: as results carry it.
+        assumed: what no file says of the answers.
         layer: ``visual_feats``, ``lxmert.encoder.visn_fc``, ``lxmert.encoder.r_layers.N`` or, with
             feature maps that depend on the question, ``lxmert.encoder.x_layers.N`` but the last,
             behind which the answer is read off the question alone. None: ``visual_feats``.
@@ -65,6 +73,7 @@ class LxmertAnswerer(Answerer):
         *,
         name: str,
         layer: str | None = None,
+        assumed: Sequence[str] = (),
     ) -> None:
         encoder, config = module.lxmert.encoder, module.config
         alone = [FEATURES, "lxmert.encoder.visn_fc"]
@@ -79,6 +88,7 @@ class LxmertAnswerer(Answerer):
         if config.visual_pos_dim != 4:
             raise ValueError(f"{name}: boxes of {config.visual_pos_dim} numbers; 4 are known here")
         self.name, self.module = name, module
+        self._assumed = (*assumed, _REGIONS)
         self.answers = tuple(answers)
         self.encode_reads_prompt = self.layer in crossed
         self._crossed = crossed.index(self.layer) + 1 if self.encode_reads_prompt else 0
@@ -217,7 +227,11 @@ class LxmertAnswerer(Answerer):
         (folder / ANSWERS).write_text(json.dumps(list(self.answers)), "utf-8")
 
     def describe(self) -> dict[str, Any]:
-        return {"family": "lxmert", "transformers": transformers.__version__}
+        return {
+            "family": "lxmert",
+            "transformers": transformers.__version__,
+            "assumed as published": list(self._assumed),
+        }
 
 
 def _in_a_row(regions: Tensor) -> Tensor:
@@ -243,19 +257,19 @@ def load(path: Path, layer: str | None = None) -> LxmertAnswerer:
     folder = path if path.is_dir() else path.parent
     kind: Any = LxmertForQuestionAnswering
     module, tokenizer = load_pretrained(kind, folder)
-    answers = _answers(folder, module.config)
+    answers, assumed = _answers(folder, module.config)
     name = folder.resolve().name
-    return LxmertAnswerer(module, tokenizer, answers, name=name, layer=layer)
+    return LxmertAnswerer(module, tokenizer, answers, name=name, layer=layer, assumed=assumed)
 
 
-def _answers(folder: Path, config: Any) -> list[str]:
-    """The answers in the order of the logits; see :func:`load`."""
+def _answers(folder: Path, config: Any) -> tuple[list[str], tuple[str, ...]]:
+    """The answers in the order of the logits; see :func:`load`. And what was assumed of them."""
     file, count = folder / ANSWERS, config.num_qa_labels
     if not file.is_file():
         labels = config.id2label
         if len(labels) != count:  # transformers' default: two, whatever the model
-            return [f"LABEL_{i}" for i in range(count)]
-        return [labels[i] for i in range(count)]
+            return [f"LABEL_{i}" for i in range(count)], (f"answers: LABEL_0 ... {count - 1}",)
+        return [labels[i] for i in range(count)], ()
     try:
         answers = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -264,4 +278,4 @@ def _answers(folder: Path, config: Any) -> list[str]:
         raise ValueError(f"{file}: expected a list of answers")
     if len(answers) != count:
         raise ValueError(f"{file}: {len(answers)} answers; the model has {count}")
-    return answers
+    return answers, ()

@@ -11,8 +11,9 @@ from PIL import Image
 
 import vlcam
 from tests.samples.vqa.chat import ANSWER, LAYERS, QUESTION, loaded, photo, save, seen
-from vlcam.attribution.gradients import score
-from vlcam.attribution.targets import whole
+from vlcam.attribution.gradients import explain_at_layer, score, seam_gradients
+from vlcam.attribution.methods import METHODS
+from vlcam.attribution.targets import units, whole
 from vlcam.geometry.grid import Placement
 from vqa.models.chat.chat import ChatModel
 from vqa.models.chat.smolvlm import SmolVLM
@@ -77,3 +78,44 @@ def test_a_photo_that_is_not_cut(tmp_path: Path) -> None:
         assert model.image_text(seen(model)).count("<image>") == 4
         scores.append(score(model, seen(model), [whole(answer)]))
     assert torch.equal(*scores)
+
+
+@pytest.mark.parametrize("method", ["grad-cam-no-relu", "grad-cam-abs", "hirescam", "layercam"])
+def test_gradients_are_pooled_over_all_tiles_or_over_each(
+    method: str, folders: dict[str, Path]
+) -> None:
+    layer = LAYERS["smolvlm"][0]
+    together, alone = (
+        loaded(folders["smolvlm"], layer),
+        loaded(folders["smolvlm"], f"{layer}/per-tile"),
+    )
+    assert together.describe()["pooled"] == "of all tiles together"
+    assert alone.describe()["pooled"] == "each tile by itself"
+    features = seen(together)
+    rows, columns = (features.maps.shape[a] // 4 for a in (2, 3))  # tiles of 4 x 4 patches
+    assert rows * columns > 1
+    answer = together.read_answer(together.understand(QUESTION), ANSWER)
+    asked = units(answer)
+    (chunk,) = seam_gradients(together, features, asked)
+    reduce = METHODS[method].reduce
+    assert reduce is not None
+    _, whole_maps = explain_at_layer(together, features, asked, METHODS[method])
+    torch.testing.assert_close(
+        whole_maps, reduce(features.maps.expand_as(chunk.gradients), chunk.gradients)
+    )
+    _, maps = explain_at_layer(alone, seen(alone), asked, METHODS[method])
+    for row in range(rows):
+        for column in range(columns):
+            part = (..., slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4))
+            expected = reduce(
+                features.maps[part].expand_as(chunk.gradients[part]), chunk.gradients[part]
+            )
+            torch.testing.assert_close(maps[part], expected)
+    pools = method.startswith("grad-cam")
+    assert pools == (not torch.allclose(maps, whole_maps, rtol=1e-3, atol=1e-7))
+
+
+def test_other_ends_of_a_layers_name_are_refused(folders: dict[str, Path]) -> None:
+    for end in ("/tiles", "/per-tile/overview", "/overview/per-tile"):
+        with pytest.raises(ValueError, match="each also with /overview or /per-tile"):
+            vlcam.load(folders["smolvlm"], f"model.connector{end}")

@@ -370,3 +370,24 @@ def test_what_does_not_fit(tmp_path: Path, said: str, spoil: Callable[[Path], No
     with pytest.raises(ValueError, match=said) as error:
         load(folder)
     assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+def test_without_a_cnn_cells_and_attention_are_those_with_one(tmp_path: Path) -> None:
+    """The feature maps are all that is needed, as of Cadene's models."""
+    for write, layer in ((write_checkpoint, "pool5"), (write_residual, None)):
+        model = load(write(tmp_path / write.__name__), layer)
+        pixels, _ = model.prepare(Image.new("RGB", (50, 40), "red"))
+        size = (pixels.shape[1], pixels.shape[2])
+        features, prompt = encode(model, pixels[None]), model.understand("what is it?").prompt
+        folder = write(tmp_path / f"{write.__name__} blind", cnn=False)
+        vlcam.load(folder).save(tmp_path / f"{write.__name__} saved")
+        for blind in (folder, tmp_path / f"{write.__name__} saved"):
+            alone = vlcam.load(blind)
+            assert isinstance(alone, CnnAnswerer)
+            grid = alone.grid(size)
+            assert grid == model.grid(size) and grid.size == (14, 14)
+            own, expected = (one.attention(features, prompt, size) for one in (alone, model))
+            assert own is not None and expected is not None
+            assert own.names == expected.names and own.grid == expected.grid
+            torch.testing.assert_close(own.maps, expected.maps)
+            assert alone.describe()["assumed as published"] == ["preprocess"]

@@ -157,3 +157,10 @@ def test_answers_by_name(tmp_path: Path) -> None:
             load(unnamed)
     with pytest.raises(ValueError, match="boxes of 5 numbers"):
         load(save(tmp_path / "five", visual_pos_dim=5))
+
+
+def test_what_was_assumed_is_recorded(folder: Path, tmp_path: Path) -> None:
+    (regions,) = load(folder).describe()["assumed as published"]
+    assert regions.startswith("regions: features of Faster R-CNN trained on Visual Genome")
+    unnamed = load(save(tmp_path / "unnamed", answers=False)).describe()["assumed as published"]
+    assert unnamed == [f"answers: LABEL_0 ... {len(load(folder).answers) - 1}", regions]
