@@ -8,8 +8,8 @@ from typing import NoReturn
 def program() -> NoReturn:
     """Run the command line of this process, and end it."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # while the rest is imported
-    from vlcam.cli import interrupt
     from vlcam.cli.parser import main
+    from vlcam.utils import interrupt
 
     interrupt.end(main())
 

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 
 import vlcam
-from vlcam.cli import commands, interrupt
+from vlcam.cli import commands
 from vlcam.cli.arguments import Parser, complain
 from vlcam.cli.commands import Command
+from vlcam.utils import interrupt
 from vlcam.utils.errors import one_line
 
 

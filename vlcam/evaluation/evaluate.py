@@ -81,7 +81,7 @@ def evaluate(experiment: Experiment, how: How) -> summary.Summary:
             on_ray.run(work, partial(how.load, experiment.kind), store, how.cluster)
         records, lines = runner.read_all(work, store)
         skipped = [*experiment.skipped, *lines]
-        for line in skipped:
+        for line in told_once(skipped):
             print(f"skipped: {line}", file=sys.stderr)
         if not len(records):
             raise ValueError(f"{how.out}: nothing could be scored")
@@ -101,6 +101,27 @@ def evaluate(experiment: Experiment, how: How) -> summary.Summary:
     print(text)
     print(f"-> {how.out / 'report.html'}")
     return tables
+
+
+def told_once(skipped: Sequence[str]) -> list[str]:
+    """Lines about things that could not be used (``name: reason``), those with one reason in one
+    line where they are many."""
+    names: dict[str, list[str]] = {}
+    for line in skipped:
+        name, _, reason = line.partition(": ")
+        names.setdefault(reason, []).append(name)
+    many = {reason: some for reason, some in names.items() if reason and len(some) > _FEW}
+    lines: dict[str, None] = {}  # each once, in their order
+    for line in skipped:
+        reason = line.partition(": ")[2]
+        if reason in many:
+            some = many[reason]
+            line = f"{', '.join(some[:_FEW])} and {len(some) - _FEW} more: {reason}"
+        lines[line] = None
+    return list(lines)
+
+
+_FEW = 3
 
 
 def manifest(

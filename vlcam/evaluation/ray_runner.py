@@ -13,6 +13,7 @@ import os
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,7 +22,9 @@ from tqdm import tqdm
 from vlcam.adapters.adapter import Adapter
 from vlcam.evaluation.runner import Work, measure
 from vlcam.evaluation.store import Part, Store
+from vlcam.models import families_that_attend
 from vlcam.utils.allocator import keep_freed_memory
+from vlcam.utils.errors import one_line
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def run(work: Work, load: Callable[[], Adapter], store: Store, where: Cluster) -
     """Make the parts that are missing; each worker calls ``load`` for a model of its own.
 
     Raises:
-        ValueError: Ray is not installed.
+        ValueError: Ray is not installed; or what a worker failed by.
     """
     try:
         import ray
@@ -68,7 +71,7 @@ def run(work: Work, load: Callable[[], Adapter], store: Store, where: Cluster) -
         # A block a part, made here: no task of its own may wait for a processor of the workers'.
         rows = [{"part": number} for number in missing]
         measured = ray.data.from_items(rows, override_num_blocks=len(missing)).map_batches(
-            _Worker,
+            Worker,
             batch_size=1,
             compute=ActorPoolStrategy(size=workers),
             num_cpus=processors,
@@ -84,6 +87,8 @@ def run(work: Work, load: Callable[[], Adapter], store: Store, where: Cluster) -
         with tqdm(total=count, initial=count - left, desc="photos", unit="photo") as bar:
             for row in measured.iter_rows():
                 number = int(row["part"])
+                if row["error"]:
+                    raise ValueError(row["error"])
                 store.write(number, Part(json.loads(row["records"]), json.loads(row["skipped"])))
                 bar.update(len(every[number]))
     finally:
@@ -116,23 +121,33 @@ def shared_out(there: Mapping[str, float], where: Cluster, threads: int) -> tupl
     return where.workers or int(processors / threads), threads
 
 
-class _Worker:
+class Worker:
     """One actor: a model, loaded once, and what to do with each photo."""
 
     def __init__(self, work: bytes, threads: int, gpu: bool) -> None:
         keep_freed_memory()
         torch.set_num_threads(threads)
         self.work: Work
-        self.work, load = pickle.loads(work)
-        self.model: Adapter = load()
-        if gpu:
-            self.model.module.cuda()
+        self.work, self._load = pickle.loads(work)
+        self._gpu = gpu
+
+    @cached_property
+    def model(self) -> Adapter:
+        model: Adapter = self._load()
+        if self._gpu:
+            model.module.cuda()
+        return model
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        number = int(batch["part"][0])
-        part = measure(self.work, self.model, self.work.parts[number])
+        number, part, told = int(batch["part"][0]), Part([], []), ""
+        try:
+            with families_that_attend():
+                part = measure(self.work, self.model, self.work.parts[number])
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            told = one_line(error)  # which Ray would bury in a report of its own
         return {
             "part": [number],
             "records": [json.dumps(list(part.records))],
             "skipped": [json.dumps(list(part.skipped))],
+            "error": [told],
         }

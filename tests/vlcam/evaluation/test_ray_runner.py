@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 
 import captioning
 from captioning.experiments.words import AskedWords, Words
@@ -71,6 +72,17 @@ def test_on_ray_the_same_comes_out_though_a_worker_dies(scenes: Path, tmp_path: 
         assert every(runner.read_all(work, store)) == found
     for name in ("summary.json", "summary.md", "summary.tex", "report.html"):
         assert (local / name).read_bytes() == (cluster / name).read_bytes()
+
+
+def test_a_worker_says_in_one_line_what_it_failed_by(scenes: Path) -> None:
+    """Ray would bury it in a report of its own."""
+
+    def broken() -> Adapter:
+        raise RuntimeError("shapes\ndo not fit")
+
+    work = runner.Work(Words(scenes), (methods.get("grad-cam"),), 2)
+    worker = on_ray.Worker(ray.cloudpickle.dumps((work, broken)), torch.get_num_threads(), False)
+    assert worker({"part": [0]})["error"] == ["shapes do not fit"]
 
 
 def test_what_goes_with_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 PROGRAM = """
 import signal, sys, threading, time
-from vlcam.cli.interrupt import end_at_once
+from vlcam.utils.interrupt import end_at_once
 from vlcam.utils.atomic import written
 
 end_at_once()
