@@ -18,7 +18,10 @@ def main() -> int:
     args = parser.parse_args()
     try:
         words = extended(args.table) if args.table else table()
-        print(report(coverage(read_captions(args.captions), words), args.most))
+        captions, problems = read_captions(args.captions)
+        for line in problems:
+            print(f"skipped: {line}", file=sys.stderr)
+        print(report(coverage(captions, words), args.most))
     except ValueError as error:
         print(f"word_maps: {error}", file=sys.stderr)
         return 2

@@ -5,13 +5,15 @@ python -m word_maps captions_val2017.json [--table MINE.txt]
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from word_maps.context import COLOURS, bare, word_set
+from word_maps.entries import Entries, Text, read_entries
 from word_maps.words import Table, table, visual_words
 
 _DETERMINERS = word_set(
@@ -27,6 +29,14 @@ _NO_NOUNS = word_set(
 )
 _ADJECTIVES = COLOURS | word_set("orange full open close closed together outside other")
 _NOUNS_IN_ED = word_set("bed shed sled seed weed reed bread moped speed breed red")
+
+
+class _Caption(msgspec.Struct):
+    caption: Text
+
+
+class _CaptionsFile(msgspec.Struct):
+    annotations: Entries[_Caption]
 
 
 @dataclass
@@ -106,18 +116,20 @@ def report(found: Coverage, most: int = 30) -> str:
     return "\n".join(lines)
 
 
-def read_captions(path: Path) -> list[str]:
-    """Captions of a file in COCO's layout, or of a text file, one a line.
+def read_captions(path: Path) -> tuple[list[str], list[str]]:
+    """Captions of a file in COCO's layout, or of a text file, one a line; and a line for each entry
+    of the former that is left out.
 
     Raises:
         ValueError: naming the file that is missing or holds no captions.
     """
+    if path.suffix == ".json":
+        data, problems = read_entries(path, _CaptionsFile, what="captions in COCO's layout")
+        return [entry.caption for entry in data.annotations], problems
     try:
-        text = path.read_text("utf-8")
-        if path.suffix != ".json":
-            return [line for line in text.splitlines() if line.strip()]
-        return [str(entry["caption"]) for entry in json.loads(text)["annotations"]]
+        text = path.read_text("utf-8-sig")
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: no captions in COCO's layout ({error!r})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no captions ({error})") from error
+    return [line for line in text.split("\n") if line.strip()], []

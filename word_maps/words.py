@@ -72,7 +72,7 @@ def extended(path: Path) -> Table:
             another category already.
     """
     try:
-        added = parse(path.read_text("utf-8"))
+        added = parse(path.read_text("utf-8-sig"))
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
     except ValueError as error:

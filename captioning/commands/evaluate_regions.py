@@ -52,8 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     def experiment() -> BoxRatios:
         from captioning.experiments.regions import BoxRatios
+        from vlcam.utils.text_files import read_lines
 
-        names = args.names.read_text("utf-8").split() if args.names else None
+        names = read_lines(args.names) if args.names else None
         return BoxRatios(
             args.regions,
             args.photos,

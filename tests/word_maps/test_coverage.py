@@ -54,4 +54,4 @@ def test_coverage_from_the_command_line(tmp_path: Path) -> None:
     captions.write_text("{}")
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert "captions.json: no captions in COCO's layout" in result.stderr
+    assert "captions.json: not captions in COCO's layout" in result.stderr

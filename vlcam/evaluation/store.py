@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from vlcam.evaluation.records import Record
 from vlcam.utils.atomic import HIDDEN, recover, written
+from vlcam.utils.text_files import read_json
 
 MANIFEST = "manifest.json"
 _SKIPPED = b"skipped"
@@ -151,8 +152,8 @@ def _check(path: Path, manifest: Mapping[str, Any]) -> None:
             draft.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
         return
     try:
-        before = _flat(json.loads(path.read_text("utf-8")))
-    except (ValueError, AttributeError) as error:
+        before = _flat(read_json(path))
+    except AttributeError as error:
         raise ValueError(f"{path}: damaged ({error})") from error
     other = [
         f"{name} is {_short(plain.get(name))}, was {_short(before.get(name))}"

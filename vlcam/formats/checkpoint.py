@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vlcam.formats.state_dict import WEIGHTS, load_exactly, read_state_dict
 from vlcam.utils.atomic import folder_written, recover
 from vlcam.utils.expected import described
+from vlcam.utils.text_files import read_json
 
 CONFIG = "config.json"
 
@@ -83,10 +84,7 @@ def load_folder(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], wh
     config_path, weights_path = folder / CONFIG, folder / WEIGHTS
     if not config_path.is_file():
         raise ValueError(f"{config_path}: no such file; a {what} is a folder with it and {WEIGHTS}")
-    try:
-        config = json.loads(config_path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{config_path}: not JSON ({error})") from error
+    config = read_json(config_path)
     state = read_state_dict(weights_path)
     try:
         model = build(config, state)

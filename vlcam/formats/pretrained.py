@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from vlcam.formats.state_dict import unreadable
+from vlcam.utils.text_files import read_json
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -126,7 +126,7 @@ def image_settings(folder: Path) -> dict[str, Any]:
     for name in ("processor_config.json", "preprocessor_config.json"):
         if (folder / name).is_file():
             try:
-                found = json.loads((folder / name).read_text("utf-8"))
+                found = read_json(folder / name)
                 if name == "processor_config.json" and "image_processor" not in found:
                     continue  # it is about other processors only
                 settings = found.get("image_processor", found)

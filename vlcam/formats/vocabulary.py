@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vlcam.utils.atomic import written
+from vlcam.utils.text_files import read_json
 
 END = 0
 UNKNOWN = "UNK"
@@ -111,7 +112,8 @@ class Vocabulary:
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
         """Read a vocabulary's JSON file; ValueError naming the file if it is not one."""
+        data = read_json(path)
         try:
-            return cls.from_json(json.loads(path.read_text("utf-8")))
+            return cls.from_json(data)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections import Counter
@@ -18,7 +19,9 @@ from vlcam.evaluation.entities import Entities, Marked
 from vlcam.metrics.box_ratio import Box
 from vlcam.photo.loading import size_of
 from vlcam.utils.atomic import folder_written
+from vlcam.utils.text_files import read_lines
 from vqa.data.from_captions import Pair, pairs
+from word_maps.entries import of_file_name
 
 EVIDENCE = "evidence.json"
 _PEOPLE = 10
@@ -64,22 +67,27 @@ def write(data: Path, entities: Path, out: Path, least: int = 5) -> dict[str, in
     if out.exists():
         raise ValueError(f"{out}: exists already; name a new folder")
     marked = Entities(entities)
-    splits = {name: _names(data / f"{name}Images.txt") for name in ("train", "val", "test")}
+    lists = {name: data / f"{name}Images.txt" for name in ("train", "val", "test")}
+    splits = {name: read_lines(path) if path.is_file() else [] for name, path in lists.items()}
     if not splits["train"]:
         raise ValueError(f"{data / 'trainImages.txt'}: no such file, or no photo in it")
     found: dict[str, list[tuple[Path, list[CaptionQuestion]]]] = {}
+    numbers = set[int]()
     for split, names in splits.items():
         found[split] = []
         for name in tqdm(names, f"{split} photos", unit="photo"):
             path = data / "Images" / name
             try:
-                size = size_of(path)
-                questions = merged(marked.read(path.stem.split("_")[0], size))
+                number = _number(name)
+                if number in numbers:
+                    raise ValueError(f"another photo of the lists has the number {number}")
+                questions = merged(marked.read(path.stem.split("_")[0], size_of(path)))
             except ValueError as error:
                 with tqdm.external_write_mode(sys.stderr):
                     about = "" if str(error).startswith(f"{path}: ") else f"{path}: "
                     print(f"skipped: {about}{error}", file=sys.stderr)
                 continue
+            numbers.add(number)
             found[split].append((path, questions))
     usual = Counter(a for _, some in found["train"] for q in some for a in set(q.answers))
     kept = {answer for answer, count in usual.items() if count >= least}
@@ -92,6 +100,20 @@ def write(data: Path, entities: Path, out: Path, least: int = 5) -> dict[str, in
     return counts
 
 
+def _number(name: str) -> int:
+    """The number that a photo's file name begins with.
+
+    Raises:
+        ValueError: it does not, or leads out of the folder.
+    """
+    if wrong := of_file_name(name):
+        raise ValueError(wrong)
+    number = re.match("[0-9]{1,16}(?=[_.])", Path(name).name)
+    if number is None:
+        raise ValueError("its name does not begin with a number of at most 16 digits")
+    return int(number[0])
+
+
 def merged(photo: Marked) -> list[CaptionQuestion]:
     """A photo's questions, each once, with the answers and the boxes of all its sentences."""
     found: dict[str, CaptionQuestion] = {}
@@ -101,10 +123,6 @@ def merged(photo: Marked) -> list[CaptionQuestion]:
         question.answers.append(pair.answer)
         question.boxes.update(photo.boxes.get(pair.entity, ()))
     return list(found.values())
-
-
-def _names(path: Path) -> list[str]:
-    return path.read_text("utf-8").split() if path.is_file() else []
 
 
 def _write_split(
@@ -132,7 +150,7 @@ def _numbered(
     """Photo, ``image_id``, ``question_id`` and question, with the kept answers, of all that have
     one left."""
     for path, questions in photos:
-        image = int(path.stem.split("_")[0])
+        image = _number(path.name)
         for place, question in enumerate(questions):
             answers = [answer for answer in question.answers if answer in kept]
             if answers:

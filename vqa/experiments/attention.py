@@ -28,6 +28,7 @@ from vlcam.geometry.grid import Cells, Placement, place
 from vlcam.metrics.estimates import mean
 from vlcam.metrics.pointing import centred_gaussian
 from vlcam.utils.errors import one_line
+from vlcam.utils.text_files import read_text
 from vlcam.utils.untouched import untouched
 from vqa.answering.answerer import Answerer, likeliest
 from vqa.data import questions as data
@@ -109,7 +110,7 @@ class Attention(Experiment[AskedQuestions]):
     def simulated(self) -> bool:
         """Whether the folder of maps says that no people drew them, as those of the scenes do."""
         note = self.maps / "README.md"
-        return note.is_file() and "simulated" in note.read_text("utf-8").lower()
+        return note.is_file() and "simulated" in read_text(note).lower()
 
     def settings(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in ("answer", "limit", "seed", "simulated")}

@@ -23,6 +23,7 @@ from vlcam.formats.torch_pickle import read_checkpoint
 from vlcam.models import of_architecture
 from vlcam.networks.vgg import TorchvisionVgg
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.text_files import read_text
 from vqa.answering.cnn_answerer import CnnAnswerer, folder_name
 from vqa.models.published import ListedConfig, checkpoints, the_checkpoint
 
@@ -188,10 +189,10 @@ def _lines(folder: Path, name: str, *, padded: bool) -> tuple[str, ...]:
         if path.stat().st_size > _LARGEST_VOCABULARY:
             continue
         try:
-            text = path.read_text("utf-8").removesuffix("\n")
-        except UnicodeDecodeError as error:
+            text = read_text(path).removesuffix("\n")
+        except ValueError:
             if path == named:
-                raise ValueError(f"{path}: not a text ({error})") from error
+                raise
             continue
         lines = tuple(line.strip() for line in text.split("\n"))
         if path == named or (UNKNOWN in lines and (PADDING in lines) == padded):

@@ -231,7 +231,7 @@ VGG = "img_encoder.model"
         ("the vocabulary 10", lambda f: _write(f, "questions", WORDS[:10])),
         ("4 answers, the vocabulary 5", lambda f: _write(f, "answers", ["a", "", "b", "c", "d"])),
         ("questions has no <unk>", lambda f: _write(f, "questions", ["<pad>", "a"])),
-        ("not a text", lambda f: (f / "vocab_answers.txt").write_bytes(b"\xff")),
+        ("not UTF-8", lambda f: (f / "vocab_answers.txt").write_bytes(b"\xff")),
         ("vocabulary vocab_answers.txt, found none", lambda f: (f / "vocab_answers.txt").unlink()),
         ("vocab_questions.txt, found none", lambda f: (f / "vocab_questions.txt").unlink()),
         ("found model-epoch-30.ckpt, z.ckpt", lambda f: torch.save(weights(), f / "z.ckpt")),

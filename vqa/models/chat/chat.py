@@ -34,6 +34,7 @@ from vlcam.adapters.teacher_forcing import TokenizedWord, padded
 from vlcam.attribution.backward_rules import outside_cnn
 from vlcam.formats.pretrained import load_pretrained, save_pretrained
 from vlcam.models import configuration
+from vlcam.utils.text_files import read_text
 from vqa.answering.writing_answerer import WritingAnswerer
 
 DESCRIBE = "Describe the image."
@@ -414,12 +415,7 @@ def load_parts(
 
 def _text(file: Path) -> str:
     """A text file; empty where there is none."""
-    if not file.is_file():
-        return ""
-    try:
-        return file.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: no text ({error.reason})") from error
+    return read_text(file) if file.is_file() else ""
 
 
 def _json(file: Path, files: Mapping[str, str]) -> dict[str, Any]:

@@ -323,7 +323,7 @@ def test_templates_lie_in_several_places(tmp_path: Path) -> None:
         ("qwen2_vl", "chat_template.jinja", "{{ messages[0]['content'][1]['text'] }}", "0 places"),
         ("llava", "chat_template.json", "[1", "not JSON"),
         ("llava", "chat_template.json", "[1]", "not an object"),
-        ("llava", "processor_config.json", b"\xff\xfe", "no text"),
+        ("llava", "processor_config.json", b"\xff\xfe", "not UTF-8"),
         ("llava", "preprocessor_config.json", {"image_processor_type": "Nothing"}, "cannot be"),
         ("llava", "preprocessor_config.json", {"crop_size": 24}, "takes 32 x 32"),
         ("llava", "preprocessor_config.json", {"size": {"longest_edge": 4}}, "llava"),
