@@ -184,4 +184,6 @@ def parse(text: str) -> dict[str, str]:
 @cache
 def _builtin() -> Table:
     folder = files("word_maps")
-    return Table(parse("\n".join(folder.joinpath(name).read_text("utf-8") for name in _FILES)))
+    forms = parse("\n".join(folder.joinpath(name).read_text("utf-8") for name in _FILES))
+    joined = {form.replace(" ", ""): name for form, name in forms.items() if name != NOTHING}
+    return Table({**joined, **forms})  # "teddybear", "parkingmeter"
