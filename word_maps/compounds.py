@@ -125,7 +125,8 @@ def is_clause(sentence: Sentence, start: int, stop: int) -> bool:
     place = sentence.place(start, stop)
     if place.determiner in ONE:
         return True
-    return bool(place.determiner) and place.next in _AFTER_VERBS
+    whole = not place.next and len(place.before) == 1  # "the boat stops", and nothing else
+    return bool(place.determiner) and (whole or place.next in _AFTER_VERBS)
 
 
 def _says_which(sentence: Sentence, match: Match) -> bool:

@@ -36,6 +36,8 @@ from tests.samples.captions import found
         ("a bus stops at a light", ["bus"]),
         ("a red double decker bus stops", ["bus"]),
         ("the bus stops here", ["bus"]),
+        ("the boat stops", ["boat"]),
+        ("a man by the bus stops", ["person"]),
         ("a bus stop", []),
         ("three bus stops", []),
         ("the bus stops are empty", []),
