@@ -26,6 +26,7 @@ _SAYS = word_set(
 _AFTER_VERBS = (
     ENDS_A_NOUN | DETERMINERS | word_set("here there when while before after")
 ) - word_set("is are was were has have had that which of and or with")
+_EITHER = word_set("the his her its their my our your")
 _VERBS_AND_PLACES = word_set(
     "stop dock park wash box print treat sign call match house store shop mask pool place key case"
     " service school practice team track lock seat number trail"
@@ -125,8 +126,8 @@ def is_clause(sentence: Sentence, start: int, stop: int) -> bool:
     place = sentence.place(start, stop)
     if place.determiner in ONE:
         return True
-    whole = not place.next and len(place.before) == 1  # "the boat stops", and nothing else
-    return bool(place.determiner) and (whole or place.next in _AFTER_VERBS)
+    whole = not place.next and [*place.before] == ["the"]  # "the boat stops", and nothing else
+    return place.determiner in _EITHER and (whole or place.next in _AFTER_VERBS)
 
 
 def _says_which(sentence: Sentence, match: Match) -> bool:

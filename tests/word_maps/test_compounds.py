@@ -40,6 +40,7 @@ from tests.samples.captions import found
         ("a man by the bus stops", ["person"]),
         ("a bus stop", []),
         ("three bus stops", []),
+        ("three bus stops on a street", []),
         ("the bus stops are empty", []),
         ("a boat docks at a pier", ["boat"]),
         ("a bear hugs a tree", ["bear"]),
