@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlcam.utils.atomic import recover
 from vlcam.utils.errors import one_line
 from vlcam.utils.registered import registered
 
@@ -202,6 +203,7 @@ def find(model: str | Path, kind: str | None = None) -> tuple[Family, Path]:
         if str(model) in family.bundled and family.is_a(kind):
             return family, family.bundled[str(model)][0]
     path = _file(Path(model))
+    recover(path)  # of a training that was killed while it saved the model
     if not path.exists():
         from vlcam.formats.hub import downloaded, is_hub_name
 

@@ -89,6 +89,8 @@ def recover(folder: str | Path) -> None:
     they left there; a folder that may not be written to stays as it is."""
     folder = Path(folder)
     try:
+        if not (folder / HIDDEN).is_dir():
+            return
         for path in sorted((folder / HIDDEN).glob("draft-*")):
             if draft := _Draft.taken(folder, path):
                 with draft.released():
@@ -148,8 +150,8 @@ class _Draft:
         """One that is there, if nobody else works in it."""
         from filelock import FileLock, Timeout
 
-        if path.is_symlink() or (path / "lock").is_symlink():  # of somebody who means no good
-            return None
+        if any(one.is_symlink() for one in (path.parent, path, path / "lock")):
+            return None  # of somebody who means no good
         lock = FileLock(path / "lock")
         try:
             lock.acquire(blocking=False)

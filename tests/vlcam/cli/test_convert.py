@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from tests.samples.vqa.lstm_cnn_torch7 import write_checkpoint
+from tests.tools.disk import check_writer
 from vlcam.cli.convert import convert
 from vlcam.cli.parser import main
 from vlcam.models import load
+from vlcam.utils.atomic import recover
 
 
 def test_a_converted_model_is_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,6 +27,21 @@ def test_a_converted_model_is_the_same(tmp_path: Path, capsys: pytest.CaptureFix
     assert one.understand("is the dog red ?") == other.understand("is the dog red ?")  # type: ignore[attr-defined]
     assert main(["models", str(out)]) == 0
     assert f"{out}: lstm-cnn, vqa" in capsys.readouterr().out
+
+
+def test_whatever_fails_a_model_is_there_or_nothing(tmp_path: Path, quick_path: Path) -> None:
+    original = write_checkpoint(tmp_path / "torch7")
+
+    def make(folder: Path, _: int) -> None:
+        if not there(folder):
+            convert(original, folder / "model")
+
+    def there(folder: Path) -> object:
+        recover(folder)
+        out = folder / "model"
+        return load(out).name if out.exists() else None
+
+    check_writer(quick_path, make, there, every=0, sizes=(1000,), replaces=False)
 
 
 def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,27 @@ def test_an_error_without_a_name_gets_one(
     with pytest.raises(OSError) as raised, written("out/file"):
         raise error
     assert str(raised.value) == said and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("link", [".vlcam", ".vlcam/draft-1", ".vlcam/draft-1/lock", "inner"])
+def test_no_link_leads_out_of_a_folder(tmp_path: Path, link: str) -> None:
+    """A folder of somebody else's may hold anything: it is read, and nothing outside is touched."""
+    outside, folder = tmp_path / "outside", tmp_path / "folder"
+    outside.mkdir()
+    folder.mkdir()
+    draft = folder / ".vlcam" / "draft-1"
+    (draft / "whole" / "inner").mkdir(parents=True)
+    (draft / "whole" / "inner" / "file").write_text("theirs")
+    (draft / "whole" / "inner" / "other").write_text("theirs")
+    (outside / "file").write_text("mine")
+    place = folder / link
+    if place.is_dir():
+        place.rename(outside / place.name)
+        place.symlink_to(outside / place.name, target_is_directory=True)
+    else:
+        place.symlink_to(outside if link == "inner" else outside / "file")
+    before = sorted(path for path in outside.rglob("*"))
+    with suppress(OSError):
+        recover(folder)
+    assert sorted(path for path in outside.rglob("*")) == before
+    assert (outside / "file").read_text() == "mine"

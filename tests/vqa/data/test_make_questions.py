@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.tools.disk import check_writer
 from vlcam.cli.parser import main
 from vlcam.evaluation.entities import Entities, parts
+from vlcam.utils.atomic import recover
 from vqa.data.accuracy import accuracy
 from vqa.data.from_captions import pairs
 from vqa.data.make_questions import write
@@ -117,6 +119,19 @@ def test_vqas_layout_is_written(data: tuple[Path, Path], tmp_path: Path) -> None
     assert evidence[str(colour.number)] == [[0.0, 0.0, 5.0, 10.0]]
     assert evidence[str(place.number)] == []  # a scene without a box
     assert [a.photo.name for a in splits.test] == ["000000000014.jpg"] * 2
+
+
+def test_whatever_fails_all_is_there_or_nothing(data: tuple[Path, Path], quick_path: Path) -> None:
+    def make(folder: Path, _: int) -> None:
+        if not there(folder):
+            write(*data, folder / "out", least=1)
+
+    def there(folder: Path) -> object:
+        recover(folder)
+        out = folder / "out"
+        return [len(a.answers) for a in read_data(out).train] if out.exists() else None
+
+    check_writer(quick_path, make, there, sizes=(), every=10, replaces=False)
 
 
 def test_rare_answers_go(data: tuple[Path, Path], tmp_path: Path) -> None:
