@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlcam.formats.folders.files import check_links, read_settings
+from vlcam.formats.folders.foreign import ADAPTER, foreign
 from vlcam.utils.atomic import recover
 from vlcam.utils.errors import one_line
 from vlcam.utils.registered import registered
@@ -212,6 +214,8 @@ def find(model: str | Path, kind: str | None = None) -> tuple[Family, Path]:
             names = ", ".join(name for family in usable for name in family.bundled) or "none"
             raise ValueError(f"{model}: no such file or folder, nor a bundled model ({names})")
         path = downloaded(str(model))
+    if path.is_dir():
+        check_links(path)
     family = recognise(path, known)
     if not family.is_a(kind):
         raise ValueError(f"{model}: {family.name} is {_DOES[family.kind]}")
@@ -234,17 +238,38 @@ def recognise(path: Path, known: Sequence[Family] | None = None) -> Family:
     for family in known:
         if family.recognises(path):
             return family
-    kinds = configuration(path).get("architectures")
-    weights = _weights(path)
-    found = ""
-    if isinstance(kinds, list):
-        found = f" (it holds a {', '.join(map(str, kinds))})"
-    elif weights:
-        found = f" ({', '.join(weights[:3])}: cut short, or of another project?)"
+    found = _what_is_there(path)
     names = ", ".join(family.name for family in known)
     raise ValueError(
         f"{path}: not a model vlcam recognises{found}; known (see vlcam models): {names}"
     )
+
+
+def _what_is_there(path: Path) -> str:
+    """What a folder or file that is not recognised holds, in brackets; empty where that is unknown.
+
+    Raises:
+        ValueError: an adapter of another model, which is refused with what to do.
+    """
+    if path.is_dir() and (path / ADAPTER).is_file():
+        base = read_settings(path / ADAPTER).get("base_model_name_or_path")
+        raise ValueError(
+            f"{path}: an adapter of peft ({ADAPTER}) without its model ({base}): put the model's"
+            " files beside it, or merge it into the model (peft's merge_and_unload)"
+        )
+    kinds = configuration(path).get("architectures")
+    if isinstance(kinds, list):
+        code = ", which is code of its own that is never run" if _own_code(path) else ""
+        return f" (it holds a {', '.join(map(str, kinds))}{code})"
+    other = foreign(path)
+    if other:
+        return f" (found {', '.join(other[:3])}, which is not read)"
+    weights = _weights(path)
+    return f" ({', '.join(weights[:3])}: cut short, or of another project?)" if weights else ""
+
+
+def _own_code(path: Path) -> bool:
+    return bool(configuration(path).get("auto_map"))
 
 
 def _weights(path: Path) -> list[str]:

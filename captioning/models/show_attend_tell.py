@@ -28,6 +28,7 @@ from vlcam.formats import checkpoint
 from vlcam.formats.state_dict import load_exactly, matrix
 from vlcam.formats.torch_pickle import Inert, mentions, module_state, read_torch_modules
 from vlcam.formats.vocabulary import words_of
+from vlcam.formats.wrapped_names import WRAPPERS
 from vlcam.geometry.cells import derive
 from vlcam.geometry.grid import Grid
 from vlcam.models import configuration
@@ -280,14 +281,13 @@ def _read(path: Path) -> ShowAttendTellNet:
         module_state(part, f"{path}: its {name}")
         for part, name in ((encoder, "encoder"), (decoder, "decoder"))
     ]
-    plain = [{k.removeprefix("module."): v for k, v in state.items()} for state in states]
     words = _read_words(word_map)
     try:
         config = Config(words, _cells(encoder))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     vocabulary = f"the word map {word_map}"
-    return _assemble(config, plain[0], plain[1], no=f"{path}: not", vocabulary=vocabulary)
+    return _assemble(config, states[0], states[1], no=f"{path}: not", vocabulary=vocabulary)
 
 
 def _build(data: Any, state: dict[str, Tensor]) -> ShowAttendTellNet:
@@ -352,6 +352,11 @@ def _part(saved: Any, name: str, path: Path) -> Any:
 
 def _cells(encoder: Any) -> int:
     """To how many cells a side the encoder pools; a state dict does not say."""
+    while isinstance(encoder, Inert) and len(parts := encoder.attributes.get("_modules", ())) == 1:
+        (name,) = parts
+        if name not in WRAPPERS:
+            break
+        encoder = parts[name]
     said = encoder.attributes if isinstance(encoder, Inert) else {}
     cells: int = said.get("enc_image_size", _CELLS)  # checked by the configuration
     return cells

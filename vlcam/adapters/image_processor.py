@@ -142,9 +142,10 @@ def image_processor(folder: Path, default: Any) -> Any:
         return default
     named = {"image_processor_type", "feature_extractor_type"} & set(settings)
     kind = AutoImageProcessor if named else type(default)
+    only = {"trust_remote_code": False} if named else {}
     try:
         with quietly():
-            processor = kind.from_pretrained(folder, local_files_only=True)
+            processor = kind.from_pretrained(folder, local_files_only=True, **only)
     except Exception as error:  # whatever odd settings make transformers stumble over
         raise ValueError(unreadable(error)) from error
     if not _SIZES & set(settings) and isinstance(processor, type(default)):

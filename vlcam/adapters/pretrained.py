@@ -8,7 +8,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
-import transformers
 from PIL import Image
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from vlcam.adapters.image_processor import ImageProcessor, assumed, image_proces
 from vlcam.adapters.subwords import Subwords
 from vlcam.adapters.teacher_forcing import TokenizedWord
 from vlcam.adapters.vision_transformer import VisionTransformer
-from vlcam.formats.pretrained import load_pretrained, quietly, save_pretrained
+from vlcam.formats.pretrained import about, load_pretrained, quietly, save_pretrained
 from vlcam.geometry.grid import Grid, Placement
 
 
@@ -150,7 +149,7 @@ class PretrainedAdapter(Adapter):
     def describe(self) -> dict[str, Any]:
         return {
             "family": self._family,
-            "transformers": transformers.__version__,
+            **about(self.module),
             "assumed as published": list(self._assumed),
         }
 

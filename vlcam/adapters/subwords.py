@@ -13,6 +13,7 @@ from itertools import takewhile
 from typing import Any
 
 from vlcam.adapters.teacher_forcing import TokenizedWord
+from vlcam.formats.folders.tokenizer import text_of, tokenize
 
 _BLANKS = ("\u2581", "\u0120", "\u010a", "\u0109")
 """Signs that sub-words begin with in place of a blank: SentencePiece's space; byte-level BPE's
@@ -74,19 +75,20 @@ class Subwords:
         for group in self.groups(ids):
             tokens = tuple(ids[place] for place in group)
             shown = [token for token in tokens if token not in self._special]
-            text = self._tokenizer.decode(shown, skip_special_tokens=True) if shown else ""
+            text = text_of(self._tokenizer, shown) if shown else ""
             words.append(TokenizedWord(text.strip().removeprefix(self._continues or ""), tokens))
         return words
 
     def opening(self) -> list[TokenizedWord]:
         """The special tokens that the tokenizer puts before every text, as words without a text."""
-        read = self._tokenizer("a", return_special_tokens_mask=True)
+        read = tokenize(self._tokenizer, "a", return_special_tokens_mask=True)
         marked = zip(read["input_ids"], read["special_tokens_mask"], strict=True)
         return [TokenizedWord("", (token,)) for token, _ in takewhile(lambda pair: pair[1], marked)]
 
     def _tokens(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids, and where each of them lies in the text."""
-        read = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        options = {"add_special_tokens": False, "return_offsets_mapping": True}
+        read = tokenize(self._tokenizer, text, **options)
         return read["input_ids"], read["offset_mapping"]
 
     def groups(self, ids: Sequence[int], begun: Sequence[bool] = ()) -> list[list[int]]:

@@ -10,20 +10,30 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+import transformers
+from transformers import GenerationConfig
 from transformers.utils import logging
+from transformers.utils.quantization_config import QuantizationMethod
 
+from vlcam.formats.folders.extent import Extent, check_counts, no_larger_than
+from vlcam.formats.folders.files import check_links, read_settings
+from vlcam.formats.folders.foreign import ADAPTER
+from vlcam.formats.folders.peft_adapter import MERGED, merge_adapter
+from vlcam.formats.folders.tokenizer import load_tokenizer
+from vlcam.formats.folders.weights import StoredWeights
 from vlcam.formats.state_dict import unreadable
 from vlcam.utils.text_files import read_json
 
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
+_CONFIG, _GENERATION = "config.json", "generation_config.json"
+_SETTINGS = (
+    _CONFIG,
+    _GENERATION,
+    "tokenizer_config.json",
+    "processor_config.json",
+    "preprocessor_config.json",
 )
+_PACKED = 32
+"""Quantised numbers in one number of the file, at most."""
 
 _RECOMPUTED = re.compile(
     r"(position_ids|att(n|ention)\.(bias|masked_bias)|relative_position_index|_float_tensor"
@@ -51,26 +61,15 @@ def load_pretrained(kind: Any, folder: Path, unused: Sequence[str] = ()) -> tupl
     In the precision in which it was saved. Reads nothing outside the folder, runs no code from it.
 
     Args:
-        kind: the class, or an ``AutoModel...``.
+        kind: the class.
         unused: prefixes of the names of weights that are never used and may be missing.
 
     Raises:
         ValueError: a file is missing or damaged, weights are missing or left over, or the
             tokenizer has more tokens than the model; one line says which.
     """
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise ValueError(f"{folder}: no tokenizer; expected {' or '.join(_TOKENIZER_FILES)}")
     module = load_module(kind, folder, unused)
-    try:
-        with quietly():
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-    except Exception as error:  # as in load_module
-        raise ValueError(f"{folder}: cannot be loaded ({unreadable(error)})") from error
-    if not getattr(tokenizer, "is_fast", False):
-        name = type(tokenizer).__name__
-        raise ValueError(f"{folder}: {name} is no fast tokenizer; expected tokenizer.json")
+    tokenizer = load_tokenizer(folder)
     rows = module.config.get_text_config().vocab_size
     added = tokenizer.get_added_vocab()  # often more than the model has rows for
     highest = max(i for token, i in tokenizer.get_vocab().items() if token not in added)
@@ -89,17 +88,18 @@ def load_module(
     Args:
         left_out: prefixes of the names of weights that the folder may hold and the model lacks.
     """
+    check_links(folder)
+    said = _settings(folder)
+    quantised = _quantisation(said, folder / _CONFIG)
+    weights = StoredWeights.of(folder, said.get("transformers_weights"))
+    extent = Extent.of(weights.shapes, packed=_PACKED if quantised else 1)
+    check_counts(said, extent, str(folder / _CONFIG))
     try:
-        with quietly():
-            module, report = kind.from_pretrained(
-                folder,
-                local_files_only=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are reported, and refused below
-                **(_options.get() or {}),
-            )
+        with quietly(), no_larger_than(extent, _CONFIG):
+            module, report = _built(kind, folder, weights)
     except Exception as error:  # whatever a damaged file makes transformers stumble over
-        raise ValueError(f"{folder}: cannot be loaded ({unreadable(error)})") from error
+        what = f"its weights are quantised ({quantised}), and " if quantised else ""
+        raise ValueError(f"{folder}: {what}cannot be loaded ({unreadable(error)})") from error
     left_over = (key for key in report["unexpected_keys"] if not _RECOMPUTED.search(key))
     extra = {key for key in left_over if not key.startswith(tuple(left_out))}
     missing = {key for key in report["missing_keys"] if not key.startswith(tuple(unused))}
@@ -113,7 +113,95 @@ def load_module(
             f"{folder}: not the weights of this model: {key} has shape {tuple(found)},"
             f" expected {tuple(expected)}"
         )
+    with quietly():
+        merge_adapter(module, folder)
     return module.eval().requires_grad_(False)
+
+
+def _built(kind: Any, folder: Path, weights: StoredWeights) -> tuple[Any, dict[str, Any]]:
+    """The model, and what transformers reports of its weights."""
+    config = kind.config_class.from_pretrained(folder, local_files_only=True)
+    config._attn_implementation = None  # what the author's machine had
+    options: dict[str, Any] = {"dtype": weights.dtype} if config.dtype is None else {}
+    options |= {
+        "config": config,
+        "local_files_only": True,
+        "trust_remote_code": False,
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,  # they are reported, and refused by load_module
+        **(_options.get() or {}),
+    }
+    if weights.plain and not (folder / ADAPTER).exists():
+        module, report = kind.from_pretrained(folder, **options)
+    else:  # transformers does not know these names, or would apply the adapter in its own way
+        module, report = kind.from_pretrained(None, state_dict=weights.values, **options)
+        if any(parameter.is_meta for parameter in module.parameters()):
+            raise ValueError("weights by such names, or with an adapter, are not spread to disk")
+    module.name_or_path = module.config.name_or_path = str(folder)
+    if module.can_generate():
+        module.generation_config = _generation(folder)
+    return module, report
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """The configuration of the model in a folder.
+
+    Raises:
+        ValueError: a file of settings is damaged, or asks for code of its own.
+    """
+    for path in (folder / name for name in _SETTINGS):
+        if path.is_file() and _anywhere(read_settings(path), "auto_map"):
+            raise ValueError(
+                f"{path}: asks for code of its own (auto_map), which is never run; only models of"
+                " transformers' own classes are read"
+            )
+    return read_settings(folder / _CONFIG)
+
+
+def _quantisation(said: dict[str, Any], where: Path) -> str:
+    """How the weights are quantised; empty where they are not.
+
+    Raises:
+        ValueError: in a way that transformers does not know.
+    """
+    found = _anywhere(said, "quantization_config")
+    if not found:
+        return ""
+    known = [method.value for method in QuantizationMethod]
+    method = found.get("quant_method") if isinstance(found, dict) else None
+    if isinstance(found, dict) and (found.get("load_in_4bit") or found.get("load_in_8bit")):
+        method = QuantizationMethod.BITS_AND_BYTES.value
+    if method not in known:
+        raise ValueError(
+            f"{where}: quantization_config of an unknown kind ({method!r}); transformers knows"
+            f" {', '.join(known)}"
+        )
+    return str(method)
+
+
+def _anywhere(said: Any, name: str) -> Any:
+    """The first setting of that name, however deep; None where there is none but empty ones."""
+    waiting = [said]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, list):
+            waiting += found
+        elif isinstance(found, dict):
+            if found.get(name):
+                return found[name]
+            waiting += found.values()
+    return None
+
+
+def _generation(folder: Path) -> GenerationConfig:
+    """How the model writes: of old models, the configuration says it."""
+    own = (folder / _GENERATION).is_file()
+    return GenerationConfig.from_pretrained(
+        folder,
+        config_file_name=_GENERATION if own else _CONFIG,
+        local_files_only=True,
+        _from_model_config=not own,
+    )
 
 
 def image_settings(folder: Path) -> dict[str, Any]:
@@ -136,6 +224,12 @@ def image_settings(folder: Path) -> dict[str, Any]:
                     f"{folder / name}: not a processor's settings ({error})"
                 ) from error
     return settings
+
+
+def about(module: Any) -> dict[str, str]:
+    """For results: who read a model of transformers, and what was merged into it."""
+    merged = getattr(module, MERGED, None)
+    return {"transformers": transformers.__version__} | ({"adapter": merged} if merged else {})
 
 
 def save_pretrained(folder: Path, module: Any, *parts: Any) -> None:

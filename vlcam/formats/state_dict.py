@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vlcam.formats.torch_pickle import module_state, read_torch_modules
+from vlcam.formats.wrapped_names import unwrapped
 from vlcam.utils.expected import expect
 
 WEIGHTS = "model.safetensors"
@@ -21,8 +22,13 @@ CNN_PREFIX = "encoder.net."
 """What the names of the CNN's weights begin with in that file."""
 
 
+_SAYING = (SafetensorError, ImportError, OSError, RuntimeError, ValueError)
+"""Errors whose messages say what is wrong with a file."""
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a safetensors file, or one of ``torch.save`` with nothing else in it.
+    """Tensors by name from a safetensors file, or one of ``torch.save`` with nothing else in it;
+    names as by :func:`vlcam.formats.wrapped_names.unwrapped`.
 
     Raises:
         ValueError: there is no such file, it cannot be read, or it is no state dict.
@@ -31,7 +37,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: no such file")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return unwrapped(load_file(path), str(path))
         # Checksums are left alone, as by torch.load: they take longer than the reading.
         saved = read_torch_modules(path, checksums=False)
         whole = expect(saved, dict, f"{path}: what it holds", "a state dict (names to tensors)")
@@ -46,7 +52,10 @@ def unreadable(error: Exception) -> str:
     refused = re.search(r"GLOBAL (\S+)", str(error))
     if refused:  # torch's own words advise to trust the file
         return f"it asks for {refused[1]}; only tensors are read"
-    if isinstance(error, SafetensorError | OSError | RuntimeError | ValueError):
+    if isinstance(error, MemoryError):
+        return "it takes more memory than there is"
+    checked = type(error).__module__.startswith("huggingface_hub.")  # a setting of another type
+    if isinstance(error, _SAYING) or checked or type(error) is Exception:  # as tokenizers raises
         return " ".join(str(error).split())[:200]
     return "damaged, or of another kind"
 

@@ -44,6 +44,7 @@ from vlcam.formats.pickles.keys import RefusedError
 from vlcam.formats.pickles.machine import Machine, Named
 from vlcam.formats.pickles.storages import Place, Storage, Storages, StoredTensor, read_tensors
 from vlcam.formats.restricted_pickle import described_name, plain_names, reason
+from vlcam.formats.wrapped_names import unwrapped, without_wrappers
 from vlcam.utils.expected import described, described_shape, expect
 
 _KINDS = {
@@ -132,14 +133,13 @@ def module_state(saved: Any, what: str) -> dict[str, Tensor]:
     for name, tensor in stored.items():
         expect(name, str, f"{what}: a name of a tensor", "a text")
         expect(tensor, StoredTensor, f"{what}: {described(name)}", "a tensor")
-    return read_tensors(stored)
+    return read_tensors(unwrapped(stored, what))
 
 
 def read_checkpoint(path: Path, key: str = "state_dict") -> dict[str, Tensor]:
     """The state dict that a file holds: itself one (or a module), or a dict with one under ``key``.
 
-    Names lose the ``module.`` that ``nn.DataParallel`` puts before them; every floating-point
-    tensor becomes float32.
+    Every floating-point tensor becomes float32.
 
     Raises:
         ValueError: the file cannot be read, or holds no state dict.
@@ -149,8 +149,7 @@ def read_checkpoint(path: Path, key: str = "state_dict") -> dict[str, Tensor]:
         saved = saved[key]
     state = module_state(saved, f"{path}: its {key}")
     return {
-        name.removeprefix("module."): value.float() if value.is_floating_point() else value
-        for name, value in state.items()
+        name: value.float() if value.is_floating_point() else value for name, value in state.items()
     }
 
 
@@ -163,7 +162,8 @@ def mentions(path: Path, *names: str) -> bool:
         head = _head(path)
     except Exception:  # whatever a broken file makes zipfile stumble over
         return False
-    return all(name.encode() in head for name in names)
+    heads = (head, without_wrappers(head))
+    return all(any(name.encode() in text for text in heads) for name in names)
 
 
 def _head(path: Path) -> bytes:

@@ -8,7 +8,7 @@ def flat(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """An error's message in one line, begun with the name of the file it is about, if any."""
     if isinstance(error, OSError) and error.strerror:
         about = "" if error.filename is None else f"{error.filename}: "

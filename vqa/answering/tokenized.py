@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vlcam.adapters.adapter import Question
+from vlcam.formats.folders.tokenizer import tokenize
 
 
 def understand(
@@ -24,18 +25,17 @@ def understand(
     Raises:
         ValueError: the question has no word, none that is known, or more tokens than ``most``.
     """
-    words = tokenizer.tokenize(question)
-    if not words:
+    read = tokenize(tokenizer, question, add_special_tokens=False, return_offsets_mapping=True)
+    if not read["input_ids"]:
         raise ValueError(f"the question {question!r} has no word")
-    ids = tokenizer(question, add_special_tokens=special)["input_ids"]
+    ids = tokenize(tokenizer, question, add_special_tokens=special)["input_ids"]
     if len(ids) > most:
         raise ValueError(f"the question has {len(ids)} tokens; {name} reads at most {most}")
-    read = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)
     unknown = [
         question[start:stop]
         for token, (start, stop) in zip(read["input_ids"], read["offset_mapping"], strict=True)
         if token == tokenizer.unk_token_id
     ]
-    if len(unknown) == len(words):
+    if len(unknown) == len(read["input_ids"]):
         raise ValueError(f"{name} knows no word of the question: {', '.join(unknown)}")
     return Question(question, tuple(ids), tuple(unknown))

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -26,7 +25,7 @@ from transformers import (
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question
 from vlcam.adapters.attention_flow import PHOTO, Flow
 from vlcam.adapters.image_processor import assumed, image_processor
-from vlcam.formats.pretrained import load_pretrained, save_pretrained
+from vlcam.formats.pretrained import about, load_pretrained, save_pretrained
 from vlcam.geometry.grid import Grid, Placement
 from vqa.answering.answerer import Answerer
 from vqa.answering.tokenized import understand
@@ -157,7 +156,7 @@ class ViltAnswerer(Answerer):
     def describe(self) -> dict[str, Any]:
         return {
             "family": "vilt",
-            "transformers": transformers.__version__,
+            **about(self.module),
             "assumed as published": list(self._assumed),
         }
 

@@ -263,7 +263,7 @@ def read_checkpoint(path: Path) -> FcModel:
     # newfc has two names of its own for the same parts.
     state = {
         key.replace("fc_embed.", "img_embed.").removeprefix("_"): tensor
-        for key, tensor in _read_state(model_path).items()
+        for key, tensor in read_state_dict(model_path).items()
     }
     try:
         language = LanguageModel(config, state)
@@ -273,18 +273,13 @@ def read_checkpoint(path: Path) -> FcModel:
     if cnn_path is None:
         return FcModel(config, language)
     what = f"{cnn_path}: not the weights of a ResNet"
-    cnn, channels = resnet(_read_state(cnn_path), "caffe", what)
+    cnn, channels = resnet(read_state_dict(cnn_path), "caffe", what)
     if channels != language.img_embed.in_features:
         raise ValueError(
             f"{cnn_path} makes features of {channels} numbers,"
             f" {model_path} takes {language.img_embed.in_features}"
         )
     return FcModel(config, language, cnn)
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict, also of a model that was saved within ``DataParallel``."""
-    return {key.removeprefix("module."): value for key, value in read_state_dict(path).items()}
 
 
 def _longest(kind: str, options: dict[str, Any], path: Path) -> int:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from PIL import Image
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -32,7 +31,8 @@ from vlcam.adapters.pretrained import generate
 from vlcam.adapters.subwords import Subwords
 from vlcam.adapters.teacher_forcing import TokenizedWord, padded
 from vlcam.attribution.backward_rules import outside_cnn
-from vlcam.formats.pretrained import load_pretrained, save_pretrained
+from vlcam.formats.folders.tokenizer import tokenize
+from vlcam.formats.pretrained import about, load_pretrained, save_pretrained
 from vlcam.models import configuration
 from vlcam.utils.text_files import read_text
 from vqa.answering.writing_answerer import WritingAnswerer
@@ -209,7 +209,7 @@ class ChatModel(WritingAnswerer):
     def describe(self) -> dict[str, Any]:
         return {
             "family": self.module.config.model_type,
-            "transformers": transformers.__version__,
+            **about(self.module),
             "ask": self.ask,
             "assumed as published": list(self._parts.assumed),
         }
@@ -297,7 +297,7 @@ class ChatModel(WritingAnswerer):
         return [found[question] for question in questions]
 
     def _ids(self, text: str, special: bool) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=special)["input_ids"]
+        ids: list[int] = tokenize(self._tokenizer, text, add_special_tokens=special)["input_ids"]
         return ids
 
     def _in_rows(self, rows: Sequence[Sequence[int]]) -> Tensor:

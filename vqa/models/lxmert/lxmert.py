@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from PIL import Image
 from torch import Tensor
 from transformers import LxmertForQuestionAnswering
@@ -24,7 +23,7 @@ from vlcam.adapters.adapter import FeatureMaps, Prompt, Question
 from vlcam.adapters.attention_flow import PHOTO, Flow
 from vlcam.adapters.once_per_image import once_per_image
 from vlcam.attribution.backward_rules import outside_cnn
-from vlcam.formats.pretrained import load_pretrained
+from vlcam.formats.pretrained import about, load_pretrained
 from vlcam.geometry.grid import Boxes, Cells, Grid, Placement
 from vqa.answering.answerer import Answerer
 from vqa.answering.tokenized import understand
@@ -229,7 +228,7 @@ class LxmertAnswerer(Answerer):
     def describe(self) -> dict[str, Any]:
         return {
             "family": "lxmert",
-            "transformers": transformers.__version__,
+            **about(self.module),
             "assumed as published": list(self._assumed),
         }
 
