@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt, Question, Reading, Unit
 from vlcam.adapters.asking import Ask, AskWriter, WritesAnswers, check_question
+from vlcam.adapters.scores import ABOVE_ZERO, decoded
 from vlcam.attribution import methods, targets
 from vlcam.attribution.encoding import Encoded, look
 from vlcam.attribution.gradients import DEFAULT_MEMORY
@@ -182,6 +183,7 @@ class _Explaining:
         """A caption, or the answer that a model wrote to a question."""
         asked, texts = _asked(reading, self.request.target)
         found = self._maps(asked)
+        _check_log_probabilities(self.model, texts, found.scores)
         return Explanation(
             **self._about(found),
             target=_TARGET_NAMES[self.request.target],
@@ -200,10 +202,10 @@ class _Explaining:
         features = self.photo.seen(self.model, prompt)
         own = features.rows(torch.zeros(1, dtype=torch.long, device=features.device))
         with untouched(self.model.module), torch.no_grad():
-            logits = self.model.decode(own, [prompt])[0].float()
+            logits = decoded(self.model, own, [prompt])[0].float()
         units = ask.units(logits)
-        asked = [targets.unit(ask.everything, unit, "logit") for unit in units]
-        chances = logits.softmax(0)[[unit.scores[0] for unit in units]]
+        asked = [targets.unit(ask.everything, unit, ask.scale.explained) for unit in units]
+        chances = ask.scale.chances(logits[None])[0, [unit.scores[0] for unit in units]]
         texts = [unit.text for unit in units]
         if ask.contrast:
             asked, texts = [asked[0] - asked[1]], [f"{texts[0]} rather than {texts[1]}"]
@@ -213,7 +215,7 @@ class _Explaining:
         return Explanation(
             **self._about(found),
             attention=asking._attention(prompt),
-            target=_LISTED_NAMES[ask.contrast],
+            target=_LISTED_NAMES[ask.scale.explained, ask.contrast],
             caption="",
             words=(),
             unknown=ask.question.unknown,
@@ -235,11 +237,13 @@ class _Explaining:
         if ask.contrast:
             asked, texts = [asked[0] - asked[1]], [f"{texts[0]} rather than {texts[1]}"]
         found = self._maps(asked)
+        if not ask.contrast:
+            _check_log_probabilities(model, texts, found.scores)
         chances = found.scores.sigmoid() if ask.contrast else found.scores.exp()
         unknown = [word for reading in ask.readings for word in _unknown(reading)]
         return Explanation(
             **self._about(found),
-            target=_WRITTEN_NAMES[ask.contrast],
+            target=_LISTED_NAMES["log-probability", ask.contrast],
             caption="",
             words=(),
             unknown=tuple(dict.fromkeys([*question.unknown, *unknown])),
@@ -325,16 +329,12 @@ _TARGET_NAMES = {
 
 
 _LISTED_NAMES = {
-    False: "logit of each answer",
-    True: "difference of two answers' logits",
+    ("logit", False): "logit of each answer",
+    ("logit", True): "difference of two answers' logits",
+    ("log-probability", False): "log-probability of each answer",
+    ("log-probability", True): "difference of two answers' log-probabilities",
 }
-"""By whether it is a contrast."""
-
-_WRITTEN_NAMES = {
-    False: "log-probability of each answer",
-    True: "difference of two answers' log-probabilities",
-}
-"""By whether it is a contrast."""
+"""By what is explained, and whether it is a contrast."""
 
 
 def _asked(reading: Reading, target: str) -> tuple[list[Target], list[str]]:
@@ -347,6 +347,16 @@ def _asked(reading: Reading, target: str) -> tuple[list[Target], list[str]]:
 
 def _unknown(reading: Reading) -> tuple[str, ...]:
     return tuple(unit.text for unit in reading.units if unit.unknown)
+
+
+def _check_log_probabilities(model: Adapter, texts: Sequence[str], scores: Tensor) -> None:
+    """Raise ValueError at a score (T,) above 0: a model that writes gives log-probabilities."""
+    for text, score in zip(texts, scores.tolist(), strict=True):
+        if score > ABOVE_ZERO:
+            raise ValueError(
+                f"{model.name}: the score of {text!r} is {score:.3g}, and no log-probability is"
+                " above 0; are these logits, or probabilities?"
+            )
 
 
 def _versions() -> dict[str, Any]:

@@ -10,6 +10,7 @@ returns the list::
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from torch import Tensor, nn
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.adapters.asking import WritesAnswers
+from vlcam.adapters.scales import looks_like
+from vlcam.adapters.scores import ABOVE_ZERO, decoded
+from vlcam.adapters.wrap import WrappedAnswerer
 from vlcam.attribution import targets
 from vlcam.attribution.derivative.check import LostGradientError
 from vlcam.attribution.encoding import encode
@@ -49,7 +53,8 @@ def check_adapter(
 ) -> None:
     """Raise an error that lists every promise of the contract that an adapter breaks.
 
-    Tried are: that the maps have the cells of their grid, and that these lie where it says; that
+    Tried are: that the scores are logits, one for each answer, or log-probabilities; that the maps
+    have the cells of their grid, and that these lie where it says; that
     photos in a batch, rows of ``decode`` and targets do not influence each other; that scores
     depend on the feature maps as their gradients say; and that nothing of the module is changed
     (weights, flags, gradients, hooks, random state).
@@ -91,11 +96,15 @@ def problems(
     except _BrokenError as broken:
         return [str(broken)]
     found: list[str] = []
+    failures: dict[str, str] = {}
     for promise in _PROMISES:
         try:
             found += promise(trial)
         except Exception as error:  # whatever a broken adapter raises is a finding
-            found.append(f"{_title(promise)}: it failed ({one_line(error)})")
+            reason = one_line(error)
+            said = f"{_title(promise)}: it failed ({reason})"
+            failures.setdefault(re.sub(r"\d+", "", reason), said)  # of so many rows, or others
+    found += failures.values()
     after = _state(adapter.module)
     changed = [name for name in before if not _same(before[name], after[name])]
     if changed:
@@ -247,6 +256,29 @@ def _maps_fit_their_grid(trial: _Trial) -> Iterator[str]:
         )
 
 
+def _scores_are_what_they_should_be(trial: _Trial) -> Iterator[str]:
+    """decode: scores are logits, or log-probabilities, one for each answer"""
+    adapter = trial.adapter
+    scores = _decode(trial, [(0, trial.prompts[0])])
+    answers = getattr(adapter, "answers", None)
+    if not hasattr(adapter, "understand") or isinstance(adapter, WritesAnswers):
+        above = [t.name for t in trial.asked if _is_above_zero(trial, t)]
+        if hasattr(adapter, "read") and above:
+            yield (
+                f"decode: gives no log-probabilities: {above[0]} is above 0 (logits, or"
+                " probabilities?)"
+            )
+    elif answers is not None and scores.shape[1] != len(answers):
+        yield f"decode: gives {scores.shape[1]} scores, answers names {len(answers)}"
+    elif not isinstance(adapter, WrappedAnswerer) and looks_like(scores) is not None:
+        yield f"decode: gives {looks_like(scores)}, expected logits"
+
+
+def _is_above_zero(trial: _Trial, target: Target) -> bool:
+    plain = all(term.weight > 0 for term in target.terms)
+    return plain and float(score(trial.adapter, trial.features[0], [target])) > ABOVE_ZERO
+
+
 def _rows_are_independent(trial: _Trial) -> Iterator[str]:
     """decode: rows are apart"""
     if trial.adapter.encode_reads_prompt:
@@ -257,7 +289,8 @@ def _rows_are_independent(trial: _Trial) -> Iterator[str]:
     for row, (photo, prompt) in enumerate(pairs):
         alone = _decode(trial, [(photo, prompt)])[0]
         columns = _read_columns(trial, prompt)
-        if not _close(together[row][columns], alone[columns]):
+        kind = trial.features[0].maps.dtype
+        if not _close(together[row][columns], alone[columns], kind):
             yield (
                 "decode: rows influence each other: a row's scores are others alone than in a batch"
                 " (padding that is read, a normalisation over the batch?)"
@@ -382,6 +415,7 @@ _PROMISES: tuple[_Promise, ...] = (
     _maps_fit_their_grid,
     _photos_are_independent,
     _rows_are_independent,
+    _scores_are_what_they_should_be,
     _seam_carries_the_score,
     _targets_are_independent,
     _cells_lie_where_claimed,
@@ -397,7 +431,7 @@ def _decode(trial: _Trial, pairs: Sequence[tuple[int, Prompt]]) -> Tensor:
     """Scores of photos under prompts, one row each, without gradients."""
     rows = FeatureMaps.of([trial.features[photo] for photo, _ in pairs])
     with untouched(trial.adapter.module), torch.no_grad():
-        return trial.adapter.decode(rows, [prompt for _, prompt in pairs])
+        return decoded(trial.adapter, rows, [prompt for _, prompt in pairs])
 
 
 def _read_columns(trial: _Trial, prompt: Prompt) -> list[int]:
@@ -406,11 +440,14 @@ def _read_columns(trial: _Trial, prompt: Prompt) -> list[int]:
     return sorted({column for term in terms for column in term.scores})
 
 
-def _close(found: Tensor, expected: Tensor) -> bool:
-    """Whether values are equal but for rounding."""
-    limit = _EQUAL.get(expected.dtype, _ABOUT_EQUAL)
-    scale = float(expected.abs().max()) or 1.0
-    return found.shape == expected.shape and bool(((found - expected).abs() <= limit * scale).all())
+def _close(found: Tensor, expected: Tensor, *computed_in: torch.dtype) -> bool:
+    """Whether values are equal but for rounding, in their type and those they were computed in."""
+    limit = max(_EQUAL.get(kind, _ABOUT_EQUAL) for kind in (expected.dtype, *computed_in))
+    numbers = expected[expected.isfinite()]
+    scale = (float(numbers.abs().max()) if len(numbers) else 0.0) or 1.0
+    if found.shape != expected.shape:
+        return False
+    return torch.allclose(found, expected, rtol=0, atol=limit * scale, equal_nan=True)
 
 
 def _size(pixels: Tensor) -> tuple[int, int]:

@@ -234,7 +234,10 @@ def write_densecap(
         columns = {"captions": [one.text for one in found], "scores": [one.score for one in found]}
         results.append({"img_name": photo.name, **columns, "boxes": boxes})
     with written(path) as draft:
-        draft.write_text(json.dumps({"opt": {"image_size": LONGEST}, "results": results}), "utf-8")
+        draft.write_text(
+            json.dumps({"opt": {"image_size": LONGEST}, "results": results}, allow_nan=False),
+            "utf-8",
+        )
 
 
 def _coco(data: CocoFile, files: Mapping[str, Path], lines: list[str]) -> Iterator[Photo]:

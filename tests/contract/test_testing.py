@@ -84,9 +84,33 @@ class Misplaced(TinyCaptioner):
         return pixels, replace(placement, photo_size=placement.photo_size[::-1])
 
 
+class Unnormalised(TinyCaptioner):
+    def log_probabilities(self, states: Tensor) -> Tensor:
+        return states.double() + 5
+
+
+class Probable(TinyCaptioner):
+    def log_probabilities(self, states: Tensor) -> Tensor:
+        return states.double().softmax(-1)
+
+
+class NoNumber(TinyCaptioner):
+    def log_probabilities(self, states: Tensor) -> Tensor:
+        return super().log_probabilities(states) * float("nan")
+
+
+class Tupled(TinyCaptioner):
+    def decode(self, features: FeatureMaps, prompts: object, wanted: object = None) -> Tensor:
+        return (super().decode(features, prompts, wanted), None)  # type: ignore[arg-type, return-value]
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
+        (Unnormalised, r"decode: gives no log-probabilities: log p\(a\) is above 0"),
+        (Probable, r"decode: gives no log-probabilities: log p\(a\) is above 0"),
+        (NoNumber, r"the score of 'log p\(a\)' is nan"),
+        (Tupled, r"decode gave a tuple of 2; expected a tensor of scores"),
         (Meeting, "decode: rows influence each other"),
         (Normalising, "encode: photos in one batch influence each other"),
         (Detached, "the seam is not connected to the score"),

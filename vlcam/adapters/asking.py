@@ -10,9 +10,12 @@ import difflib
 from collections.abc import Sequence
 from typing import Protocol, cast, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Question, Reading, Unit
+from vlcam.adapters.scales import LOGITS, Scale
+from vlcam.adapters.scores import refuse_not_finite
 
 
 class AnswersQuestions(Protocol):
@@ -20,6 +23,9 @@ class AnswersQuestions(Protocol):
 
     Attributes:
         answers: all it can give, in the order of its scores.
+
+    Its scores are logits before a softmax over all answers, unless it has an attribute ``scale``
+    that says otherwise (:mod:`vlcam.adapters.scales`).
     """
 
     answers: Sequence[str]
@@ -79,9 +85,22 @@ class Ask:
         self.everything = asked.read(self.question)
         self.chosen = None if chosen is None else asked.read(self.question, chosen).units
         self.contrast, self.top = contrast is not None, top
+        self.scale: Scale = getattr(model, "scale", LOGITS)
+        self._name = model.name
 
     def units(self, logits: Tensor) -> Sequence[Unit]:
-        """The answers to explain, of a photo with those logits (A,) of all answers."""
+        """The answers to explain, of a photo with those logits (A,) of all answers.
+
+        Raises:
+            ValueError: there are more of them than answers, or fewer; one is not a number.
+        """
+        if len(logits) != len(self.everything.units):
+            raise ValueError(
+                f"{self._name}: decode gives {len(logits)} scores, but it has"
+                f" {len(self.everything.units)} answers"
+            )
+        names = [unit.text for unit in self.everything.units]
+        refuse_not_finite(logits.where(logits != -torch.inf, 0), self._name, names)
         if self.chosen is not None:
             return self.chosen
         best = logits.topk(min(self.top, len(logits))).indices.tolist()

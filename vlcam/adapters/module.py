@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
+from vlcam.adapters.scores import checked, kind_of
 from vlcam.geometry.cells import derive
 from vlcam.geometry.grid import Grid, Placement
 from vlcam.photo.preprocess import Preprocess
@@ -70,8 +71,9 @@ class ModuleAdapter(Adapter):
         tokens: where the cells are among the tokens, of a layer that gives tokens.
 
     Raises:
-        ValueError: there is no such layer (the nearest are named); while explaining: the layer
-            does not run exactly once in a forward pass, or its output is not of that form.
+        ValueError: there is no such layer (the nearest are named), or it lies in a scripted
+            module; while explaining: the layer does not run exactly once in a forward pass, its
+            output is not of that form, or the scores are no tensor (N, S) of real numbers.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class ModuleAdapter(Adapter):
         if layer not in layers or not layer:
             near = get_close_matches(layer, layers, n=3) or [n for n in layers if n][-3:]
             raise ValueError(f"no layer {layer!r}; there are, among others: {', '.join(near)}")
+        _refuse_scripted(layers, layer)
         self.layer = layer
         self.name = name or type(self.module).__name__
         self._score = score
@@ -99,7 +102,14 @@ class ModuleAdapter(Adapter):
         self._tokens = tokens
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
-        return self._preprocess(photo)
+        found: Any = self._preprocess(photo)
+        pair = isinstance(found, tuple) and len(found) == 2
+        if not (pair and isinstance(found[0], Tensor) and isinstance(found[1], Placement)):
+            raise ValueError(
+                f"{self.name}: preprocess gave {kind_of(found)}; expected pixels (3, H, W)"
+                " and their Placement, as vlcam.Preprocess gives"
+            )
+        return found[0], found[1]
 
     def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
         prompts = [self._example] * len(pixels) if prompts is None else prompts
@@ -112,7 +122,7 @@ class ModuleAdapter(Adapter):
         with self._watched(pixels, features.maps) as calls:
             scores = self._score(self.module, pixels, prompts)
         calls.output()
-        return scores
+        return checked(scores, f"{self.name}: score", len(prompts))
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
         if self._tokens is not None:
@@ -136,6 +146,19 @@ class ModuleAdapter(Adapter):
     ) -> AbstractContextManager[_Calls]:
         size = (pixels.shape[2], pixels.shape[3])
         return _hooked(self.module, _Calls(self.layer, self._tokens, size), replacement)
+
+
+def _refuse_scripted(layers: dict[str, nn.Module], layer: str) -> None:
+    """Raises ValueError where the layer is scripted, or inside something scripted: there are no
+    hooks."""
+    parts = layer.split(".")
+    around = [".".join(parts[:n]) for n in range(len(parts) + 1)]
+    for name in around:
+        if isinstance(layers[name], torch.jit.ScriptModule):
+            raise ValueError(
+                f"layer {layer!r} lies in a scripted part ({name or 'the whole model'}), whose"
+                " outputs cannot be taken; wrap the module that was scripted or traced"
+            )
 
 
 def _first(output: Any) -> Any:
@@ -223,7 +246,8 @@ def _hooked(module: nn.Module, calls: _Calls, replacement: Tensor | None) -> Ite
         return calls.replaced(output, replacement)
 
     with _hooking:  # PyTorch numbers its hooks without a lock
-        handle = module.get_submodule(calls.layer).register_forward_hook(hook)
+        layer = dict(module.named_modules(remove_duplicate=False))[calls.layer]
+        handle = layer.register_forward_hook(hook)
     try:
         yield calls
     finally:

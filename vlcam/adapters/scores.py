@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
+from vlcam.utils.exact_backward import exact_backward
+
+ABOVE_ZERO = 1e-2
+"""What rounding may make of a log-probability of 0, at most."""
 
 
 def decoded(
@@ -32,8 +37,8 @@ def checked(found: Any, who: str, rows: int, width: int = 1) -> Tensor:
     Raises:
         ValueError: it is anything else.
     """
-    expected = f"({rows}, at least {width})"
-    if not isinstance(found, Tensor):
+    expected = f"({rows}, {'S' if width == 1 else f'at least {width}'})"
+    if not isinstance(found, Tensor) or found.layout != torch.strided:
         raise ValueError(f"{who} gave {_told(found)}; expected a tensor of scores {expected}")
     shape = tuple(found.shape)
     if len(shape) != 2 or shape[0] != rows or shape[1] < width:
@@ -44,12 +49,31 @@ def checked(found: Any, who: str, rows: int, width: int = 1) -> Tensor:
     return found
 
 
+@exact_backward()
+def refuse_not_finite(scores: Tensor, who: str, names: Sequence[str]) -> None:
+    """Raise ValueError at a score (N,) that is not a number, or infinite; ``names`` says of
+    what."""
+    wrong = (~scores.detach().isfinite()).nonzero().flatten().tolist()
+    if wrong:
+        raise ValueError(
+            f"{who}: the score of {names[wrong[0]]!r} is {float(scores.detach()[wrong[0]])}"
+        )
+
+
 def _told(found: Any) -> str:
     """What it is, and where in it a tensor is."""
-    kind = f"a {type(found).__name__}"
+    kind = kind_of(found)
+    if isinstance(found, Tensor):
+        return "a sparse tensor"
     if isinstance(found, dict):
         tensors = [str(key) for key, value in found.items() if isinstance(value, Tensor)]
         return f"{kind} with the tensors {', '.join(tensors)}" if tensors else kind
     if isinstance(found, list | tuple):
         return f"{kind} of {len(found)}"
     return "nothing" if found is None else kind
+
+
+def kind_of(value: Any) -> str:
+    """What something is, for errors: "a tuple"."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from vlcam.adapters.adapter import Prompt, Question, Reading
+from vlcam.adapters.adapter import FeatureMaps, Prompt, Question, Reading
 from vlcam.adapters.asking import listed
 from vlcam.adapters.module import ModuleAdapter, Score, Tokens
+from vlcam.adapters.scales import LOGITS, Kind, Scale, Sigmoids, check_kind, scale_of
+from vlcam.adapters.scores import kind_of
 from vlcam.geometry.grid import Grid
 from vlcam.photo.preprocess import Preprocess
 
@@ -33,9 +35,12 @@ class WrappedAnswerer(ModuleAdapter):
         answers: Sequence[str],
         read: Read | None,
         question: str | None,
+        scores: Kind | None = None,
         **more: Any,
     ) -> None:
         super().__init__(module, layer, score, **more)
+        self._kind = scores
+        self.scale: Scale = LOGITS if scores is None else scale_of(scores)
         self.answers = tuple(answers)
         self.question = question
         self._read_question = read or _itself
@@ -46,6 +51,19 @@ class WrappedAnswerer(ModuleAdapter):
         if self._example is None:  # the grid is derived by running the module, under any question
             self._example = found.prompt
         return found
+
+    def decode(
+        self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
+    ) -> Tensor:
+        with Sigmoids() as seen:
+            scores = super().decode(features, prompts, wanted)
+        if scores.shape[1] != len(self.answers):
+            raise ValueError(
+                f"{self.name}: score gives {scores.shape[1]} scores, answers names"
+                f" {len(self.answers)}"
+            )
+        check_kind(scores, self._kind, f"{self.name}: score", sigmoids=seen.gave(scores))
+        return self.scale.explain(scores)
 
     def read(self, question: Question, answers: Sequence[str] | None = None) -> Reading:
         units = listed(self.name, self.answers, answers)
@@ -60,6 +78,7 @@ def wrap(
     answers: Sequence[str] | None = None,
     read: Read | None = None,
     question: str | None = None,
+    scores: Kind | None = None,
     preprocess: Preprocess | None = None,
     patch: int | None = None,
     skip: int = 0,
@@ -80,6 +99,11 @@ def wrap(
         answers: names of the S scores. With them the model can be asked: ``vlcam.explain(model,
             photo, question=..., answers=[...])``.
         read: a question's text to the prompt that ``score`` gets; None: the text itself.
+        scores: what the scores are: "logits", as the paper explains them; "probabilities" or
+            "log-probabilities" behind a softmax, whose log-probabilities are explained (the logits
+            cannot be had back); "independent logits" or "independent probabilities", before or
+            behind a sigmoid of each, whose logits are explained. None: logits, unless they look
+            like something else, which is then refused with the question which they are.
         question: what the model is asked where no question is given; for a classifier or a
             detector, which takes none ("what is this?").
         preprocess: how a photo becomes pixels; None: 224 x 224, ImageNet's mean and deviation.
@@ -91,8 +115,16 @@ def wrap(
         name: as results carry it; None: the module's class.
 
     Raises:
-        ValueError: there is no such layer (the nearest are named); no answers, or two alike.
+        ValueError: there is no such layer (the nearest are named), or it lies in a scripted part;
+            no answers, or two alike. While explaining: other scores than the S named, or not what
+            they are said to be.
     """
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"wrap: expected an nn.Module, got {kind_of(module)}")
+    if not isinstance(layer, str):
+        raise ValueError(f"layer: expected its name, got {kind_of(layer)}")
+    if not callable(score):
+        raise ValueError(f"score: expected a function, got {kind_of(score)}")
     more: dict[str, Any] = {
         "preprocess": preprocess,
         "example": example,
@@ -101,12 +133,31 @@ def wrap(
         "tokens": None if patch is None else Tokens(patch, skip),
     }
     if answers is None:
+        if scores is not None:
+            raise ValueError("scores: says what the scores of answers are; give answers, too")
         return ModuleAdapter(module, layer, score, **more)
-    if not answers or len(set(answers)) < len(answers):
-        raise ValueError("answers: expected at least one, and no two alike")
     return WrappedAnswerer(
-        module, layer, score, answers=answers, read=read, question=question, **more
+        module,
+        layer,
+        score,
+        answers=_names(answers),
+        read=read,
+        question=question,
+        scores=scores,
+        **more,
     )
+
+
+def _names(answers: Sequence[str]) -> list[str]:
+    """The answers, if they are names of scores; ValueError says what is wrong with them."""
+    names = [answers] if isinstance(answers, str) else list(answers)
+    strange = [name for name in names if not isinstance(name, str)]
+    if isinstance(answers, str) or strange:
+        found = kind_of(strange[0]) if strange else f"the text {answers!r}"
+        raise ValueError(f"answers: expected a list of texts, got {found}")
+    if not names or len(set(names)) < len(names):
+        raise ValueError("answers: expected at least one, and no two alike")
+    return [str(name) for name in names]
 
 
 def _itself(question: str) -> Prompt:

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from vlcam.adapters.adapter import Adapter, Prompt
 from vlcam.adapters.attention_flow import PHOTO
+from vlcam.adapters.scores import decoded, refuse_not_finite
 from vlcam.attribution.methods import Method
 from vlcam.attribution.precision import at_least_float32, gradient_scale
 from vlcam.attribution.targets import Target, Term
@@ -61,6 +62,7 @@ def explain_by_attention(
                 if not columns:
                     continue
                 value, gradients = seen.gradients(target)
+                refuse_not_finite(value[None], adapter.name, [target.name])
                 scores[row] = _sum(scores[row], value)
                 for own, method in zip(maps, methods, strict=True):
                     own[row] = _sum(own[row], seen.follow(method, gradients, columns))
@@ -102,7 +104,7 @@ class _ForwardPass:
         with torch.enable_grad(), RecordAttention() as attention:
             given = [prompt] if adapter.encode_reads_prompt else None
             features = adapter.encode(pixels.clone(), given)
-            scores = adapter.decode(features, [prompt], wanted)[0]
+            scores = decoded(adapter, features, [prompt], wanted)[0]
         self._scores = at_least_float32(scores)
         self._attention = attention.seen
         self._scale = gradient_scale(*attention.seen, scores)

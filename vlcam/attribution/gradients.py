@@ -25,6 +25,7 @@ from vlcam.attribution.derivative.suspects import Watch, scripted
 from vlcam.attribution.guards import (
     KeptBytes,
     check_features,
+    refuse_not_finite_maps,
     refuse_unseen_rule,
 )
 from vlcam.attribution.methods import Method
@@ -195,7 +196,9 @@ def explain_all_at_layer(
                 assert method.reduce is not None
                 own.append(_reduced(method.reduce, activations, gradients, tiles))
     refuse_unseen_rule(adapter, rule, f"between layer {adapter.layer} and the score")
-    return torch.cat(scores), [torch.cat(own) for own in maps]
+    found = [torch.cat(own) for own in maps]
+    refuse_not_finite_maps(adapter, targets, found)
+    return torch.cat(scores), found
 
 
 # --- at the pixels
@@ -246,6 +249,7 @@ def explain_all_at_pixels(
         )
     refuse_unseen_rule(adapter, rule, "in the CNN")
     at_pixels = torch.cat([chunk.maps for chunk in chunks])
+    refuse_not_finite_maps(adapter, targets, [at_pixels])
     whole = Placement.identity((pixels.shape[2], pixels.shape[3]))
 
     def times_factor(name: str) -> Tensor:

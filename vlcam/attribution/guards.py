@@ -12,6 +12,7 @@ from torch import Tensor
 from vlcam.adapters.adapter import Adapter, FeatureMaps
 from vlcam.attribution.backward_rules import BackwardRule
 from vlcam.attribution.derivative.suspects import Watch, scripted
+from vlcam.attribution.targets import Target
 
 
 def check_features(adapter: Adapter, features: FeatureMaps, images: int) -> None:
@@ -30,6 +31,19 @@ def disconnected(adapter: Adapter) -> str:
         f"{adapter.name}: the score does not depend on layer {adapter.layer}; choose a layer"
         " between the pixels and the score, and a decode without no_grad, detach or argmax"
     )
+
+
+def refuse_not_finite_maps(
+    adapter: Adapter, targets: Sequence[Target], maps: Sequence[Tensor]
+) -> None:
+    """Raises ValueError where a target's map, one of the (T, u, v) each, holds what is not a
+    number."""
+    for own in maps:
+        wrong = (~own.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+        if wrong:
+            raise ValueError(
+                f"{adapter.name}: the gradient of {targets[wrong[0]].name!r} is not finite"
+            )
 
 
 def refuse_unseen_rule(adapter: Adapter, rule: BackwardRule | None, where: str) -> None:

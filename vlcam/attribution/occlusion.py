@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
+from vlcam.adapters.scores import decoded, refuse_not_finite
 from vlcam.attribution.targets import Target
 from vlcam.geometry.grid import Grid
 from vlcam.utils.untouched import untouched
@@ -158,11 +159,13 @@ def _values(
         wanted[:, columns] = True
         # decode may write into the maps, and the next prompt is given the same ones.
         own = FeatureMaps(under.maps.clone(), {n: t.clone() for n, t in under.rest.items()})
-        scores = adapter.decode(own, [prompt] * count, wanted).to("cpu", torch.float64)
+        scores = decoded(adapter, own, [prompt] * count, wanted).to("cpu", torch.float64)
         for t, target in enumerate(targets):
             for term in target.terms:
                 if term.prompt == prompt:
                     values[:, t] += term.weight * scores[:, list(term.scores)].sum(1)
+    names = [target.name for target in targets for _ in range(count)]
+    refuse_not_finite(values.T.flatten(), adapter.name, names)
     return values
 
 

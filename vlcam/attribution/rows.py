@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.adapters.once_per_image import Repeated
-from vlcam.adapters.scores import decoded
+from vlcam.adapters.scores import decoded, refuse_not_finite
 from vlcam.attribution.backward_rules import BackwardRule
 from vlcam.attribution.derivative.check import (
     Passage,
@@ -40,11 +40,13 @@ class Row:
     """One row of ``decode``.
 
     Attributes:
-        owner: the target it is a term of, counted within the targets given together.
+        name: of the target it is a term of.
+        owner: that target, counted within the targets given together.
         image: the row of the encoded images' feature maps that it reads.
         term: prompt, columns and weight.
     """
 
+    name: str
     owner: int
     image: int
     term: Term
@@ -53,7 +55,7 @@ class Row:
 def rows_of(targets: Sequence[Target], images: Sequence[int]) -> list[Row]:
     """The rows of T targets, each asked of one of the images."""
     return [
-        Row(owner, image, term)
+        Row(target.name, owner, image, term)
         for owner, (target, image) in enumerate(zip(targets, images, strict=True))
         for term in target.terms
     ]
@@ -76,10 +78,13 @@ def read_scores(adapter: Adapter, features: FeatureMaps, rows: Sequence[Row]) ->
         features: N rows.
 
     Raises:
-        ValueError: ``decode`` gave scores of another shape than (N, at least the columns read).
+        ValueError: ``decode`` gave scores of another shape than (N, at least the columns read), or
+            one that is read is not a number, or infinite.
     """
     prompts = [row.term.prompt for row in rows]
-    return _weighted(adapter, features, prompts, _weights([row.term for row in rows]))
+    scores = _weighted(adapter, features, prompts, _weights([row.term for row in rows]))
+    refuse_not_finite(scores, adapter.name, [row.name for row in rows])
+    return scores
 
 
 def mixed_score(

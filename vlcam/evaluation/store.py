@@ -146,10 +146,10 @@ def _is_foreign(path: Path) -> bool:
 
 def _check(path: Path, manifest: Mapping[str, Any]) -> None:
     """Write a manifest, or see that it is the one there."""
-    plain = _flat(json.loads(json.dumps(manifest)))
+    plain = _flat(json.loads(json.dumps(manifest, allow_nan=False)))
     if not path.exists():
         with written(path) as draft:
-            draft.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+            draft.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", "utf-8")
         return
     try:
         before = _flat(read_json(path))

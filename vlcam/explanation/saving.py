@@ -68,7 +68,7 @@ def write(result: Result, draft: Path) -> None:
     """As :func:`save`, to a folder that is a draft itself (:mod:`vlcam.utils.atomic`)."""
     _write_arrays(result, draft / "maps.npz")
     # What UTF-8 cannot hold (bytes in a photo's name) is escaped as JSON does it.
-    text = json.dumps(to_json(result), indent=1, ensure_ascii=False)
+    text = json.dumps(to_json(result), indent=1, ensure_ascii=False, allow_nan=False)
     file = draft / "explanation.json"
     file.write_text(f"{text}\n", "utf-8", errors="backslashreplace")
 

@@ -64,7 +64,9 @@ def save_folder(model: nn.Module, config: dict[str, Any], folder: Path, half: bo
         for name, value in model.state_dict().items()
     }
     with folder_written(folder) as draft:
-        (draft / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False), "utf-8")
+        (draft / CONFIG).write_text(
+            json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False), "utf-8"
+        )
         save_file(state, draft / WEIGHTS)
 
 

@@ -270,7 +270,7 @@ class PhotoTrainer(Trainer):
             **scores,
         }
         with written(self.out / REPORT) as path:
-            path.write_text(json.dumps(report, indent=1), "utf-8")
+            path.write_text(json.dumps(report, indent=1, allow_nan=False), "utf-8")
         return report
 
     def stop_training(self) -> None:

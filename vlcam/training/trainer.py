@@ -151,6 +151,11 @@ class Trainer(ABC):
             phase.train_mode()
             self._set_rate(step / steps)
             loss, value = phase.loss(batch, rng)
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"epoch {self.epoch + 1}: the {phase.measure} is {value}; try a lower learning"
+                    " rate, or another precision"
+                )
             self.optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters(self.model), phase.clip)
@@ -213,9 +218,9 @@ class Trainer(ABC):
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors.update({f"optimizer.{i}.{key}": value for key, value in state.items()})
         about = {
-            "training": json.dumps(self.options),
+            "training": json.dumps(self.options, allow_nan=False),
             "epoch": str(self.epoch),
-            "history": json.dumps(self.history),
+            "history": json.dumps(self.history, allow_nan=False),
         }
         with written(self.out / STATE) as path:
             save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, path, about)

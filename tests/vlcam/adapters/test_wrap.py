@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.utils import ModelOutput
 
 import vlcam
 from tests.samples.tiny import photo
 from vlcam.adapters.adapter import Prompt, Question
+from vlcam.attribution.occlusion import Patch
+from vlcam.explanation.result import Answer
 from vlcam.geometry.grid import Grid
+from vlcam.testing import problems
 
 ANSWERS = ["red", "yellow", "two"]
 WORDS = ["what", "colour", "dog"]
@@ -175,3 +181,169 @@ def test_tokens_that_do_not_fit() -> None:
         explained()
     with pytest.raises(ValueError, match="no layout of tokens"):
         explained(patch=0)
+
+
+def scored(change: Callable[[Tensor], Any], **more: object) -> vlcam.ModuleAdapter:
+    """A model whose scores are changed by a function."""
+
+    def changed(net: nn.Module, pixels: Tensor, prompts: Sequence[Prompt]) -> Any:
+        return change(30 * score(net, pixels, prompts))
+
+    return wrapped(Asked(), score=changed, question="what", **more)
+
+
+def answer(model: vlcam.ModuleAdapter, **more: Any) -> Answer:
+    return vlcam.explain(model, photo(60, 40), answers=["red"], **more).answers[0]
+
+
+KINDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "probabilities": lambda scores: scores.softmax(1),
+    "log-probabilities": lambda scores: scores.log_softmax(1),
+    "independent probabilities": lambda scores: scores.sigmoid(),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["grad-cam", "gradient", "occlusion"])
+def test_what_scores_are_is_asked(kind: str, method: str) -> None:
+    given = {"patch": Patch(16, 16)} if method == "occlusion" else {}
+    with pytest.raises(ValueError, match=f"gives what looks like {kind} .*say which they are"):
+        answer(scored(KINDS[kind]), method=method, **given)
+    assert f"looks like {kind}" in problems(scored(KINDS[kind]))[0]
+    said = answer(scored(KINDS[kind], scores=kind), method=method, **given)
+    plain = answer(scored(lambda scores: scores), method=method, **given)
+    if kind.startswith("independent"):
+        chance = torch.tensor(plain.logit).sigmoid().item()
+        assert said.logit == pytest.approx(plain.logit, abs=1e-3)
+        assert said.probability == pytest.approx(chance, abs=1e-4)
+    else:
+        assert said.probability == pytest.approx(plain.probability, abs=1e-5)
+        assert math.exp(said.logit) == pytest.approx(plain.probability, abs=1e-5)
+    assert problems(scored(KINDS[kind], scores=kind)) == []
+
+
+def test_what_scores_are_said_to_be_is_checked() -> None:
+    for kind in KINDS:
+        with pytest.raises(ValueError, match=f"score gives no {kind} "):
+            answer(scored(lambda scores: scores, scores=kind))
+    with pytest.raises(ValueError, match="scores='probs'; expected one of: logits, log-prob"):
+        scored(lambda scores: scores, scores="probs")
+    with pytest.raises(ValueError, match="give answers, too"):
+        scored(lambda scores: scores, answers=None, scores="logits")
+    # Few logits may lie between 0 and 1 by chance; and whoever says logits is believed.
+    between = torch.tensor([0.1, 0.2, 0.3])
+    assert answer(scored(lambda scores: between + 0.001 * scores.abs())).logit < 1
+    assert answer(scored(KINDS["probabilities"], scores="logits")).logit < 1
+    alone = answer(scored(lambda scores: scores, scores="independent logits"))
+    assert alone.probability == pytest.approx(torch.tensor(alone.logit).sigmoid().item())
+
+
+def test_the_gradient_of_probabilities_is_that_of_their_logarithm() -> None:
+    model = scored(KINDS["probabilities"], scores="probabilities")
+    other = scored(KINDS["log-probabilities"], scores="log-probabilities")
+    one, two = (vlcam.explain(m, photo(60, 40), method="hirescam") for m in (model, other))
+    torch.testing.assert_close(one.maps, two.maps)
+    assert one.target == "log-probability of each answer"
+    sure = vlcam.explain(
+        scored(lambda s: torch.eye(3)[:1] + 0 * s, scores="probabilities"), photo(60, 40)
+    )
+    assert sure.maps.isfinite().all() and [a.text for a in sure.answers][:1] == ["red"]
+
+
+def test_as_many_scores_as_answers() -> None:
+    for count in (2, 4):
+        names = [f"answer {i}" for i in range(count)]
+        model = wrapped(Asked(), answers=names, question="what")
+        for asked in (None, names[:1]):
+            with pytest.raises(ValueError, match=f"score gives 3 scores, answers names {count}"):
+                vlcam.explain(model, photo(60, 40), answers=asked)
+        (found,) = problems(model)
+        assert f"score gives 3 scores, answers names {count}" in found
+
+
+NO_SCORES: dict[str, tuple[Callable[[Tensor], Any], str]] = {
+    "squeezed": (lambda s: s.squeeze(0), r"shape \(3,\) for 1 rows; expected \(1, S\)"),
+    "in the middle": (lambda s: s[:, None], r"shape \(1, 1, 3\) for 1 rows"),
+    "one number": (lambda s: s.mean(), r"shape \(\) for 1 rows"),
+    "twice": (lambda s: torch.cat([s, s]), r"shape \(2, 3\) for 1 rows"),
+    "tuple": (lambda s: (s, None), r"gave a tuple of 2; expected a tensor of scores \(1, S\)"),
+    "list": (lambda s: s.tolist(), "gave a list of 1"),
+    "dictionary": (lambda s: {"logits": s}, "gave a dict with the tensors logits"),
+    "output": (lambda s: ModelOutput(logits=s), "gave a ModelOutput with the tensors logits"),
+    "array": (lambda s: s.detach().numpy(), "gave a ndarray"),
+    "nothing": (lambda s: None, "gave nothing"),
+    "sparse": (lambda s: s.to_sparse(), "gave a sparse tensor"),
+    "whole numbers": (lambda s: s.long(), "type int64; expected floating point"),
+    "truths": (lambda s: s > 0, "type bool"),
+    "complex": (lambda s: s.to(torch.complex64), "type complex64"),
+    "not a number": (lambda s: s * float("nan"), "the score of 'red' is nan"),
+    "infinite": (lambda s: s / 0, "the score of 'red' is -?inf"),
+    "another": (lambda s: s * torch.tensor([1, float("nan"), 1]), "of 'yellow' is nan"),
+    "asked": (lambda s: s - torch.tensor([float("inf"), 0, 0]), r"'logit\(red\)' is -inf"),
+}
+
+
+@pytest.mark.parametrize("name", NO_SCORES)
+def test_what_is_no_scores(name: str) -> None:
+    change, said = NO_SCORES[name]
+    for method in ("grad-cam", "gradient", "occlusion"):
+        given = {"patch": Patch(16, 16)} if method == "occlusion" else {}
+        with pytest.raises(ValueError, match=said):
+            answer(scored(change), method=method, **given)
+    assert problems(scored(change)) != []
+
+
+def test_a_gradient_that_is_no_number() -> None:
+    for method in ("grad-cam", "gradient"):
+        with pytest.raises(ValueError, match=r"the gradient of 'logit\(red\)' is not finite"):
+            answer(scored(lambda s: (s - s).sqrt() + s), method=method)
+
+
+def test_scores_of_other_precision() -> None:
+    plain = answer(scored(lambda s: s))
+    for kind, off in ((torch.float64, 1e-6), (torch.float16, 1e-2)):
+        found = answer(scored(lambda s, kind=kind: s.to(kind)))
+        assert found.logit == pytest.approx(plain.logit, rel=off)
+    masked = answer(scored(lambda s: s - torch.tensor([0, float("inf"), 0])))
+    assert masked.logit == pytest.approx(plain.logit)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:Warning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_scripted_modules() -> None:
+    net = Transformer(False).eval()
+    arguments: dict[str, Any] = {
+        "score": lambda net, pixels, prompts: net(pixels),
+        "answers": ANSWERS,
+        "question": "what is it?",
+        "preprocess": vlcam.Preprocess(size=(32, 32)),
+        "patch": PATCH,
+        "skip": SKIP,
+    }
+    traced = torch.jit.trace(net, torch.rand(1, 3, 32, 32))
+    with pytest.raises(ValueError, match=r"'layer' lies in a scripted part \(the whole model\)"):
+        vlcam.wrap(traced, layer="layer", **arguments)
+    expected = answer(vlcam.wrap(net, layer="layer", **arguments))
+    net.answer = torch.jit.script(net.answer)
+    assert answer(vlcam.wrap(net, layer="layer", **arguments)) == expected
+    net.layer = torch.jit.trace(net.layer, torch.rand(1, 18, 10))
+    for layer in ("layer", "layer.linear"):
+        with pytest.raises(ValueError, match=r"lies in a scripted part \(layer\)"):
+            vlcam.wrap(net, layer=layer, **arguments)
+
+
+def test_other_arguments_that_are_none() -> None:
+    for given, said in (
+        ({"layer": nn.ReLU()}, "layer: expected its name, got a ReLU"),
+        ({"score": None}, "score: expected a function, got a NoneType"),
+        ({"answers": "red"}, "expected a list of texts, got the text 'red'"),
+        ({"answers": [1, 2, 3]}, "expected a list of texts, got an int"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            wrapped(Asked(), **given)
+    with pytest.raises(ValueError, match=r"expected an nn\.Module, got a function"):
+        wrapped(score)  # type: ignore[arg-type]
+    model = wrapped(Asked(), answers=(name for name in ANSWERS), question="what")
+    model._preprocess = lambda photo: torch.zeros(3, 32, 32)  # type: ignore[assignment, return-value]
+    with pytest.raises(ValueError, match="preprocess gave a Tensor; expected pixels"):
+        answer(model)

@@ -8,7 +8,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -311,3 +311,10 @@ def test_a_pickle_is_refused_and_not_run(saved: Path, write: Callable[[Path, Run
     write(saved / "maps.npz", Runs(saved / "ran"))
     refused(saved, "maps.npz")
     assert not (saved / "ran").exists()
+
+
+def test_what_is_no_json_is_not_written(tmp_path: Path) -> None:
+    result = replace(by_hand.explanation(["a"]), details={"loss": float("nan")})
+    with pytest.raises(ValueError, match="JSON"):
+        result.save(tmp_path / "a")
+    assert not (tmp_path / "a").exists()

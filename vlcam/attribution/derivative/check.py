@@ -225,6 +225,8 @@ def _effect(values: Tensor, slope: Tensor | None) -> float:
 def _same(own: Tensor, right: Tensor) -> bool:
     """Whether two gradients are equal but for rounding."""
     tolerance = 1e-2 if torch.finfo(own.dtype).eps < 1e-4 else 5e-2
+    if not (own.isfinite().all() and right.isfinite().all()):
+        return True  # refused later, as not finite
     own, right = own.double(), right.double()
     scale = max(float(own.norm()), float(right.norm()))
     return float((own - right).norm()) <= tolerance * scale
