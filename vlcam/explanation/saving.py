@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from vlcam.explanation.result import Answer, AttentionMap, AttentionMaps, Result, Word
+from vlcam.formats.arrays import read_arrays
 from vlcam.geometry.grid import Boxes, Cells, Grid, Placement
 from vlcam.utils.atomic import folder_written, recover
 
@@ -99,7 +100,7 @@ def read(directory: Path) -> dict[str, Any]:
             raise ValueError(f"format {data.get('format')!r}, expected 1 to {FORMAT}")
         values = _values(data)
         path = directory / "maps.npz"
-        arrays = _arrays(path)
+        arrays = read_arrays(path, ("maps", "image", "attention"))
         _check_arrays(arrays, values)
     except Exception as error:  # whatever json, zipfile, zlib and numpy raise at damage
         reason = error.strerror if isinstance(error, OSError) else None
@@ -202,16 +203,6 @@ def _item(kind: type, photo_size: tuple[int, int], data: Any) -> Any:
     if not inside:
         raise ValueError(f"{text!r}: its peak {data['peak']!r} is no pixel of the photo")
     return kind(text, *values, (x, y), data["degenerate"])
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as file:  # numpy leaves a damaged file open that it opened itself
-        if file.read(4) != b"PK\x03\x04":  # numpy would take it for a pickle and advise to trust it
-            raise ValueError("no archive of arrays")
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as arrays:
-            names = ("maps", "image", "attention")
-            return {name: arrays[name] for name in names if name in arrays}
 
 
 def _check_arrays(arrays: dict[str, np.ndarray], values: dict[str, Any]) -> None:

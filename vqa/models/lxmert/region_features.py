@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlcam.formats.arrays import read_arrays
+
 SUFFIX = ".regions.npz"
 
 
@@ -92,15 +94,11 @@ def read(photo: str, size: tuple[int, int]) -> Regions:
 
 
 def _arrays(path: Path) -> tuple[Tensor, Tensor]:
-    with path.open("rb") as file:
-        if file.read(4) != b"PK\x03\x04":  # numpy would take it for a pickle and advise to trust it
-            raise ValueError("no archive of arrays")
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as arrays:
-            missing = [name for name in ("features", "boxes") if name not in arrays]
-            if missing:
-                raise ValueError(f"it has no {' and no '.join(missing)}")
-            features, boxes = arrays["features"], arrays["boxes"]
+    arrays = read_arrays(path, ("features", "boxes"))
+    missing = [name for name in ("features", "boxes") if name not in arrays]
+    if missing:
+        raise ValueError(f"it has no {' and no '.join(missing)}")
+    features, boxes = arrays["features"], arrays["boxes"]
     for name, array in (("features", features), ("boxes", boxes)):
         if array.dtype.kind not in "fiu":
             raise ValueError(f"{name} holds {array.dtype}, not numbers")

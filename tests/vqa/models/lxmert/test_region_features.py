@@ -26,7 +26,7 @@ def test_regions_it_cannot_use(folder: Path, tmp_path: Path) -> None:
         ({"features": features, "boxes": boxes[:, [2, 1, 0, 3]]}, "box 0 has no size"),
         ({"features": features, "boxes": wide}, "does not lie in a photo of 50 x 40"),
         ({"features": features.astype(str), "boxes": boxes}, "not numbers"),
-        ({"features": np.array([{}]), "boxes": boxes}, "allow_pickle"),
+        ({"features": np.array([{}]), "boxes": boxes}, "no array of numbers"),
         ({"features": features[:, :5], "boxes": boxes}, "reads 10"),
     ):
         np.savez(beside, **arrays)  # type: ignore[arg-type]
