@@ -15,7 +15,7 @@ ROOT = TESTS.parent
 
 WITHOUT_SOURCE = {
     ".": {"docs", "imports", "layout", "third_party"},
-    "contract": {"every_adapter", "every_writer", "testing"},
+    "contract": {"hostile_files", "every_adapter", "every_writer", "testing"},
 }
 """Test files about the repository as a whole, and about every adapter and writer."""
 

@@ -11,6 +11,8 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
+from vlcam.formats.mapped import check_regular
+
 _ARCHIVE = b"PK\x03\x04"
 _MOST = 2**30  # bytes of the arrays of one file
 _MOST_DIMENSIONS = 8
@@ -22,10 +24,10 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     Raises:
         ValueError: an array holds objects, or does not fit what the archive says of it; or they
             are more than 1 GiB when unpacked.
+        OSError: it cannot be read, or is no file.
         Exception: others of zipfile and NumPy, where the archive is damaged.
     """
-    if path.exists() and not path.is_file():
-        raise ValueError("no file")
+    check_regular(path)
     with path.open("rb") as file:
         if file.read(len(_ARCHIVE)) != _ARCHIVE:
             raise ValueError("no archive of arrays")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vlcam.utils.atomic import written
+from vlcam.utils.expected import described, expect
 from vlcam.utils.text_files import read_json
 
 END = 0
@@ -46,7 +47,7 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if len(set(self.words)) != len(self.words):
             twice = next(w for w, n in Counter(self.words).items() if n > 1)
-            raise ValueError(f"vocabulary: {twice!r} occurs twice")
+            raise ValueError(f"vocabulary: {described(twice)} occurs twice")
         if not self.words or self.words[-1] != UNKNOWN:
             raise ValueError(f"vocabulary: the last word must be {UNKNOWN}")
 
@@ -102,7 +103,8 @@ class Vocabulary:
         words = data.get("words") if isinstance(data, dict) else None
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise ValueError("vocabulary: expected an object with a list of strings, 'words'")
-        return cls(tuple(words), int(data.get("threshold", 1)))
+        threshold = expect(data.get("threshold", 1), int, "threshold", "a whole number")
+        return cls(tuple(words), threshold)
 
     def save(self, path: Path) -> None:
         """Write a JSON file that :meth:`load` reads."""
