@@ -14,6 +14,7 @@ import msgspec
 
 from word_maps.context import COLOURS, bare, word_set
 from word_maps.entries import Entries, Text, read_entries
+from word_maps.files import read
 from word_maps.words import Table, table, visual_words
 
 _DETERMINERS = word_set(
@@ -127,7 +128,7 @@ def read_captions(path: Path) -> tuple[list[str], list[str]]:
         data, problems = read_entries(path, _CaptionsFile, what="captions in COCO's layout")
         return [entry.caption for entry in data.annotations], problems
     try:
-        text = path.read_text("utf-8-sig")
+        text = read(path).decode("utf-8-sig")
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -21,6 +21,8 @@ from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints, is_t
 
 import msgspec
 
+from word_maps.files import read
+
 Entry = TypeVar("Entry")
 
 _EACH = "each by itself"
@@ -76,7 +78,7 @@ def read_entries(path: Path, *layouts: Any, what: str) -> tuple[Any, list[str]]:
         ValueError: naming the file: it is missing, cut, not UTF-8, no JSON, or of no such layout.
     """
     try:
-        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        data = read(path).removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
     with _without_garbage_collection():

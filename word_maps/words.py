@@ -16,6 +16,7 @@ from pathlib import Path
 
 from word_maps.compounds import Match, heads, is_clause
 from word_maps.context import Place, Sentence
+from word_maps.files import read
 from word_maps.rules import RULES
 
 NOTHING = "-"
@@ -72,7 +73,7 @@ def extended(path: Path) -> Table:
             another category already.
     """
     try:
-        added = parse(path.read_text("utf-8-sig"))
+        added = parse(read(path).decode("utf-8-sig"))
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
     except ValueError as error:

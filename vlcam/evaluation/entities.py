@@ -15,6 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from vlcam.metrics.box_ratio import Box
+from vlcam.utils.input_files import open_file
 from vlcam.utils.text_files import decoded
 
 _LONGEST = 2**20  # bytes of a file: the official ones have a few thousand
@@ -76,7 +77,8 @@ class Entities:
     def _text(self, name: str) -> str:
         place = self._root / name
         try:
-            with place.open("rb") as file:
+            # A member of an archive is always a file.
+            with open_file(place) if isinstance(place, Path) else place.open("rb") as file:
                 data = file.read(_LONGEST + 1)
         except (OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{name}: missing or damaged ({error})") from error

@@ -17,6 +17,7 @@ from vlcam.explanation.result import Answer, AttentionMap, AttentionMaps, Result
 from vlcam.formats.arrays import read_arrays
 from vlcam.geometry.grid import Boxes, Cells, Grid, Placement
 from vlcam.utils.atomic import folder_written, recover
+from vlcam.utils.input_files import read_bytes
 
 FORMAT = 2
 """Format 1 also held the maps at photo size, half a gigabyte of a large photo; they are made from
@@ -95,7 +96,7 @@ def read(directory: Path) -> dict[str, Any]:
         recover(folder)
     path = directory / "explanation.json"
     try:
-        data = json.loads(path.read_text("utf-8"))
+        data = json.loads(read_bytes(path))
         if data.get("format") not in range(1, FORMAT + 1):
             raise ValueError(f"format {data.get('format')!r}, expected 1 to {FORMAT}")
         values = _values(data)

@@ -8,8 +8,11 @@ the first pixel of these is not where the cell lies.)
 
 Points of equal value that are neighbours in a row or a column are a plateau. The peak is the centre
 of the one of most points (the first of equals): the mean of its points, or, where the map is lower
-there, the one of its points that is nearest to it. Of :class:`~vlcam.geometry.grid.Boxes` the peak
-is the centre of the shown part of the highest box; of equals, of the one of which most is shown.
+there, the one of its points that is nearest to it. Of the pixels around it that is told where the
+placed map is highest, of equals the nearest.
+
+Of :class:`~vlcam.geometry.grid.Boxes` the peak is the centre of the shown part of the highest box;
+of equals, of the one of which most is shown.
 """
 
 from __future__ import annotations
@@ -72,37 +75,50 @@ class _Points:
     """Where along an axis of the photo a placed map may be highest, in the cells' order.
 
     Attributes:
+        axis: 0 of the rows, 1 of the columns.
+        grid, placement: where the cells lie in the photo.
         cells: the cell of each point, with its fraction, float64 (n,).
         places: where they lie in the photo, float64 (n,).
-        shown: the pixels of the photo that are shown.
     """
 
+    axis: int
+    grid: Grid
+    placement: Placement
     cells: _Array
     places: _Array
-    shown: range
 
-    def along(self, values: _Array, axis: int) -> _Array:
-        """A map's values at the points of one of its axes."""
-        low = np.floor(self.cells).astype(np.intp)
-        high = np.ceil(self.cells).astype(np.intp)
-        if np.array_equal(low, high):  # each at a cell's centre
-            return values.take(low, axis)
-        share = (self.cells - low)[:, None] if axis == 0 else self.cells - low
-        return values.take(low, axis) * (1 - share) + values.take(high, axis) * share
+    def values(self, of: _Array) -> _Array:
+        """A map's values at the points."""
+        return _along(of, self.axis, self.cells)
 
-    def pixel(self, place: float) -> int:
-        """The shown pixel nearest to a place; of two the one farther out, where the map goes on."""
-        first, last = self.shown[0], self.shown[-1]
-        outwards = place > self.places.max() - 1e-6
-        nearest = math.floor(place + 0.5 + 1e-6) if outwards else math.ceil(place - 0.5 - 1e-6)
-        return min(max(nearest, first), last)
+    def around(self, place: float) -> range:
+        """The shown pixels before and behind a place, or the one that lies there."""
+        shown = self.placement.shown(self.axis)
+        before, behind = math.floor(place + 1e-6), math.ceil(place - 1e-6)
+        first = min(max(before, shown[0]), shown[-1])
+        return range(first, max(first, min(behind, shown[-1])) + 1)
+
+    def at_pixels(self, of: _Array, pixels: range) -> _Array:
+        """A map's values at pixels of the photo."""
+        scale, shift = self.placement.scale[self.axis], self.placement.shift[self.axis]
+        places = scale * torch.tensor([*pixels], dtype=torch.float64) + shift
+        return _along(of, self.axis, self.grid.cells_at(self.axis, places).numpy())
+
+
+def _along(values: _Array, axis: int, cells: _Array) -> _Array:
+    """A map, interpolated along one of its axes at cells with their fractions."""
+    low, high = np.floor(cells).astype(np.intp), np.ceil(cells).astype(np.intp)
+    if np.array_equal(low, high):  # each at a cell's centre
+        return values.take(low, axis)
+    share = (cells - low)[:, None] if axis == 0 else cells - low
+    return values.take(low, axis) * (1 - share) + values.take(high, axis) * share
 
 
 @lru_cache(maxsize=64)  # most photos of a collection have one of a few sizes
 def _points(axis: int, grid: Grid, placement: Placement) -> _Points:
     shown = placement.shown(axis)
     if not shown:
-        return _Points(np.empty(0), np.empty(0), shown)
+        return _Points(axis, grid, placement, np.empty(0), np.empty(0))
     scale, shift = placement.scale[axis], placement.shift[axis]
 
     def place(cell: float) -> float:
@@ -121,19 +137,24 @@ def _points(axis: int, grid: Grid, placement: Placement) -> _Points:
         if outermost and cell not in found:
             found[cell] = float(pixel)
     order = sorted(found)
-    return _Points(np.array(order), np.array([found[cell] for cell in order]), shown)
+    places = np.array([found[cell] for cell in order])
+    return _Points(axis, grid, placement, np.array(order), places)
 
 
 def _of_cells(values: _Array, rows: _Points, columns: _Points) -> Peak:
     """The peak of one map (u, v)."""
-    if not (rows.shown and columns.shown) or not np.isfinite(values).all():
+    if not (len(rows.places) and len(columns.places)) or not np.isfinite(values).all():
         return _NONE
-    at_points = columns.along(rows.along(values, 0), 1)
-    highest = _highest(at_points)
+    highest = _highest(columns.values(rows.values(values)))
     if highest.all():
         return _NONE
     y, x = _centre(highest, rows.places, columns.places)
-    return Peak((columns.pixel(x), rows.pixel(y)), False)
+    down, across = rows.around(y), columns.around(x)
+    nearby = columns.at_pixels(rows.at_pixels(values, down), across)
+    distance = np.hypot.outer(np.array(down) - y, np.array(across) - x)
+    distance[~_highest(nearby)] = np.inf
+    row, column = np.unravel_index((distance > distance.min() + 1e-6).argmin(), distance.shape)
+    return Peak((across[column], down[row]), False)
 
 
 def _highest(values: _Array) -> NDArray[np.bool_]:

@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vlcam.utils.input_files import read_bytes
+
 PREFIX = "transformers:"
 
 _STAGES = ("hidden_sizes", "depths", "hidden_act")
@@ -131,7 +133,7 @@ def _kinds(kind: str) -> tuple[Any, Any]:
 def _configuration(folder: Path) -> dict[str, Any]:
     """The folder's ``config.json``; empty where there is none that can be read."""
     try:
-        found = json.loads((folder / "config.json").read_bytes())
+        found = json.loads(read_bytes(folder / "config.json"))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from vlcam.photo.quiet import quietly
-from vlcam.utils.input_files import InputFileError, check_file, open_file
+from vlcam.utils.input_files import check_file, open_file
 
 MAX_PIXELS = 100_000_000
 """Larger photos are refused before they are decoded."""
@@ -156,13 +156,19 @@ def _file(path: Path) -> IO[bytes]:
     """The photo's file, opened."""
     try:
         size = check_file(path, "photo")
-        if size == 0:
-            raise PhotoError(f"{path}: empty file")
-        if size > MAX_BYTES:
-            raise PhotoError(f"{path}: {size} bytes, more than {MAX_BYTES // 10**6} megabytes")
-        return open_file(path, "photo")
-    except InputFileError as error:
-        raise PhotoError(str(error)) from None
+        if 0 < size <= MAX_BYTES:
+            return open_file(path, "photo")
+    except FileNotFoundError:
+        raise PhotoError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise PhotoError(f"{path}: a folder, not a photo") from None
+    except OSError as error:
+        raise PhotoError(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # a name that no file can have
+        raise PhotoError(f"{str(path)!r}: {error}") from None
+    if size == 0:
+        raise PhotoError(f"{path}: empty file")
+    raise PhotoError(f"{path}: {size} bytes, more than {MAX_BYTES // 10**6} megabytes")
 
 
 def _decode(image: Image.Image) -> None:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vlcam.utils.input_files import read_bytes
+
 
 def read_text(path: Path) -> str:
     """A file's text; its lines end with a line feed.
@@ -15,7 +17,7 @@ def read_text(path: Path) -> str:
         ValueError: naming the file, which is missing or not UTF-8.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
     return decoded(data, str(path))

@@ -183,7 +183,7 @@ def _lines(folder: Path, name: str, *, padded: bool) -> tuple[str, ...]:
         padded: whether it has ``<pad>``, as that of questions does.
     """
     named = folder / name
-    texts = [named] if named.is_file() else sorted(folder.glob("*.txt"))
+    texts = [named] if named.is_file() else [p for p in sorted(folder.glob("*.txt")) if p.is_file()]
     found = {}
     for path in texts:
         if path.stat().st_size > _LARGEST_VOCABULARY:

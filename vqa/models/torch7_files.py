@@ -21,6 +21,7 @@ from vlcam.formats.torch7 import load_torch7, mentions
 from vlcam.formats.vocabulary import UNKNOWN
 from vlcam.networks.torch7_network import is_network
 from vlcam.utils.expected import described, expect
+from vlcam.utils.input_files import read_bytes
 
 CNN_SUFFIXES = (".safetensors", ".pth", ".pt")
 """Of files with a CNN's weights that may lie beside a checkpoint."""
@@ -83,7 +84,7 @@ def words_and_answers(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
             f"{folder}: expected one file {named} with words and answers, found {listed}"
         )
     try:
-        data = json.loads(found[0].read_bytes())
+        data = json.loads(read_bytes(found[0]))
         words, answers = (
             tuple(
                 expect(data[name][str(i)], str, f"{name} {i}", "a text")

@@ -29,6 +29,7 @@ from vlcam.formats.tensorflow_checkpoint import (
     read_checkpoint,
 )
 from vlcam.models import of_architecture
+from vlcam.utils.input_files import read_bytes
 
 WORDS = "word_counts.txt"
 """The usual name of the vocabulary's file; any other ``.txt`` of such content will do."""
@@ -232,7 +233,7 @@ def _words_in(path: Path) -> tuple[str, ...]:
         ValueError: there are not two, or it is none of this kind.
     """
     try:
-        lines = path.read_bytes().rstrip().split(b"\n")
+        lines = read_bytes(path).rstrip().split(b"\n")
         pairs = [line.split() for line in lines]
         words = [word.decode() for word, count in pairs if int(count) >= 0]
     except (ValueError, OSError) as error:

@@ -300,7 +300,8 @@ def _is_infos(file: Path) -> bool:
     # Damaged or hostile files are ours to refuse where their names say that they are ours.
     if file.name.startswith("infos") and any(file.parent.glob("model*.pth")):
         return True
-    return file.stat().st_size < _LARGEST_INFOS and b"caption_model" in file.read_bytes()
+    small = file.is_file() and file.stat().st_size < _LARGEST_INFOS
+    return small and b"caption_model" in file.read_bytes()
 
 
 def _files(path: Path) -> tuple[Path, Path, Path | None]:

@@ -31,6 +31,7 @@ from vlcam.formats.torch_pickle import mentions, read_checkpoint
 from vlcam.models import configuration
 from vlcam.networks.resnet import resnet
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.input_files import read_bytes
 from vqa.models.vqa_pytorch import fusion
 from vqa.models.vqa_pytorch.model import ARCHITECTURE, LONGEST, Config, Model, VqaPyTorch
 from vqa.models.vqa_pytorch.tokenizers import TOKENIZERS
@@ -213,7 +214,7 @@ def _files_of_options(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Each file of options in the folder, with the options."""
     for file in sorted(folder.glob("*.y*ml")):
         try:
-            options = yaml.safe_load(file.read_bytes())
+            options = yaml.safe_load(read_bytes(file))
         except Exception as error:  # whatever a damaged file makes it stumble over
             raise ValueError(f"{file}: not plain YAML ({' '.join(str(error).split())})") from error
         if isinstance(options, dict) and isinstance(options.get("model"), dict):
