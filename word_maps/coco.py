@@ -13,7 +13,7 @@ import msgspec
 from pycocotools.coco import COCO
 
 from word_maps import segmentation
-from word_maps.entries import Entries, Id, Text, of_file_name, read_entries, sound
+from word_maps.entries import Entries, FileName, Id, Text, of_file_name, read_entries, sound
 
 _MOST_PIXELS = 2**28
 """Of an image; a mask of it takes as many bytes."""
@@ -25,7 +25,7 @@ class Image(TypedDict):
     """An image of an ``instances`` file; a dictionary, as pycocotools wants it."""
 
     id: Id
-    file_name: str
+    file_name: FileName
     height: Side
     width: Side
 
@@ -34,7 +34,7 @@ class Category(TypedDict):
     """A category of an ``instances`` file."""
 
     id: Id
-    name: str
+    name: Text
 
 
 class Annotation(TypedDict):

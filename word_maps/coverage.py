@@ -126,7 +126,10 @@ def read_captions(path: Path) -> tuple[list[str], list[str]]:
     """
     if path.suffix == ".json":
         data, problems = read_entries(path, _CaptionsFile, what="captions in COCO's layout")
-        return [entry.caption for entry in data.annotations], problems
+        captions = [entry.caption for entry in data.annotations]
+        if empty := sum(not caption.strip() for caption in captions):
+            problems.append(f"{path.name}: {empty} captions without a word")
+        return [caption for caption in captions if caption.strip()], problems
     try:
         text = read(path).decode("utf-8-sig")
     except OSError as error:

@@ -31,14 +31,17 @@ Entries = Annotated[list[Entry], _EACH]
 """A list whose odd entries are left out. In any other list, an odd one makes the whole entry odd
 that the list belongs to."""
 
-Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-"""The number of an entry; of 64 bits, as tables of records are."""
+Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""The number of an entry; of 64 bits, as tables of records are. Some files have negative ones."""
 
 Number = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 """A finite one, such as a coordinate in pixels."""
 
 Length = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 """Of a side, in pixels."""
+
+FileName = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+"""Of a photo, as file systems take it; see :func:`of_file_name`."""
 
 Text = Annotated[str, msgspec.Meta(max_length=10_000)]
 """A caption, question or answer: a few words, and no book."""
@@ -126,8 +129,8 @@ def sound(
 def of_file_name(name: str) -> str | None:
     """What is wrong with the name of a photo in a folder; None: nothing."""
     path = PurePosixPath(name)
-    if not path.name or "\0" in name:
-        return f"{name!r} is no name of a file"
+    if not path.name or "\0" in name or len(name.encode()) > 255:
+        return f"{reprlib.repr(name)} is no name of a file"
     leads_out = path.is_absolute() or ".." in path.parts
     return f"{name!r} leads out of the folder of photos" if leads_out else None
 
@@ -218,13 +221,12 @@ def _kept(value: Any, kind: Any, at: str, problems: list[str]) -> Any:
         at = at or element.__name__.lower()
         return list(_each(msgspec.convert(value, list), element, at, problems))
     lists = _lists(kind) if isinstance(value, dict) else {}
-    emptied = {**value, **{name: [] for name in lists if name in value}} if lists else value
-    found = msgspec.convert(emptied, kind)
+    filled = [name for name in lists if isinstance(value.get(name), list)]
+    found = msgspec.convert({**value, **{name: [] for name in filled}} if filled else value, kind)
     msgspec.json.encode(found)  # refuses halves of surrogate pairs
-    for name, inner in lists.items():
-        if name in value:
-            place = f"{at}: {name}" if at else name
-            setattr(found, name, _kept(value[name], inner, place, problems))
+    for name in filled:
+        place = f"{at}: {name}" if at else name
+        setattr(found, name, _kept(value[name], lists[name], place, problems))
     return found
 
 
@@ -232,7 +234,8 @@ def _each(values: list[Any], kind: Any, at: str, problems: list[str]) -> Iterato
     name = next(iter(kind.__annotations__))
     for place, value in enumerate(values):
         number = value.get(name) if isinstance(value, dict) else None
-        here = f"{at} {number}" if type(number) is int else f"{at}[{place}]"
+        called = type(number) is int and abs(number) < 2**64
+        here = f"{at} {number}" if called else f"{at}[{place}]"
         try:
             yield _kept(value, kind, here, problems)
         except ValueError as error:

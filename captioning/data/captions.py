@@ -14,7 +14,7 @@ import msgspec
 
 from vlcam.formats.vocabulary import words_of
 from vlcam.utils.text_files import read_lines, read_text
-from word_maps.entries import Entries, Id, Text, of_file_name, read_entries, sound
+from word_maps.entries import Entries, FileName, Id, Text, of_file_name, read_entries, sound
 
 Thing = TypeVar("Thing")
 
@@ -41,7 +41,7 @@ class Image(msgspec.Struct):
     """An image of COCO's captions file."""
 
     id: Id
-    file_name: str
+    file_name: FileName
 
 
 class Caption(msgspec.Struct, kw_only=True):
@@ -88,7 +88,10 @@ def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
             "annotations/captions*.json (COCO's) is there"
         )
     if "val" not in splits:
-        splits["train"], splits["val"] = hold_out(splits["train"], val_share, seed)
+        try:
+            splits["train"], splits["val"] = hold_out(splits["train"], val_share, seed)
+        except ValueError as error:
+            raise ValueError("; ".join([f"{folder}: {error}", *skipped[:3]])) from error
     examples = {name: tuple(some) for name, some in splits.items()}
     return Splits(**examples, skipped=tuple(skipped))
 
@@ -218,5 +221,5 @@ def _examples(
             skipped.append(f"{source.name}: {name}: {empty} captions without a word")
         examples.append(Example(photos / name, tuple(filter(None, words))))
     if not examples:
-        raise ValueError(f"{source}: no captioned photo")
+        raise ValueError("; ".join([f"{source}: no captioned photo", *skipped[:3]]))
     return examples

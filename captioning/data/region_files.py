@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from word_maps.entries import Entries, Id, Length, Number, Text
+from word_maps.entries import Entries, FileName, Id, Length, Number, Text
 
 LONGEST = 720
 """Pixels of the longer side to which DenseCap scales photos, by default."""
@@ -47,7 +47,7 @@ class DenseCapOptions(msgspec.Struct):
 class Result(msgspec.Struct):
     """What DenseCap found in a photo: so many scores, captions and boxes x, y, width, height."""
 
-    img_name: str
+    img_name: FileName
     scores: list[Number]
     captions: list[Text]
     boxes: list[CocoBox]
@@ -64,7 +64,7 @@ class CocoImage(msgspec.Struct):
     """An image of a file like COCO's."""
 
     id: Id
-    file_name: str
+    file_name: FileName
 
 
 class CocoRegion(msgspec.Struct, kw_only=True):

@@ -127,12 +127,16 @@ def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
         )
         found.splits.setdefault(name, []).extend(questions)
     if not any(found.splits.values()):
-        why = "; ".join(found.skipped[:3]) or "the files hold none"
+        names = ", ".join(path.name for path in (*files.values(), *answers.values()))
+        why = "; ".join(found.skipped[:3]) or f"{names} hold none"
         raise ValueError(f"{folder}: no question that can be used ({why})")
     if "train" not in found.splits:
         found.splits["train"] = found.splits.pop(next(iter(found.splits)))
     if "val" not in found.splits:
-        _hold_out(found.splits, val_share, seed)
+        try:
+            _hold_out(found.splits, val_share, seed)
+        except ValueError as error:
+            raise ValueError("; ".join([f"{folder}: {error}", *found.skipped[:3]])) from error
     splits: dict[str, Any] = {name: tuple(some) for name, some in found.splits.items()}
     return Splits(**splits, skipped=tuple(found.skipped))
 
