@@ -25,6 +25,7 @@ import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,7 @@ def rendered(directory: Path, images: int, seed: int, workers: int) -> Iterator[
 
 def _pool(workers: int) -> Pool:
     """Processes that Ctrl-C does not reach: this one ends them."""
+    resource_tracker.ensure_running()  # which lets Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
     try:
         return multiprocessing.get_context("spawn").Pool(workers)

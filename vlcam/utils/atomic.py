@@ -237,11 +237,21 @@ def _drafted(folder: Path) -> Iterator[Path]:
                 draft.new.mkdir()
                 yield draft.new
                 draft.settle()
-            except BaseException:
+            except BaseException as error:
+                if _is_the_systems(error) and getattr(error, "filename", None) is None:
+                    error.filename = _last(draft.new)  # type: ignore[attr-defined]
                 with suppress(OSError):  # what is left the next one removes
                     draft.remove()
                 raise
             draft.remove()
+
+
+def _last(folder: Path) -> str | None:
+    """The file in a folder that was written last: what an error of writing is about that does not
+    say."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    last = max(files, key=lambda path: path.stat().st_mtime_ns, default=None)
+    return None if last is None else str(last)
 
 
 @contextmanager
@@ -313,14 +323,17 @@ def _naming(place: Path, shown: Path) -> Iterator[None]:
         raise named from error
 
 
+def _is_the_systems(error: BaseException) -> bool:
+    return isinstance(error, OSError) or (
+        not isinstance(error, ValueError) and _RUST.search(str(error)) is not None
+    )
+
+
 def _named(error: Exception, place: Path, shown: Path) -> Exception:
-    rust = _RUST.search(str(error))
-    if isinstance(error, OSError):
-        number = error.errno
-    elif rust and not isinstance(error, ValueError):
-        number = int(rust[1])
-    else:
+    if not _is_the_systems(error):
         return error
+    rust = _RUST.search(str(error))
+    number = error.errno if isinstance(error, OSError) else int(rust[1]) if rust else None
     name = getattr(error, "filename", None)
     about = shown if name is None else _as_given(Path(os.fsdecode(name)), place, shown)
     if number is None:  # NumPy's, of an array that was written in part

@@ -20,7 +20,7 @@ from vlcam.utils.atomic import abandon
 EXIT_CODE = 130
 """Of a program that was interrupted, as shells have it."""
 
-_PATIENCE = 0.5  # seconds to clean up
+_PATIENCE = 0.4  # seconds to clean up
 
 
 def end_at_once() -> None:
@@ -43,7 +43,12 @@ def end(code: int) -> NoReturn:
 
 
 def leave() -> NoReturn:
-    """End an interrupted program, whatever its threads are doing."""
+    """End an interrupted program that has cleaned up, whatever its threads are doing."""
+    atexit._run_exitfuncs()
+    _leave_at_once()
+
+
+def _leave_at_once() -> NoReturn:
     abandon()
     os._exit(EXIT_CODE)
 
@@ -58,4 +63,4 @@ def _watch(woken: int) -> None:
     while os.read(woken, 1) != bytes([signal.SIGINT]):
         pass
     time.sleep(_PATIENCE)
-    leave()
+    _leave_at_once()

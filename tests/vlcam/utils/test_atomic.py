@@ -178,6 +178,18 @@ def test_an_error_without_a_name_gets_one(
     assert str(raised.value) == said and list(tmp_path.iterdir()) == []
 
 
+def test_an_error_names_the_file_that_was_written_last(tmp_path: Path) -> None:
+    """Of several, where it does not say itself."""
+    with (
+        pytest.raises(OSError, match=f"'{tmp_path}/out/b'"),
+        folder_written(tmp_path / "out") as out,
+    ):
+        for number, name in enumerate(("a", "b", "c")):
+            (out / name).write_text(name)
+            os.utime(out / name, ns=(0, 2 - abs(1 - number)))
+        raise OSError(errno.ENOSPC, "Full")
+
+
 @pytest.mark.parametrize("link", [".vlcam", ".vlcam/draft-1", ".vlcam/draft-1/lock", "inner"])
 def test_no_link_leads_out_of_a_folder(tmp_path: Path, link: str) -> None:
     """A folder of somebody else's may hold anything: it is read, and nothing outside is touched."""
