@@ -36,6 +36,7 @@ from vlcam.formats.pretrained import about, load_pretrained, save_pretrained
 from vlcam.models import configuration
 from vlcam.utils.text_files import read_text
 from vqa.answering.writing_answerer import WritingAnswerer
+from vqa.models.chat.rehearsal import rehearse
 
 DESCRIBE = "Describe the image."
 """The question that a caption answers, unless told otherwise."""
@@ -335,12 +336,12 @@ class ChatModel(WritingAnswerer):
         chat = [{"role": "user", "content": shown}]
         if answer is not None:
             chat.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+        template, begun = self._parts.template, answer is None
+        known = {"messages": chat, "tools": None, "documents": None, "add_generation_prompt": begun}
         try:
+            rehearse(template, **self._tokenizer.special_tokens_map, **known)
             text: str = self._tokenizer.apply_chat_template(
-                chat,
-                chat_template=self._parts.template,
-                tokenize=False,
-                add_generation_prompt=answer is None,
+                chat, chat_template=template, tokenize=False, add_generation_prompt=begun
             )
         except Exception as error:  # whatever a template may stumble over
             reason = " ".join(str(error).split())[:200]
