@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from vlcam.formats.mapped import check_regular
+from vlcam.utils.input_files import open_file
 
 _ARCHIVE = b"PK\x03\x04"
 _MOST = 2**30  # bytes of the arrays of one file
@@ -27,8 +27,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         OSError: it cannot be read, or is no file.
         Exception: others of zipfile and NumPy, where the archive is damaged.
     """
-    check_regular(path)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         if file.read(len(_ARCHIVE)) != _ARCHIVE:
             raise ValueError("no archive of arrays")
         with zipfile.ZipFile(file) as archive:
