@@ -239,7 +239,7 @@ def _drafted(folder: Path) -> Iterator[Path]:
                 draft.settle()
             except BaseException as error:
                 if _is_the_systems(error) and getattr(error, "filename", None) is None:
-                    error.filename = _last(draft.new)  # type: ignore[attr-defined]
+                    error.draft = _last(draft.new)  # type: ignore[attr-defined]
                 with suppress(OSError):  # what is left the next one removes
                     draft.remove()
                 raise
@@ -334,7 +334,7 @@ def _named(error: Exception, place: Path, shown: Path) -> Exception:
         return error
     rust = _RUST.search(str(error))
     number = error.errno if isinstance(error, OSError) else int(rust[1]) if rust else None
-    name = getattr(error, "filename", None)
+    name = getattr(error, "filename", None) or getattr(error, "draft", None)
     about = shown if name is None else _as_given(Path(os.fsdecode(name)), place, shown)
     if number is None:  # NumPy's, of an array that was written in part
         return OSError(f"{about}: {error}")
