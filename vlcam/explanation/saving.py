@@ -17,11 +17,14 @@ from vlcam.explanation.result import Answer, AttentionMap, AttentionMaps, Result
 from vlcam.formats.arrays import read_arrays
 from vlcam.geometry.grid import Boxes, Cells, Grid, Placement
 from vlcam.utils.atomic import folder_written, recover
+from vlcam.utils.expected import described
 from vlcam.utils.input_files import read_bytes
 
 FORMAT = 2
 """Format 1 also held the maps at photo size, half a gigabyte of a large photo; they are made from
 the raw maps and their geometry when asked for."""
+
+_LONGEST = 300  # characters of what is wrong
 
 _NAMES: dict[type, str] = {Word: "word", Answer: "answer", AttentionMap: "look"}
 """What the file calls them."""
@@ -98,14 +101,14 @@ def read(directory: Path) -> dict[str, Any]:
     try:
         data = json.loads(read_bytes(path))
         if data.get("format") not in range(1, FORMAT + 1):
-            raise ValueError(f"format {data.get('format')!r}, expected 1 to {FORMAT}")
+            raise ValueError(f"format {described(data.get('format'))}, expected 1 to {FORMAT}")
         values = _values(data)
         path = directory / "maps.npz"
         arrays = read_arrays(path, ("maps", "image", "attention"))
         _check_arrays(arrays, values)
     except Exception as error:  # whatever json, zipfile, zlib and numpy raise at damage
         reason = error.strerror if isinstance(error, OSError) else None
-        reason = " ".join((reason or str(error) or type(error).__name__).split())
+        reason = " ".join((reason or str(error) or type(error).__name__).split())[:_LONGEST]
         raise ValueError(f"{path}: not a saved explanation ({reason})") from error
     if values["attention"]:
         looks, grid = values["attention"]
@@ -177,7 +180,7 @@ def _ascending(centres: Any) -> tuple[float, ...]:
 
 def _box(edges: Any) -> tuple[Any, ...]:
     if len(edges) != 4 or not all(type(v) in (int, float) and math.isfinite(v) for v in edges):
-        raise ValueError(f"a box is {edges!r}")
+        raise ValueError(f"a box is {described(edges)}")
     return tuple(edges)
 
 
@@ -186,7 +189,7 @@ def _pair(name: str, pair: Any) -> tuple[Any, ...]:
     kinds = (int,) if name.endswith("size") else (int, float)
     least = -math.inf if name in ("offset", "shift") else 0
     if len(pair) != 2 or not all(type(v) in kinds and least < v < math.inf for v in pair):
-        raise ValueError(f"{name} is {pair!r}")
+        raise ValueError(f"{name} is {described(pair)}")
     return tuple(pair)
 
 
@@ -194,15 +197,16 @@ def _item(kind: type, photo_size: tuple[int, int], data: Any) -> Any:
     """A word, an answer or a map of the model's own attention from its JSON."""
     values = [data[name] for name in _NUMBERS[kind] if name in data]
     if set(data) != {"text", *_NUMBERS[kind], "peak", "degenerate"}:
-        raise ValueError(f"{_NAMES[kind]} with {', '.join(sorted(data))}")
+        raise ValueError(f"{_NAMES[kind]} with {', '.join(map(described, sorted(data)))}")
     text = data["text"]
     numbers = all(isinstance(value, int | float) for value in values)
     if not (isinstance(text, str) and numbers and isinstance(data["degenerate"], bool)):
-        raise ValueError(f"{text!r}: not a text, numbers and true or false")
+        raise ValueError(f"{described(text)}: not a text, numbers and true or false")
     x, y = data["peak"]
     inside = type(x) is type(y) is int and 0 <= x < photo_size[1] and 0 <= y < photo_size[0]
     if not inside:
-        raise ValueError(f"{text!r}: its peak {data['peak']!r} is no pixel of the photo")
+        peak = described(data["peak"])
+        raise ValueError(f"{described(text)}: its peak {peak} is no pixel of the photo")
     return kind(text, *values, (x, y), data["degenerate"])
 
 

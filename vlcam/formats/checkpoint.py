@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vlcam.formats.model_size import NoLargerThan
 from vlcam.formats.state_dict import WEIGHTS, load_exactly, read_state_dict
 from vlcam.utils.atomic import folder_written, recover
 from vlcam.utils.expected import described
@@ -89,7 +90,8 @@ def load_folder(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], wh
     config = read_json(config_path)
     state = read_state_dict(weights_path)
     try:
-        model = build(config, state)
+        with NoLargerThan(state):
+            model = build(config, state)
     except (ValueError, RuntimeError) as error:  # the second: sizes beyond any memory
         raise ValueError(f"{config_path}: {' '.join(str(error).split())}") from error
     load_exactly(model, state, f"{weights_path}: not the weights of this {what}")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import vlcam
 from tests.tools.command_line import PHOTOS, SCENES, refused
 
 
@@ -114,3 +115,11 @@ def test_a_bad_checkpoint_is_told_of_in_one_line(
     out, model = tmp_path / "out", make(tmp_path / "model")
     line = refused(capsys, "explain", *PHOTOS[:2], "--model", model, "--out", out)
     assert said in line and str(tmp_path / "model") in line and not out.exists()
+
+
+@pytest.mark.parametrize("lie", [{"embedding": 10**9}, {"hidden": 10**9}, {"hidden": 20_000}])
+def test_a_model_many_times_as_large_as_its_weights_is_not_built(
+    tmp_path: Path, lie: dict[str, int]
+) -> None:
+    with pytest.raises(ValueError, match=r"config\.json: it asks for a model many times as large"):
+        vlcam.load(_settings(**lie)(tmp_path / "model"))

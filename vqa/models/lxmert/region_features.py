@@ -21,6 +21,7 @@ from torch import Tensor
 from vlcam.formats.arrays import read_arrays
 
 SUFFIX = ".regions.npz"
+_LONGEST = 300  # characters of what is wrong with a file
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def read(photo: str, size: tuple[int, int]) -> Regions:
         regions = Regions(*_arrays(path))
         regions.check_inside(size)
     except Exception as error:  # whatever zipfile, zlib and numpy raise at damage
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
         raise ValueError(f"{path}: not the regions of this photo ({reason})") from error
     return regions
 
