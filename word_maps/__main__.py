@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -22,6 +23,10 @@ def main() -> int:
         for line in problems:
             print(f"skipped: {line}", file=sys.stderr)
         print(report(coverage(captions, words), args.most))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it has had enough; nor may Python's last flush complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except ValueError as error:
         print(f"word_maps: {error}", file=sys.stderr)
         return 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from word_maps.context import DETERMINERS, ENDS_A_NOUN, ONE, Sentence, word_set
+from word_maps.context import ADJECTIVES, DETERMINERS, ENDS_A_NOUN, ONE, Sentence, word_set
 from word_maps.rules import DEEDS
 
 ANY = "*"
@@ -34,9 +34,18 @@ _VERBS_AND_PLACES = word_set(
 _DONE_BY_MANY = word_set(
     "bike bicycle skateboard snowboard surfboard wakeboard kayak canoe ski bowl duck train kite"
     " boat parasail board bat cook judge guard model"
+    " crowd guide host escort pilot man"
 )
 _DONE_BY_ALL = word_set("nurses sinks bears ducks")
-_ROOMS = word_set("room rooms bedroom bedrooms bathroom bathrooms restroom restrooms restaurant")
+_DONE_BY_ANIMALS = word_set("bats skateboards snowboards spoons")
+_ANIMALS = word_set("bird cat dog horse sheep cow elephant bear zebra giraffe")
+_ROOMS = word_set(
+    "room rooms bedroom bedrooms bathroom bathrooms restroom restrooms restaurant office offices"
+    " shop shops store stores market markets clinic school license"
+)
+"""What is called after an owner who is not there: "a dentist's office"."""
+_MADE_FOR = word_set("kids childrens mens womens ladies")
+_PARTS = word_set("eye eyes tail tails claw claws collar collars tag tags bell bells shoe shoes")
 _ANYBODY = word_set(
     "man men woman women boy boys girl girls child children kid kids person people lady ladies guy"
     " guys gentleman baby babies couple crowd family"
@@ -53,6 +62,9 @@ _WHOSE = word_set(
 _TITLES = word_set("miss mr mrs ms mister sir hello")
 _NONE = word_set("no without")
 _LIKE = word_set("shaped themed flavored scented")
+_LOOKS = word_set("shaped dressed dresses dressing disguised decorated designed painted")
+_SEEMS = (("that", "looks"), ("that", "look"), ("which", "looks"), ("which", "look"))
+_SHAPES = word_set("shape form likeness")
 _AND = word_set("and or &")
 
 
@@ -77,14 +89,16 @@ def heads(
     dropped = {
         i
         for i, match in enumerate(matches)
-        if _is_a_name(sentence, match) or _is_absent(sentence, match)
+        if _is_a_name(sentence, match)
+        or _is_absent(sentence, match)
+        or _is_likeness(sentence, match, matches[i - 1] if i else None)
     }
     for i, match in enumerate(matches):
         follower = matches[i + 1] if i + 1 < len(matches) else None
         if i in dropped or match.stop >= sentence.clause(match.start):
             continue
         if follower is not None and follower.start == match.stop:
-            if not sentence.owners[match.stop - 1]:
+            if not sentence.owners[match.stop - 1] or _is_for_some(sentence, match):
                 dropped |= {i + place for place in _weaker(sentence, match, follower)}
         elif f"{ANY} {sentence.words[match.stop]}" in forms and _says_which(sentence, match):
             dropped.add(i)
@@ -103,6 +117,49 @@ def _is_absent(sentence: Sentence, match: Match) -> bool:
     if start and sentence.words[start - 1] in _NONE:
         return True
     return start > 1 and sentence.words[start - 2 : start] in (("without", "a"), ("without", "any"))
+
+
+def _is_likeness(sentence: Sentence, match: Match, earlier: Match | None) -> bool:
+    """Whether the words only say what something looks like: "shaped like a train", "dressed up as a
+    cow", "in the shape of a cat", "a vase that looks like a bird". Whoever is dressed as a clown is
+    somebody, but has mostly been named before.
+
+    Args:
+        earlier: the match in front of it.
+    """
+    end = match.start
+    while end and sentence.words[end - 1] in DETERMINERS | ADJECTIVES:
+        end -= 1
+    if not end or sentence.clause(end - 1) < match.stop:
+        return False
+    if earlier is None and match.name == _PERSON:
+        return False
+    words = sentence.words[:end]
+    if words[-1] == "of":
+        return words[-2:-1] != () and words[-2] in _SHAPES
+    if words[-1] not in ("like", "as"):
+        return False
+    said = words[:-2] if words[-2:-1] == ("up",) else words[:-1]
+    if said[-2:] in _SEEMS:
+        return earlier is not None and earlier.stop == len(said) - 2 and earlier.name != match.name
+    return said[-1:] != () and (said[-1] in _LOOKS or said[-2:] == ("to", "look"))
+
+
+def _is_for_some(sentence: Sentence, match: Match) -> bool:
+    """Whether people are named for whom something is made: "a kids bike", "women's tennis shoes",
+    but not "the women's umbrellas"."""
+    word, owner = sentence.words[match.stop - 1], sentence.owners[match.stop - 1]
+    if not (word in _MADE_FOR or (owner and word in _MANY)):
+        return False
+    determiner = sentence.place(match.start, match.stop).determiner
+    return determiner in ONE or (not determiner and (owner or word not in ("kids", "ladies")))
+
+
+def is_owned_part(sentence: Sentence, start: int, stop: int) -> bool:
+    """Whether the words are a part and its owner, where without the possessive they would be a
+    compound: "a cat's eyes", "a dog's collar"; but not a "bull's eye"."""
+    owned = stop - start > 1 and sentence.owners[stop - 2]
+    return owned and sentence.words[stop - 1] in _PARTS and sentence.words[start] != "bull"
 
 
 def is_plural(sentence: Sentence, match: Match) -> bool:
@@ -154,16 +211,25 @@ def _weaker(sentence: Sentence, first: Match, second: Match) -> tuple[int, ...]:
     two = " ".join(sentence.words[second.start : second.stop])
     if one.split()[-1] == two:
         return ()
+    if _is_for_some(sentence, first):
+        return (0,)
+    behind = sentence.words[second.stop : second.stop + 1]
+    listed = bool(behind) and behind[0] in _AND and not sentence.ends[second.stop - 1]
     if is_plural(sentence, first):
-        return (1,) if first.name == _PERSON and two in _DONE_BY_MANY else ()  # "people bowl"
+        if first.name != _PERSON:
+            return ()
+        if two in _DONE_BY_MANY:
+            return (1,)  # "people bowl"
+        kinds = one in _ANYBODY and two not in _ANYBODY and is_plural(sentence, second)
+        return (0,) if kinds and second.name == _PERSON and not listed else ()  # "women skiers"
     does = first.name == _PERSON and (one not in _WHOSE or _is_one(sentence, first))
+    does |= first.name in _ANIMALS and two in _DONE_BY_ANIMALS
     if two in DEEDS and (does or two in _DONE_BY_ALL):
         return (1,)  # "a man bikes", "a dog nurses puppies", but "two baby bottles"
     if one in _KINDS or (first.name == second.name != _PERSON):
         return (0,)  # "a male surfer", "a greyhound dog"
-    behind = sentence.words[second.stop : second.stop + 1]
-    if behind and behind[0] in _AND and not sentence.ends[second.stop - 1]:
-        return ()  # a list: "a man woman and child", "a knife fork and spoon"
+    if listed:
+        return ()  #: "a man woman and child", "a knife fork and spoon"
     if second.name == _PERSON:
         if first.name == _PERSON and one not in _ANYBODY:
             return (0,)  # "a hippie girl", "a cowboy clown"

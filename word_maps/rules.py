@@ -83,6 +83,14 @@ RULES: Mapping[str, Rule] = {
     **_forms(senses.sport, _SPORTS),
     **_forms(senses.ball, "ball balls"),
     "ski": senses.ski,
+    "skies": senses.skies,
+    **_forms(
+        unless(
+            "train",
+            word_set("luggage baggage suitcase suitcases shopping groceries"),
+        ),
+        "trolley trolleys",
+    ),
     **_forms(senses.cleaner, "cleaner cleaners"),
     **_forms(senses.cook, "cook cooks"),
     **_forms(senses.model, "model models"),

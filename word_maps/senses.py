@@ -97,6 +97,8 @@ def orange(place: Place) -> str | None:
         return None
     if place.next in _JOINS and len(place.after) > 1 and place.after[1] in COLOURS:
         return None
+    if [*place.after[:2]] in (["in", "color"], ["in", "colour"]):
+        return None
     return "orange" if is_noun(place) else None
 
 
@@ -107,7 +109,7 @@ def mouse(place: Place) -> str | None:
     kept = word_set(
         "keyboard computer laptop desk monitor pad keyboards computers laptops wireless"
     )
-    if place.last in word_set("stuffed toy field pet") or (
+    if place.last in word_set("stuffed toy field pet dead") or (
         place.others & animal and not place.others & kept
     ):
         return None
@@ -117,18 +119,22 @@ def mouse(place: Place) -> str | None:
 def glass(place: Place) -> str | None:
     """A wine glass where the caption speaks of wine or champagne and the word is a noun, not of
     something else ("a glass of water"), and not worn. By itself it may be any glass."""
+    wines = word_set("wine wines champagne")
+    if place.next in ("filled", "full"):
+        return "wine glass" if wines & set(place.after[:5]) else None
     if place.next == "of" or not is_noun(place):  # "glass of wine" has an entry of its own
         return None
     if place.last in word_set("wearing wears his her eye reading sun stained broken"):
         return None
-    return "wine glass" if place.others & word_set("wine wines champagne") else None
+    return "wine glass" if place.others & wines else None
 
 
 def tie(place: Place) -> str | None:
     """What is worn, unless it is the verb ("ties his shoe", "to tie") or a game's end ("ended in a
     tie")."""
     ended = word_set("end ends ended ending finish finishes finished result results resulted")
-    if is_verb(place) or place.next in word_set("game score up") or ended & set(place.before):
+    others = word_set("game score up dyed event events affair gala party dinner")
+    if is_verb(place) or place.next in others or ended & set(place.before):
         return None
     return (
         None
@@ -139,8 +145,11 @@ def tie(place: Place) -> str | None:
 
 def bat(place: Place) -> str | None:
     """The baseball bat, unless somebody is "at bat" or "up to bat", bats a ball, or the caption
-    speaks of the animal (caves, wings, Halloween)."""
+    speaks of the animal (flying, caves, wings, Halloween)."""
     if place.last == "at" or is_verb(place):
+        return None
+    games = word_set("baseball ball batter player hitter swing swings swinging swung game field")
+    if place.next in word_set("flying flies fly") and not place.others & games:
         return None
     return None if place.others & word_set("cave caves wings halloween vampire") else "baseball bat"
 
@@ -304,9 +313,18 @@ def ski(place: Place) -> str | None:
     return "skis" if is_noun(place) and not is_verb(place) else None
 
 
+def skies(place: Place) -> str | None:
+    """Skis, so misspelt: "on skies", "a pair of skies"; clouds otherwise."""
+    worn = word_set("on riding rides wearing wears his her their holding carrying snow")
+    pair = place.last == "of" and place.before[-2:-1] and place.before[-2] in word_set("pair set")
+    return "skis" if pair or place.last in worn else None
+
+
 def cleaner(place: Place) -> str | None:
     """Who cleans; not a vacuum cleaner, nor the dry cleaners."""
-    return None if place.last in word_set("vacuum dry pipe toilet carpet oven of") else "person"
+    return (
+        None if place.last in word_set("vacuum dry pipe toilet carpet oven pool of") else "person"
+    )
 
 
 def cook(place: Place) -> str | None:

@@ -14,7 +14,7 @@ from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 
-from word_maps.compounds import Match, heads, is_clause
+from word_maps.compounds import Match, heads, is_clause, is_owned_part
 from word_maps.context import Place, Sentence
 from word_maps.files import read
 from word_maps.rules import RULES
@@ -131,7 +131,9 @@ def _matches(sentence: Sentence, words: Table) -> Iterator[Match]:
             if form not in words.forms and form not in RULES:
                 continue
             name = words.at(form, sentence.place(start, stop))
-            if name is None and is_clause(sentence, start, stop):
+            if name is None and (
+                is_clause(sentence, start, stop) or is_owned_part(sentence, start, stop)
+            ):
                 continue
             if name is not None:
                 yield Match(start, stop, name)

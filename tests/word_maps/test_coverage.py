@@ -51,6 +51,10 @@ def test_coverage_from_the_command_line(tmp_path: Path) -> None:
     ):
         result = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
         assert result.returncode == code and said in result.stdout + result.stderr
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()  # whoever read it has had enough, as `| head` has
+        assert (process.wait(), process.stderr.read()) == (141, b"")
     captions.write_text("{}")
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
