@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from vlcam.utils.process_wide import Change, in_effect
 
@@ -19,8 +21,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
     Each submodule's train/eval flag is restored by itself, also after an exception, and when
     several threads use one model or parts of it. Inside, an outer ``inference_mode`` is lifted,
     compiled parts run uncompiled (neither hooks nor backward rules reach into compiled code), and
-    cuDNN is off where the model holds an RNN on a GPU (cuDNN's RNN has no backward pass in eval
-    mode).
+    RNNs on a GPU run without cuDNN (whose RNN has no backward pass in eval mode).
 
     Raises:
         ValueError: parameters or buffers were made in inference mode, so nothing can be
@@ -35,8 +36,29 @@ def untouched(module: nn.Module) -> Iterator[None]:
         raise ValueError(
             "the model's parameters are inference tensors; make or load it outside inference_mode"
         )
-    with in_effect(_changes(modules, tensors)), torch.inference_mode(False):
+    recurrent = any(isinstance(m, nn.RNNBase) for m in modules) and any(t.is_cuda for t in tensors)
+    rnns = RnnsWithoutCudnn() if recurrent else nullcontext()
+    with in_effect(_changes(modules, tensors)), torch.inference_mode(False), rnns:
         yield
+
+
+class RnnsWithoutCudnn(TorchFunctionMode):
+    """cuDNN is off while an RNN runs forward, and then only: without it convolutions take far
+    longer."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        off: dict[Hashable, Change] = {"cudnn": _without_cudnn} if func in _RNNS else {}
+        with in_effect(off) if off else nullcontext():
+            return func(*args, **(kwargs or {}))
+
+
+_RNNS = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 
 
 def _changes(modules: Sequence[nn.Module], tensors: Sequence[Tensor]) -> dict[Hashable, Change]:
@@ -49,8 +71,6 @@ def _changes(modules: Sequence[nn.Module], tensors: Sequence[Tensor]) -> dict[Ha
     devices = {t.device for t in tensors if t.is_cuda}
     for device in devices:
         changes[device] = partial(_with_random_numbers_kept, device)
-    if devices and any(isinstance(m, nn.RNNBase) for m in modules):
-        changes["cudnn"] = _without_cudnn
     if any("_orig_mod" in m._modules or m._compiled_call_impl is not None for m in modules):
         changes["compiler"] = _without_compiler
     return changes

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tests.samples.tiny import TinyNet
 from tests.tools.untouched import unchanged
 from vlcam.utils.process_wide import in_effect
-from vlcam.utils.untouched import _without_cudnn, untouched
+from vlcam.utils.untouched import RnnsWithoutCudnn, _without_cudnn, untouched
 
 
 def mixed() -> TinyNet:
@@ -137,3 +138,29 @@ def test_compiled_parts_run_as_written(how: str) -> None:
     assert compiled == 0
     torch.testing.assert_close(net(pixels), inside)
     assert compiled == 1
+
+
+class _Flags(TorchFunctionMode):
+    """Whether cuDNN is on as each function runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[str, bool] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen[getattr(func, "__name__", "")] = torch.backends.cudnn.enabled
+        return func(*args, **(kwargs or {}))
+
+
+def test_cudnn_is_off_for_rnns_alone() -> None:
+    flags, x = _Flags(), torch.ones(2, 3, 4)
+    with flags, RnnsWithoutCudnn():
+        nn.Conv1d(3, 3, 1)(x)
+        nn.LSTM(4, 2)(x)
+        nn.GRU(4, 2)(nn.utils.rnn.pack_sequence([x[0]]))
+        nn.RNN(4, 2, nonlinearity="relu")(x)
+        nn.RNN(4, 2)(x)
+        nn.Linear(4, 2)(x)
+    rnns = {"lstm", "gru", "rnn_relu", "rnn_tanh"}
+    assert {name: flags.seen[name] for name in rnns} == dict.fromkeys(rnns, False)
+    assert flags.seen["conv1d"] and flags.seen["linear"] and torch.backends.cudnn.enabled
