@@ -21,7 +21,7 @@ from vlcam.adapters.adapter import Adapter, Prompt
 from vlcam.adapters.attention_flow import PHOTO
 from vlcam.adapters.scores import decoded, refuse_not_finite
 from vlcam.attribution.methods import Method
-from vlcam.attribution.precision import at_least_float32, gradient_scale
+from vlcam.attribution.precision import at_least_float32, computed_in_half, gradients
 from vlcam.attribution.targets import Target, Term
 from vlcam.utils.untouched import untouched
 
@@ -107,7 +107,7 @@ class _ForwardPass:
             scores = decoded(adapter, features, [prompt], wanted)[0]
         self._scores = at_least_float32(scores)
         self._attention = attention.seen
-        self._scale = gradient_scale(*attention.seen, scores)
+        self._half = computed_in_half(*attention.seen, scores)
         self._check()
 
     def _check(self) -> None:
@@ -135,14 +135,11 @@ class _ForwardPass:
                 (t.weight * self._scores[list(t.scores)].sum() for t in self._terms(target)),
                 start=self._scores.new_zeros(()),
             )
-            found = torch.autograd.grad(
-                value * self._scale, self._attention, retain_graph=True, allow_unused=True
-            )
-        gradients = [
-            (torch.zeros_like(weights) if own is None else own)[0]
+            found = gradients(value, self._attention, half=self._half, retain_graph=True)
+        return value.detach(), [
+            at_least_float32(torch.zeros_like(weights) if own is None else own)[0]
             for own, weights in zip(found, self._attention, strict=True)
         ]
-        return value.detach(), [at_least_float32(gradient) / self._scale for gradient in gradients]
 
     def _terms(self, target: Target) -> list[Term]:
         return [term for term in target.terms if term.prompt == self._prompt]

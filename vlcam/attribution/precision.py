@@ -3,17 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-_SCALE = 1024.0  # log-probability gradients underflow float16
+_SCALES = (1024.0, 32.0, 1.0)  # log-probability gradients underflow float16
 
 
-def gradient_scale(*tensors: Tensor) -> float:
-    """What a score is multiplied by before it is differentiated, and its gradients are divided by:
-    1, unless one of these tensors is, or is computed with, in float16."""
-    return _SCALE if any(_is_half(tensor) for tensor in tensors) else 1.0
+class Differentiate(Protocol):
+    """``torch.autograd.grad``, or what calls it: None with respect to what plays no part."""
+
+    def __call__(
+        self, value: Tensor, inputs: Sequence[Tensor], /, *, retain_graph: bool
+    ) -> tuple[Tensor | None, ...]: ...
+
+
+_PLAIN: Differentiate = partial(torch.autograd.grad, allow_unused=True)
+
+
+def gradients(
+    value: Tensor,
+    inputs: Sequence[Tensor],
+    *,
+    half: bool,
+    retain_graph: bool = False,
+    by: Differentiate = _PLAIN,
+) -> list[Tensor | None]:
+    """The derivatives of a scalar, float32 or better; None with respect to what plays no part.
+
+    Args:
+        half: whether float16 is among what is computed in: see :func:`computed_in_half`. Then
+            a multiple of the value is differentiated, and the derivatives are divided by as much;
+            those that overflow float16 are found by a smaller multiple.
+    """
+    *larger, last = _SCALES if half else (1.0,)
+    found: list[Tensor | None] = [None] * len(inputs)
+    for scale in larger:
+        some = _by(scale, by(value * scale, inputs, retain_graph=True))
+        found = [_mended(old, new) for old, new in zip(found, some, strict=True)]
+        if all(each is None or bool(each.isfinite().all()) for each in found):
+            return found
+    some = _by(last, by(value * last, inputs, retain_graph=retain_graph))
+    return [_mended(old, new) for old, new in zip(found, some, strict=True)]
+
+
+def _by(scale: float, some: Sequence[Tensor | None]) -> list[Tensor | None]:
+    return [None if each is None else at_least_float32(each) / scale for each in some]
+
+
+def _mended(old: Tensor | None, new: Tensor | None) -> Tensor | None:
+    """The derivatives as they were, where they are finite."""
+    return new if old is None or new is None else old.where(old.isfinite(), new)
+
+
+def computed_in_half(*tensors: Tensor) -> bool:
+    """Whether one of them is, or what is computed with it may be, in float16."""
+    return any(_is_half(tensor) for tensor in tensors)
 
 
 def power_of_two_above(gradients: Sequence[Tensor]) -> Tensor:

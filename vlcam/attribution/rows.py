@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from vlcam.attribution.derivative.check import (
     told,
 )
 from vlcam.attribution.guards import WatchRows, disconnected
-from vlcam.attribution.precision import at_least_float32, gradient_scale
+from vlcam.attribution.precision import at_least_float32, computed_in_half, gradients
 from vlcam.attribution.targets import Target, Term
 
 _FIRST_GUESS = 16  # bytes that autograd keeps behind the layer for each byte of A, until measured
@@ -178,23 +179,23 @@ def differentiate(
         if not scores.requires_grad:
             raise ValueError(disconnected(adapter))
         leaves = [repeated.leaf, *(repeated.leaves[name] for name in followed)]
-        scale = gradient_scale(repeated.leaf)
-        total = scores.sum() * scale
+        half, total = computed_in_half(repeated.leaf), scores.sum()
         again = plain_too and ruled
-        found = gradients_of(adapter, total, leaves, retain_graph=again)
+        by = partial(gradients_of, adapter)
+        found = gradients(total, leaves, half=half, retain_graph=again, by=by)
         plain = found[0]
         if again:
             assert rule is not None
             with rule.lifted():
-                (plain,) = gradients_of(adapter, total, leaves[:1])
+                (plain,) = gradients(total, leaves[:1], half=half, by=by)
     if all(gradient is None for gradient in found):
         raise ValueError(disconnected(adapter))
-    maps, *rest = (_unscaled(g, leaf, scale) for g, leaf in zip(found, leaves, strict=True))
+    maps, *rest = (_or_zero(g, leaf) for g, leaf in zip(found, leaves, strict=True))
     return RowGradients(
         scores.detach(),
         maps,
         dict(zip(followed, rest, strict=True)),
-        _unscaled(plain, leaves[0], scale) if plain_too else None,
+        _or_zero(plain, leaves[0]) if plain_too else None,
     )
 
 
@@ -251,13 +252,9 @@ def _scores_under_rule(
     return scores, rule is not None and rule.seen > before
 
 
-def _unscaled(gradient: Tensor | None, leaf: Tensor, scale: float) -> Tensor:
-    """The true gradient with respect to a leaf, float32 or better; zero where none depends on
-    it."""
-    if gradient is None:
-        return torch.zeros_like(leaf, dtype=torch.float32)
-    gradient = at_least_float32(gradient)
-    return gradient if scale == 1 else gradient / scale
+def _or_zero(gradient: Tensor | None, leaf: Tensor) -> Tensor:
+    """The gradient with respect to a leaf; zero where none depends on it."""
+    return torch.zeros_like(leaf, dtype=torch.float32) if gradient is None else gradient
 
 
 def _weights(terms: Sequence[Term]) -> Tensor:

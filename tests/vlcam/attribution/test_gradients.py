@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -250,3 +252,19 @@ def test_of_a_long_text_fewer_rows_are_decoded_first() -> None:
 
     assert rows(1) > rows(16) > 50 * rows(2000) > 0
     assert rows_that_fit(model, features, [], 1) == 1
+
+
+@pytest.mark.parametrize("weight", [1e-3, 1.0, 300.0])
+def test_gradients_in_float16_neither_underflow_nor_overflow(weight: float) -> None:
+    """Of log-probabilities they are tiny, of logits they may be large, each within one model."""
+    model = TinyCaptioner()
+    words = targets.units(model.read(CAPTION))
+    words.append(targets.whole(model.read(CAPTION)))
+    words = [Target(one.name, tuple(replace(t, weight=weight) for t in one.terms)) for one in words]
+    words.insert(2, Target("little", (replace(words[1].terms[0], weight=1e-4),)))
+    pixels = pixels_of(model)
+    (exact,) = seam_gradients(model, encode(model, pixels), words)
+    model.module.half()
+    (found,) = seam_gradients(model, encode(model, pixels.half()), words)
+    for one, expected in zip(found.gradients, exact.gradients, strict=True):
+        assert (one - expected).norm() < 0.05 * expected.norm()
