@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vlcam.adapters.adapter import FeatureMaps
+from vlcam.networks.channels_last import PlainBatchNorm
 from vlcam.utils.exact_backward import exact_backward
 
 
@@ -122,7 +123,7 @@ class _OncePerImage(torch.autograd.Function):
         names = [name for name, wanted in zip(images.rest, followed[1:], strict=True) if wanted]
         for rows in _rows_alike(image):
             own = Repeated(images, place[rows[0]], names if any(followed) else None)
-            with torch.set_grad_enabled(any(followed)):
+            with torch.set_grad_enabled(any(followed)), PlainBatchNorm():
                 value = function(FeatureMaps(own.maps, own.rest))
             ctx.graphs.append((rows, (own.leaf, *own.leaves.values()), value))
         with exact_backward():

@@ -50,7 +50,10 @@ def gradients(
 
 
 def _by(scale: float, some: Sequence[Tensor | None]) -> list[Tensor | None]:
-    return [None if each is None else at_least_float32(each) / scale for each in some]
+    whole = [None if each is None else at_least_float32(each) for each in some]
+    if scale == 1:  # one number stays one number in memory, where it is the same everywhere
+        return whole
+    return [None if each is None else each / scale for each in whole]
 
 
 def _mended(old: Tensor | None, new: Tensor | None) -> Tensor | None:

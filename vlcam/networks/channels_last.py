@@ -51,6 +51,21 @@ class _ForManyBackwardPasses(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class PlainBatchNorm(TorchFunctionMode):
+    """Batch normalisation by running statistics as the multiplication and addition that it is: of
+    several gradients at a time in another memory order than the values', PyTorch 2.14's own makes
+    wrong ones (tests/vlcam/adapters/test_once_per_image.py)."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return (_batch_norm if func is functional.batch_norm else func)(*args, **(kwargs or {}))
+
+
 def _batch_norm(
     input: Tensor,
     running_mean: Tensor | None,

@@ -283,3 +283,26 @@ def test_the_tail_of_a_captioners_cnn_runs_once_an_image(tmp_path: Path) -> None
         rows = torch.tensor([i == image for _, i in mixed])
         torch.testing.assert_close(chunk.gradients[rows], expected.gradients)
         torch.testing.assert_close(chunk.scores[rows], expected.scores)
+
+
+@pytest.mark.parametrize("last", ["first", "second", "both"])
+def test_weights_in_another_memory_order(last: str) -> None:
+    """Of several gradients at a time, in another order than the values', PyTorch 2.14's frozen
+    batch normalisation makes wrong ones."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        parts = [nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.Conv2d(6, 5, 3)]
+        net = nn.Sequential(*parts, nn.Flatten()).double().eval()
+        for part in parts[::2]:
+            part.running_mean.normal_(), part.running_var.uniform_(0.5, 2)
+        maps = torch.randn(2, 4, 6, 6, dtype=torch.float64)
+        weights = torch.randn(len(ROWS), 20, dtype=torch.float64)
+    for conv in parts[1::2] if last == "both" else [parts[1 if last == "first" else 3]]:
+        conv.weight.data = conv.weight.data.contiguous(memory_format=torch.channels_last)
+    repeated = Repeated(FeatureMaps(maps), ROWS, [])
+    value = once_per_image(lambda some: net(some.maps), repeated)
+    (found,) = torch.autograd.grad((value * weights).sum(), repeated.leaf)
+    for row, image in enumerate(ROWS.tolist()):
+        one = maps[image : image + 1].clone().requires_grad_()
+        (expected,) = torch.autograd.grad((net(one)[0] * weights[row]).sum(), one)
+        torch.testing.assert_close(found[row], expected[0])
