@@ -17,7 +17,7 @@ from benchmarks.gpu.check import Checks, Section, Settings, run
 
 ROOT = Path(__file__).parents[2]
 MISSING = (
-    "transformers", "tokenizers", "captum", "matplotlib", "pyarrow", "tqdm", "scipy", "yaml",
+    "transformers", "tokenizers", "captum", "matplotlib", "pyarrow", "scipy", "yaml",
     "google_crc32c", "pycocotools", "nltk", "filelock", "pytest", "ray", "pandas",
 )  # fmt: skip
 
