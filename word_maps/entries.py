@@ -88,10 +88,10 @@ def read_entries(path: Path, *layouts: Any, what: str) -> tuple[Any, list[str]]:
         for layout in layouts:
             try:
                 found = msgspec.json.decode(data, type=layout)
+                if not _may_have_a_key_twice(data, found, layout):
+                    return found, []
             except (ValueError, RecursionError):
                 continue
-            if not _may_have_a_key_twice(data, found, layout):
-                return found, []
         try:
             plain = json.loads(data.decode("utf-8"), object_pairs_hook=_object)
         except (ValueError, RecursionError) as error:

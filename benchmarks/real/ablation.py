@@ -35,6 +35,7 @@ from vlcam.evaluation.experiment import Experiment
 from vlcam.evaluation.records import Columns
 from vlcam.evaluation.summary import difference
 from vlcam.metrics.estimates import mean, ratio_of_sums
+from vlcam.utils.text_files import read_lines
 
 
 class OfLogits(NeuralTalkCaptioner):
@@ -110,7 +111,7 @@ def main() -> int:
     begun = time.perf_counter()
     module = neuraltalk.load_module(args.model)
     flickr = args.data / "flickr8k"
-    validation = (flickr / "valImages.txt").read_text("utf-8").split()
+    validation = read_lines(flickr / "valImages.txt")
     words = Words(args.data / "coco", split="train2017", captions="first", limit=args.photos)
     regions = BoxRatios(
         args.data / "flickr30k_entities" / "annotations.zip",

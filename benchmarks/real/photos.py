@@ -33,6 +33,7 @@ from vlcam.evaluation.entities import Entities
 from vlcam.geometry.grid import Placement, place
 from vlcam.metrics.box_ratio import BoxMeans, box_means, boxes_in_input
 from vlcam.metrics.pointing import centred_gaussian
+from vlcam.utils.text_files import read_lines
 
 PROTOCOLS: dict[str, Protocol] = {
     "phrase as a caption": "alone",
@@ -43,7 +44,7 @@ PROTOCOLS: dict[str, Protocol] = {
 def boxes(model: Captioner, args: argparse.Namespace) -> str:
     """The box ratio's table."""
     data = args.data / "flickr8k"
-    names = (data / "testImages.txt").read_text("utf-8").split()[: args.photos]
+    names = read_lines(data / "testImages.txt")[: args.photos]
     rows: dict[tuple[str, str], list[tuple[str, BoxMeans]]] = {}
     unknown = 0
     entities = Entities(args.data / "flickr30k_entities" / "annotations.zip")

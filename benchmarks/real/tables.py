@@ -26,6 +26,7 @@ from captioning.experiments.regions import BoxRatios
 from captioning.experiments.words import Words
 from vlcam.evaluation.evaluate import How, evaluate
 from vlcam.evaluation.experiment import Experiment
+from vlcam.utils.text_files import read_lines
 
 
 def one_coco(coco: Path, folder: Path) -> Path:
@@ -47,7 +48,7 @@ def one_coco(coco: Path, folder: Path) -> Path:
 
 def experiments(data: Path, folder: Path, limit: int | None) -> dict[str, Callable[[], Experiment]]:
     flickr = data / "flickr8k"
-    names = (flickr / "testImages.txt").read_text("utf-8").split()
+    names = read_lines(flickr / "testImages.txt")
     entities = data / "flickr30k_entities" / "annotations.zip"
 
     def regions(protocol: str) -> BoxRatios:

@@ -99,6 +99,7 @@ def test_a_key_given_twice_is_told_also_where_both_values_would_do(tmp_path: Pat
         (b'{"wholes": [', "not JSON, or cut in the middle"),
         (b"[" * 100_000, "not JSON, or cut in the middle"),
         (b'{"wholes": "caf\xe9"}', "can't decode byte 0xe9 in position 15"),
+        (b'{"wholes": [], "caf\xe9": 1}', "can't decode byte 0xe9 in position 19"),
         (b'{"wholes": {}}', "not a file of wholes \\(wholes is {}, not a list"),
         (b'{"whole": []}', "not a file of wholes \\(no wholes"),
         (b"7", "not a file of wholes"),

@@ -76,9 +76,9 @@ class Store:
         path = self._path(number)
         try:
             table = parquet.read_table(path)
-        except (OSError, arrow.ArrowInvalid) as error:
+            skipped = json.loads((table.schema.metadata or {}).get(_SKIPPED, b"[]"))
+        except (OSError, ValueError, RecursionError, arrow.ArrowException) as error:
             raise ValueError(f"{path}: damaged ({error}); remove it and resume") from error
-        skipped = json.loads((table.schema.metadata or {}).get(_SKIPPED, b"[]"))
         return table, skipped
 
     @property

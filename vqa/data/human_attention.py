@@ -23,7 +23,7 @@ from vlcam.photo.loading import load_photo
 CELLS = (14, 14)
 """Rows and columns of the grid on which maps are compared."""
 
-_NAME = re.compile(r"(\d+)_(\d+)\.png")
+_NAME = re.compile(r"(0|[1-9][0-9]*)_([0-9]+)\.png")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,25 @@ def test_one_bad_region_costs_no_others(data: Any, problems: list[str], tmp_path
     assert list(found.problems) == [f"regions.json: {line}" for line in problems]
     ((region,),) = [one.regions for one in found.photos]
     assert region == Region("a dog", ((1, 2, 4, 6),))
+
+
+def test_photos_that_cannot_be_told_apart_or_named_are_left_out(tmp_path: Path) -> None:
+    for name in ("1.jpg", "1.png", "more/1.jpg", "a photo.JPG"):
+        photo(tmp_path / "images" / name)
+    (tmp_path / "images" / os.fsdecode(b"caf\xe9.jpg")).touch()
+    found = regions.photos_of(tmp_path / "images")
+    assert [one.name for one in found.photos] == ["1", "a photo"]
+    assert sorted(line.split("images/")[1] for line in found.problems) == [
+        "1.png: " + f"{tmp_path}/",
+        "caf\\udce9.jpg': the name is not UTF-8",
+        "more/1.jpg: " + f"{tmp_path}/",
+    ]
+    result = {"img_name": "1", "boxes": [[1, 1, 9, 9]], "scores": [1], "captions": ["a dog"]}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"results": [result]}))  # a number is no name of a file
+    assert "results.json: results 1: no photo" in regions.read(path, tmp_path).problems
+    path.write_text(json.dumps({"opt": {"image_size": 0}, "results": [result]}))
+    with pytest.raises(
+        ValueError, match=r"results\.json: not .*opt\.image_size is 0, not a number >"
+    ):
+        regions.read(path, tmp_path)
