@@ -200,8 +200,8 @@ NEW: dict[str, Any] = {"replaces": False}
         pytest.param(write_explanation, explained, SLOW, id="explanation"),
         pytest.param(write_layers, layers, SLOW, id="layers"),
         pytest.param(save_model, model, {"every": 5}, id="model"),
-        pytest.param(write_part, part, {"every": 2}, id="part"),
-        pytest.param(save_training, training, {}, id="training"),
+        pytest.param(write_part, part, {"every": 5}, id="part"),
+        pytest.param(save_training, training, {"every": 5}, id="training"),
         pytest.param(write_regions, regions, {"sizes": (0, 50)}, id="regions"),
         pytest.param(save_words, vocabulary, {"sizes": (0, 20)}, id="vocabulary"),
         pytest.param(
