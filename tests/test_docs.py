@@ -19,7 +19,7 @@ PAGES = sorted({*ROOT.glob("*.md"), *DOCS.rglob("*.md")} - {ROOT / "CHANGELOG.md
 
 
 def test_own_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run("own_model.md", 5, tmp_path, monkeypatch)
+    run("own_model.md", 6, tmp_path, monkeypatch)
     saved = {"vqa", "classifier", "detector", "clip"}
     assert {p.name for p in tmp_path.iterdir()} == {"photo.jpg", *saved}
 

@@ -77,3 +77,13 @@ def test_no_live_tensors_after_many_calls() -> None:
         kept = weakref.ref(explanation)
         del explanation
         assert kept() is None
+
+
+def test_captions_whose_scores_are_no_log_probabilities() -> None:
+    class Unnormalised(TinyCaptioner):
+        def log_probabilities(self, states: Tensor) -> Tensor:
+            return states.double() + 5
+
+    for target in ("word", "caption"):
+        with pytest.raises(ValueError, match="no log-probability is above 0; are these logits"):
+            vlcam.explain(Unnormalised(), photo(), CAPTION, target=target)

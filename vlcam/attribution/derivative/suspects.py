@@ -66,12 +66,7 @@ class Watch(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        # What is a leaf is a parameter, and not made of the feature maps.
-        followed = [
-            t
-            for t in tensors_in(args[:1] if func in _CASTS else args, kwargs)
-            if (t.requires_grad and not t.is_leaf) or is_transformed(t)
-        ]
+        followed = _followed(func, args, kwargs)
         result = func(*args, **kwargs)
         if followed and _is_suspect(func, followed, result) and not is_exact():
             frame = model_frame()
@@ -127,14 +122,12 @@ def is_foreign(func: Callable[..., Any]) -> bool:
 
 def namespace_of(func: Callable[..., Any]) -> str | None:
     """Of a function under ``torch.ops``: the library."""
-    if isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
-        return name_of(func).split(".")[0]
-    return None
+    return name_of(func).split(".")[0] if isinstance(func, _REGISTERED) else None
 
 
 def name_of(func: Callable[..., Any]) -> str:
     """A function's name, as people write it."""
-    if isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
+    if isinstance(func, _REGISTERED):
         return str(func).removeprefix("torch.ops.").removesuffix(".default")
     name = getattr(func, "__name__", str(func))
     if name in ("__get__", "__set__"):
@@ -183,22 +176,53 @@ def lacks_derivative(tensor: Tensor) -> bool:
     return tensor.grad_fn is not None and "NotImplemented" in tensor.grad_fn.name()
 
 
+def _followed(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> list[Tensor]:
+    """The inputs that autograd follows, or that are transformed. What is a leaf is a parameter, and
+    not made of the feature maps."""
+    inputs: list[Tensor] = []
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(value, Tensor):
+            if value.requires_grad and not value.is_leaf:
+                inputs.append(value)
+        elif isinstance(value, list | tuple | dict):
+            inputs += [t for t in tensors_in(value) if t.requires_grad and not t.is_leaf]
+    if func in CUTS and is_transformed(args[0]):
+        return [args[0]]
+    if inputs and func in _CASTS:  # of the other, only the type is looked at
+        return [t for t in inputs if t is args[0]]
+    return inputs
+
+
 def _is_suspect(func: Callable[..., Any], followed: Sequence[Tensor], result: Any) -> bool:
-    """Of a call with inputs that autograd follows, or that are transformed."""
-    if func in _TOLD or is_foreign(func):
-        return True
-    if _is_new(func):
+    """Of a call with such inputs."""
+    if func in _NAMED or isinstance(func, _REGISTERED) or not torch.is_grad_enabled():
+        return _looks_suspect(func, result)
+    if isinstance(result, Tensor):
+        if not result.requires_grad and (is_real(result) or result.is_quantized):
+            return not _is_new(func)
+    elif isinstance(result, tuple | list):
+        if any(is_real(t) and not t.requires_grad for t in tensors_in(result)):
+            return True
+    else:
         return False
-    outputs = list(tensors_in(result))
-    if not outputs:
-        return False
-    if namespace_of(func) is not None and any(map(lacks_derivative, outputs)):
+    return any(
+        isinstance(t.grad_fn, BackwardCFunction) and made_by_hand(t) is not None for t in followed
+    )
+
+
+def _looks_suspect(func: Callable[..., Any], result: Any) -> bool:
+    """Of a call by its function, or without a graph."""
+    if func in _TOLD or func in CUTS or is_foreign(func):
         return True
-    if not torch.is_grad_enabled() or is_rounding(func, result):
-        return any(map(is_real, outputs)) or func in _CASTS
-    if any((is_real(t) or t.is_quantized) and not t.requires_grad for t in outputs):
-        return func in CUTS or not all(map(is_transformed, followed))
-    return any(made_by_hand(t) is not None for t in followed)
+    outputs = [t for t in tensors_in(result) if is_real(t)]
+    if isinstance(func, _REGISTERED) and any(map(lacks_derivative, outputs)):
+        return True
+    if is_rounding(func, result):
+        return True
+    lost = not torch.is_grad_enabled() or any(not t.requires_grad for t in outputs)
+    return lost and bool(outputs) and not _is_new(func)
 
 
 def _is_new(func: Callable[..., Any]) -> bool:
@@ -265,4 +289,6 @@ _SURROGATES = _named(
 HOOKS = _named("register_hook", "register_post_accumulate_grad_hook")
 _DATA = {Tensor.data.__set__}  # type: ignore[attr-defined]
 CUTS = {*_named("detach"), Tensor.data.__get__}  # type: ignore[attr-defined]
+_REGISTERED = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
 _TOLD = _ESCAPES | _SURROGATES | HOOKS | _DATA | {F.gumbel_softmax}
+_NAMED = _TOLD | CUTS | _ROUNDING | _CASTS
