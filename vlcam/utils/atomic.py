@@ -343,9 +343,9 @@ def _named(error: Exception, place: Path, shown: Path) -> Exception:
 
 def _as_given(path: Path, place: Path, shown: Path) -> Path:
     """What a user calls a file whose error names a draft, or a folder above it."""
-    parts = path.parts
-    if HIDDEN in parts:
-        top = parts.index(HIDDEN)
+    parts, start = path.parts, len(place.parts) - 1  # a place may itself be in a draft
+    if HIDDEN in parts[start:]:
+        top = parts.index(HIDDEN, start)
         path = Path(*parts[:top], *parts[top + 3 :])
         path = path if path.is_relative_to(place) else place
     if path.is_relative_to(place):

@@ -190,6 +190,19 @@ def test_an_error_names_the_file_that_was_written_last(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "Full")
 
 
+def test_an_error_in_a_draft_of_a_draft_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for name in ("new", "there"):
+        file = tmp_path / name / "inner" / "file"
+        with (
+            pytest.raises(OSError, match=f"device: '{file}'"),
+            folder_written(tmp_path / name) as outer,
+            folder_written(outer / "inner") as inner,
+        ):
+            (inner / "file").write_text("half")
+            raise OSError(errno.ENOSPC, "Full")
+
+
 @pytest.mark.parametrize("link", [".vlcam", ".vlcam/draft-1", ".vlcam/draft-1/lock", "inner"])
 def test_no_link_leads_out_of_a_folder(tmp_path: Path, link: str) -> None:
     """A folder of somebody else's may hold anything: it is read, and nothing outside is touched."""
