@@ -299,6 +299,11 @@ def test_a_gradient_that_is_no_number() -> None:
             answer(scored(lambda s: (s - s).sqrt() + s), method=method)
 
 
+def test_what_has_no_gradient_is_named_with_its_line() -> None:
+    with pytest.raises(ValueError, match=r"no true gradient passes detach \(test_wrap\.py:\d+\)"):
+        answer(scored(lambda s: s + s.detach().sin()))
+
+
 def test_scores_of_other_precision() -> None:
     plain = answer(scored(lambda s: s))
     for kind, off in ((torch.float64, 1e-6), (torch.float16, 1e-2)):

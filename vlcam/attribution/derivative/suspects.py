@@ -152,11 +152,14 @@ def tensors_in(*values: Any) -> Iterator[Tensor]:
 
 
 def model_frame() -> FrameType:
-    """The frame of the model's own code that is calling: the nearest outside torch and this
-    package."""
+    """The frame of the model's own code that is calling: the nearest outside torch and what
+    differentiates here."""
     frame: FrameType | None = sys._getframe(1)
     nearest = frame
-    while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_MODEL):
+    while frame is not None and (
+        frame.f_code.co_filename.startswith(_NOT_THE_MODEL)
+        or frame.f_code.co_name == "__torch_function__"  # of a mode around
+    ):
         frame = frame.f_back
     found = frame or nearest
     assert found is not None
