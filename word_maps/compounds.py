@@ -17,10 +17,11 @@ ANY = "*"
 
 _PERSON = "person"
 _MANY = word_set("people men women children folk folks geese mice cattle oxen calves wives knives")
-_ONE_IN_S = word_set("bus minibus trolleybus omnibus microbus ibis")
+_ONE_IN_S = word_set("bus minibus trolleybus omnibus microbus ibis mans womans childs")
 _SAYS = word_set(
     "stops docks parks washes boxes prints treats signs calls matches houses stores hugs drops"
-    " practices places tracks numbers"
+    " practices places tracks numbers stands walks naps flies hides nests lifts shows races seats"
+    " launches shelters trails showers courts pads"
 )
 """Plurals of compounds that are more often a verb behind one thing: "a bus stops"."""
 _AFTER_VERBS = (
@@ -59,8 +60,9 @@ _WHOSE = word_set(
     " teacher student doctor family crew adult youth pirate cowboy captain king queen santa guard"
     " emperor hunter farmer soldier sailor"
 )
-_TITLES = word_set("miss mr mrs ms mister sir hello")
+_TITLES = word_set("miss mr mrs ms mister dr sir hello")
 _NONE = word_set("no without")
+_OF_NONE = ADJECTIVES | word_set("a an any other others visible")
 _LIKE = word_set("shaped themed flavored scented")
 _LOOKS = word_set("shaped dressed dresses dressing disguised decorated designed painted")
 _SEEMS = (("that", "looks"), ("that", "look"), ("which", "looks"), ("which", "look"))
@@ -86,13 +88,13 @@ def heads(
         matches: of a caption, from left to right.
         forms: those of the table, for its entries with :data:`ANY`.
     """
-    dropped = {
-        i
-        for i, match in enumerate(matches)
-        if _is_a_name(sentence, match)
-        or _is_absent(sentence, match)
-        or _is_likeness(sentence, match, matches[i - 1] if i else None)
-    }
+    dropped = set[int]()
+    earlier, absent = None, False
+    for i, match in enumerate(matches):
+        absent = _is_absent(sentence, match) or (absent and _is_or(sentence, earlier, match))
+        if absent or _is_a_name(sentence, match) or _is_likeness(sentence, match, earlier):
+            dropped.add(i)
+        earlier = match
     for i, match in enumerate(matches):
         follower = matches[i + 1] if i + 1 < len(matches) else None
         if i in dropped or match.stop >= sentence.clause(match.start):
@@ -112,11 +114,19 @@ def _is_a_name(sentence: Sentence, match: Match) -> bool:
 
 
 def _is_absent(sentence: Sentence, match: Match) -> bool:
-    """Whether the caption says that there is none: "no people", "without a helmet"."""
-    start = match.start
-    if start and sentence.words[start - 1] in _NONE:
-        return True
-    return start > 1 and sentence.words[start - 2 : start] in (("without", "a"), ("without", "any"))
+    """Whether the caption says that there is none: "no other people", "without a helmet", "free of
+    cars"."""
+    end = match.start
+    while end and sentence.words[end - 1] in _OF_NONE:
+        end -= 1
+    words = sentence.words[:end]
+    return words[-1:] != () and (words[-1] in _NONE or words[-2:] == ("free", "of"))
+
+
+def _is_or(sentence: Sentence, earlier: Match | None, match: Match) -> bool:
+    """Whether the two are alternatives: "cars or other people"."""
+    between = sentence.words[earlier.stop : match.start] if earlier else ()
+    return between[:1] in (("or",), ("nor",)) and set(between[1:]) <= _OF_NONE
 
 
 def _is_likeness(sentence: Sentence, match: Match, earlier: Match | None) -> bool:
@@ -180,11 +190,22 @@ def is_clause(sentence: Sentence, start: int, stop: int) -> bool:
         return False
     if is_plural(sentence, Match(start, stop - 1, "")):
         return False
-    place = sentence.place(start, stop)
-    if place.determiner in ONE:
+    article = _article(sentence.words[:start])
+    if article in ONE:
         return True
+    place = sentence.place(start, stop)
     whole = not place.next and [*place.before] == ["the"]  # "the boat stops", and nothing else
-    return place.determiner in _EITHER and (whole or place.next in _AFTER_VERBS)
+    return article in _EITHER and (whole or place.next in _AFTER_VERBS)
+
+
+def _article(before: Sequence[str]) -> str:
+    """The article of a noun with any adjectives ("a fluffy black and white"), or an empty text."""
+    for word in before[:-7:-1]:
+        if word in DETERMINERS or word == "every":
+            return word
+        if (word in ENDS_A_NOUN and word != "and") or word.endswith("ing"):
+            return ""
+    return ""
 
 
 def _says_which(sentence: Sentence, match: Match) -> bool:
@@ -218,7 +239,7 @@ def _weaker(sentence: Sentence, first: Match, second: Match) -> tuple[int, ...]:
     if is_plural(sentence, first):
         if first.name != _PERSON:
             return ()
-        if two in _DONE_BY_MANY:
+        if two in _DONE_BY_MANY and not _is_one(sentence, first):
             return (1,)  # "people bowl"
         kinds = one in _ANYBODY and two not in _ANYBODY and is_plural(sentence, second)
         return (0,) if kinds and second.name == _PERSON and not listed else ()  # "women skiers"

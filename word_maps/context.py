@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 _OWNER = re.compile(r"['\u2019]s?$")
+_OWNERS = frozenset(["mans", "womans", "childs"])  # without the apostrophe
 _MARK = re.compile(r"[.,;:!?)]$")
 _QUOTES = " \t\n\"'\u2018\u2019\u201c\u201d()[]"
 _ABBREVIATION = re.compile(r"(?:\w\.)+\w?|(?:st|mr|mrs|ms|dr)\.")
@@ -147,7 +148,7 @@ def _ends(token: str) -> bool:
 
 @lru_cache(maxsize=2**16)
 def _is_owner(token: str) -> bool:
-    return bool(_OWNER.search(token))
+    return bool(_OWNER.search(token)) or token.lower() in _OWNERS
 
 
 def is_noun(place: Place) -> bool:

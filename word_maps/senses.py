@@ -308,7 +308,7 @@ def ball(place: Place) -> str | None:
 
 def ski(place: Place) -> str | None:
     """One of a pair ("on one ski"); not "to ski", "a ski slope"."""
-    if place.before and not place.determiner:
+    if place.before and not place.determiner and place.last not in ("on", "wearing"):
         return None
     return "skis" if is_noun(place) and not is_verb(place) else None
 
