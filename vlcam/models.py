@@ -65,6 +65,18 @@ class Family:
             known = ", ".join((*_DOES, CHAT))
             raise ValueError(f"family {self.name}: kind {self.kind!r}, expected one of {known}")
 
+    def open(self, path: Path, layer: str | None = None) -> Adapter:
+        """What ``load`` gives; whatever a damaged folder makes it stumble over is a ValueError.
+
+        Raises:
+            ValueError: in one line that names the file or folder.
+        """
+        try:
+            return self.load(path, layer)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+            reason = f"{type(error).__name__}: {one_line(error)[:200]}"
+            raise ValueError(f"{path}: cannot be used as {self.name} ({reason})") from error
+
     def is_a(self, kind: str | None) -> bool:
         """Whether its models can be taken for that kind (None: any)."""
         return kind in (None, self.kind) or self.kind == CHAT
@@ -185,11 +197,11 @@ def _on_device(family: Family, path: Path, layer: str | None, device: str | None
         from vlcam.formats.pretrained import from_pretrained_with
 
         with from_pretrained_with(device_map=_AUTO):
-            adapter = family.load(path, layer)
+            adapter = family.open(path, layer)
         if not isinstance(adapter.module, PreTrainedModel):
             raise ValueError(f"{path}: device {_AUTO} is for models of transformers; name one")
         return adapter
-    adapter = family.load(path, layer)
+    adapter = family.open(path, layer)
     if device is not None:
         try:
             adapter.module.to(device)

@@ -41,9 +41,9 @@ def convert(model: str | Path, out: Path) -> Family:
         raise FileExistsError(f"{out}: there is something already; give a new folder")
     check_folder(out)
     family, path = find(model)
-    adapter = family.load(path, None)
+    adapter = family.open(path)
     with folder_written(out) as draft:
         adapter.save(draft)
         again, folder = find(draft)
-        again.load(folder, None)
+        again.open(folder)
     return family

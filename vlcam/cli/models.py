@@ -35,7 +35,7 @@ def describe(name: str) -> int:
     from vlcam.models import find
 
     family, path = find(name)
-    model = family.load(path, None)
+    model = family.open(path)
     count = sum(parameter.numel() for parameter in model.module.parameters())
     print(f"{name}: {family.name}, {family.kind}: {family.reference}")
     print(f"  {'name':20} {model.name}")

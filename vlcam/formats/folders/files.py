@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from vlcam.utils.expected import expect
+from vlcam.utils.expected import described, expect
 from vlcam.utils.text_files import read_json
 
 _BLOBS = ("snapshots", "blobs")
@@ -23,7 +23,7 @@ def inside(folder: Path, name: str, where: str) -> Path:
     """
     kinds = (PurePosixPath(name), PureWindowsPath(name))
     if any(kind.is_absolute() or kind.drive or ".." in kind.parts for kind in kinds):
-        raise ValueError(f"{where}: names {name!r}, which lies outside of its folder")
+        raise ValueError(f"{where}: names {described(name)}, which lies outside of its folder")
     path = folder / name
     _check(folder, path)
     return path

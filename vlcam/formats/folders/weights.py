@@ -15,6 +15,7 @@ from vlcam.formats.folders.files import inside, read_settings
 from vlcam.formats.folders.foreign import foreign
 from vlcam.formats.state_dict import read_state_dict, unreadable
 from vlcam.formats.wrapped_names import unwrapped
+from vlcam.utils.expected import described
 
 _KINDS = ("model.safetensors", "pytorch_model.bin")
 """The files of weights, the preferred first; each may be several, which an index names."""
@@ -105,7 +106,9 @@ def _listed(folder: Path, path: Path) -> dict[Path, list[str]]:
     files: dict[Path, list[str]] = {}
     for name, place in unwrapped(places, str(path)).items():
         if not isinstance(place, str) or Path(place).suffix != suffix:
-            raise ValueError(f"{path}: {name} is in {place!r}; expected a file of {suffix}")
+            raise ValueError(
+                f"{path}: {name} is in {described(place)}; expected a file of {suffix}"
+            )
         files.setdefault(inside(folder, place, str(path)), []).append(name)
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None:
