@@ -33,6 +33,7 @@ from tests.samples.captions import found
         ("a man's hat", ["person"]),
         ("a dog's house", ["dog"]),
         ("a horse drawn carriage", ["horse"]),
+        ("a horse-drawn carriage and an ox-pulled cart", ["horse", "cow"]),
         ("an airplane wing", ["airplane"]),
         ("a clock tower", ["clock"]),
         ("a kite shaped like a fish", ["kite"]),
