@@ -171,7 +171,7 @@ def _beside(name: str) -> Callable[[Path], None]:
 HUGE = 10**9
 REFUSED: dict[str, Callable[[Path], object]] = {
     "names '../outside.safetensors', which lies outside": _outside("../outside.safetensors"),
-    "outside.safetensors', which lies outside": _outside("{}/outside.safetensors"),
+    "which lies outside of its folder": _outside("{}/outside.safetensors"),
     "names 'sub/../../outside.safetensors', which": _outside("sub/../../outside.safetensors"),
     "names 'C:\\\\outside.safetensors', which": _outside("C:\\outside.safetensors"),
     "model.safetensors: a link to": _link(WEIGHTS),
