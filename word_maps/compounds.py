@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from word_maps.context import ADJECTIVES, DETERMINERS, ENDS_A_NOUN, ONE, Sentence, word_set
+from word_maps.context import (
+    ADJECTIVES,
+    DETERMINERS,
+    ENDS_A_NOUN,
+    IN_FRONT,
+    ONE,
+    Sentence,
+    word_set,
+)
 from word_maps.rules import DEEDS
 
 ANY = "*"
@@ -138,7 +146,7 @@ def _is_likeness(sentence: Sentence, match: Match, earlier: Match | None) -> boo
         earlier: the match in front of it.
     """
     end = match.start
-    while end and sentence.words[end - 1] in DETERMINERS | ADJECTIVES:
+    while end and sentence.words[end - 1] in IN_FRONT:
         end -= 1
     if not end or sentence.clause(end - 1) < match.stop:
         return False

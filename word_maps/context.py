@@ -38,6 +38,8 @@ DETERMINERS = word_set(
     "a an the his her its their my your our this that these those some two three four five several"
     " many no one another each both"
 )
+IN_FRONT = DETERMINERS | ADJECTIVES
+"""What may stand between a noun and what it belongs to."""
 ONE = word_set("a an one another each every this that")
 """Determiners that only a singular noun follows."""
 ENDS_A_NOUN = word_set(
@@ -161,5 +163,5 @@ def is_verb(place: Place) -> bool:
     his shoe"."""
     if place.last == "to":
         return len(place.before) < 2 or place.before[-2] not in _TO_THINGS
-    alone = bool(place.before) and place.last not in DETERMINERS | ADJECTIVES
+    alone = bool(place.before) and place.last not in IN_FRONT
     return place.next in _OBJECTS and alone
