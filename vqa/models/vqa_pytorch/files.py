@@ -36,6 +36,7 @@ from vqa.models.vqa_pytorch import fusion
 from vqa.models.vqa_pytorch.model import ARCHITECTURE, LONGEST, Config, Model, VqaPyTorch
 from vqa.models.vqa_pytorch.tokenizers import TOKENIZERS
 
+_LARGEST_OPTIONS = 2**18  # bytes
 _SIZE = 448  # pixels of the input's sides, of the published models
 _WEIGHTS = ("seq2vec.embedding.weight", "linear_classif.weight")  # names that tell such a model
 _WORDS = ("wid_to_word.pickle", "word_to_wid.pickle")
@@ -210,11 +211,21 @@ def _options(folder: Path) -> tuple[dict[str, Any], Path | None]:
     return options, file
 
 
+def _plain_yaml(text: bytes) -> Any:
+    """What YAML of options holds. Aliases, by which a few lines have no end when they are compared,
+    are refused, and so is what is far too long for options."""
+    if len(text) > _LARGEST_OPTIONS:
+        raise ValueError(f"more than {_LARGEST_OPTIONS} bytes")
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+        raise ValueError("it has aliases")
+    return yaml.safe_load(text)
+
+
 def _files_of_options(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Each file of options in the folder, with the options."""
     for file in sorted(folder.glob("*.y*ml")):
         try:
-            options = yaml.safe_load(read_bytes(file))
+            options = _plain_yaml(read_bytes(file))
         except Exception as error:  # whatever a damaged file makes it stumble over
             raise ValueError(f"{file}: not plain YAML ({' '.join(str(error).split())})") from error
         if isinstance(options, dict) and isinstance(options.get("model"), dict):

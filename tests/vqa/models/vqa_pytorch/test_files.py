@@ -186,6 +186,9 @@ PROBLEMS: dict[str, Callable[[Path], Any]] = {
     "aid_to_ans.pickle: expected texts numbered from 0": _pickle("aid_to_ans.pickle", [1, 2]),
     "ans_to_aid.pickle: damaged": _cut("ans_to_aid.pickle", 20),
     "only plain data": lambda f: _pickle("wid_to_word.pickle", _Evil(f / "ran"))(f),
+    "options.yaml: not plain YAML (it has aliases)": lambda f: (f / "options.yaml").write_text(
+        "model: &a {x: 1}\nvqa: {y: *a, z: *a}\n"
+    ),
     "no aid_to_ans.pickle (nor ans_to_aid.pickle)": lambda f: [
         (f / name).unlink() for name in ("aid_to_ans.pickle", "ans_to_aid.pickle")
     ],
