@@ -11,13 +11,17 @@ from typing import Any, TypeVar, get_type_hints
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vlcam.formats.model_size import NoLargerThan
+from vlcam.formats.extent import Extent, no_larger_than
 from vlcam.formats.state_dict import WEIGHTS, load_exactly, read_state_dict
 from vlcam.utils.atomic import folder_written, recover
+from vlcam.utils.errors import one_line
 from vlcam.utils.expected import described
 from vlcam.utils.text_files import read_json
 
 CONFIG = "config.json"
+
+_LAST_LAYERS = 2**28
+"""Numbers of layers that are built and thrown away: of VGG-16 they are most."""
 
 Model = TypeVar("Model", bound=nn.Module)
 Config = TypeVar("Config")
@@ -89,10 +93,11 @@ def load_folder(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], wh
         raise ValueError(f"{config_path}: no such file; a {what} is a folder with it and {WEIGHTS}")
     config = read_json(config_path)
     state = read_state_dict(weights_path)
+    extent = Extent.of({name: tuple(value.shape) for name, value in state.items()})
     try:
-        with NoLargerThan(state):
+        with no_larger_than(extent, beside=_LAST_LAYERS):
             model = build(config, state)
     except (ValueError, RuntimeError) as error:  # the second: sizes beyond any memory
-        raise ValueError(f"{config_path}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{config_path}: {one_line(error)}") from error
     load_exactly(model, state, f"{weights_path}: not the weights of this {what}")
     return model.eval()

@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 from transformers.utils import logging
 from transformers.utils.quantization_config import QuantizationMethod
 
-from vlcam.formats.folders.extent import Extent, check_counts, no_larger_than
+from vlcam.formats.extent import Extent, check_counts, no_larger_than
 from vlcam.formats.folders.files import check_links, read_settings
 from vlcam.formats.folders.foreign import ADAPTER
 from vlcam.formats.folders.peft_adapter import MERGED, merge_adapter

@@ -121,5 +121,5 @@ def test_a_bad_checkpoint_is_told_of_in_one_line(
 def test_a_model_many_times_as_large_as_its_weights_is_not_built(
     tmp_path: Path, lie: dict[str, int]
 ) -> None:
-    with pytest.raises(ValueError, match=r"config\.json: it asks for a model many times as large"):
+    with pytest.raises(ValueError, match=r"config\.json: it asks for a network far larger"):
         vlcam.load(_settings(**lie)(tmp_path / "model"))

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from transformers.utils import is_peft_available
 
-from vlcam.formats.folders.extent import Extent, no_larger_than
+from vlcam.formats.extent import Extent, no_larger_than
 from vlcam.formats.folders.files import read_settings
 from vlcam.formats.folders.foreign import ADAPTER
 from vlcam.formats.state_dict import read_state_dict, unreadable

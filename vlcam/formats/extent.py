@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-_SLACK = 2**24
+_BESIDE = 2**24
 """Numbers that a network may have beside its weights: masks and tables, which are not saved."""
+
+_MAKERS = (
+    torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.arange,
+    torch.linspace, torch.eye,
+)  # fmt: skip
+"""What makes most tensors; they can say beforehand how large these will be."""
 
 _TIMES = 4
 """How much larger than its weights a network may be while it is built: tied weights have their own
@@ -46,7 +54,7 @@ class Extent:
     def of(cls, shapes: Mapping[str, tuple[int, ...]], packed: int = 1) -> Extent:
         """Of weights of these shapes, where each number in the file is up to ``packed`` numbers of
         the network."""
-        sizes = [_product(shape) for shape in shapes.values()]
+        sizes = [math.prod(shape) for shape in shapes.values()]
         full = [shape for shape, size in zip(shapes.values(), sizes, strict=True) if size]
         longest = max((side for shape in full for side in shape), default=0)
         return cls(len(shapes), packed * sum(sizes), packed * longest)
@@ -83,41 +91,50 @@ def _most(name: str, extent: Extent) -> int:
 
 
 @contextmanager
-def no_larger_than(extent: Extent, what: str) -> Iterator[None]:
-    """Within, networks are built in this thread; one that grows beyond what there are weights for
-    is given up at once.
+def no_larger_than(extent: Extent, what: str = "it", beside: int = _BESIDE) -> Iterator[None]:
+    """Within, networks are built in this thread; one that would grow beyond what there are weights
+    for is given up before it does.
+
+    Args:
+        what: asks for the network, in the error: "config.json".
+        beside: numbers that the network may have beside its weights.
 
     Raises:
-        ValueError: one did; one line that begins with ``what``.
+        ValueError: one would; one line.
     """
-    with _Budget(extent, what):
+    with _Allowance(extent, what, beside):
         yield
 
 
-class _Budget(TorchFunctionMode):
+class _Allowance(TorchFunctionMode):
     """Counts the tensors that are made of nothing, and their numbers."""
 
-    def __init__(self, extent: Extent, what: str) -> None:
+    def __init__(self, extent: Extent, what: str, beside: int) -> None:
         super().__init__()
         self._what, self._extent = what, extent
         self._calls = _TIMES * extent.tensors + _CALLS
-        self._numbers = _TIMES * extent.numbers + _SLACK
+        self._numbers = _TIMES * extent.numbers + beside
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
+        options = kwargs or {}
+        if func in _MAKERS:
+            kept = {name: options[name] for name in options if name not in _OF_MEMORY}
+            self._take(func(*args, **kept, device="meta").numel())
+            return func(*args, **options)
+        made = func(*args, **options)
         if isinstance(made, Tensor) and not any(isinstance(arg, Tensor) for arg in args):
-            self._calls -= 1
-            self._numbers -= made.numel()
-            if self._calls < 0 or self._numbers < 0:
-                raise ValueError(
-                    f"{self._what}: asks for a network far larger than its weights, which are"
-                    f" {self._extent.numbers:,} numbers in {self._extent.tensors} tensors"
-                )
+            self._take(made.numel())
         return made
 
+    def _take(self, numbers: int) -> None:
+        self._calls -= 1
+        self._numbers -= numbers
+        if self._calls < 0 or self._numbers < 0:
+            raise ValueError(
+                f"{self._what} asks for a network far larger than its weights, which are"
+                f" {self._extent.numbers:,} numbers in {self._extent.tensors} tensors"
+            )
 
-def _product(shape: tuple[int, ...]) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size
+
+_OF_MEMORY = {"device", "generator", "out", "pin_memory"}
+"""Options of the makers that say nothing of the size."""
