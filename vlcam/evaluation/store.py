@@ -25,9 +25,6 @@ from vlcam.utils.text_files import read_json
 
 MANIFEST = "manifest.json"
 _SKIPPED = b"skipped"
-_ALIKE = {"versions.vlcam": ("0.1.0", "0.2.0")}
-"""Values of a manifest that may differ: versions of vlcam whose records are the same."""
-
 _TYPES = {str: arrow.string(), int: arrow.int64(), float: arrow.float64(), bool: arrow.bool_()}
 
 
@@ -158,16 +155,12 @@ def _check(path: Path, manifest: Mapping[str, Any]) -> None:
     other = [
         f"{name} is {_short(plain.get(name))}, was {_short(before.get(name))}"
         for name in [*plain, *(n for n in before if n not in plain)]
-        if plain.get(name) != before.get(name) and not _alike(name, plain, before)
+        if plain.get(name) != before.get(name)
     ]
     if other:
         raise ValueError(
             f"{path.parent}: cannot be resumed with other settings: {'; '.join(other)}"
         )
-
-
-def _alike(name: str, *manifests: Mapping[str, Any]) -> bool:
-    return all(manifest.get(name) in _ALIKE.get(name, ()) for manifest in manifests)
 
 
 def _flat(found: Mapping[str, Any], start: str = "") -> dict[str, Any]:

@@ -96,3 +96,15 @@ def test_a_full_disk_leaves_no_half_part(
     assert words(scenes, tmp_path / "out") == 1
     assert "No space left on device" in capsys.readouterr().err
     assert list((tmp_path / "out" / "records").iterdir()) == []
+
+
+def test_records_of_two_versions_are_not_mixed(tmp_path: Path) -> None:
+    """Peaks are found in another way since 0.3.0."""
+    before, now = ({"versions": {"vlcam": version}} for version in ("0.2.0", "0.3.0"))
+    with opened(tmp_path / "out", before, {"n": int}, False) as store:
+        store.write(0, Part([{"n": 1}], []))
+    with (
+        pytest.raises(ValueError, match=r'versions.vlcam is "0.3.0", was "0.2.0"'),
+        opened(tmp_path / "out", now, {"n": int}, True),
+    ):
+        pass
