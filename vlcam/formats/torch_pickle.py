@@ -233,7 +233,8 @@ def _machine(data: Bytes, storages: Storages) -> Machine:
         if tag != "storage" or len(told) < 4:
             raise RefusedError(f"it refers to {described(tag)}")
         kind, key, _, count, *view = told
-        if kind not in kinds or not isinstance(key, str):
+        # A name, before it is looked up: to hash anything else may take for ever.
+        if not isinstance(kind, Named) or kind not in kinds or not isinstance(key, str):
             raise RefusedError(f"it asks for numbers of type {described(kind)}")
         if storages.kinds.setdefault(key, kinds[kind]) != kinds[kind]:
             raise RefusedError(f"it asks for numbers {described(key)} of two types")
@@ -353,6 +354,7 @@ def _stream(path: Path, data: Bytes) -> Any:
     at = pickles.at
     for key in expect(keys, list, "its storages", "a list of keys"):
         (count,) = struct.unpack_from("<q", data, at)
+        expect(key, str, "a key of its storages", "a text")
         if key not in storages.kinds or key in storages.places or count < 0:
             raise ValueError(f"{count} numbers {described(key)} of no tensor")
         place = Place(at + 8, count * storages.kinds[key].itemsize)

@@ -359,3 +359,12 @@ def test_what_is_no_module_is_named(tmp_path: Path) -> None:
     )
     assert isinstance(stored["w"], StoredTensor) and stored["w"].shape == (2,)
     assert isinstance(stored["w"].read(), Tensor)
+
+
+def test_what_refers_to_numbers_is_not_hashed(tmp_path: Path) -> None:
+    """Doubled tuples in the place of a type of numbers: to hash them takes for ever."""
+    doubled = b"K\x01" + b"2\x86" * 60
+    stored = together(text("storage"), doubled, text("7"), text("cpu"), number(6)) + b"Q."
+    path = stream(tmp_path / "evil.pth", b"\x80\x02" + stored, ["7"])
+    with pytest.raises(ValueError, match=r"evil\.pth: it asks for numbers of type a tuple of 2"):
+        read_torch_modules(path)
