@@ -1,11 +1,12 @@
-"""What precision, memory order, threads and chunk sizes are worth, by the instructions there are.
+"""What precision, memory order and chunk sizes are worth, by the instructions there are.
 
     python -m benchmarks.speed.processor [--rounds 5] [--only SETS]
 
 A process of its own for each instruction set, in which PyTorch and its libraries are told to use
 none beyond it (``ATEN_CPU_CAPABILITY``, ``ONEDNN_MAX_CPU_ISA``, ``MKL_ENABLE_INSTRUCTIONS``).
-Contenders take turns; each figure is the least time of some rounds, relative to the first contender
-of its row. Random weights, photos of noise.
+Contenders take turns on one thread; each figure is the least of that thread's own time of some
+rounds (so other work on the machine counts little), relative to the first contender of its row.
+Random weights, photos of noise.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +28,9 @@ from benchmarks.shared import report
 from benchmarks.speed.caption import LAYERS, Case
 from vlcam.attribution.encoding import encode
 from vlcam.attribution.gradients import explain_at_layer, explain_at_pixels
+from vlcam.attribution.guards import KeptBytes
 from vlcam.attribution.methods import METHODS
+from vlcam.attribution.rows import differentiate, rows_of
 from vlcam.evaluation.tables import table
 from vlcam.networks.encoder import Encoder
 from vlcam.training.precision import autocast
@@ -42,7 +44,7 @@ SETS: dict[str, dict[str, str]] = {
         "MKL_ENABLE_INSTRUCTIONS": "AVX2",
     },
 }
-NETWORKS = {"small": (320, 4), "mobilenet_v2": (320, 4), "resnet50": (224, 2)}
+NETWORKS = {"small": (320, 4), "mobilenet_v2": (320, 4), "resnet50": (224, 1)}
 """Size of the photos, and how many are computed at once."""
 
 WORDS, CHUNKS = 20, (20, 10, 5, 2)
@@ -57,10 +59,10 @@ def least(contenders: Mapping[str, Run], rounds: int) -> dict[str, float]:
     found = dict.fromkeys(contenders, float("inf"))
     for number in range(1 + rounds):  # the first is for warming up
         for name, run in contenders.items():
-            begun = time.perf_counter()
+            begun = time.thread_time()
             run()
-            spent = time.perf_counter() - begun
-            if number or spent > 5:  # what is emulated has no need of it
+            spent = time.thread_time() - begun
+            if number or spent > 2:  # what is emulated has no need of it
                 found[name] = min(found[name], spent)
     return found
 
@@ -96,27 +98,6 @@ def memory_order(rounds: int) -> Iterator[Row]:
         yield f"{name}, forward", least(runs, rounds)
 
 
-def threads(rounds: int) -> Iterator[Row]:
-    """Two batches: one after the other on both processors, or at once, each on one."""
-    for name, (size, count) in NETWORKS.items():
-        net = Encoder(name, (size, size)).eval()
-        pixels = torch.randn(count, 3, size, size).contiguous(memory_format=torch.channels_last)
-        once = partial(step, net, pixels, torch.float32, False)
-        alone = partial(torch.set_num_threads, 1)
-        with ThreadPoolExecutor(2, initializer=alone) as pool:
-
-            def in_turn(run: Run = once) -> None:
-                torch.set_num_threads(2)
-                run()
-                run()
-
-            def at_once(pool: ThreadPoolExecutor = pool, run: Run = once) -> None:
-                list(pool.map(lambda _: run(), range(2)))
-
-            yield f"{name}, two batches", least({"in turn": in_turn, "at once": at_once}, rounds)
-    torch.set_num_threads(2)
-
-
 def chunks(rounds: int) -> Iterator[Row]:
     for cnn, layer in LAYERS.items():
         case = Case(cnn, layer, WORDS)
@@ -139,11 +120,8 @@ def chunks(rounds: int) -> Iterator[Row]:
 
 def kept(case: Case) -> int:
     """Bytes that the graph of one row keeps."""
-    from vlcam.attribution.guards import KeptBytes
-    from vlcam.attribution.rows import differentiate, rows_of
-
-    features = encode(case.ours, case.pixels)
-    with KeptBytes(case.ours) as seen:
+    features, seen = encode(case.ours, case.pixels), KeptBytes(case.ours)
+    with seen:
         differentiate(case.ours, features, rows_of(case.targets()[:1], [0]), rule=None)
     return seen.bytes
 
@@ -151,7 +129,6 @@ def kept(case: Case) -> int:
 SECTIONS = {
     "Precision": precision,
     "Memory order of the pixels": memory_order,
-    "Two threads": threads,
     "Rows that are decoded at once": chunks,
 }
 
@@ -159,7 +136,7 @@ SECTIONS = {
 def one(rounds: int) -> None:
     """Measure in this process, and print it as JSON."""
     torch.manual_seed(0)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     found = {title: list(measure(rounds)) for title, measure in SECTIONS.items()}
     print(json.dumps({"set": torch.backends.cpu.get_cpu_capability(), "found": found}))
 

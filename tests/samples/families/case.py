@@ -62,5 +62,5 @@ def asked_case(adapter: CnnAnswerer, size: int, long: str, short: str, scale: fl
 
 def caption_scores(net: nn.Module, pixels: Tensor, prompts: Sequence[Prompt]) -> Tensor:
     """log p of each token of each row's caption, of a module called with pixels and tokens."""
-    tokens = padded(prompts)
+    tokens = padded(prompts).to(pixels.device)
     return net(pixels, tokens).log_softmax(-1).gather(2, tokens[:, :, None]).squeeze(2)
