@@ -1,6 +1,6 @@
 """The precision a CNN is trained in: bfloat16 where this machine is faster in it, else float32.
 
-A processor without instructions for bfloat16 emulates it, up to fifteen times slower than float32;
+A processor without instructions for bfloat16 emulates it, up to fourteen times slower than float32;
 one that has them is faster for most networks, and for some it is not. So it is tried.
 """
 
