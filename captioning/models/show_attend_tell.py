@@ -34,6 +34,7 @@ from vlcam.geometry.grid import Grid
 from vlcam.models import configuration
 from vlcam.networks.resnet import PooledResNet, resnet
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.errors import one_line
 from vlcam.utils.expected import expect
 
 ARCHITECTURE = "show-attend-tell"
@@ -407,6 +408,5 @@ def _read_words(path: Path) -> tuple[str, ...]:
         words = words_by_token(json.loads(path.read_bytes()))
         MarkedWords(words)
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: not a word map: {reason}") from error
+        raise ValueError(f"{path}: not a word map: {one_line(error)}") from error
     return words

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from vlcam.explanation.figure import draw_rows
 from vlcam.explanation.page import compared
 from vlcam.utils.atomic import folder_written, recover
 from vlcam.utils.errors import one_line
+from vlcam.utils.text_files import read_json
 
 FILES = ("explanation.json", "maps.npz", "figure.png", "page.html")
 
@@ -185,8 +185,8 @@ def _is_of(folder: Path, photo: str) -> bool:
     """Whether the folder holds just an explanation of that photo, made before."""
     recover(folder)
     try:
-        before = json.loads((folder / FILES[0]).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        before = read_json(folder / FILES[0])
+    except ValueError:
         return False
     return (
         isinstance(before, dict)

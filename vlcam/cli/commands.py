@@ -13,6 +13,7 @@ import argparse
 from dataclasses import dataclass
 from importlib import import_module
 
+from vlcam.utils.errors import one_line
 from vlcam.utils.registered import registered
 
 COMMANDS_GROUP = "vlcam.commands"
@@ -45,9 +46,8 @@ class Command:
             command.add_arguments(parser)
             parser.set_defaults(run=command.run)
         except Exception as error:  # whatever a package of somebody else's raises when imported
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(
-                f"command {self.name}: {self.module} cannot be used ({reason})"
+                f"command {self.name}: {self.module} cannot be used ({one_line(error)})"
             ) from error
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vlcam.formats.torch_pickle import module_state, read_torch_modules
 from vlcam.formats.wrapped_names import unwrapped
+from vlcam.utils.errors import one_line
 from vlcam.utils.expected import expect
 
 WEIGHTS = "model.safetensors"
@@ -56,7 +57,7 @@ def unreadable(error: Exception) -> str:
         return "it takes more memory than there is"
     checked = type(error).__module__.startswith("huggingface_hub.")  # a setting of another type
     if isinstance(error, _SAYING) or checked or type(error) is Exception:  # as tokenizers raises
-        return " ".join(str(error).split())[:200]
+        return one_line(error)[:200]
     return "damaged, or of another kind"
 
 

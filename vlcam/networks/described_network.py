@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vlcam.utils.errors import one_line
+
 Description = Mapping[str, Any]
 """A layer's: its kind and its options."""
 
@@ -136,8 +138,7 @@ def _layer(description: Any, name: str, count: Any) -> nn.Module:
     try:
         return _LAYERS[kind][0](**options)
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        what = " ".join(str(error).split())
-        raise ValueError(f"network: layer {name} cannot be made: {what}") from error
+        raise ValueError(f"network: layer {name} cannot be made: {one_line(error)}") from error
 
 
 def _plain(number: Any) -> bool:

@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vlcam.utils.input_files import read_bytes
+from vlcam.utils.errors import one_line
+from vlcam.utils.text_files import read_json
 
 PREFIX = "transformers:"
 
@@ -71,8 +72,7 @@ def build(name: str) -> nn.Module:
         config, model = _kinds(kind)
         return _Convnext(model(config(**own))) if "conv" in kind else _Resnet(model(config(**own)))
     except Exception as error:  # whatever options that do not fit make transformers stumble over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"CNN {name}: {reason}") from error
+        raise ValueError(f"CNN {name}: {one_line(error)}") from error
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
@@ -133,7 +133,7 @@ def _kinds(kind: str) -> tuple[Any, Any]:
 def _configuration(folder: Path) -> dict[str, Any]:
     """The folder's ``config.json``; empty where there is none that can be read."""
     try:
-        found = json.loads(read_bytes(folder / "config.json"))
-    except (OSError, ValueError, RecursionError):
+        found = read_json(folder / "config.json")
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

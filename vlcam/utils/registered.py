@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
+from vlcam.utils.errors import one_line
+
 Kind = TypeVar("Kind")
 
 
@@ -40,9 +42,8 @@ def _loaded(entry: EntryPoint, kind: type[Kind]) -> list[Kind]:
     try:
         loaded = entry.load()
     except Exception as error:  # whatever a package of somebody else's raises when imported
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"{_about(entry)} cannot be used ({reason}); mend or uninstall it"
+            f"{_about(entry)} cannot be used ({one_line(error)}); mend or uninstall it"
         ) from error
     things = [loaded] if isinstance(loaded, kind) else loaded
     if not isinstance(things, list | tuple):  # a generator would be empty the next time

@@ -7,7 +7,6 @@ wrote.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from vlcam.formats.torch7 import load_torch7, mentions
 from vlcam.formats.vocabulary import UNKNOWN
 from vlcam.networks.torch7_network import is_network
 from vlcam.utils.expected import described, expect
-from vlcam.utils.input_files import read_bytes
+from vlcam.utils.text_files import read_json
 
 CNN_SUFFIXES = (".safetensors", ".pth", ".pt")
 """Of files with a CNN's weights that may lie beside a checkpoint."""
@@ -84,7 +83,7 @@ def words_and_answers(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
             f"{folder}: expected one file {named} with words and answers, found {listed}"
         )
     try:
-        data = json.loads(read_bytes(found[0]))
+        data = read_json(found[0])
         words, answers = (
             tuple(
                 expect(data[name][str(i)], str, f"{name} {i}", "a text")
@@ -93,7 +92,7 @@ def words_and_answers(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
             for name in _TABLES
         )
         words = words if words[-1] == UNKNOWN else (*words, UNKNOWN)
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{found[0]}: no {' and '.join(_TABLES)}, numbered from 1") from error
     return words, answers
 

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from vlcam.formats.folders.files import read_settings
 from vlcam.formats.state_dict import unreadable
+from vlcam.utils.errors import one_line
 from vlcam.utils.native_stderr import held_back
 
 _FAST = "tokenizer.json"
@@ -97,8 +98,7 @@ def _asked(where: Path, what: str, ask: Callable[[], Given]) -> Given:
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{where}: {what} ({reason})") from error
+        raise ValueError(f"{where}: {what} ({one_line(error)[:200]})") from error
 
 
 def _check(said: dict[str, Any], path: Path) -> None:

@@ -12,7 +12,6 @@ photo's tokens with the question's.
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +33,8 @@ from vlcam.attribution.backward_rules import outside_cnn
 from vlcam.formats.folders.tokenizer import tokenize
 from vlcam.formats.pretrained import about, load_pretrained, save_pretrained
 from vlcam.models import configuration
-from vlcam.utils.text_files import read_text
+from vlcam.utils.errors import one_line
+from vlcam.utils.text_files import read_json, read_text
 from vqa.answering.writing_answerer import WritingAnswerer
 from vqa.models.chat.rehearsal import rehearse
 
@@ -232,7 +232,7 @@ class ChatModel(WritingAnswerer):
         try:
             return self._parts.processor(photo, return_tensors="pt", **options)
         except (ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)[:200]
             raise ValueError(f"{self.name} cannot be shown this photo: {reason}") from error
 
     def _read(
@@ -344,7 +344,7 @@ class ChatModel(WritingAnswerer):
                 chat, chat_template=template, tokenize=False, add_generation_prompt=begun
             )
         except Exception as error:  # whatever a template may stumble over
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)[:200]
             raise ValueError(f"{self.name}: the chat template cannot be used ({reason})") from error
         return text
 
@@ -374,7 +374,7 @@ def load_parts(
     folder = path if path.is_dir() else path.parent
     module, tokenizer = load_pretrained(kinds[configuration(folder)["model_type"]], folder)
     files = {name: text for name in (*_SETTINGS, *_TEMPLATES) if (text := _text(folder / name))}
-    settings = {name: _json(folder / name, files) for name in (*_SETTINGS, _TEMPLATES[0])}
+    settings = {name: _json(folder / name) for name in (*_SETTINGS, _TEMPLATES[0])}
     try:
         processor = image_processor(folder, default := default_processor(module))
     except ValueError as error:
@@ -419,12 +419,9 @@ def _text(file: Path) -> str:
     return read_text(file) if file.is_file() else ""
 
 
-def _json(file: Path, files: Mapping[str, str]) -> dict[str, Any]:
-    """The object in one of the JSON files; empty where there is none."""
-    try:
-        said = json.loads(files.get(file.name, "{}"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not JSON ({' '.join(str(error).split())})") from error
+def _json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is none."""
+    said = read_json(file) if file.is_file() else {}
     if not isinstance(said, dict):
         raise ValueError(f"{file}: not an object of settings")
     return said

@@ -25,6 +25,7 @@ from vlcam.adapters.once_per_image import once_per_image
 from vlcam.attribution.backward_rules import outside_cnn
 from vlcam.formats.pretrained import about, load_pretrained
 from vlcam.geometry.grid import Boxes, Cells, Grid, Placement
+from vlcam.utils.text_files import read_json
 from vqa.answering.answerer import Answerer
 from vqa.answering.tokenized import understand
 from vqa.models.lxmert import region_features
@@ -269,10 +270,7 @@ def _answers(folder: Path, config: Any) -> tuple[list[str], tuple[str, ...]]:
         if len(labels) != count:  # transformers' default: two, whatever the model
             return [f"LABEL_{i}" for i in range(count)], (f"answers: LABEL_0 ... {count - 1}",)
         return [labels[i] for i in range(count)], ()
-    try:
-        answers = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not JSON ({' '.join(str(error).split())})") from error
+    answers = read_json(file)
     if not (isinstance(answers, list) and all(isinstance(answer, str) for answer in answers)):
         raise ValueError(f"{file}: expected a list of answers")
     if len(answers) != count:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from vlcam.formats.arrays import read_arrays
+from vlcam.utils.errors import one_line
 
 SUFFIX = ".regions.npz"
 _LONGEST = 300  # characters of what is wrong with a file
@@ -89,7 +90,7 @@ def read(photo: str, size: tuple[int, int]) -> Regions:
         regions = Regions(*_arrays(path))
         regions.check_inside(size)
     except Exception as error:  # whatever zipfile, zlib and numpy raise at damage
-        reason = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
+        reason = one_line(error)[:_LONGEST]
         raise ValueError(f"{path}: not the regions of this photo ({reason})") from error
     return regions
 

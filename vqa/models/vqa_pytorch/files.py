@@ -15,7 +15,6 @@ A checkpoint is a folder with
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +30,9 @@ from vlcam.formats.torch_pickle import mentions, read_checkpoint
 from vlcam.models import configuration
 from vlcam.networks.resnet import resnet
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.errors import one_line
 from vlcam.utils.input_files import read_bytes
+from vlcam.utils.text_files import read_json
 from vqa.models.vqa_pytorch import fusion
 from vqa.models.vqa_pytorch.model import ARCHITECTURE, LONGEST, Config, Model, VqaPyTorch
 from vqa.models.vqa_pytorch.tokenizers import TOKENIZERS
@@ -227,15 +228,15 @@ def _files_of_options(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         try:
             options = _plain_yaml(read_bytes(file))
         except Exception as error:  # whatever a damaged file makes it stumble over
-            raise ValueError(f"{file}: not plain YAML ({' '.join(str(error).split())})") from error
+            raise ValueError(f"{file}: not plain YAML ({one_line(error)})") from error
         if isinstance(options, dict) and isinstance(options.get("model"), dict):
             yield file, options
             continue  # the training's own arguments, args.yaml, have no such section
     log = folder / "logger.json"
     if log.is_file():
         try:
-            options = json.loads(log.read_bytes())["options"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            options = read_json(log)["options"]
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{log}: not a log of vqa.pytorch, with its options") from error
         if isinstance(options, dict) and isinstance(options.get("model"), dict):
             yield log, options
