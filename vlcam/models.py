@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vlcam.formats.folders.files import check_links, read_settings
 from vlcam.formats.folders.foreign import ADAPTER, foreign
 from vlcam.utils.atomic import recover
-from vlcam.utils.errors import one_line
+from vlcam.utils.errors import flat, one_line
 from vlcam.utils.registered import registered
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ GROUP = "vlcam.models"
 
 _AUTO = "auto"
 _WEIGHTS = {".t7", ".pth", ".pt", ".tar", ".ckpt", ".pkl", ".bin", ".safetensors", ".index"}
+_LONGEST = 60  # characters of a name that are repeated
 
 CHAT = "chat"
 """The kind of models that describe photos and answer questions: taken for either."""
@@ -266,18 +267,22 @@ def _what_is_there(path: Path) -> str:
     if path.is_dir() and (path / ADAPTER).is_file():
         base = read_settings(path / ADAPTER).get("base_model_name_or_path")
         raise ValueError(
-            f"{path}: an adapter of peft ({ADAPTER}) without its model ({base}): put the model's"
-            " files beside it, or merge it into the model (peft's merge_and_unload)"
+            f"{path}: an adapter of peft ({ADAPTER}) without its model ({_short(base)}): put"
+            " the model's files beside it, or merge it into the model (peft's merge_and_unload)"
         )
     kinds = configuration(path).get("architectures")
     if isinstance(kinds, list):
         code = ", which is code of its own that is never run" if _own_code(path) else ""
-        return f" (it holds a {', '.join(map(str, kinds))}{code})"
+        return f" (it holds a {', '.join(map(_short, kinds[:3]))}{code})"
     other = foreign(path)
     if other:
         return f" (found {', '.join(other[:3])}, which is not read)"
     weights = _weights(path)
     return f" ({', '.join(weights[:3])}: cut short, or of another project?)" if weights else ""
+
+
+def _short(name: Any) -> str:
+    return flat(str(name))[:_LONGEST]
 
 
 def _own_code(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.tools.damaged_annotations import READERS, every_failure
+from tests.tools.fuzzing.annotations import READERS, every_failure
 from tests.tools.limited import limited
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -87,6 +88,21 @@ def test_what_no_family_recognises(registered: list[Family], tmp_path: Path) -> 
     (tmp_path / "config.json").write_text('{"architectures": ["OtherModel"], "model_type": "o"}')
     with pytest.raises(ValueError, match=r"recognises \(it holds a OtherModel\); known.*: a, b, c"):
         load(tmp_path)
+
+
+def test_names_that_a_folder_holds_are_cut_in_the_error(
+    registered: list[Family], tmp_path: Path
+) -> None:
+    odd = "x\n" * 2000
+    for name, said in (
+        ("config.json", {"architectures": [odd, odd]}),
+        ("adapter_config.json", {"base_model_name_or_path": odd}),
+    ):
+        (tmp_path / name).write_text(json.dumps(said))
+        with pytest.raises(ValueError) as error:
+            load(tmp_path)
+        assert len(str(error.value).replace(str(tmp_path), "")) < 400
+        assert "\n" not in str(error.value)
 
 
 def test_what_may_be_a_damaged_model_is_named(registered: list[Family], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import nn
 
 import vlcam
@@ -20,6 +22,7 @@ from captioning.models import show_attend_tell, tutorial_captioner
 from captioning.models.im2txt import files as im2txt
 from captioning.models.neuraltalk import neuraltalk2_pytorch, neuraltalk2_torch7
 from tests.samples import tensorflow_files, tiny
+from tests.samples.captioning import blip
 from tests.samples.captioning import im2txt as im2txt_files
 from tests.samples.captioning import neuraltalk2_pytorch as fc_files
 from tests.samples.captioning import neuraltalk2_torch7 as nt2_files
@@ -29,6 +32,7 @@ from tests.samples.foreign import module_of
 from tests.samples.torch7_files import Storage, save
 from tests.samples.torch7_networks import Lua, chain
 from tests.samples.vqa import basic_vqa as basic_files
+from tests.samples.vqa import chat
 from tests.samples.vqa import hiecoatt_torch7 as hiecoatt_files
 from tests.samples.vqa import lstm_cnn_torch7 as lstm_cnn_files
 from tests.samples.vqa import skyol5_pytorch as skyol5_files
@@ -206,6 +210,29 @@ def _vocabulary(folder: Path) -> None:
     Vocabulary(("a", "dog", "UNK")).save(folder / "v.json")
 
 
+def _chat(kind: str) -> Callable[[Path], Any]:
+    return lambda folder: _indexed(chat.save(folder, kind))
+
+
+def _indexed(folder: Path) -> None:
+    """Gives the weights of a folder of transformers an index, of one file."""
+    name = "model-00001-of-00001.safetensors"
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        said = {"metadata": {}, "weight_map": dict.fromkeys(file.keys(), name)}
+    (folder / "model.safetensors").rename(folder / name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps(said))
+
+
+def _read_text(folder: Path) -> None:
+    vlcam.load(folder).read("a red dog, aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!")  # type: ignore[attr-defined]
+
+
+_TRANSFORMERS: dict[str, Callable[[Path], Any]] = {
+    "llava": _chat("llava"),
+    "smolvlm": _chat("smolvlm"),
+    "blip": lambda folder: _indexed(blip.save(folder)),
+}
+
 _FAMILIES: dict[str, tuple[Any, Callable[[Path], Any]]] = {
     "fc": (neuraltalk2_pytorch, lambda f: fc_files.write_checkpoint(f, cnn="model-cnn.pth")),
     "tutorial": (tutorial_captioner, tutorial_files.write_checkpoint),
@@ -236,6 +263,7 @@ CORPORA = [
         _regions,
         lambda folder: region_features.read(str(folder / "dog.png"), (20, 20)),
     ),
+    *(Corpus(name, write, _read_text, 4) for name, write in _TRANSFORMERS.items()),
     *(Corpus(name, write, _family(one), 10) for name, (one, write) in _FAMILIES.items()),
     *(
         Corpus(f"{name}, as we save it", _saved_again(one, write), lambda f: vlcam.load(f), 10)

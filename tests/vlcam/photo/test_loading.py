@@ -18,7 +18,7 @@ import torch
 from PIL import Image, features
 from PIL.PngImagePlugin import PngInfo
 
-from tests.tools.damaged_photos import readings
+from tests.tools.fuzzing.photos import readings
 from tests.tools.limited import limited
 from vlcam.photo import loading as photo
 from vlcam.photo.loading import PhotoError, load_photo, size_of, upright
