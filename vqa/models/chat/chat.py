@@ -36,7 +36,7 @@ from vlcam.models import configuration
 from vlcam.utils.errors import one_line
 from vlcam.utils.text_files import read_json, read_text
 from vqa.answering.writing_answerer import WritingAnswerer
-from vqa.models.chat.rehearsal import rehearse
+from vqa.models.chat.template import rendered
 
 DESCRIBE = "Describe the image."
 """The question that a caption answers, unless told otherwise."""
@@ -339,14 +339,10 @@ class ChatModel(WritingAnswerer):
         template, begun = self._parts.template, answer is None
         known = {"messages": chat, "tools": None, "documents": None, "add_generation_prompt": begun}
         try:
-            rehearse(template, **self._tokenizer.special_tokens_map, **known)
-            text: str = self._tokenizer.apply_chat_template(
-                chat, chat_template=template, tokenize=False, add_generation_prompt=begun
-            )
+            return rendered(template, **self._tokenizer.special_tokens_map, **known)
         except Exception as error:  # whatever a template may stumble over
             reason = one_line(error)[:200]
             raise ValueError(f"{self.name}: the chat template cannot be used ({reason})") from error
-        return text
 
 
 def load_parts(
