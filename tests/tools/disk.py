@@ -15,6 +15,7 @@ import resource
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -137,74 +138,107 @@ def check_writer(
             takes long, and only one of the runs that follow a kill.
         replaces: whether it takes the place of what is there.
     """
-    first, second, lone = folder / "first", folder / "second", folder / "lone"
+    lone, first = folder / "lone", folder / "first"
     lone.mkdir()
     write(lone, 2)
     new = read(lone)
-    starts: list[tuple[object, Path | None]] = [(None, None)]
     assert new is not None
+    starts: list[tuple[Path | None, object]] = [(None, None)]
     if replaces:
         first.mkdir()
         write(first, 1)
         (first / "notes.txt").write_text("mine")
-        starts.append((read(first), first))
         assert read(first) not in (None, new)
-    for before, start in starts:
+        starts.append((first, read(first)))
+    for start, before in starts:
+        trial = _Trial(write, read, folder / "second", start, before, new, every)
+        trial.check_failures()
+        trial.check_full(sizes)
+        trial.check_kills(folder / "copies")
 
-        def fresh(path: Path, start: Path | None = start) -> Path:
-            shutil.rmtree(path, ignore_errors=True)
-            if start:
-                shutil.copytree(start, path)
-            else:
-                path.mkdir()
-            return path
 
-        def sound(
-            path: Path, allowed: tuple[object, ...], again: bool, mine: bool = start is not None
-        ) -> None:
-            assert read(path) in allowed, path
-            if again:
-                write(path, 2)
-                assert read(path) == new, path
-                assert not hidden(path), (path, hidden(path))
-            assert not mine or (path / "notes.txt").read_text() == "mine"
+@dataclass(frozen=True)
+class _Trial:
+    """A writer at work in a folder.
 
-        work = fresh(second)
-        steps = operations(lambda work=work: write(work, 2))  # type: ignore[misc]
-        assert read(work) == new and not hidden(work)
-        chosen = [
-            at
-            for at, step in enumerate(steps, start=1)
-            if every and (step in ("rename", "replace") or at % every == 0)
-        ]
-        for at in chosen:
+    Attributes:
+        start: what the folder is like before the work; None: empty.
+        before: what is read then.
+        new: what is read when the work is done.
+    """
+
+    write: Callable[[Path, int], object]
+    read: Callable[[Path], object]
+    folder: Path
+    start: Path | None
+    before: object
+    new: object
+    every: int
+
+    def check_failures(self) -> None:
+        """At any operation, that one or all from there on."""
+        self._begin()
+        steps = operations(self._work)
+        assert self.read(self.folder) == self.new and not hidden(self.folder)
+        for at, step in enumerate(steps, start=1):
+            if not self.every or (step not in ("rename", "replace") and at % self.every):
+                continue
             for lasting in (False, True):
-                fresh(second)
+                self._begin()
                 try:
                     with failing(at, lasting):
-                        write(second, 2)
+                        self._work()
                 except OSError as error:
-                    assert error.errno == errno.EIO, (at, steps[at - 1], error)
-                    assert error.filename, (at, steps[at - 1], error)
-                sound(second, (before, new), again=lasting)
+                    assert error.errno == errno.EIO, (at, step, error)
+                    assert error.filename, (at, step, error)
+                self._check(self.folder, (self.before, self.new), again=lasting)
+
+    def check_full(self, sizes: tuple[int, ...]) -> None:
+        """Of files that can grow to so many bytes: nothing new is there."""
         for size in sizes:
-            fresh(second)
+            self._begin()
             try:
                 with full(size):
-                    write(second, 2)
+                    self._work()
             except OSError as error:
-                assert error.filename and str(second) in error.filename, (size, error)
+                assert error.filename and str(self.folder) in error.filename, (size, error)
                 assert error.errno == errno.EFBIG, (size, error)
-                sound(second, (before,), again=True)
+                self._check(self.folder, (self.before,), again=True)
             else:
                 raise AssertionError(f"nothing is larger than {size} bytes")
-        copies = fresh(folder / "copies", None)
-        fresh(second)
-        states = killed(lambda: write(second, 2), second, copies)
+
+    def check_kills(self, copies: Path) -> None:
+        """Before any operation."""
+        shutil.rmtree(copies, ignore_errors=True)
+        copies.mkdir()
+        self._begin()
+        states = killed(self._work, self.folder, copies)
         for number, state in enumerate(states):
-            moved = state.name.endswith(("rename", "replace", "rmdir"))
-            again = moved or number % every == 0 if every else number == len(states) - 2
-            sound(state, (before, new), again=again)
+            if self.every:
+                moved = state.name.endswith(("rename", "replace", "rmdir"))
+                again = moved or number % self.every == 0
+            else:
+                again = number == len(states) - 2
+            self._check(state, (self.before, self.new), again)
+
+    def _begin(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.start:
+            shutil.copytree(self.start, self.folder)
+        else:
+            self.folder.mkdir()
+
+    def _work(self) -> None:
+        self.write(self.folder, 2)
+
+    def _check(self, path: Path, allowed: tuple[object, ...], again: bool) -> None:
+        """What is there is whole; ``again``: the next run succeeds and leaves nothing else."""
+        assert self.read(path) in allowed, path
+        if again:
+            self.write(path, 2)
+            assert self.read(path) == self.new, path
+            assert not hidden(path), (path, hidden(path))
+        assert not self.start or (path / "notes.txt").read_text() == "mine"
 
 
 def hidden(folder: Path) -> list[str]:
