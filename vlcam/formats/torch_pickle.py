@@ -42,8 +42,9 @@ from vlcam.formats.budget import Budget, TooMuchError
 from vlcam.formats.mapped import Bytes, mapped
 from vlcam.formats.pickles.keys import RefusedError
 from vlcam.formats.pickles.machine import Machine, Named
+from vlcam.formats.pickles.names import plain_names
 from vlcam.formats.pickles.storages import Place, Storage, Storages, StoredTensor, read_tensors
-from vlcam.formats.restricted_pickle import described_name, plain_names, reason
+from vlcam.formats.restricted_pickle import described_name, reason
 from vlcam.formats.wrapped_names import unwrapped, without_wrappers
 from vlcam.utils.expected import described, described_shape, expect
 

@@ -39,7 +39,8 @@ from captioning.models.neuraltalk.fc_model import (
 from vlcam.adapters.adapter import FeatureMaps, Prompt
 from vlcam.adapters.once_per_image import once_per_image
 from vlcam.formats import checkpoint
-from vlcam.formats.restricted_pickle import Namespace, read_pickle
+from vlcam.formats.pickles.names import Namespace
+from vlcam.formats.restricted_pickle import read_pickle
 from vlcam.formats.state_dict import load_exactly, read_state_dict
 from vlcam.formats.vocabulary import UNKNOWN
 from vlcam.geometry.cells import derive

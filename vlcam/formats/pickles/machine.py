@@ -15,13 +15,14 @@ from __future__ import annotations
 import re
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from vlcam.formats.budget import Budget
 from vlcam.formats.mapped import Bytes
 from vlcam.formats.pickles.keys import Keys, RefusedError
+from vlcam.formats.pickles.nesting import check_nesting
 from vlcam.utils.expected import described
 
 _PROTOCOL = 5  # the newest there is
@@ -32,7 +33,6 @@ _STEP, _SET, _ENTRY, _MEMO, _OBJECT = 32, 216, 70, 60, 300
 the memo, and an object."""
 
 _LONGEST_NUMBER = 1024  # bytes; reading a longer one would take long
-_DEEPEST = 100  # containers within containers
 _REPEATED = 2**20, 4
 """What is used in several places is written out at each of them: to how many values, and how many
 times as many as the file makes."""
@@ -106,7 +106,7 @@ class Machine:
         least, times = _REPEATED
         most = least + times * (before - budget.left) // _STEP
         # Nothing goes through an object: what it holds is a value of its own.
-        _check_extent([value, *map(vars, self._made)], most)
+        check_nesting([value, *map(vars, self._made)], most)
         return value
 
     # --- reading
@@ -287,54 +287,6 @@ class Machine:
 
 def _name_of(value: Any) -> str:
     return value.kind if isinstance(value, Named) else described(value)
-
-
-def _check_extent(values: list[Any], most: int) -> None:
-    """Refuses what is small in memory, as parts of it are shared, and has no end when it is gone
-    through part by part: written out, compared, copied.
-
-    Raises:
-        RefusedError: one is more than that many values, is nested too deep, or holds itself.
-    """
-    known: dict[int, tuple[int, int]] = {}  # values in a container, and levels
-    begun: set[int] = set()
-    waiting: list[tuple[Any, Iterator[Any]]] = [(None, iter(values))]
-    while waiting:
-        container, parts = waiting[-1]
-        inner = next((p for p in parts if isinstance(p, _CONTAINERS) and id(p) not in known), None)
-        if inner is not None:
-            if id(inner) in begun:
-                raise RefusedError("what it makes holds itself")
-            begun.add(id(inner))
-            waiting.append((inner, iter(_parts(inner))))
-            continue
-        waiting.pop()
-        if waiting:
-            known[id(container)] = count, levels = _extent(container, known)
-            if count > most:
-                raise RefusedError("what it makes has no end when it is written out")
-            if levels > _DEEPEST:
-                raise RefusedError(f"what it makes is nested more than {_DEEPEST} deep")
-
-
-_CONTAINERS = (list, tuple, dict, set, frozenset)
-
-
-def _parts(container: Any) -> Iterable[Any]:
-    return [*container, *container.values()] if isinstance(container, dict) else container
-
-
-def _extent(container: Any, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """How many values are in a container, and how many levels, from those of the containers in
-    it. Long texts count as several values."""
-    count = depth = 1
-    for part in _parts(container):
-        if isinstance(part, _CONTAINERS):
-            inner, levels = known[id(part)]
-            count, depth = count + inner, max(depth, levels + 1)
-        else:
-            count += 1 + len(part) // 32 if isinstance(part, str | bytes) else 1
-    return count, depth
 
 
 # --- what the instructions do

@@ -13,7 +13,8 @@ import pytest
 
 from vlcam.formats.budget import Budget
 from vlcam.formats.pickles.machine import _STEPS, Machine
-from vlcam.formats.restricted_pickle import plain_names, read_pickle
+from vlcam.formats.pickles.names import plain_names
+from vlcam.formats.restricted_pickle import read_pickle
 
 
 def doubled(start: bytes, times: int, end: bytes) -> bytes:
