@@ -47,6 +47,8 @@ Text = Annotated[str, msgspec.Meta(max_length=10_000)]
 """A caption, question or answer: a few words, and no book."""
 
 
+_MOST_DIGITS = 1000  # of a whole number; no entry may have one of more than 64 bits
+
 _NAMES = {
     "int": "a whole number",
     "float": "a number",
@@ -93,7 +95,7 @@ def read_entries(path: Path, *layouts: Any, what: str) -> tuple[Any, list[str]]:
             except (ValueError, RecursionError):
                 continue
         try:
-            plain = json.loads(data.decode("utf-8"), object_pairs_hook=_object)
+            plain = json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_int=_whole)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not JSON, or cut in the middle ({error})") from error
         layout = next((one for one in layouts if _looks_like(plain, one)), layouts[0])
@@ -171,6 +173,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _KeyTwice:
     if len(found) == len(pairs):
         return found
     return _KeyTwice(Counter(key for key, _ in pairs).most_common(1)[0][0])
+
+
+def _whole(digits: str) -> float:
+    """A number; infinite where Python refuses to read so many digits, and with them the file."""
+    return int(digits) if len(digits) < _MOST_DIGITS else float(digits)
 
 
 def _may_have_a_key_twice(data: bytes, found: Any, layout: Any) -> bool:

@@ -15,6 +15,10 @@ import numpy as np
 
 _FAR = 10  # how many sides of the photo a polygon may reach beyond it
 
+_LONG, _LONGEST = 100, 2**24
+"""How many sides of the photo polygons may be long, beside a pixel for each of the photo's; and how
+many pixels at most. pycocotools keeps five points a pixel, and counts them in 32 bits."""
+
 
 class RunLengths(TypedDict):
     """A mask as COCO encodes it: how many pixels are off, on, off, ..., column by column."""
@@ -38,6 +42,11 @@ def problem(found: Segmentation, size: tuple[int, int]) -> str | None:
     wrong = (_of_polygon(polygon, size) for polygon in found)
     if first := next((line for line in wrong if line), None):
         return first
+    most = min(size[0] * size[1], _LONGEST) + _LONG * sum(size)
+    sides = sum(len(polygon) // 2 for polygon in found)
+    widest = max(max(polygon) - min(polygon) for polygon in found)
+    if sides * widest > most and sum(map(_length, found)) > most:  # few need the exact length
+        return f"polygons longer than {most} pixels, the image has {list(size)}"
     return None if any(_area(polygon) for polygon in found) else "polygons without an area"
 
 
@@ -56,6 +65,12 @@ def _area(polygon: Sequence[float]) -> float:
     """Of a polygon, by the shoelace formula; its sign says which way around it goes."""
     xs, ys = polygon[::2], polygon[1::2]
     return (sum(map(mul, xs, [*ys[1:], ys[0]])) - sum(map(mul, ys, [*xs[1:], xs[0]]))) / 2
+
+
+def _length(polygon: Sequence[float]) -> float:
+    """Of its sides, in pixels; a slanted one is as long as the larger of its two differences."""
+    xs, ys = (np.array(polygon[i::2], float) for i in range(2))
+    return float(np.maximum(np.abs(xs - np.roll(xs, 1)), np.abs(ys - np.roll(ys, 1))).sum())
 
 
 def _of_run_lengths(counts: str | Sequence[int], size: tuple[int, int]) -> str | None:

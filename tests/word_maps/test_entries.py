@@ -74,6 +74,13 @@ def test_one_odd_entry_costs_no_others(odd: dict[str, Any], said: str, tmp_path:
     assert kept.get(2, [9]) == [9]
 
 
+def test_a_number_of_many_digits_costs_no_other_entry(tmp_path: Path) -> None:
+    text = json.dumps({"wholes": [SOUND, {**SOUND, "id": 2}]})
+    found, lines = left_out(tmp_path / "a.json", text.replace('"id": 2,', f'"id": {"9" * 5000},'))
+    assert [whole.id for whole in found.wholes] == [1]
+    assert lines == ["a.json: wholes[1]: id is inf, not a whole number"]
+
+
 def test_a_key_given_twice_is_told_also_where_both_values_would_do(tmp_path: Path) -> None:
     text = json.dumps({"wholes": [SOUND, {**SOUND, "id": 2}]})
     path = tmp_path / "a.json"

@@ -45,6 +45,9 @@ SQUARE = [1, 1, 5, 1, 5, 5, 1, 5]
         ([[1, 1, 5, 1, float("nan"), 5]], "far from the image's [10, 10] pixels"),
         ([[1, 1, 5, 1, 2e9, 5]], "far from the image's [10, 10] pixels"),
         ([[1, 1, 5, 5, 9, 9]], "polygons without an area"),
+        # pycocotools would end the process.
+        ([[-90, -90, 100, 95, 99, 101] * 10_000], "polygons longer than 2100 pixels"),
+        ([[-90, -90, 100, 95, 99, 101]] * 10_000, "polygons longer than 2100 pixels"),
         (rle(np.eye(10)), None),
         (rle(np.eye(11)), "RLE of size [11, 11], the image is [10, 10]"),
         (rle(np.zeros((10, 10))), "an RLE without an area"),

@@ -22,6 +22,7 @@ from vlcam.formats.folders.peft_adapter import MERGED, merge_adapter
 from vlcam.formats.folders.tokenizer import load_tokenizer
 from vlcam.formats.folders.weights import StoredWeights
 from vlcam.formats.state_dict import unreadable
+from vlcam.utils.expected import described_shape
 from vlcam.utils.text_files import read_json
 
 _CONFIG, _GENERATION = "config.json", "generation_config.json"
@@ -110,8 +111,8 @@ def load_module(
             raise ValueError(f"{folder}: not the weights of this model: {problem} {names}{more}")
     for key, found, expected in sorted(report["mismatched_keys"]):
         raise ValueError(
-            f"{folder}: not the weights of this model: {key} has shape {tuple(found)},"
-            f" expected {tuple(expected)}"
+            f"{folder}: not the weights of this model: {key} has shape"
+            f" {described_shape(found)}, expected {described_shape(expected)}"
         )
     with quietly():
         merge_adapter(module, folder)

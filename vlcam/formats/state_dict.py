@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vlcam.formats.torch_pickle import module_state, read_torch_modules
 from vlcam.formats.wrapped_names import unwrapped
 from vlcam.utils.errors import one_line
-from vlcam.utils.expected import expect
+from vlcam.utils.expected import described_shape, expect
 
 WEIGHTS = "model.safetensors"
 """The file with a model's weights, in the model's folder."""
@@ -90,7 +90,7 @@ def check_fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None
             raise ValueError(f"{what}: {problem} {', '.join(keys[:3])}{more}")
     for key, value in state.items():
         if value.shape != own[key].shape:
-            shapes = f"{tuple(value.shape)}, expected {tuple(own[key].shape)}"
+            shapes = f"{described_shape(value.shape)}, expected {described_shape(own[key].shape)}"
             raise ValueError(f"{what}: {key} has shape {shapes}")
         if value.is_floating_point() != own[key].is_floating_point():
             raise ValueError(f"{what}: {key} holds {value.dtype}, expected {own[key].dtype}")

@@ -38,7 +38,8 @@ def described(value: Any) -> str:
 def described_shape(shape: tuple[Any, ...]) -> str:
     """A shape, in one line whatever is in it."""
     sizes = ", ".join(described(size) for size in shape[:8])
-    return f"({sizes}{', ...' if len(shape) > 8 else ''})"
+    alone = "," if len(shape) == 1 else ""
+    return f"({sizes}{alone}{', ...' if len(shape) > 8 else ''})"
 
 
 def expect(value: Any, kind: type[T], what: str, expected: str) -> T:

@@ -82,6 +82,10 @@ BAD_MODELS: list[tuple[str, Callable[[Path], Path]]] = [
     ("unexpected extra", _weights(lambda state: state.update(extra=torch.zeros(1)))),
     ("has shape (3,)", _weights(lambda state: state.update({"logits.bias": torch.zeros(3)}))),
     (
+        "has shape (3, 1, 1, 1, 1, 1, 1, 1, ...)",
+        _weights(lambda state: state.update({"logits.bias": torch.zeros([3] + [1] * 40)})),
+    ),
+    (
         "holds torch.complex64",
         _weights(
             lambda s: s.update({"logits.bias": torch.complex(*2 * [s["logits.bias"].float()])})

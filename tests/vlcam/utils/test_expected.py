@@ -19,6 +19,7 @@ def test_what_is_found_is_said_in_a_few_words() -> None:
     assert described(10**5000) == "a number of 16610 bits" and described(True) == "True"
     assert described({1: 2}) == "a dictionary of 1" and described({1, 2}) == "a set of 2"
     assert described(np.zeros((2, 3))) == "a tensor of shape (2, 3)"
+    assert described(np.zeros(5)) == "a tensor of shape (5,)"
     assert described(object()) == "an object of class object"
 
 

@@ -28,11 +28,12 @@ from vlcam.utils.expected import described
 _PROTOCOL = 5  # the newest there is
 _STOP = ord(".")
 
-_STEP, _SET, _ENTRY, _MEMO, _OBJECT = 32, 216, 70, 60, 300
+_STEP, _SET, _ENTRY, _MEMO, _OBJECT, _ARGUMENT = 32, 216, 70, 60, 300, 8
 """Rough bytes in memory of a value on the stack, an empty set or dictionary, an entry of one, of
-the memo, and an object."""
+the memo, an object, and an argument of a call."""
 
 _LONGEST_NUMBER = 1024  # bytes; reading a longer one would take long
+_SOMETIMES = 255  # instructions after which the clock is looked at
 _REPEATED = 2**20, 4
 """What is used in several places is written out at each of them: to how many values, and how many
 times as many as the file makes."""
@@ -90,7 +91,11 @@ class Machine:
         """
         self._stack, self._marks, self._memo, self._made = [], [], {}, []
         budget, data, steps, before = self._budget, self._data, _STEPS, self._budget.left
+        done = 0
         while True:
+            done += 1
+            if not done & _SOMETIMES:
+                budget.check_time()
             code = data[self.at]
             self.at += 1
             budget.left -= _STEP
@@ -186,7 +191,7 @@ class Machine:
         self._find_name(module, name)
 
     def _find_name(self, module: str, name: str) -> None:
-        self._budget.take(_OBJECT)
+        self._budget.take(_OBJECT + len(module) + len(name))
         self._push(self._find(module, name))
 
     def _name_of_stack(self) -> None:
@@ -200,7 +205,7 @@ class Machine:
         make = function.make if isinstance(function, Named) else None
         if make is None or not isinstance(arguments, tuple):
             raise RefusedError(f"it calls {_name_of(function)}")
-        self._budget.take(_OBJECT)
+        self._budget.take(_OBJECT + _ARGUMENT * len(arguments))
         self._push(make(*arguments))
 
     def _object(self, with_names: bool = False) -> None:

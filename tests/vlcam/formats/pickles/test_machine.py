@@ -43,6 +43,11 @@ def large(opcode: bytes, form: str, size: int) -> bytes:
 
 
 BOMBS: dict[str, bytes] = {
+    "a million arguments, again and again": b"\x80\x02("
+    + b"N" * 10**6
+    + b"tq\x000("
+    + b"ccollections\ndefaultdict\nh\x00R" * 20_000
+    + b"l.",
     "a memo of 4 thousand million places": b"Nr\xff\xff\xff\xff0N.",
     "a memo of more places than there are bytes": b"Np99999999999999999999\n.",
     "an array of nothing": b"\x80\x04" + array(b"(" + number(2**40) + b"K\x00t") + b".",
