@@ -110,6 +110,7 @@ class Sigmoids(TorchFunctionMode):
                 self._given.append(result.detach())
         return result
 
+    @exact_backward()
     def gave(self, scores: Tensor) -> bool:
         """Whether scores are what a sigmoid gave, or a part of it."""
         place = scores.untyped_storage().data_ptr()

@@ -105,10 +105,11 @@ class KeptBytes(torch.autograd.graph.saved_tensors_hooks):
         known = {p.untyped_storage().data_ptr() for p in adapter.module.parameters()}
 
         def pack(tensor: Tensor) -> tuple[Tensor, int]:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in known:
-                known.add(storage.data_ptr())
-                self.bytes += storage.nbytes()
+            if torch._C._has_storage(tensor):  # a sparse one has none
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in known:
+                    known.add(storage.data_ptr())
+                    self.bytes += storage.nbytes()
             # Detached: else a graph that holds its own output is freed by a backward pass only.
             return tensor.detach(), tensor._version
 

@@ -17,9 +17,12 @@ WIDE = (1e-1, 3e-2)
 HALF = (3e-1, 1e-1)
 """In half precision."""
 
-_TOLERANCE = 0.1
+TOLERANCE = 0.1
 """Of the fastest change along any of the directions: a gradient that lost a smaller part gives
 nearly the same map, and scores curve along a step."""
+
+LOOSE = 0.25
+"""Of steps that are wide though perhaps nothing rounds: scores curve more along these."""
 
 _NOISE = 16
 """How many roundings of the score a difference may be off by; in half precision 2, of steps wide
@@ -31,6 +34,7 @@ def agrees(
     maps: Tensor,
     gradient: Tensor,
     steps: Sequence[float] = STEPS,
+    tolerance: float = TOLERANCE,
 ) -> bool:
     """Whether a score changes as its gradient says, along random directions and steps of some size.
 
@@ -42,6 +46,7 @@ def agrees(
         maps: (1, K, u, v), or pixels.
         gradient: of the same shape.
         steps: any of these sizes will do.
+        tolerance: of the fastest change along any of the directions.
     """
     size = float(maps.detach().double().norm()) or 1.0
     directions = list(_directions(maps, size))
@@ -58,7 +63,7 @@ def agrees(
             [(score(_moved(maps, d, step)) - score(_moved(maps, d, -step))) for d in directions]
         ) / (2 * step)
         scale = float(torch.cat([found, claimed]).abs().max())
-        limit = _TOLERANCE * scale + rounding / (2 * step)
+        limit = tolerance * scale + rounding / (2 * step)
         if scale == 0 or bool(((found - claimed).abs() <= limit).all()):
             return True
     return False

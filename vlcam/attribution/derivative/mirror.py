@@ -27,6 +27,7 @@ from vlcam.attribution.derivative.suspects import (
     CUTS,
     HOOKS,
     Suspect,
+    differentiates,
     has_surrogate,
     is_escape,
     is_foreign,
@@ -63,6 +64,8 @@ class Mirror(TorchFunctionMode):
         cuts: calls that autograd does not follow, though it could.
         lost: calls of what has no derivative (or a false one); mirrored as leaves.
         unseen: calls of which only differences can tell whether a gradient gets lost.
+        escapes: calls that take values out of autograd's sight; the same of them, where a score
+            uses these.
         rounded: calls that round.
     """
 
@@ -71,14 +74,17 @@ class Mirror(TorchFunctionMode):
         self.cuts: list[Found] = []
         self.lost: list[Found] = []
         self.unseen: list[Suspect] = []
+        self.escapes: list[Suspect] = []
         self.rounded: list[Suspect] = []
         # By id: the tensor, which has to live as long as the number stands for it, and its mirror
         # image; or what hides the value in it (a quantised tensor).
         self._images: dict[int, tuple[Tensor, Tensor | Suspect]] = {}
+        self._places: dict[object, Tensor] = {}  # the same, by where in memory they lie
 
     def follow(self, tensor: Tensor, image: Tensor) -> None:
         """From now on, ``image`` mirrors ``tensor``."""
         self._images[id(tensor)] = (tensor, image)
+        self._places[_place(tensor)] = tensor
 
     def of(self, tensor: Tensor) -> Tensor:
         """The mirror image of a tensor; itself, where nothing of it is mirrored."""
@@ -104,7 +110,8 @@ class Mirror(TorchFunctionMode):
             self.follow(args[0], self.of(args[1]))
             return func(*args, **kwargs)
         if is_escape(func) and any(map(is_real, seen)) and not is_exact():
-            self.unseen.append(suspect(func))
+            rounds = is_rounding(func, kwargs, None)
+            (self.rounded if rounds else self.escapes).append(suspect(func))
         return self._run(func, args, kwargs, seen)
 
     def _run(
@@ -152,7 +159,7 @@ class Mirror(TorchFunctionMode):
         images: Any,
     ) -> None:
         """Follow an output, or find that it cannot be followed."""
-        if is_rounding(func, output) and not is_exact():
+        if is_rounding(func, kwargs, output) and not is_exact():
             self.rounded.append(suspect(func))
         elif is_foreign(func) and not is_real(output):
             self.unseen.append(suspect(func))
@@ -204,12 +211,20 @@ class Mirror(TorchFunctionMode):
         if id(tensor) in self._images:
             return self._images[id(tensor)][1]
         base = tensor._base
-        if base is None or id(base) not in self._images:
+        if base is None:
+            return self._of_the_same_memory(tensor)
+        if id(base) not in self._images:
             return None
         image = self._images[id(base)][1]
         if not isinstance(image, Tensor) or image.stride() != base.stride():
             return None
         return _same_view(tensor, base, image)
+
+    def _of_the_same_memory(self, tensor: Tensor) -> Tensor | Suspect | None:
+        """The image of a tensor that was wrapped without a function that is seen: as a
+        ``Variable``, a ``Parameter``, a subclass."""
+        found = None if tensor.grad_fn is not None else self._places.get(_place(tensor))
+        return None if found is None else self._images[id(found)][1]
 
     def _own_image(self, tensor: Tensor) -> None:
         """Something made of the feature maps will be written into it: what has no image gets
@@ -264,6 +279,8 @@ def _has_no_derivative(image: Tensor) -> bool:
 def _depends(func: Callable[..., Any], images: Any, image: Tensor) -> bool:
     """Whether an output depends on the values that are followed (that of ``zeros_like`` does
     not)."""
+    if differentiates(func):  # of a graph that there is only once
+        return True
     generator = torch.Generator().manual_seed(0)
 
     def moved(value: Any) -> Any:
@@ -281,6 +298,13 @@ def _depends(func: Callable[..., Any], images: Any, image: Tensor) -> bool:
     return not any(
         t.shape == image.shape and torch.equal(t, image) for t in outputs if t.dtype == image.dtype
     )
+
+
+def _place(tensor: Tensor) -> object:
+    """What alone a tensor shares that lies in the same memory in the same way."""
+    if not torch._C._has_storage(tensor) or tensor.numel() == 0:
+        return id(tensor)
+    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
 def _same_view(tensor: Tensor, base: Tensor, image: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         followed = _followed(func, args, kwargs)
         result = func(*args, **kwargs)
-        if followed and _is_suspect(func, followed, result) and not is_exact():
+        if followed and _is_suspect(func, kwargs, followed, result) and not is_exact():
             frame = model_frame()
             key = (func, frame.f_code.co_filename, frame.f_lineno)
             if key not in self._noted:
@@ -102,10 +102,18 @@ def is_escape(func: Callable[..., Any]) -> bool:
     return func in _ESCAPES
 
 
-def is_rounding(func: Callable[..., Any], result: Any) -> bool:
-    """Whether it rounds values: its derivative is zero wherever it has one."""
+def differentiates(func: Callable[..., Any]) -> bool:
+    """Whether it asks autograd for a gradient of its own."""
+    return func is torch.autograd.grad
+
+
+def is_rounding(func: Callable[..., Any], kwargs: Mapping[str, Any], result: Any) -> bool:
+    """Whether it rounds values: its derivative is zero, or that without the steps, wherever it has
+    one."""
+    if func in _DIVISIONS:
+        return kwargs.get("rounding_mode") is not None
     whole = isinstance(result, Tensor) and not is_real(result)
-    return func in _ROUNDING or (func in _CASTS and whole)
+    return func in _ROUNDING or func in _INTEGERS or (func in _CASTS and whole)
 
 
 def has_surrogate(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -198,10 +206,12 @@ def _followed(
     return inputs
 
 
-def _is_suspect(func: Callable[..., Any], followed: Sequence[Tensor], result: Any) -> bool:
+def _is_suspect(
+    func: Callable[..., Any], kwargs: Mapping[str, Any], followed: Sequence[Tensor], result: Any
+) -> bool:
     """Of a call with such inputs."""
     if func in _NAMED or isinstance(func, _REGISTERED) or not torch.is_grad_enabled():
-        return _looks_suspect(func, result)
+        return _looks_suspect(func, kwargs, result)
     if isinstance(result, Tensor):
         if not result.requires_grad and (is_real(result) or result.is_quantized):
             return not _is_new(func)
@@ -215,14 +225,14 @@ def _is_suspect(func: Callable[..., Any], followed: Sequence[Tensor], result: An
     )
 
 
-def _looks_suspect(func: Callable[..., Any], result: Any) -> bool:
+def _looks_suspect(func: Callable[..., Any], kwargs: Mapping[str, Any], result: Any) -> bool:
     """Of a call by its function, or without a graph."""
     if func in _TOLD or func in CUTS or is_foreign(func):
         return True
     outputs = [t for t in tensors_in(result) if is_real(t)]
     if isinstance(func, _REGISTERED) and any(map(lacks_derivative, outputs)):
         return True
-    if is_rounding(func, result):
+    if is_rounding(func, kwargs, result):
         return True
     lost = not torch.is_grad_enabled() or any(not t.requires_grad for t in outputs)
     return lost and bool(outputs) and not _is_new(func)
@@ -273,14 +283,17 @@ def _named(*names: str) -> set[Any]:
     return {getattr(owner, n) for owner in (Tensor, torch) for n in every if hasattr(owner, n)}
 
 
-_ESCAPES = _named(
-    *("item", "tolist", "numpy", "__array__", "__float__", "__int__", "__index__", "__complex__"),
-    *("data_ptr", "__dlpack__"),
+_INTEGERS = _named("__int__", "__index__")
+_ESCAPES = _INTEGERS | _named(
+    *("item", "tolist", "numpy", "__array__", "__float__", "__complex__"),
+    *("__format__", "__repr__", "data_ptr", "untyped_storage", "__dlpack__", "new_tensor"),
 )
 _ROUNDING = _named(
     *("round", "floor", "ceil", "trunc", "fix", "sign", "sgn", "heaviside", "floor_divide"),
-    *("__floordiv__", "__rfloordiv__", "bernoulli"),
+    *("__floordiv__", "__rfloordiv__", "bernoulli", "bucketize", "searchsorted", "frac"),
+    *("remainder", "fmod", "__mod__", "__rmod__"),
 )
+_DIVISIONS = _named("div", "divide")
 _CASTS = _named("to", "type", "type_as", "long", "int", "short", "char", "byte")
 _SURROGATES = _named(
     "fake_quantize_per_tensor_affine",
@@ -294,4 +307,4 @@ _DATA = {Tensor.data.__set__}  # type: ignore[attr-defined]
 CUTS = {*_named("detach"), Tensor.data.__get__}  # type: ignore[attr-defined]
 _REGISTERED = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
 _TOLD = _ESCAPES | _SURROGATES | HOOKS | _DATA | {F.gumbel_softmax}
-_NAMED = _TOLD | CUTS | _ROUNDING | _CASTS
+_NAMED = _TOLD | CUTS | _ROUNDING | _CASTS | _DIVISIONS

@@ -4,6 +4,7 @@ gradient."""
 from __future__ import annotations
 
 import gc
+import pickle
 import re
 import threading
 import weakref
@@ -137,6 +138,21 @@ def hooked(x: Tensor) -> Tensor:
     return own
 
 
+def rounded_in_numpy(x: Tensor) -> Tensor:
+    return torch.from_numpy(np.round(x.detach().numpy() * 20) / 20)
+
+
+def own_gradient(x: Tensor) -> Tensor:
+    leaf = x.detach().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(leaf.sin().sum(), leaf)[0]
+
+
+def digitised(x: Tensor) -> Tensor:
+    levels = torch.linspace(-5, 5, 400, dtype=x.dtype)
+    return levels[torch.bucketize(x, levels).clamp(max=399)]
+
+
 class Int8Lstm(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -190,6 +206,18 @@ REFUSED: dict[str, Part] = {
     ),
     "gumbel_softmax": lambda x: F.gumbel_softmax(x, hard=True),
     "int (": lambda x: (x * 20).int().to(x.dtype) / 20,
+    "numpy (in": rounded_in_numpy,
+    "__format__": lambda x: x * float(f"{x.abs().sum():.9f}"),
+    "__repr__": lambda x: x * float(repr(x.abs().sum().detach())[7:].split(",")[0].rstrip(")")),
+    "untyped_storage": lambda x: torch.tensor(pickle.loads(pickle.dumps(x.detach()))).sin(),
+    "__int__": lambda x: x * int(x.abs().sum() * 100) / 100,
+    "new_tensor": lambda x: x.new_tensor(x).sin(),
+    ".data (in": lambda x: torch.autograd.Variable(x.data).sin(),
+    ".data (in fn": lambda x: nn.Parameter(x.data) * 1,
+    "div": lambda x: torch.div(x * 20, 1, rounding_mode="floor") / 20,
+    "remainder": lambda x: x - torch.remainder(x, 0.05),
+    "bucketize": digitised,
+    "grad": own_gradient,
     "quantized.linear_dynamic": nn.Identity(),  # made below
     "quantized_lstm": nn.Identity(),
     "a scripted part": nn.Identity(),
@@ -232,6 +260,11 @@ def looked_at(x: Tensor) -> Tensor:
     return x * 0 if x.sum().item() > 1e9 else x
 
 
+def printed(x: Tensor) -> Tensor:
+    str((f"{x.sum():.3f}", x, int(x.sum())))
+    return x.sin()
+
+
 def written_into_a_buffer(x: Tensor) -> Tensor:
     buffer = torch.zeros(x.shape, dtype=x.dtype)
     for column in range(x.shape[1]):
@@ -265,6 +298,10 @@ HARMLESS: dict[str, Part] = {
     "sorted": lambda x: x.gather(1, x.argsort(1)),
     "interpolation": interpolated,
     "looked at": looked_at,
+    "printed": printed,
+    "wrapped angle": lambda x: torch.remainder(x + 3, 6).cos(),
+    "sparse": lambda x: torch.sparse.mm(torch.eye(16, dtype=x.dtype).to_sparse(), x.T).T,
+    "made sparse": lambda x: x.to_sparse().to_dense().sin(),
     "buffer": written_into_a_buffer,
     "scattered": most_of_it,
     "weights": OwnWeights(),
@@ -365,6 +402,17 @@ def test_what_is_harmless_has_its_gradient(name: str, dtype: torch.dtype) -> Non
     )
     expected = (found * direction).sum((1, 2, 3))
     torch.testing.assert_close((ahead - behind) / (2 * step), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_only_looked_at_is_no_suspect() -> None:
+    """However hard the score is to differentiate."""
+
+    def steep(x: Tensor) -> Tensor:
+        x.mean().item()
+        x.detach().numpy().max()
+        return (x * 500).sin()
+
+    gradients(adapter_of(steep, torch.float32), torch.float32)
 
 
 def test_roundings_without_another_way() -> None:
