@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlcam.formats.folders.files import check_links, read_settings
+from vlcam.formats.folders.files import check_files, read_settings
 from vlcam.formats.folders.foreign import ADAPTER, foreign
 from vlcam.utils.atomic import recover
 from vlcam.utils.errors import flat, one_line
@@ -227,8 +227,7 @@ def find(model: str | Path, kind: str | None = None) -> tuple[Family, Path]:
             names = ", ".join(name for family in usable for name in family.bundled) or "none"
             raise ValueError(f"{model}: no such file or folder, nor a bundled model ({names})")
         path = downloaded(str(model))
-    if path.is_dir():
-        check_links(path)
+    check_files(path)
     family = recognise(path, known)
     if not family.is_a(kind):
         raise ValueError(f"{model}: {family.name} is {_DOES[family.kind]}")

@@ -16,7 +16,7 @@ from transformers.utils import logging
 from transformers.utils.quantization_config import QuantizationMethod
 
 from vlcam.formats.extent import Extent, check_counts, no_larger_than
-from vlcam.formats.folders.files import check_links, read_settings
+from vlcam.formats.folders.files import check_files, read_settings
 from vlcam.formats.folders.foreign import ADAPTER
 from vlcam.formats.folders.peft_adapter import MERGED, merge_adapter
 from vlcam.formats.folders.tokenizer import load_tokenizer
@@ -89,7 +89,7 @@ def load_module(
     Args:
         left_out: prefixes of the names of weights that the folder may hold and the model lacks.
     """
-    check_links(folder)
+    check_files(folder)
     said = _settings(folder)
     quantised = _quantisation(said, folder / _CONFIG)
     weights = StoredWeights.of(folder, said.get("transformers_weights"))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from vlcam.utils.errors import one_line
 from vlcam.utils.expected import described, expect
+from vlcam.utils.input_files import check_file
 from vlcam.utils.text_files import read_json
 
 _BLOBS = ("snapshots", "blobs")
@@ -29,16 +31,22 @@ def inside(folder: Path, name: str, where: str) -> Path:
     return path
 
 
-def check_links(folder: Path) -> None:
-    """Refuses a folder with a file that is a link out of it. Links within it are as good as files,
-    and so are those of the Hugging Face hub's cache to its ``blobs``.
+def check_files(place: Path) -> None:
+    """Refuses a model's file, or a folder with one, that is a pipe or a device, and a folder with a
+    link out of it. Links within it are as good as files, and so are those of the Hugging Face hub's
+    cache to its ``blobs``.
 
     Raises:
         ValueError: there is one, which is named.
     """
-    for path in folder.iterdir():
-        if path.is_symlink():
-            _check(folder, path)
+    for path in place.iterdir() if place.is_dir() else [place]:
+        if path.is_symlink() and path != place:
+            _check(place, path)
+        if path.exists() and not path.is_dir():
+            try:
+                check_file(path)
+            except OSError as error:
+                raise ValueError(one_line(error)) from error
 
 
 def _check(folder: Path, path: Path) -> None:
