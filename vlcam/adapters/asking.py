@@ -7,15 +7,15 @@ answers, word by word, have a log-probability of any text (:class:`AskWriter`).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from typing import Protocol, cast, runtime_checkable
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Question, Reading, Unit
 from vlcam.adapters.scales import LOGITS, Scale
-from vlcam.adapters.scores import refuse_not_finite
+from vlcam.adapters.scores import kind_of, refuse_not_finite
 
 
 class AnswersQuestions(Protocol):
@@ -77,6 +77,8 @@ class Ask:
         if not hasattr(model, "understand"):
             raise ValueError(f"{model.name} answers no questions: it is no VQA model")
         chosen = _chosen(answers, contrast)
+        if isinstance(top, bool) or not isinstance(top, int):
+            raise ValueError(f"top: expected a whole number, got {top!r}")
         if top < 1:
             raise ValueError("no answer to explain")
         asked = cast(AnswersQuestions, model)
@@ -179,11 +181,37 @@ def check_question(
     return Ask(model, question, answers=answers, contrast=contrast, top=top, strict=strict)
 
 
+def ordered_texts(what: str, values: Any) -> list[str]:
+    """Values as a list of texts, in an order that somebody chose.
+
+    Args:
+        what: they are, for errors.
+
+    Raises:
+        ValueError: they are anything else: one text, a set (in no order), a dictionary (whose
+            order need not be that of its values).
+    """
+    if isinstance(values, str):
+        raise ValueError(f"{what}: expected a list of texts, got the text {values!r}")
+    if isinstance(values, Set | Mapping) or not isinstance(values, Iterable):
+        raise ValueError(f"{what}: expected a list of texts, in order, got {kind_of(values)}")
+    texts = list(values)
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"{what}: expected a list of texts, got {kind_of(text)}")
+    return [str(text) for text in texts]
+
+
 def _chosen(answers: Sequence[str] | None, contrast: tuple[str, str] | None) -> list[str] | None:
     if answers is not None and contrast is not None:
         raise ValueError("answers and a contrast: give one of them")
-    if contrast is not None and contrast[0] == contrast[1]:
-        raise ValueError(f"a contrast of {contrast[0]!r} with itself: give two answers")
+    answers = None if answers is None else ordered_texts("answers", answers)
+    if contrast is not None:
+        pair = ordered_texts("contrast", contrast)
+        if len(pair) != 2:
+            raise ValueError(f"contrast: expected two answers, got {len(pair)}")
+        if pair[0] == pair[1]:
+            raise ValueError(f"a contrast of {pair[0]!r} with itself: give two answers")
     if answers is not None and not answers:
         raise ValueError("no answer to explain")
     chosen = contrast or (None if answers is None else dict.fromkeys(answers))

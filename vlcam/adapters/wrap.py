@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question, Reading
-from vlcam.adapters.asking import listed
+from vlcam.adapters.asking import listed, ordered_texts
 from vlcam.adapters.module import ModuleAdapter, Score, Tokens
 from vlcam.adapters.scales import LOGITS, Kind, Scale, Sigmoids, check_kind, scale_of
 from vlcam.adapters.scores import kind_of
@@ -150,14 +150,10 @@ def wrap(
 
 def _names(answers: Sequence[str]) -> list[str]:
     """The answers, if they are names of scores; ValueError says what is wrong with them."""
-    names = [answers] if isinstance(answers, str) else list(answers)
-    strange = [name for name in names if not isinstance(name, str)]
-    if isinstance(answers, str) or strange:
-        found = kind_of(strange[0]) if strange else f"the text {answers!r}"
-        raise ValueError(f"answers: expected a list of texts, got {found}")
+    names = ordered_texts("answers", answers)
     if not names or len(set(names)) < len(names):
         raise ValueError("answers: expected at least one, and no two alike")
-    return [str(name) for name in names]
+    return names
 
 
 def _itself(question: str) -> Prompt:

@@ -104,6 +104,26 @@ def test_answers_it_does_not_have() -> None:
         wrapped(Asked(), layer="secnod")
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"answers": "red"}, "answers: expected a list of texts, got the text 'red'"),
+        ({"answers": {"red"}}, "answers: expected a list of texts, in order, got a set"),
+        ({"answers": [1]}, "answers: expected a list of texts, got an int"),
+        ({"answers": [None]}, "answers: expected a list of texts, got a NoneType"),
+        ({"contrast": ("red",)}, "contrast: expected two answers, got 1"),
+        ({"contrast": ("red", "blue", "red")}, "contrast: expected two answers, got 3"),
+        ({"contrast": "ab"}, "contrast: expected a list of texts, got the text 'ab'"),
+        ({"top": 1.5}, "top: expected a whole number, got 1.5"),
+        ({"top": True}, "top: expected a whole number, got True"),
+        ({"top": "2"}, "top: expected a whole number, got '2'"),
+    ],
+)
+def test_what_is_no_list_of_answers(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        vlcam.explain(wrapped(Asked()), photo(), question="what", **asked)
+
+
 class Transformer(nn.Module):
     """Two tokens of its own and patches, with a layer that returns a tuple."""
 
@@ -342,6 +362,8 @@ def test_other_arguments_that_are_none() -> None:
         ({"layer": nn.ReLU()}, "layer: expected its name, got a ReLU"),
         ({"score": None}, "score: expected a function, got a NoneType"),
         ({"answers": "red"}, "expected a list of texts, got the text 'red'"),
+        ({"answers": set(ANSWERS)}, "expected a list of texts, in order, got a set"),
+        ({"answers": {"red": 2}}, "expected a list of texts, in order, got a dict"),
         ({"answers": [1, 2, 3]}, "expected a list of texts, got an int"),
     ):
         with pytest.raises(ValueError, match=said):
