@@ -6,6 +6,7 @@ settings.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from vlcam.geometry.grid import Placement
 
 _DONE = ("resize", "center_crop", "rescale", "normalize", "convert_rgb", "reduce_labels")
 """Steps of processors of which it is known what they do to the photo's place."""
+
+_MOST_PIXELS = 2**26
+"""Of a photo on the way to the model; a narrow one grows much where its shorter side is resized."""
 
 _SETTINGS = (
     "size", "crop_size", "patch_size", "max_patches", "max_image_size", "resample", "image_mean",
@@ -59,11 +63,16 @@ class ImageProcessor:
 
     def __call__(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         """Input pixels (3, H, W) float32 of an RGB photo, and where the photo lies in them."""
-        pixels: Tensor = self.processor(images=photo, return_tensors="pt").pixel_values[0].float()
         old = (photo.height, photo.width)
         whole = (max(old), max(old)) if self._squares else old
         before = ((whole[0] - old[0]) // 2, (whole[1] - old[1]) // 2)
         resized, size, corner = self._sizes(whole)
+        if max(math.prod(whole), math.prod(resized), math.prod(size)) > _MOST_PIXELS:
+            raise ValueError(
+                f"{type(self.processor).__name__} makes {resized[1]} x {resized[0]} pixels of a"
+                f" photo of {old[1]} x {old[0]}; at most {_MOST_PIXELS:,} are made"
+            )
+        pixels: Tensor = self.processor(images=photo, return_tensors="pt").pixel_values[0].float()
         if pixels.shape != (3, *size):
             raise ValueError(
                 f"{type(self.processor).__name__} made {tuple(pixels.shape)} of a photo of {old},"

@@ -160,6 +160,17 @@ def test_sizes_that_are_unknown_are_refused() -> None:
         found(photo())
 
 
+@pytest.mark.parametrize(
+    ("size", "shape"), [(100_000, (36, 50)), (10**9, (36, 50)), (224, (1, 20_000))]
+)
+def test_what_would_take_all_memory_is_refused_before_it_is_made(
+    size: int, shape: tuple[int, int]
+) -> None:
+    prepare = ImageProcessor(CLIPImageProcessor(size={"shortest_edge": size}))
+    with pytest.raises(ValueError, match=r"makes \d+ x \d+ pixels of a photo of .*; at most"):
+        prepare(Image.new("RGB", shape[::-1]))
+
+
 def test_what_no_file_says_is_told(tmp_path: Path) -> None:
     """So that results can record it."""
     default = CLIPImageProcessor(size={"shortest_edge": 36}, crop_size=CROP)
