@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -12,7 +13,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt, Question, Reading, Unit
+from vlcam.adapters.adapter import (
+    Adapter,
+    FeatureMaps,
+    Prompt,
+    Question,
+    Reading,
+    Unit,
+    check_is_adapter,
+)
 from vlcam.adapters.asking import Ask, AskWriter, WritesAnswers, check_question
 from vlcam.adapters.scores import ABOVE_ZERO, decoded
 from vlcam.attribution import methods, targets
@@ -25,6 +34,7 @@ from vlcam.explanation.explanation import Explanation
 from vlcam.explanation.result import Answer, AttentionMap, AttentionMaps, explained_words
 from vlcam.geometry.peaks import peaks
 from vlcam.models import families_that_attend, load
+from vlcam.utils.expected import described, expect
 from vlcam.utils.untouched import untouched
 
 TargetName = Literal["word", "caption"]
@@ -54,6 +64,26 @@ class Request:
     strict: bool = False
     patch: Patch | None = None
     memory: int = DEFAULT_MEMORY
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where an argument is of another kind; what is asked of a model at all
+        is told when it is known which."""
+        for name in ("caption", "question"):
+            if (text := getattr(self, name)) is not None:
+                expect(text, str, name, "a text")
+        for name in ("answers", "contrast"):
+            if (texts := getattr(self, name)) is not None:
+                _expect_texts(texts, name)
+        if self.contrast is not None and len(self.contrast) != 2:
+            raise ValueError(f"contrast is {described(self.contrast)}, expected two answers")
+        for name in ("top", "beam", "memory"):
+            if not isinstance(getattr(self, name), Integral):
+                raise ValueError(
+                    f"{name} is {described(getattr(self, name))}, expected a whole number"
+                )
+        expect(self.method, str, "method", "a name")
+        if self.patch is not None:
+            expect(self.patch, Patch, "patch", "a vlcam.attribution.occlusion.Patch")
 
     def check(self, model: Adapter) -> None:
         """Raises ValueError where the model cannot be asked that, whatever the photo."""
@@ -142,6 +172,7 @@ def explain_request(
     question = request.question
     if isinstance(model, str | Path):
         model = load(model, kind="captioner" if question is None else "vqa")
+    check_is_adapter(model)
     method = methods.get(request.method)
     if request.patch is not None and method.at != "patches":
         raise ValueError(f"a patch goes with method occlusion, not with {method.name}")
@@ -150,6 +181,8 @@ def explain_request(
     if question is None:
         if not hasattr(model, "write"):
             raise ValueError(f"{model.name} writes no captions: give a question")
+        if request.answers is not None or request.contrast is not None:
+            raise ValueError("answers and a contrast go with a question")
         return _Explaining(model, _encoded(model, photo), request).caption()
     if request.caption is not None:
         raise ValueError("a caption and a question: give one of them")
@@ -307,6 +340,13 @@ class _Explaining:
             "grid": found.grid,
             "details": model.describe() | found.details | _versions(),
         }
+
+
+def _expect_texts(texts: object, what: str) -> None:
+    if isinstance(texts, str) or not isinstance(texts, Collection):
+        raise ValueError(f"{what} is {described(texts)}, expected a list of texts")
+    for text in texts:
+        expect(text, str, f"one of {what}", "a text")
 
 
 def read(model: Adapter, caption: str, strict: bool = False) -> Reading:

@@ -224,7 +224,8 @@ def find(model: str | Path, kind: str | None = None) -> tuple[Family, Path]:
 
         if not is_hub_name(str(model)):
             usable = [family for family in known if family.is_a(kind)]
-            names = ", ".join(name for family in usable for name in family.bundled) or "none"
+            bundled = dict.fromkeys(name for family in usable for name in family.bundled)
+            names = ", ".join(bundled) or "none"
             raise ValueError(f"{model}: no such file or folder, nor a bundled model ({names})")
         path = downloaded(str(model))
     check_files(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -87,3 +88,36 @@ def test_captions_whose_scores_are_no_log_probabilities() -> None:
     for target in ("word", "caption"):
         with pytest.raises(ValueError, match="no log-probability is above 0; are these logits"):
             vlcam.explain(Unnormalised(), photo(), CAPTION, target=target)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"caption": 3}, "caption is 3, expected a text"),
+        ({"caption": ["a", "cat"]}, "caption is a list of 2, expected a text"),
+        ({"caption": b"a cat"}, "caption is b'a cat', expected a text"),
+        ({"question": 3}, "question is 3, expected a text"),
+        ({"question": "what?", "answers": "red"}, "answers is 'red', expected a list of texts"),
+        ({"question": "what?", "answers": 3}, "answers is 3, expected a list of texts"),
+        ({"question": "what?", "answers": [0]}, "one of answers is 0, expected a text"),
+        ({"question": "what?", "contrast": ("red",)}, "contrast is a tuple of 1, expected two"),
+        ({"question": "what?", "contrast": "red"}, "contrast is 'red', expected a list of texts"),
+        ({"question": "what?", "top": "3"}, "top is '3', expected a whole number"),
+        ({"beam": 2.5}, "beam is 2.5, expected a whole number"),
+        ({"memory": None}, "memory is None, expected a whole number"),
+        ({"method": 3}, "method is 3, expected a name"),
+        ({"method": "occlusion", "patch": 3}, "patch is 3, expected a vlcam."),
+        ({"caption": "a cat", "answers": ["red"]}, "go with a question"),
+        ({"contrast": ("red", "yellow")}, "go with a question"),
+    ],
+)
+def test_arguments_of_another_kind_are_told_by_name(asked: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        vlcam.explain(TinyCaptioner(), photo(), **asked)
+
+
+def test_a_module_is_no_adapter() -> None:
+    module: Any = torch.nn.Linear(2, 2)
+    for use in (vlcam.explain, vlcam.look):
+        with pytest.raises(ValueError, match=r"class Linear, expected an adapter \(vlcam.wrap"):
+            use(module, photo())

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from vlcam.adapters.attention_flow import Flow
 from vlcam.geometry.grid import Cells, Grid, Placement
+from vlcam.utils.expected import described
 
 Prompt = Hashable
 """What scores are read under: the token ids of a caption, those of a question. Made by the adapter,
@@ -297,3 +298,12 @@ class Adapter(ABC):
         """What a result should record of this model beside its name and layer, as JSON can hold
         it."""
         return {}
+
+
+def check_is_adapter(model: object) -> None:
+    """Raises ValueError for what is none, such as a bare module."""
+    if not isinstance(model, Adapter):
+        raise ValueError(
+            f"the model is {described(model)}, expected an adapter"
+            " (vlcam.wrap makes one of a module, vlcam.load of a file)"
+        )

@@ -3,7 +3,8 @@
 A word's score is the sum of its tokens' log-probabilities, so each token belongs to one word. A
 token continues the word before it where it begins with ``##`` (WordPiece); where it does not begin
 with the sign of a space (byte-level BPE, SentencePiece); and, where each word's last token ends
-with a sign (``</w>``), behind a token without that sign.
+with a sign (``</w>``), behind a token without that sign. Of a vocabulary of whole words (WordLevel)
+every token is a word.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
+
+from tokenizers.models import WordLevel
 
 from vlcam.adapters.teacher_forcing import TokenizedWord
 from vlcam.formats.folders.tokenizer import text_of, tokenize
@@ -37,6 +40,7 @@ class Subwords:
         model = tokenizer.backend_tokenizer.model
         self._continues = getattr(model, "continuing_subword_prefix", None)
         self._ends = getattr(model, "end_of_word_suffix", None)
+        self._whole = isinstance(model, WordLevel)
         ends = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id)
         unknown = tokenizer.unk_token_id
         self._unknown = None if unknown in ends else unknown  # GPT-2's is its end, and never needed
@@ -108,6 +112,8 @@ class Subwords:
         return groups
 
     def _starts(self, ids: Sequence[int], place: int, begun: Sequence[bool]) -> bool:
+        if self._whole:
+            return True
         if self._continues:
             return not self._piece(ids[place]).startswith(self._continues)
         if ids[place] == self._unknown and begun:

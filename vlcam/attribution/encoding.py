@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
+from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt, check_is_adapter
 from vlcam.attribution.guards import check_features
 from vlcam.geometry.grid import Placement
 from vlcam.photo.loading import load_photo, upright
@@ -55,8 +55,10 @@ def look(model: Adapter, photo: str | Path | Image.Image) -> Encoded:
     here it encodes the part that does not depend on it, if there is one.
 
     Raises:
-        ValueError: the photo cannot be read, or is neither a path nor a PIL image.
+        ValueError: the photo cannot be read, or is neither a path nor a PIL image; the model is
+            no adapter.
     """
+    check_is_adapter(model)
     if isinstance(photo, Image.Image):
         image = upright(photo)
         ready = Prepared("photo", image, *model.prepare(image))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vlcam.cli.arguments import count
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", type=Path, help="a new folder")
-    parser.add_argument("--images", metavar="N", type=int, required=True, help="how many")
+    parser.add_argument("--images", metavar="N", type=count, required=True, help="how many")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="default: 0")
 
 

@@ -27,6 +27,14 @@ def clip_like() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
 
 
+def whole_words() -> PreTrainedTokenizerFast:
+    """A vocabulary of words, without a sign of where they begin."""
+    model = models.WordLevel({"<unk>": 0, "a": 1, "dog": 2, "dogs": 3, ".": 4}, unk_token="<unk>")
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
 def pieces(tokenizer: Any, words: list[TokenizedWord]) -> list[list[str]]:
     return [tokenizer.convert_ids_to_tokens(word.tokens) for word in words]
 
@@ -66,7 +74,13 @@ def test_signs_at_the_ends_of_words() -> None:
     assert pieces(tokenizer, words) == [["do", "g", "s</w>"], ["dog</w>"], ["s", "o</w>"]]
 
 
-@pytest.mark.parametrize("make", [byte_level, unigram, clip_like, word_pieces])
+def test_a_vocabulary_of_whole_words() -> None:
+    words = Subwords(whole_words()).read("a dog, dogs zebra.")
+    assert [word.text for word in words] == ["a", "dog", ",", "dogs", "zebra", "."]
+    assert [word.text for word in words if word.unknown] == [",", "zebra"]
+
+
+@pytest.mark.parametrize("make", [byte_level, unigram, clip_like, word_pieces, whole_words])
 def test_what_is_read_is_written(make: Any) -> None:
     subwords = Subwords(make())
     words = subwords.read("dogs dog")

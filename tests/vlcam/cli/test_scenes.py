@@ -12,8 +12,8 @@ from tests.tools.command_line import below, refused
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("new", "--images", "0"), "images=0"),
-        (("new", "--images", "-1"), "images=-1"),
+        (("new", "--images", "0"), "'0' is not a whole number"),
+        (("new", "--images", "-1"), "'-1' is not a whole number"),
         (("new", "--images", "1", "--seed", "-1"), "seed=-1"),
         (("new", "--images", "few"), "'few'"),
         (("new",), "--images"),
