@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -22,7 +21,15 @@ from vlcam.adapters.adapter import (
     Unit,
     check_is_adapter,
 )
-from vlcam.adapters.asking import Ask, AskWriter, WritesAnswers, check_question
+from vlcam.adapters.asking import (
+    Ask,
+    AskWriter,
+    WritesAnswers,
+    check_question,
+    ordered_texts,
+    two_answers,
+    whole_number,
+)
 from vlcam.adapters.scores import ABOVE_ZERO, decoded
 from vlcam.attribution import methods, targets
 from vlcam.attribution.encoding import Encoded, look
@@ -34,7 +41,7 @@ from vlcam.explanation.explanation import Explanation
 from vlcam.explanation.result import Answer, AttentionMap, AttentionMaps, explained_words
 from vlcam.geometry.peaks import peaks
 from vlcam.models import families_that_attend, load
-from vlcam.utils.expected import described, expect
+from vlcam.utils.expected import expect
 from vlcam.utils.untouched import untouched
 
 TargetName = Literal["word", "caption"]
@@ -71,16 +78,12 @@ class Request:
         for name in ("caption", "question"):
             if (text := getattr(self, name)) is not None:
                 expect(text, str, name, "a text")
-        for name in ("answers", "contrast"):
-            if (texts := getattr(self, name)) is not None:
-                _expect_texts(texts, name)
-        if self.contrast is not None and len(self.contrast) != 2:
-            raise ValueError(f"contrast is {described(self.contrast)}, expected two answers")
+        if self.answers is not None:
+            ordered_texts("answers", self.answers)
+        if self.contrast is not None:
+            two_answers(self.contrast)
         for name in ("top", "beam", "memory"):
-            if not isinstance(getattr(self, name), Integral):
-                raise ValueError(
-                    f"{name} is {described(getattr(self, name))}, expected a whole number"
-                )
+            whole_number(name, getattr(self, name))
         expect(self.method, str, "method", "a name")
         if self.patch is not None:
             expect(self.patch, Patch, "patch", "a vlcam.attribution.occlusion.Patch")
@@ -340,13 +343,6 @@ class _Explaining:
             "grid": found.grid,
             "details": model.describe() | found.details | _versions(),
         }
-
-
-def _expect_texts(texts: object, what: str) -> None:
-    if isinstance(texts, str) or not isinstance(texts, Collection):
-        raise ValueError(f"{what} is {described(texts)}, expected a list of texts")
-    for text in texts:
-        expect(text, str, f"one of {what}", "a text")
 
 
 def read(model: Adapter, caption: str, strict: bool = False) -> Reading:

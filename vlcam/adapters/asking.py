@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence, Set
+from numbers import Integral
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Question, Reading, Unit
 from vlcam.adapters.scales import LOGITS, Scale
-from vlcam.adapters.scores import kind_of, refuse_not_finite
+from vlcam.adapters.scores import refuse_not_finite
+from vlcam.utils.expected import described, expect
 
 
 class AnswersQuestions(Protocol):
@@ -77,9 +79,7 @@ class Ask:
         if not hasattr(model, "understand"):
             raise ValueError(f"{model.name} answers no questions: it is no VQA model")
         chosen = _chosen(answers, contrast)
-        if isinstance(top, bool) or not isinstance(top, int):
-            raise ValueError(f"top: expected a whole number, got {top!r}")
-        if top < 1:
+        if whole_number("top", top) < 1:
             raise ValueError("no answer to explain")
         asked = cast(AnswersQuestions, model)
         self.question = asked.understand(question)
@@ -192,14 +192,25 @@ def ordered_texts(what: str, values: Any) -> list[str]:
             order need not be that of its values).
     """
     if isinstance(values, str):
-        raise ValueError(f"{what}: expected a list of texts, got the text {values!r}")
+        raise ValueError(f"{what} is {described(values)}, expected a list of texts")
     if isinstance(values, Set | Mapping) or not isinstance(values, Iterable):
-        raise ValueError(f"{what}: expected a list of texts, in order, got {kind_of(values)}")
-    texts = list(values)
-    for text in texts:
-        if not isinstance(text, str):
-            raise ValueError(f"{what}: expected a list of texts, got {kind_of(text)}")
-    return [str(text) for text in texts]
+        raise ValueError(f"{what} is {described(values)}, expected a list of texts, in order")
+    return [str(expect(text, str, f"one of {what}", "a text")) for text in values]
+
+
+def two_answers(contrast: Any) -> list[str]:
+    """A contrast's answers; ValueError where they are not two texts."""
+    pair = ordered_texts("contrast", contrast)
+    if len(pair) != 2:
+        raise ValueError(f"contrast is {described(contrast)}, expected two answers")
+    return pair
+
+
+def whole_number(what: str, value: Any) -> int:
+    """A whole number; ValueError, with ``what`` it is, where it is none."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError(f"{what} is {described(value)}, expected a whole number")
+    return int(value)
 
 
 def _chosen(answers: Sequence[str] | None, contrast: tuple[str, str] | None) -> list[str] | None:
@@ -207,9 +218,7 @@ def _chosen(answers: Sequence[str] | None, contrast: tuple[str, str] | None) -> 
         raise ValueError("answers and a contrast: give one of them")
     answers = None if answers is None else ordered_texts("answers", answers)
     if contrast is not None:
-        pair = ordered_texts("contrast", contrast)
-        if len(pair) != 2:
-            raise ValueError(f"contrast: expected two answers, got {len(pair)}")
+        pair = two_answers(contrast)
         if pair[0] == pair[1]:
             raise ValueError(f"a contrast of {pair[0]!r} with itself: give two answers")
     if answers is not None and not answers:

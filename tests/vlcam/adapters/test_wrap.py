@@ -107,16 +107,16 @@ def test_answers_it_does_not_have() -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"answers": "red"}, "answers: expected a list of texts, got the text 'red'"),
-        ({"answers": {"red"}}, "answers: expected a list of texts, in order, got a set"),
-        ({"answers": [1]}, "answers: expected a list of texts, got an int"),
-        ({"answers": [None]}, "answers: expected a list of texts, got a NoneType"),
-        ({"contrast": ("red",)}, "contrast: expected two answers, got 1"),
-        ({"contrast": ("red", "blue", "red")}, "contrast: expected two answers, got 3"),
-        ({"contrast": "ab"}, "contrast: expected a list of texts, got the text 'ab'"),
-        ({"top": 1.5}, "top: expected a whole number, got 1.5"),
-        ({"top": True}, "top: expected a whole number, got True"),
-        ({"top": "2"}, "top: expected a whole number, got '2'"),
+        ({"answers": "red"}, "answers is 'red', expected a list of texts"),
+        ({"answers": {"red"}}, "answers is a set of 1, expected a list of texts, in order"),
+        ({"answers": [1]}, "one of answers is 1, expected a text"),
+        ({"answers": [None]}, "one of answers is None, expected a text"),
+        ({"contrast": ("red",)}, "contrast is a tuple of 1, expected two answers"),
+        ({"contrast": ("red", "blue", "red")}, "contrast is a tuple of 3, expected two answers"),
+        ({"contrast": "ab"}, "contrast is 'ab', expected a list of texts"),
+        ({"top": 1.5}, "top is 1.5, expected a whole number"),
+        ({"top": True}, "top is True, expected a whole number"),
+        ({"top": "2"}, "top is '2', expected a whole number"),
     ],
 )
 def test_what_is_no_list_of_answers(asked: dict[str, Any], said: str) -> None:
@@ -361,10 +361,13 @@ def test_other_arguments_that_are_none() -> None:
     for given, said in (
         ({"layer": nn.ReLU()}, "layer: expected its name, got a ReLU"),
         ({"score": None}, "score: expected a function, got a NoneType"),
-        ({"answers": "red"}, "expected a list of texts, got the text 'red'"),
-        ({"answers": set(ANSWERS)}, "expected a list of texts, in order, got a set"),
-        ({"answers": {"red": 2}}, "expected a list of texts, in order, got a dict"),
-        ({"answers": [1, 2, 3]}, "expected a list of texts, got an int"),
+        ({"answers": "red"}, "answers is 'red', expected a list of texts"),
+        ({"answers": set(ANSWERS)}, "answers is a set of 3, expected a list of texts, in order"),
+        (
+            {"answers": {"red": 2}},
+            "answers is a dictionary of 1, expected a list",
+        ),
+        ({"answers": [1, 2, 3]}, "one of answers is 1, expected a text"),
     ):
         with pytest.raises(ValueError, match=said):
             wrapped(Asked(), **given)
