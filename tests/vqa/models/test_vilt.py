@@ -76,7 +76,9 @@ def test_a_padded_question_is_answered_as_alone(folder: Path) -> None:
         torch.testing.assert_close(together[row], original(model, pixels, prompt))
 
 
-def test_the_feature_maps_depend_on_the_question(folder: Path) -> None:
+def test_the_feature_maps_depend_on_the_question(tmp_path: Path) -> None:
+    folder = save(tmp_path / "vilt")
+    ViltImageProcessor(size={"shortest_edge": 96}).save_pretrained(folder)  # few patches
     model = load(folder)
     seen = vlcam.look(model, photo())
     assert seen.features is None
