@@ -326,7 +326,7 @@ def test_autocast(case: Case, name: str) -> None:
 def test_threads_share_a_model(case: Case) -> None:
     case.adapter.module.train()
     alone = {name: explained(case, METHODS[name]) for name in SOME if not refuses(case, name)}
-    names = [*alone] * 2
+    names = [*alone] * 3
     with unchanged(case.adapter.module), ThreadPoolExecutor(4) as pool:
         together = pool.map(lambda name: explained(case, METHODS[name]), names)
         for name, found in zip(names, together, strict=True):
@@ -347,7 +347,7 @@ def test_no_tensor_lives_on(case: Case) -> None:
     for name in some:
         explained(case, METHODS[name])
     with no_tensor_left():
-        for name in some:
+        for name in some * 2:
             explained(case, METHODS[name])
 
 

@@ -65,9 +65,11 @@ def _begun(options: dict[str, object]) -> subprocess.Popen[bytes]:
     )
 
 
-def test_a_killed_training_continues_to_the_same_weights(data: Path, tmp_path: Path) -> None:
-    """Killed within the first phase, it goes on through all three."""
-    epochs = {"cnn_epochs": 2, "epochs": 1, "reward_epochs": 1}
+@pytest.mark.parametrize("phases", [(4, 0, 0), (1, 1, 2)])
+def test_a_killed_training_continues_to_the_same_weights(
+    data: Path, tmp_path: Path, phases: tuple[int, int, int]
+) -> None:
+    epochs = dict(zip(("cnn_epochs", "epochs", "reward_epochs"), phases, strict=True))
     whole, killed = (_options(data, tmp_path / name, **epochs) for name in "ab")
     assert _begun(whole).wait() == 0
     process = _begun(killed)
