@@ -47,6 +47,13 @@ Text = Annotated[str, msgspec.Meta(max_length=10_000)]
 """A caption, question or answer: a few words, and no book."""
 
 
+class NamedImage(msgspec.Struct):
+    """An image of a file like COCO's, by its number and the name of its file."""
+
+    id: Id
+    file_name: FileName
+
+
 _MOST_DIGITS = 1000  # of a whole number; no entry may have one of more than 64 bits
 
 _NAMES = {

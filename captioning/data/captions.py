@@ -14,7 +14,7 @@ import msgspec
 
 from vlcam.formats.vocabulary import words_of
 from vlcam.utils.text_files import read_lines, read_text
-from word_maps.entries import Entries, FileName, Id, Text, of_file_name, read_entries, sound
+from word_maps.entries import Entries, Id, NamedImage, Text, of_file_name, read_entries, sound
 
 Thing = TypeVar("Thing")
 
@@ -37,13 +37,6 @@ class Splits:
     skipped: tuple[str, ...] = ()
 
 
-class Image(msgspec.Struct):
-    """An image of COCO's captions file."""
-
-    id: Id
-    file_name: FileName
-
-
 class Caption(msgspec.Struct, kw_only=True):
     """A caption of such an image."""
 
@@ -55,7 +48,7 @@ class Caption(msgspec.Struct, kw_only=True):
 class CaptionedImages(msgspec.Struct):
     """What is read of COCO's captions file."""
 
-    images: Entries[Image]
+    images: Entries[NamedImage]
     annotations: Entries[Caption]
 
 

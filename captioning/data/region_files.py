@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from word_maps.entries import Entries, FileName, Id, Length, Number, Text
+from word_maps.entries import Entries, FileName, Id, Length, NamedImage, Number, Text
 
 LONGEST = 720
 """Pixels of the longer side to which DenseCap scales photos, by default."""
@@ -60,13 +60,6 @@ class DenseCapFile(msgspec.Struct):
     opt: DenseCapOptions = msgspec.field(default_factory=DenseCapOptions)
 
 
-class CocoImage(msgspec.Struct):
-    """An image of a file like COCO's."""
-
-    id: Id
-    file_name: FileName
-
-
 class CocoRegion(msgspec.Struct, kw_only=True):
     """A region of such an image."""
 
@@ -79,5 +72,5 @@ class CocoRegion(msgspec.Struct, kw_only=True):
 class CocoFile(msgspec.Struct):
     """A file like COCO's whose annotations have captions and boxes."""
 
-    images: Entries[CocoImage]
+    images: Entries[NamedImage]
     annotations: Entries[CocoRegion]

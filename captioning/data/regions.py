@@ -18,7 +18,6 @@ from captioning.data.region_files import (
     LONGEST,
     CocoBox,
     CocoFile,
-    CocoImage,
     CocoRegion,
     DenseCapFile,
     GenomeRegion,
@@ -29,7 +28,7 @@ from vlcam.evaluation.entities import Entities, Marked
 from vlcam.metrics.box_ratio import Box
 from vlcam.photo.loading import size_of
 from vlcam.utils.atomic import written
-from word_maps.entries import Entries, read_entries, sound
+from word_maps.entries import Entries, NamedImage, read_entries, sound
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -243,7 +242,7 @@ def write_densecap(
 def _coco(data: CocoFile, files: Mapping[str, Path], lines: list[str]) -> Iterator[Photo]:
     by_id = attrgetter("id")
 
-    def of_image(image: CocoImage) -> str | None:
+    def of_image(image: NamedImage) -> str | None:
         return None if image.file_name in files else f"no photo {image.file_name!r}"
 
     images = list(sound(data.images, "images", by_id, of_image, lines))

@@ -7,16 +7,16 @@ something else is not silently taken to give that: a softmax of probabilities wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from vlcam.utils.exact_backward import exact_backward
+from vlcam.utils.torch_calls import TorchCalls
 
 Kind = Literal[
     "logits",
@@ -90,21 +90,17 @@ def scale_of(kind: str) -> Scale:
     return _SCALES[kind]
 
 
-class Sigmoids(TorchFunctionMode):
+class Sigmoids(TorchCalls):
     """Notes what sigmoids gave, while active in this thread."""
 
     def __init__(self) -> None:
         super().__init__()
         self._given: list[Tensor] = []
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def on_call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = func(*args, **kwargs)
         if func in _SIGMOIDS and result.ndim <= 3:  # not those that weigh the channels of a CNN
             with exact_backward():
                 self._given.append(result.detach())

@@ -9,13 +9,12 @@ ends by itself. The formulas are in :mod:`vlcam.attribution.relevance`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from vlcam.adapters.adapter import Adapter, Prompt
 from vlcam.adapters.attention_flow import PHOTO
@@ -23,6 +22,7 @@ from vlcam.adapters.scores import decoded, refuse_not_finite
 from vlcam.attribution.methods import Method
 from vlcam.attribution.precision import at_least_float32, computed_in_half, gradients
 from vlcam.attribution.targets import Target, Term
+from vlcam.utils.torch_calls import TorchCalls
 from vlcam.utils.untouched import untouched
 
 
@@ -153,21 +153,16 @@ class _ForwardPass:
         return relevance[self._flow.first :].unflatten(0, self._cells)
 
 
-class RecordAttention(TorchFunctionMode):
+class RecordAttention(TorchCalls):
     """Keeps every attention matrix (B, heads, n, m) computed while active, as part of the graph."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[Tensor] = []
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def on_call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             return self._spelled_out(*args, **kwargs)
         result = func(*args, **kwargs)

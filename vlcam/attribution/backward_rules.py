@@ -22,9 +22,9 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from vlcam.utils.exact_backward import exact_backward
+from vlcam.utils.torch_calls import TorchCalls
 
 Rule = Literal["guided", "deconv"]
 """A rule by its name; the plain gradient needs none."""
@@ -46,7 +46,7 @@ def outside_cnn() -> Iterator[None]:
         _outside_cnn.reset(token)
 
 
-class BackwardRule(TorchFunctionMode):
+class BackwardRule(TorchCalls):
     """Replaces the backward of each ReLU that is called while it is active.
 
     Attributes:
@@ -70,14 +70,9 @@ class BackwardRule(TorchFunctionMode):
         finally:
             self._lifted = False
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def on_call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        kwargs = kwargs or {}
         rectifier = None if _outside_cnn.get() else _as_rectifier(func, args, kwargs)
         if rectifier is None:
             return func(*args, **kwargs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -73,14 +73,9 @@ class WatchRows(Watch):
         self.adapter = adapter
         self.suspects.update(scripted(adapter.module))
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def on_call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        kwargs = kwargs or {}
         training = func in (F.batch_norm, torch.batch_norm) and (
             args[5] if len(args) > 5 else kwargs.get("training", False)
         )
@@ -90,7 +85,7 @@ class WatchRows(Watch):
                 " statistics of the batch, so rows influence each other; give it running statistics"
                 " (and eval mode)"
             )
-        return super().__torch_function__(func, types, args, kwargs)
+        return super().on_call(func, args, kwargs)
 
 
 class KeptBytes(torch.autograd.graph.saved_tensors_hooks):

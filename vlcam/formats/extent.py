@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+
+from vlcam.utils.text_files import objects_within
+from vlcam.utils.torch_calls import TorchCalls
 
 _BESIDE = 2**24
 """Numbers that a network may have beside its weights: masks and tables, which are not saved."""
@@ -67,20 +69,14 @@ def check_counts(settings: Any, extent: Extent, what: str) -> None:
     Raises:
         ValueError: it has; one line that begins with ``what`` and names the setting.
     """
-    waiting = [settings]
-    while waiting:
-        found = waiting.pop()
-        if isinstance(found, list):
-            waiting += found
-        elif isinstance(found, dict):
-            waiting += found.values()
-            for name, value in found.items():
-                most = _most(name, extent)
-                values = value if isinstance(value, list) else [value]
-                if most and any(type(one) in (int, float) and one > most for one in values):
-                    raise ValueError(
-                        f"{what}: {name} is {max(values)}, more than the weights there are for it"
-                    )
+    for found in objects_within(settings):
+        for name, value in found.items():
+            most = _most(name, extent)
+            values = value if isinstance(value, list) else [value]
+            if most and any(type(one) in (int, float) and one > most for one in values):
+                raise ValueError(
+                    f"{what}: {name} is {max(values)}, more than the weights there are for it"
+                )
 
 
 def _most(name: str, extent: Extent) -> int:
@@ -106,7 +102,7 @@ def no_larger_than(extent: Extent, what: str = "it", beside: int = _BESIDE) -> I
         yield
 
 
-class _Allowance(TorchFunctionMode):
+class _Allowance(TorchCalls):
     """Counts the tensors that are made of nothing, and their numbers."""
 
     def __init__(self, extent: Extent, what: str, beside: int) -> None:
@@ -115,13 +111,14 @@ class _Allowance(TorchFunctionMode):
         self._calls = _TIMES * extent.tensors + _CALLS
         self._numbers = _TIMES * extent.numbers + beside
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        options = kwargs or {}
+    def on_call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         if func in _MAKERS:
-            kept = {name: options[name] for name in options if name not in _OF_MEMORY}
+            kept = {name: kwargs[name] for name in kwargs if name not in _OF_MEMORY}
             self._take(func(*args, **kept, device="meta").numel())
-            return func(*args, **options)
-        made = func(*args, **options)
+            return func(*args, **kwargs)
+        made = func(*args, **kwargs)
         if isinstance(made, Tensor) and not any(isinstance(arg, Tensor) for arg in args):
             self._take(made.numel())
         return made

@@ -23,7 +23,7 @@ from vlcam.formats.folders.tokenizer import load_tokenizer
 from vlcam.formats.folders.weights import StoredWeights
 from vlcam.formats.state_dict import unreadable
 from vlcam.utils.expected import described_shape
-from vlcam.utils.text_files import read_json
+from vlcam.utils.text_files import objects_within, read_json
 
 _CONFIG, _GENERATION = "config.json", "generation_config.json"
 _SETTINGS = (
@@ -182,16 +182,7 @@ def _quantisation(said: dict[str, Any], where: Path) -> str:
 
 def _anywhere(said: Any, name: str) -> Any:
     """The first setting of that name, however deep; None where there is none but empty ones."""
-    waiting = [said]
-    while waiting:
-        found = waiting.pop()
-        if isinstance(found, list):
-            waiting += found
-        elif isinstance(found, dict):
-            if found.get(name):
-                return found[name]
-            waiting += found.values()
-    return None
+    return next((found[name] for found in objects_within(said) if found.get(name)), None)
 
 
 def _generation(folder: Path) -> GenerationConfig:

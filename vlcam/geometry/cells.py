@@ -15,13 +15,12 @@ approximate, to check the derivation with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from vlcam.geometry.grid import Grid
 from vlcam.geometry.torch_functions import (
@@ -37,6 +36,7 @@ from vlcam.geometry.torch_functions import (
     name_of,
     writes_in_place,
 )
+from vlcam.utils.torch_calls import TorchCalls
 
 Run = Callable[[Tensor], Tensor]
 """From input pixels (N, C, H, W) to feature maps (N, K, u, v)."""
@@ -177,7 +177,7 @@ _Place = _Axis | _Gone
 _Places = tuple[_Place, _Place]  # of the input's y and x
 
 
-class _Follow(TorchFunctionMode):
+class _Follow(TorchCalls):
     """Knows the places of each tensor that is computed from the pixels."""
 
     def __init__(self, pixels: Tensor) -> None:
@@ -193,14 +193,9 @@ class _Follow(TorchFunctionMode):
             return self._known[id(tensor)][1]
         return _lost("code that torch's function modes do not see") if tensor.is_meta else None
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+    def on_call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        kwargs = kwargs or {}
         tensors = _tensors((args, kwargs))
         if any(each.is_meta for each in tensors) or (tensors and writes_in_place(func, kwargs)):
             args, kwargs = _replaced((args, kwargs), self._without_data)

@@ -6,14 +6,15 @@ some of them half. Only the last bits of their feature maps differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+
+from vlcam.utils.torch_calls import TorchCalls
 
 
 def run_channels_last(before: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
@@ -31,39 +32,31 @@ def fastest(pixels: Tensor) -> Tensor:
     return pixels.contiguous(memory_format=torch.channels_last) if pixels.is_cpu else pixels
 
 
-class _ForManyBackwardPasses(TorchFunctionMode):
+class _ForManyBackwardPasses(TorchCalls):
     """What costs little in the forward pass, and saves much in each of many backward passes: the
     weights of convolutions are brought into the order of their inputs once, and batch normalisation
     by running statistics is computed as the multiplication and addition that it is."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def on_call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         if func is torch.conv2d and len(args) > 1:
             x, weight, *rest = args
             args = (x, weight.contiguous(memory_format=torch.channels_last), *rest)
         elif func is functional.batch_norm:
             func = _batch_norm
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
-class PlainBatchNorm(TorchFunctionMode):
+class PlainBatchNorm(TorchCalls):
     """Batch normalisation by running statistics as the multiplication and addition that it is: of
     several gradients at a time in another memory order than the values', PyTorch 2.14's own makes
     wrong ones (tests/vlcam/adapters/test_once_per_image.py)."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def on_call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        return (_batch_norm if func is functional.batch_norm else func)(*args, **(kwargs or {}))
+        return (_batch_norm if func is functional.batch_norm else func)(*args, **kwargs)
 
 
 def _batch_norm(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,18 @@ def read_lines(path: Path) -> list[str]:
         ValueError: as by :func:`read_text`.
     """
     return [line.strip() for line in read_text(path).split("\n") if line.strip()]
+
+
+def objects_within(data: Any) -> Iterator[dict[str, Any]]:
+    """Every object in data as JSON has it, however deep; without recursion."""
+    waiting = [data]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, list):
+            waiting += found
+        elif isinstance(found, dict):
+            yield found
+            waiting += found.values()
 
 
 def read_json(path: Path) -> Any:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from vlcam.utils.process_wide import Change, in_effect
+from vlcam.utils.torch_calls import TorchCalls
 
 
 @contextmanager
@@ -42,20 +42,16 @@ def untouched(module: nn.Module) -> Iterator[None]:
         yield
 
 
-class RnnsWithoutCudnn(TorchFunctionMode):
+class RnnsWithoutCudnn(TorchCalls):
     """cuDNN is off while an RNN runs forward, and then only: without it convolutions take far
     longer."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def on_call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         off: dict[Hashable, Change] = {"cudnn": _without_cudnn} if func in _RNNS else {}
         with in_effect(off) if off else nullcontext():
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
 
 
 _RNNS = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)

@@ -7,16 +7,16 @@ bit, no gradient is lost there, however hard the score is to differentiate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from vlcam.attribution.derivative.suspects import is_escape, is_real
 from vlcam.utils.exact_backward import is_exact
+from vlcam.utils.torch_calls import TorchCalls
 
 _FACTORS = (1.03, 0.97)
 
@@ -31,7 +31,7 @@ def is_used(score: Callable[[Tensor], float], maps: Tensor) -> bool:
     return False
 
 
-class _Disturbed(TorchFunctionMode):
+class _Disturbed(TorchCalls):
     """Gives a multiple of every value taken out of autograd's sight, while active in this
     thread."""
 
@@ -40,14 +40,10 @@ class _Disturbed(TorchFunctionMode):
         self._factor = factor
         self._given: list[Tensor] = []  # by their address, perhaps: they have to stay
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def on_call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        given = (tuple(args), dict(kwargs or {}))
+        given = (args, kwargs)
         if is_escape(func) and not is_exact():
             given = tree_map(self._moved, given)
         return func(*given[0], **given[1])

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from vlcam.attribution.derivative.suspects import (
@@ -40,6 +39,7 @@ from vlcam.attribution.derivative.suspects import (
     tensors_in,
 )
 from vlcam.utils.exact_backward import is_exact
+from vlcam.utils.torch_calls import TorchCalls
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Found:
         return self.call if name is None else replace(self.call, name=name)
 
 
-class Mirror(TorchFunctionMode):
+class Mirror(TorchCalls):
     """Active in this thread while a model runs.
 
     Attributes:
@@ -91,14 +91,9 @@ class Mirror(TorchFunctionMode):
         image = self._image(tensor)
         return image if isinstance(image, Tensor) else tensor
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def on_call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        kwargs = kwargs or {}
         seen = [t for t in tensors_in(args, kwargs) if self._image(t) is not None]
         if not seen:
             self._look_at_unseen(func, args)
@@ -124,7 +119,7 @@ class Mirror(TorchFunctionMode):
         writes = _writes(func)
         if writes and isinstance(args[0], Tensor):
             self._own_image(args[0])
-        images = tree_map(self._as_argument, (tuple(args), dict(kwargs)))
+        images = tree_map(self._as_argument, (args, kwargs))
         images[1].pop("out", None)  # autograd refuses it, and what it returns is followed
         hidden = [image for image in map(self._image, seen) if isinstance(image, Suspect)]
         followed = torch.is_grad_enabled() and any(t.requires_grad for t in seen)

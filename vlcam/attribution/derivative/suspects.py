@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
-from torch.overrides import TorchFunctionMode
 
 from vlcam.utils.exact_backward import is_exact
+from vlcam.utils.torch_calls import TorchCalls
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Suspect:
         return f"{self.name} (in {names[0]}, {place})" if names else f"{self.name} ({place})"
 
 
-class Watch(TorchFunctionMode):
+class Watch(TorchCalls):
     """Notes suspects, while active in this thread.
 
     Attributes:
@@ -58,14 +58,9 @@ class Watch(TorchFunctionMode):
         self.suspects: set[Suspect] = set()
         self._noted: set[tuple[object, str, int]] = set()
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+    def on_call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        kwargs = kwargs or {}
         followed = _followed(func, args, kwargs)
         result = func(*args, **kwargs)
         if followed and _is_suspect(func, kwargs, followed, result) and not is_exact():
@@ -165,14 +160,16 @@ def model_frame() -> FrameType:
     frame: FrameType | None = sys._getframe(1)
     nearest = frame
     while frame is not None and (
-        frame.f_code.co_filename.startswith(_NOT_THE_MODEL)
-        or frame.f_code.co_name == "__torch_function__"  # of a mode around
+        frame.f_code.co_filename.startswith(_NOT_THE_MODEL) or frame.f_code.co_name in _OF_A_MODE
     ):
         frame = frame.f_back
     found = frame or nearest
     assert found is not None
     return found
 
+
+_OF_A_MODE = ("__torch_function__", "on_call")
+"""Functions of a mode around the model, ours or another."""
 
 _NOT_THE_MODEL = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 
@@ -257,7 +254,7 @@ def made_by_hand(tensor: Tensor) -> str | None:
 def _function_around(frame: FrameType) -> str | None:
     """The ``autograd.Function`` whose forward pass is running."""
     inner: FrameType | None = frame
-    while inner is not None and inner.f_code.co_name != "__torch_function__":
+    while inner is not None and inner.f_code.co_name not in _OF_A_MODE:
         ctx = inner.f_locals.get("ctx")
         if isinstance(ctx, BackwardCFunction):
             return ctx._forward_cls.__name__  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from vlcam.formats.folders.files import read_settings
 from vlcam.formats.state_dict import unreadable
 from vlcam.utils.errors import one_line
 from vlcam.utils.native_stderr import held_back
+from vlcam.utils.text_files import objects_within
 
 _FAST = "tokenizer.json"
 _FILES = (
@@ -112,15 +113,8 @@ def _check(said: dict[str, Any], path: Path) -> None:
 
 
 def _replacements(said: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    waiting = [said.get(part) for part in ("normalizer", "pre_tokenizer", "decoder")]
-    while waiting:
-        found = waiting.pop()
-        if isinstance(found, list):
-            waiting += found
-        elif isinstance(found, dict):
-            waiting += found.values()
-            if found.get("type") == "Replace":
-                yield found
+    parts = [said.get(part) for part in ("normalizer", "pre_tokenizer", "decoder")]
+    return (found for found in objects_within(parts) if found.get("type") == "Replace")
 
 
 def _growth(replacement: dict[str, Any]) -> float:
