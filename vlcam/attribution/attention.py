@@ -10,6 +10,7 @@ ends by itself. The formulas are in :mod:`vlcam.attribution.relevance`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,8 +20,11 @@ from torch import Tensor
 from vlcam.adapters.adapter import Adapter, Prompt
 from vlcam.adapters.attention_flow import PHOTO
 from vlcam.adapters.scores import decoded, refuse_not_finite
+from vlcam.attribution.derivative.check import Passage, check_gradient
+from vlcam.attribution.derivative.suspects import Watch
 from vlcam.attribution.methods import Method
 from vlcam.attribution.precision import at_least_float32, computed_in_half, gradients
+from vlcam.attribution.rows import mixed_features, mixed_score, rows_of
 from vlcam.attribution.targets import Target, Term
 from vlcam.utils.torch_calls import TorchCalls
 from vlcam.utils.untouched import untouched
@@ -101,10 +105,19 @@ class _ForwardPass:
         wanted = torch.zeros(1, width, dtype=torch.bool, device=pixels.device)
         for term in terms:
             wanted[0, list(term.scores)] = True
+        given = [prompt] if adapter.encode_reads_prompt else None
         with torch.enable_grad(), RecordAttention() as attention:
-            given = [prompt] if adapter.encode_reads_prompt else None
-            features = adapter.encode(pixels.clone(), given)
-            scores = decoded(adapter, features, [prompt], wanted)[0]
+            with Watch(adapter.module) as before:
+                features = adapter.encode(pixels.clone(), given)
+            with Watch(adapter.module) as behind:
+                scores = decoded(adapter, features, [prompt], wanted)[0]
+        if before.suspects:
+            mixed = partial(mixed_features, adapter, given)
+            check_gradient(adapter, mixed, pixels, before.suspects, Passage.before(adapter))
+        if behind.suspects:
+            rows = [r for r in rows_of(targets, [0] * len(targets)) if r.term.prompt == prompt]
+            score, maps = mixed_score(adapter, features, rows)
+            check_gradient(adapter, score, maps, behind.suspects, Passage.behind(adapter))
         self._scores = at_least_float32(scores)
         self._attention = attention.seen
         self._half = computed_in_half(*attention.seen, scores)

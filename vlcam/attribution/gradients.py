@@ -21,7 +21,7 @@ from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.adapters.once_per_image import Repeated
 from vlcam.attribution.backward_rules import BackwardRule
 from vlcam.attribution.derivative.check import Passage, check_gradient, gradients_of, told
-from vlcam.attribution.derivative.suspects import Watch, scripted
+from vlcam.attribution.derivative.suspects import Watch
 from vlcam.attribution.guards import (
     KeptBytes,
     check_features,
@@ -36,6 +36,7 @@ from vlcam.attribution.rows import (
     chunk_of,
     differentiate,
     images_of,
+    mixed_features,
     owners_of,
     read_scores,
     rows_of,
@@ -326,9 +327,7 @@ class _ForwardPass:
         rule: BackwardRule | None,
     ) -> None:
         self._adapter, self._pixels = adapter, pixels.clone().detach().requires_grad_()
-        watch = Watch()
-        watch.suspects.update(scripted(adapter.module))
-        with watch, rule or nullcontext():
+        with Watch(adapter.module) as watch, rule or nullcontext():
             features = adapter.encode(self._pixels.clone(), prompts)  # it may write into them
         check_features(adapter, features, 1)
         if not features.maps.requires_grad:
@@ -341,7 +340,7 @@ class _ForwardPass:
                 " detach"
             )
         if watch.suspects:
-            mixture = partial(_mixture, adapter, prompts)
+            mixture = partial(mixed_features, adapter, prompts)
             passage = Passage.before(adapter)
             check_gradient(adapter, mixture, self._pixels, watch.suspects, passage)
         self._maps = features.maps
@@ -366,22 +365,6 @@ class _ForwardPass:
             assert found is not None
             maps.append(at_least_float32(found[0]).abs().amax(0) * unit)
         return torch.stack(maps)
-
-
-def _mixture(adapter: Adapter, prompts: Sequence[Prompt] | None, pixels: Tensor) -> Tensor:
-    """One number made of all that ``encode`` gives of one image, each part with a weight of its
-    own."""
-    features = adapter.encode(pixels, prompts)
-    generator = torch.Generator().manual_seed(0)
-    parts = [features.maps, *features.rest.values()]
-    weights = [torch.rand(part.shape, generator=generator) - 0.5 for part in parts]
-    return torch.stack(
-        [
-            (at_least_float32(part) * weight.to(part.device)).sum()
-            for part, weight in zip(parts, weights, strict=True)
-            if part.is_floating_point()
-        ]
-    ).sum()
 
 
 def _rule_of(methods: Sequence[Method]) -> BackwardRule | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps
 from vlcam.attribution.backward_rules import BackwardRule
-from vlcam.attribution.derivative.suspects import Watch, scripted
+from vlcam.attribution.derivative.suspects import Watch
 from vlcam.attribution.targets import Target
 
 
@@ -69,9 +69,8 @@ class WatchRows(Watch):
     """
 
     def __init__(self, adapter: Adapter) -> None:
-        super().__init__()
+        super().__init__(adapter.module)
         self.adapter = adapter
-        self.suspects.update(scripted(adapter.module))
 
     def on_call(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

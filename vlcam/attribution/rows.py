@@ -30,9 +30,7 @@ from vlcam.attribution.precision import at_least_float32, computed_in_half, grad
 from vlcam.attribution.targets import Target, Term
 
 _FIRST_GUESS = 16  # bytes that autograd keeps behind the layer for each byte of A, until measured
-_USUAL_TEXT = (
-    16  # scores of a prompt, up to which that guess is good: what reads A reads it a token
-)
+_USUAL_TEXT = 16  # scores of a prompt, up to which it is good: A is read once for each token
 _SCORE_BYTES = 64  # that a row takes itself for each score of its prompt
 
 
@@ -105,6 +103,22 @@ def mixed_score(
         return _weighted(adapter, given, [rows[0].term.prompt], weights).sum()
 
     return score, image.maps
+
+
+def mixed_features(adapter: Adapter, prompts: Sequence[Prompt] | None, pixels: Tensor) -> Tensor:
+    """One number made of all that ``encode`` gives of one image, each part with a weight of its
+    own."""
+    features = adapter.encode(pixels, prompts)
+    generator = torch.Generator().manual_seed(0)
+    parts = [features.maps, *features.rest.values()]
+    weights = [torch.rand(part.shape, generator=generator) - 0.5 for part in parts]
+    return torch.stack(
+        [
+            (at_least_float32(part) * weight.to(part.device)).sum()
+            for part, weight in zip(parts, weights, strict=True)
+            if part.is_floating_point()
+        ]
+    ).sum()
 
 
 def _weighted(

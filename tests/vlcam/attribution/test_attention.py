@@ -396,3 +396,34 @@ def test_fused_attention_is_spelled_out() -> None:
         found = F.scaled_dot_product_attention(query, key[:, :2], value[:, :2], enable_gqa=True)
     expected = F.scaled_dot_product_attention(query, key[:, :2], value[:, :2], enable_gqa=True)
     torch.testing.assert_close(found, expected)
+
+
+class Detached(torch.nn.Module):
+    """A part whose input is cut off, beside its residual connection."""
+
+    def __init__(self, part: torch.nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, states: Tensor) -> Tensor:
+        found: Tensor = self.part(states.detach())
+        return found
+
+
+@pytest.mark.parametrize(
+    ("stack", "said"),
+    [
+        ("decoder.transformer.h", "between layer encoder.layers.1 and the score"),
+        ("encoder.layers", "between the pixels and layer encoder.layers.1"),
+    ],
+)
+def test_what_cuts_the_gradient_of_attention_is_named(
+    stack: str, said: str, tmp_path: Path
+) -> None:
+    model = captioning.load(encoder_decoder(tmp_path / "model"))
+    block = model.module.get_submodule(stack)[0]
+    whole = vlcam.explain(model, photo(), CAPTION, method="attention-relevance")
+    assert not any(word.degenerate for word in whole.words)
+    block.mlp = Detached(block.mlp)
+    with pytest.raises(ValueError, match=f"no true gradient passes detach .*, {said}"):
+        vlcam.explain(model, photo(), CAPTION, method="attention-relevance")

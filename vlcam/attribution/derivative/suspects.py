@@ -49,13 +49,16 @@ class Suspect:
 class Watch(TorchCalls):
     """Notes suspects, while active in this thread.
 
+    Args:
+        module: that runs meanwhile.
+
     Attributes:
         suspects: noted so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.suspects: set[Suspect] = set()
+        self.suspects = set(scripted(module))  # it cannot see into them
         self._noted: set[tuple[object, str, int]] = set()
 
     def on_call(
