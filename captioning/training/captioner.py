@@ -171,7 +171,7 @@ class _Trainer(PhotoTrainer):
     def measure(self, plain: Tensor) -> None:
         # Half the usual scale for a CNN that first learned something else; and a unit that is
         # hardly ever active is not blown up.
-        unit = 2 if self.how.cnn_weights else 1
+        unit = 2 if self.how.pretrained else 1
         for model in (self.model, self.average):
             scale = model.standardise
             assert scale.running_mean is not None and scale.running_var is not None

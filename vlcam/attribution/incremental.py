@@ -20,11 +20,14 @@ from torch.nn import functional
 from vlcam.adapters.adapter import Adapter, FeatureMaps
 from vlcam.attribution.occlusion import Encode, Patch
 from vlcam.networks.channels_last import fastest
+from vlcam.networks.efficientnet_lite import SameConv2d
 from vlcam.networks.tracing import Tracer
 from vlcam.utils.untouched import untouched
 
 _POINTWISE = (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.SiLU, nn.GELU, nn.Identity, nn.BatchNorm2d)
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
+_Pads = tuple[tuple[int, int], tuple[int, int]]
+_NO_PADS = ((0, 0), (0, 0))
 _RELUS = (functional.relu, torch.relu, functional.relu6)
 
 
@@ -91,7 +94,7 @@ class Incremental:
         plain = self._plain[node]
         if node.op == "call_module":
             module = self._modules[str(node.target)]
-            layer = _sliding(module)
+            layer = _sliding(module, inputs[0].plain)
             if layer is not None:
                 return layer(inputs[0], plain)
             if isinstance(module, nn.Dropout) and not module.training:
@@ -187,25 +190,26 @@ class _Sliding:
     """A layer that slides over its input: a convolution or a pooling.
 
     Attributes:
-        kernel, stride, padding, dilation: by axis, (y, x).
+        kernel, stride, dilation: by axis, (y, x).
+        padding: (before, after) by axis.
         run: the layer without its padding.
         outside: the value that it pads with.
     """
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
-    padding: tuple[int, int]
+    padding: _Pads
     dilation: tuple[int, int]
     run: Callable[[Tensor], Tensor]
     outside: float
 
     def __call__(self, x: _Changed, plain: Tensor) -> _Changed:
-        if self.kernel == self.stride == (1, 1) and self.padding == (0, 0):
+        if self.kernel == self.stride == (1, 1) and self.padding == _NO_PADS:
             return _Changed(plain, self.run(x.tiles), x.corners)
         starts, counts, lengths = [], [], []
         for axis in (0, 1):
             reach = self.dilation[axis] * (self.kernel[axis] - 1)
-            stride, padding = self.stride[axis], self.padding[axis]
+            stride, padding = self.stride[axis], self.padding[axis][0]
             corner = x.corners[:, axis]
             # The first output whose window meets the tile, and how many there are at most.
             starts.append(-((reach - padding - corner).div(stride, rounding_mode="floor")))
@@ -213,11 +217,13 @@ class _Sliding:
             counts.append(count)
             lengths.append((count - 1) * stride + reach + 1)
         if counts[0] * counts[1] >= plain.shape[2] * plain.shape[3]:
-            (top, left), whole = self.padding, x.whole()
-            padded = functional.pad(whole, (left, left, top, top), value=self.outside)
+            vertical, horizontal = self.padding
+            padded = functional.pad(x.whole(), (*horizontal, *vertical), value=self.outside)
             return _Changed(plain, self.run(padded), torch.zeros_like(x.corners))
         first = torch.stack(starts, 1)
-        corners = first * first.new_tensor(self.stride) - first.new_tensor(self.padding)
+        corners = first * first.new_tensor(self.stride) - first.new_tensor(
+            [before for before, _ in self.padding]
+        )
         windows = x.windows(corners, (lengths[0], lengths[1]), self.outside)
         return _Changed(plain, self.run(windows), first)
 
@@ -238,12 +244,14 @@ def _added(a: _Changed, b: _Changed, plain: Tensor) -> _Changed:
     return _Changed(plain, tiles, corners)
 
 
-def _sliding(module: nn.Module) -> _Sliding | None:
-    """A convolution or pooling; None for anything else."""
-    if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
-        if isinstance(module.padding, str):
-            return None
-        padding = _pair(module.padding)
+def _sliding(module: nn.Module, plain: Tensor) -> _Sliding | None:
+    """A convolution or pooling; None for anything else (a subclass may compute what it likes).
+
+    Args:
+        plain: the layer's input, (1, C, H, W).
+    """
+    padding = _padding(module, plain)
+    if isinstance(module, nn.Conv2d) and padding is not None:
 
         def convolve(x: Tensor) -> Tensor:
             return functional.conv2d(
@@ -252,16 +260,30 @@ def _sliding(module: nn.Module) -> _Sliding | None:
 
         kernel, stride = _pair(module.kernel_size), _pair(module.stride)
         return _Sliding(kernel, stride, padding, _pair(module.dilation), convolve, 0.0)
-    if isinstance(module, nn.MaxPool2d) and not module.return_indices:
+    if type(module) is nn.MaxPool2d and not module.return_indices:
         kernel, stride = _pair(module.kernel_size), _pair(module.stride)
         dilation = _pair(module.dilation)
 
         def pool(x: Tensor) -> Tensor:
             return functional.max_pool2d(x, kernel, stride, 0, dilation)
 
-        padding = _pair(module.padding)
-        return _Sliding(kernel, stride, padding, dilation, pool, -torch.inf)
+        return _Sliding(kernel, stride, _around(module.padding), dilation, pool, -torch.inf)
     return None
+
+
+def _padding(module: nn.Module, plain: Tensor) -> _Pads | None:
+    """A convolution's, of zeros; None: it is not known."""
+    if type(module) is SameConv2d:
+        return module.pads(plain.shape[2], plain.shape[3])
+    if type(module) is nn.Conv2d and module.padding_mode == "zeros":
+        return None if isinstance(module.padding, str) else _around(module.padding)
+    return None
+
+
+def _around(padding: Any) -> _Pads:
+    """The same padding before and after."""
+    y, x = _pair(padding)
+    return (y, y), (x, x)
 
 
 def _pair(value: Any) -> tuple[int, int]:

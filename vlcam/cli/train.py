@@ -16,8 +16,9 @@ Options = Mapping[str, tuple[type, str]]
 CNN: Options = {
     "cnn": (
         str,
-        "encoder: small, a torchvision network such as mobilenet_v2, or a folder with a ResNet, "
-        "RegNet or ConvNeXt of transformers and its weights (default small)",
+        "encoder: small, efficientnet_lite2 (its ImageNet weights come with vlcam), a torchvision "
+        "network such as mobilenet_v2, or a folder with a ResNet, RegNet or ConvNeXt of "
+        "transformers and its weights (default small)",
     ),
     "cnn-weights": (
         str,

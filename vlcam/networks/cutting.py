@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 from torch.nn import functional
-from torchvision.ops import StochasticDepth
 
 from vlcam.networks.tracing import Tracer
 
@@ -155,7 +154,7 @@ class _LayerTracer(Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # Traced through, stochastic depth would fix its present train/eval flag in the graph.
-        drops = isinstance(m, StochasticDepth) or type(m).__name__.endswith("DropPath")
+        drops = type(m).__name__.endswith(("StochasticDepth", "DropPath"))
         return drops or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:

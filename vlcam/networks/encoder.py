@@ -1,24 +1,22 @@
 """CNNs by name, each of which can be cut in two at any layer.
 
-An :class:`Encoder` turns pixels into one image feature. It wraps a network of torchvision or
-transformers without its classifier (or :class:`vlcam.networks.small_cnn.SmallCNN`), keeps its names
-of weights and layers, and can be split at a layer into ``before(pixels) -> feature maps`` and
-``after(feature maps) -> feature`` (:mod:`vlcam.networks.cutting`).
+An :class:`Encoder` turns pixels into one image feature. It wraps a network without its classifier
+(:mod:`vlcam.networks.cnns`), keeps its names of weights and layers, and can be split at a layer
+into ``before(pixels) -> feature maps`` and ``after(feature maps) -> feature``
+(:mod:`vlcam.networks.cutting`).
 """
 
 from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torchvision
 from torch import Tensor, fx, nn
-from torchvision.models import get_model, list_models
 
 from vlcam.formats.state_dict import CNN_PREFIX, WEIGHTS, load_exactly, read_state_dict
-from vlcam.networks import transformers_cnn
+from vlcam.networks import cnns, transformers_cnn
 from vlcam.networks.cutting import (
     Layer,
     cuttable_layers,
@@ -26,16 +24,11 @@ from vlcam.networks.cutting import (
     part_between,
     trace_layers,
 )
-from vlcam.networks.small_cnn import SmallCNN
+from vlcam.networks.efficientnet_lite import EfficientNetLite
 
 # The auxiliary classifiers of GoogLeNet and Inception v3: published weights contain them, and they
 # are not built here.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
-
-
-def cnn_names() -> list[str]:
-    """Names that :class:`Encoder` takes: our own, then torchvision's image classifiers."""
-    return ["small", *sorted(list_models(module=torchvision.models))]
 
 
 class Encoder(nn.Module):
@@ -45,9 +38,10 @@ class Encoder(nn.Module):
     fc7 for VGG and AlexNet, the mean of the last map for networks with global average pooling.
 
     Args:
-        name: ``small``, torchvision's name of a network (``vgg16``, ``resnet50``, ...), or one of
-            transformers as :mod:`vlcam.networks.transformers_cnn` names it. Its weights are random
-            until :meth:`load_weights`.
+        name: ``small``, ``efficientnet_lite2`` (or 0, 1), torchvision's name of a network
+            (``vgg16``, ``resnet50``, ...), or one of transformers as
+            :mod:`vlcam.networks.transformers_cnn` names it. Its weights are random until
+            :meth:`load_weights` or :meth:`load_packaged`.
         size: (height, width) of the input, from which the shapes of feature maps follow.
 
     Attributes:
@@ -64,7 +58,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.name = name
         self.size = size
-        self.net, self._head = _build(name)
+        self.net, self._head = cnns.build(name)
         self._graph, calls = trace_layers(self.net)
         self.layers, self.feature_size = cuttable_layers(
             self.net, self._graph, calls, size=size, name=name
@@ -126,17 +120,36 @@ class Encoder(nn.Module):
         Raises:
             ValueError: the file cannot be read, or does not hold exactly this network.
         """
-        load_exactly(self.net, self._weights(path), f"{path}: not the weights of {self.name}")
+        self._load(self._weights(path), path)
+
+    def load_packaged(self) -> None:
+        """Load the published weights that a package of data holds
+        (:func:`vlcam.networks.cnns.packaged`).
+
+        Raises:
+            ValueError: there is no such package of this network, or it is not installed.
+        """
+        file = cnns.packaged(self.name)
+        if file is None:
+            raise ValueError(f"no package holds weights of {self.name}: name a file")
+        self._load(self._own(file.tensors()), file.path)
+
+    def _load(self, state: dict[str, Tensor], path: Path) -> None:
+        load_exactly(self.net, state, f"{path}: not the weights of {self.name}")
 
     def _weights(self, path: Path) -> dict[str, Tensor]:
         if transformers_cnn.is_one(path):
-            state = transformers_cnn.weights(path)
-        elif path.is_dir():
+            return self._own(transformers_cnn.weights(path))
+        if path.is_dir():
             whole = read_state_dict(path / WEIGHTS)
             own = {k: v for k, v in whole.items() if k.startswith(CNN_PREFIX)}
-            state = {k.removeprefix(CNN_PREFIX): v for k, v in own.items()}
-        else:
-            state = read_state_dict(path)
+            return self._own({k.removeprefix(CNN_PREFIX): v for k, v in own.items()})
+        return self._own(read_state_dict(path))
+
+    def _own(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the whole published network as this encoder has them."""
+        if isinstance(self.net, EfficientNetLite):
+            state = self.net.named(state)
         return {
             key: value.float() if value.is_floating_point() else value
             for key, value in state.items()
@@ -195,29 +208,8 @@ class RegionEncoder(Encoder):
         after = part_between(self.net, self._graph, since=seam, until=end)
         return part_between(self.net, self._graph, until=seam), nn.Sequential(after, nn.Flatten())
 
-    def load_weights(self, path: Path) -> None:
+    def _load(self, state: dict[str, Tensor], path: Path) -> None:
         """As of an :class:`Encoder`; weights of the layers that were left out are ignored."""
         own = self.net.state_dict()
-        whole = _build(self.name)[0].state_dict()
-        state = {k: v for k, v in self._weights(path).items() if k in own or k not in whole}
-        load_exactly(self.net, state, f"{path}: not the weights of {self.name}")
-
-
-def _build(name: str) -> tuple[nn.Module, str]:
-    """The network with its last linear layer replaced by identity, and that layer's name."""
-    if name == "small":
-        return SmallCNN(), ""
-    if isinstance(name, str) and name.startswith(transformers_cnn.PREFIX):
-        return transformers_cnn.build(name), ""
-    if name not in cnn_names():
-        near = difflib.get_close_matches(str(name), cnn_names(), n=5, cutoff=0.3)
-        raise ValueError(f"unknown CNN {name!r}; near: {', '.join(near) or 'resnet50, vgg16'}")
-    options: dict[str, Any] = {}
-    if name in ("googlenet", "inception_v3"):
-        options = {"aux_logits": False, "transform_input": False, "init_weights": True}
-    net = get_model(name, weights=None, **options)
-    linears = [path for path, module in net.named_modules() if type(module) is nn.Linear]
-    if not linears:
-        raise ValueError(f"CNN {name}: it has no linear classifier whose input to take")
-    net.set_submodule(linears[-1], nn.Identity())
-    return net, linears[-1]
+        whole = cnns.build(self.name)[0].state_dict()
+        super()._load({k: v for k, v in state.items() if k in own or k not in whole}, path)

@@ -30,6 +30,11 @@ class Tracer(fx.Tracer):
             self._thread = get_ident()
             return super().trace(root, concrete_args)
 
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        # What PyTorch's own layers are turned into by a subclass decides by the input's size, or by
+        # a flag, which would be fixed in the graph: paddings, normalisations.
+        return _is_a_layer(m) or super().is_leaf_module(m, module_qualified_name)
+
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if get_ident() != self._thread:
             return forward(*args, **kwargs)
@@ -39,3 +44,11 @@ class Tracer(fx.Tracer):
         if get_ident() != self._thread:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+def _is_a_layer(module: nn.Module) -> bool:
+    """Whether a module's class is one of PyTorch's layers or derived from one."""
+    if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        return False
+    own = (kind for kind in type(module).__mro__ if kind is not nn.Module)
+    return any(kind.__module__.startswith("torch.nn.modules.") for kind in own)

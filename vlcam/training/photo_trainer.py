@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vlcam.networks import transformers_cnn
+from vlcam.networks import cnns, transformers_cnn
 from vlcam.photo.preprocess import Preprocess
 from vlcam.training.photo_cache import Photos, See, cached_features, features, features_of
 from vlcam.training.precision import (
@@ -38,7 +38,8 @@ class PhotoTraining:
     Attributes:
         least: the least value of each option, by field.
         cnn: see :class:`vlcam.networks.encoder.Encoder`; or the folder of a CNN of transformers,
-            whose weights are taken too unless ``cnn_weights`` names others.
+            whose weights are taken too unless ``cnn_weights`` names others, as are those of a
+            package (:func:`vlcam.networks.cnns.packaged`).
         precision: of the CNN; ``auto`` until the training begins: see
             :mod:`vlcam.training.precision`.
     """
@@ -83,11 +84,11 @@ class PhotoTraining:
         check_precision(self.precision)
         if not any(schedule.epochs for schedule in self.schedules()):
             raise ValueError("--epochs 0: nothing to train")
-        if not self.cnn_epochs and self.cnn_weights is None and self.sees:
+        if not self.cnn_epochs and not self.pretrained and self.sees:
             raise ValueError("give --cnn-weights FILE, or train the CNN with --cnn-epochs N")
         if not self.cnn_epochs and self.first_size:
             raise ValueError("--first-size is about training the CNN: with --cnn-epochs")
-        if self.cnn_fixed and not (self.cnn_epochs and self.cnn_weights):
+        if self.cnn_fixed and not (self.cnn_epochs and self.pretrained):
             raise ValueError("--cnn-fixed is about training a CNN given with --cnn-weights")
         if self.first_size is not None and not 1 <= self.first_size <= self.size:
             raise ValueError(f"--first-size {self.first_size}: must be 1 to --size, {self.size}")
@@ -109,11 +110,11 @@ class PhotoTraining:
     @property
     def pretrained(self) -> bool:
         """Whether the CNN begins with given weights."""
-        return self.cnn_weights is not None
+        return self.cnn_weights is not None or cnns.packaged(self.cnn) is not None
 
     @property
     def preprocess(self) -> Preprocess:
-        return Preprocess(size=(self.size, self.size))
+        return cnns.preprocess(self.cnn, (self.size, self.size))
 
 
 class Views:
@@ -164,6 +165,8 @@ class PhotoTrainer(Trainer):
         helpers = self.make_helpers(model)
         if how.cnn_weights:
             model.encoder.load_weights(Path(how.cnn_weights))
+        elif how.pretrained:
+            model.encoder.load_packaged()
         if how.cnn_fixed:
             model.encoder.split(how.cnn_fixed)[0].requires_grad_(False)
         model = model.to(self.device).to(memory_format=torch.channels_last)

@@ -118,6 +118,20 @@ def test_beside_a_given_cnn_it_begins_blind(data: Path, tmp_path: Path) -> None:
         assert 0 < model.embed_image.weight.std() < 0.01 and not model.embed_image.bias.any()
 
 
+def test_a_cnn_whose_weights_come_in_a_package_needs_no_file(data: Path, tmp_path: Path) -> None:
+    more = {"cnn": "efficientnet_lite2", "cnn_epochs": 1, "cnn_fixed": "blocks.6", "epochs": 1}
+    how = Training(**_options(data, tmp_path / "a", **more))  # type: ignore[arg-type]
+    assert how.pretrained and how.preprocess.mean == (127.0,) * 3
+    train(how)
+    model = load_module(tmp_path / "a")
+    assert model.config.preprocess == how.preprocess
+    given = Encoder("efficientnet_lite2", (32, 32))
+    given.load_packaged()
+    was, now = given.net.state_dict(), model.encoder.net.state_dict()
+    changed = {name.partition(".")[0] for name in was if not torch.equal(was[name], now[name])}
+    assert changed == {"conv_head", "bn2"}
+
+
 def test_a_fixed_cnn_stays_as_it_was(data: Path, tmp_path: Path) -> None:
     """Its weights, its normalisation, and what was measured of its features."""
     options = _options(data, tmp_path, cnn_epochs=1, epochs=1, reward_epochs=1)
