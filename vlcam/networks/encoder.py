@@ -102,6 +102,13 @@ class Encoder(nn.Module):
             part_between(self.net, self._graph, since=node),
         )
 
+    def between(self, layer: str, behind: str) -> nn.Module:
+        """The part from a layer's feature maps to those of one behind it (or of the same)."""
+        since, until = (self._node(self.layer(name).name) for name in (layer, behind))
+        if since is until:
+            return nn.Identity()
+        return part_between(self.net, self._graph, since=since, until=until)
+
     def _node(self, layer: str) -> fx.Node:
         """The graph's node that is that layer's output."""
         (name,) = self._calls[layer]

@@ -18,12 +18,14 @@ from captioning.language.captioner import TokenizedWord
 from captioning.language.decoding import Caption
 from captioning.language.lstm import Reader, ReadsImageFirst
 from captioning.language.writer import Writer, WriterConfig
+from captioning.models.neuraltalk.word_evidence import WordEncoder
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.adapters.cnn import CnnAdapter
 from vlcam.formats import checkpoint
 from vlcam.formats.vocabulary import END, words_of
 from vlcam.networks.encoder import Encoder
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.expected import described
 
 ARCHITECTURE = "neuraltalk"
 
@@ -38,10 +40,19 @@ class Config(WriterConfig):
     Attributes:
         cnn: name of the encoder (see :class:`vlcam.networks.encoder.Encoder`).
         preprocess: from a photo to the CNN's input.
+        detected: the words whose evidence the LSTM reads beside the mean of the maps
+            (:mod:`captioning.models.neuraltalk.word_evidence`).
     """
 
     cnn: str
     preprocess: Preprocess = field(default_factory=Preprocess)
+    detected: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unknown = [word for word in self.detected if word not in self.vocabulary]
+        if unknown:
+            raise ValueError(f"detected: {described(unknown[0])} is not in the vocabulary")
 
     def to_json(self) -> dict[str, Any]:
         return checkpoint.to_json(self, ARCHITECTURE)
@@ -64,7 +75,12 @@ class NeuralTalk(Writer):
 
     def __init__(self, config: Config) -> None:
         nn.Module.__init__(self)
-        self.encoder = Encoder(config.cnn, config.preprocess.size)
+        size = config.preprocess.size
+        self.encoder: Encoder = (
+            WordEncoder(config.cnn, size, len(config.detected))
+            if config.detected
+            else Encoder(config.cnn, size)
+        )
         self.standardise = nn.BatchNorm1d(self.encoder.feature_size, affine=False)
         self.add_layers(self.encoder.feature_size, config)
 
