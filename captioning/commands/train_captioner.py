@@ -11,6 +11,11 @@ _OPTIONS: train.Options = {
     "out": (str, "folder for the captioner, its report, and what resuming needs"),
     **train.CNN,
     "naming": (float, "weight of a loss that teaches the CNN to detect words in cells (default 0)"),
+    "detected": (
+        int,
+        "the LSTM also reads which words --naming detects, of those that the captions of at least "
+        "so many photos have (default: none)",
+    ),
     "views": (int, "1: photos as they are; 2: and mirrored; more: and crops (default 2)"),
     "threshold": (int, "words rarer than this become UNK (default 5)"),
     "embedding": (int, "size of image and word embeddings (default 256)"),

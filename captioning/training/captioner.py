@@ -14,16 +14,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from captioning.data.captions import read_data
 from captioning.models.neuraltalk.neuraltalk import Config, NeuralTalk, save_module
+from captioning.models.neuraltalk.word_evidence import WordEvidence
 from captioning.training.bleu import bleu
 from captioning.training.phases import MAX_WORDS, FixedCnn, Rewarded, WithCnn
-from captioning.training.word_detector import WordDetector
+from captioning.training.word_detector import WordDetector, frequent
 from vlcam.formats.vocabulary import Vocabulary
 from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining
 from vlcam.training.trainer import Phase, Schedule
@@ -35,7 +36,7 @@ LENGTH_POWERS = (0.0, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0)
 class Training(PhotoTraining):
     """What to train, on what, and how; ``captioning/commands/train_captioner.py`` explains each."""
 
-    least = PhotoTraining.least | {"beams": 1, "reward_epochs": 0, "image_decay": 0}
+    least = PhotoTraining.least | {"beams": 1, "reward_epochs": 0, "image_decay": 0, "detected": 1}
 
     views: int = 2
     threshold: int = 5
@@ -44,6 +45,7 @@ class Training(PhotoTraining):
     dropout_input: float = 0.3
     dropout_output: float = 0.5
     naming: float = 0.0
+    detected: int | None = None
     lr: float = 2e-3
     smoothing: float = 0.0
     image_decay: float | None = None
@@ -59,6 +61,8 @@ class Training(PhotoTraining):
             raise ValueError("--reward-epochs improve beam search: with --beams of at least 2")
         if not self.cnn_epochs and self.naming:
             raise ValueError("--naming is about training the CNN: with --cnn-epochs")
+        if self.detected and not self.naming:
+            raise ValueError("--detected: words are detected as --naming teaches it")
 
     def schedules(self) -> tuple[Schedule, ...]:
         """Of each phase: with the CNN, with it fixed, and for a reward."""
@@ -105,8 +109,11 @@ class _Trainer(PhotoTrainer):
 
     def make_model(self) -> NeuralTalk:
         how = self.how
+        seen = frequent(self.tokens, how.detected) if how.detected else []
+        unknown = self.vocabulary.unknown
         config = Config(
             cnn=how.cnn,
+            detected=tuple(self.vocabulary.text(token for token in seen if token != unknown)),
             vocabulary=self.vocabulary,
             preprocess=how.preprocess,
             embedding=how.embedding,
@@ -120,15 +127,18 @@ class _Trainer(PhotoTrainer):
         return model
 
     def make_helpers(self, model: NeuralTalk) -> Mapping[str, nn.Module]:
-        channels = model.encoder.layer().shape[0]
-        naming = WordDetector(
-            channels, self.tokens, self.vocabulary, pretrained=self.how.pretrained
-        )
-        return {"naming": naming.to(self.device)}
+        if model.config.detected:
+            self.naming = self._detector(model, model.encoder.get_submodule("words"))
+            return {}
+        channels, tokens = model.encoder.layer().shape[0], len(self.vocabulary)
+        self.naming = self._detector(model, WordEvidence(channels, tokens))
+        return {"naming": self.naming.to(self.device)}
 
-    @property
-    def naming(self) -> WordDetector:
-        return cast(WordDetector, self.saved["naming"])
+    def _detector(self, model: NeuralTalk, evidence: Any) -> WordDetector:
+        """Of the words that the model detects, or of all."""
+        detected = self.vocabulary.tokens(model.config.detected)
+        words = detected or list(range(len(self.vocabulary)))
+        return WordDetector(evidence, words, self.tokens, pretrained=self.how.pretrained)
 
     # -- phases -----------------------------------------------------------------------------
 
@@ -142,6 +152,7 @@ class _Trainer(PhotoTrainer):
                 pretrained=how.pretrained,
                 tokens=self.tokens,
                 naming=self.naming,
+                helpers=() if self.model.config.detected else (self.naming,),
                 naming_weight=how.naming,
             )
         if index == 1:

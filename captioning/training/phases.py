@@ -42,6 +42,7 @@ class WithCnn(phases.WithCnn):
         model, schedule, views, pretrained: see :class:`vlcam.training.phases.WithCnn`.
         tokens: the photos' captions.
         naming: detects words in the CNN's cells; its loss counts ``naming_weight`` times.
+        helpers: what is trained besides the model.
     """
 
     model: NeuralTalk
@@ -56,14 +57,14 @@ class WithCnn(phases.WithCnn):
         tokens: Captions,
         naming: WordDetector,
         naming_weight: float,
+        helpers: Sequence[nn.Module],
     ) -> None:
         super().__init__(model, schedule, views=views, pretrained=pretrained)
-        self.tokens = tokens
+        self.tokens, self._helpers = tokens, helpers
         self.naming, self.naming_weight = naming, naming_weight
-        self.before, self.after = model.encoder.split()
 
     def helpers(self) -> Sequence[nn.Module]:
-        return (self.naming,)
+        return self._helpers
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[list[tuple[int, int]]]:
         """Each photo once, with one caption drawn: most of the time goes into the photos."""

@@ -49,18 +49,22 @@ class WithCnn(PhotoPhase):
         views: of the training photos.
         pretrained: whether the CNN's own batch normalisation stays as it is: the statistics of a
             few photos would undo that of a pretrained network.
+
+    Attributes:
+        before, after: from what the views give to the CNN's last maps, and on to its feature.
     """
 
     def __init__(self, model: Any, schedule: Schedule, *, views: Views, pretrained: bool) -> None:
         super().__init__(model, schedule, (model.encoder,) if pretrained else ())
         self.views = views
+        self.before, self.after = views.halves(model.encoder)
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Any]:
         return self.views.begin_epoch(epoch, rng)
 
     def encode(self, rows: Sequence[int], rng: np.random.Generator) -> Tensor:
         with self.views.autocast():
-            feature: Tensor = self.model.encoder(self.views(rows, rng))
+            feature: Tensor = self.after(self.before(self.views(rows, rng)))
         return feature.float()
 
 

@@ -1,21 +1,26 @@
-"""What training reads again and again, kept on disk: decoded photos and their image features."""
+"""What training reads again and again, kept on disk: decoded photos, feature maps, image features.
+
+What a network is fed with comes from a :data:`Source`: photos, or the maps of a layer up to which
+the network keeps its weights.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from vlcam.networks.encoder import Encoder
 from vlcam.photo.loading import load_photo
 from vlcam.photo.preprocess import Preprocess
 from vlcam.training.precision import autocast
@@ -25,6 +30,7 @@ See = Callable[[Sequence[int], np.random.Generator], Tensor]
 """Image features (N, F) in float32 of photos, by their places, each in a random view."""
 
 _BATCH = 32
+_DRAWN = 2  # views from this one on are drawn
 _MANY = 2**14  # numbers of one photo
 
 
@@ -74,7 +80,7 @@ class Photos:
         levels = ((pixels * self._std + self._mean) * self.preprocess.levels).round().clamp(0, 255)
         return levels.to(torch.uint8).permute(1, 2, 0).numpy()
 
-    def pixels(
+    def batch(
         self,
         rows: Sequence[int],
         view: int,
@@ -94,71 +100,108 @@ class Photos:
         if size and size != self.preprocess.size:
             levels = functional.interpolate(levels, size, mode="bilinear", antialias=True)
         pixels = levels.float().div_(self.preprocess.levels).sub_(self._mean).div_(self._std)
-        if view > 1:
+        if view >= _DRAWN:
             height, width = levels.shape[2:]
             h, w = (rng.uniform(0.75**0.5, 1, 2) * (height, width)).astype(int)
             y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
             crop = pixels[:, :, y : y + h, x : x + w]
             pixels = functional.interpolate(crop, (height, width), mode="bilinear")
-        if view == 1 or (view > 1 and rng.random() < 0.5):
+        if view == 1 or (view >= _DRAWN and rng.random() < 0.5):
             pixels = pixels.flip(3)
         return pixels.contiguous(memory_format=torch.channels_last)
 
 
-def features(
-    encoder: Encoder,
-    photos: Photos,
-    *,
-    view: int,
-    seed: int,
-    device: torch.device,
-    precision: torch.dtype = torch.float32,
-) -> Tensor:
-    """Image features (N, F) of one view of all photos, in the encoder's present mode: float32, or
-    float16 where a photo has so many (feature maps, say) that memory matters more.
+@dataclass(frozen=True)
+class Part:
+    """A part of a CNN that keeps its weights.
+
+    Attributes:
+        run: of a batch of its inputs (B, ...) the outputs (B, *shape).
+        name: with the weights, what identifies it.
+        device, precision: where and in what it is computed.
+        seed: of views that are drawn.
+    """
+
+    run: nn.Module
+    shape: tuple[int, ...]
+    name: str
+    device: torch.device
+    precision: torch.dtype
+    seed: int
+
+    def outputs(self, source: Source, view: int) -> Tensor:
+        """Its outputs (N, *shape) for a view of all photos, in its modules' present mode: float32,
+        or float16 where a photo has so many (feature maps, say) that memory matters more."""
+        rng = np.random.default_rng([self.seed, view])
+        starts = range(0, len(source), _BATCH)
+        rows = [range(i, min(i + _BATCH, len(source))) for i in starts]
+        kind = torch.float32 if math.prod(self.shape) < _MANY else torch.float16
+        found = torch.empty(len(source), *self.shape, dtype=kind)
+        with torch.no_grad(), autocast(self.device, self.precision):
+            for some in tqdm(rows, f"features, view {view}", unit_scale=_BATCH, unit="photo"):
+                batch = source.batch(some, view, rng).to(self.device)
+                found[some.start : some.stop] = self.run(batch)
+        return found
+
+    def kept_outputs(self, source: Source, view: int, folder: Path) -> Path:
+        """A file of NumPy's with the :meth:`outputs`, named by a hash of what they depend on."""
+        file = folder / f"features-{self._key(source, view)}.npy"
+        recover(folder)
+        if not file.is_file():
+            with written(file) as draft, draft.open("wb") as out:
+                found = self.outputs(source, view).numpy()
+                header = np.lib.format.header_data_from_array_1_0(found)
+                np.lib.format.write_array_header_1_0(out, header)
+                out.write(found.data)  # np.save would not say what is wrong with a disk
+        return file
+
+    def _key(self, source: Source, view: int) -> str:
+        weights = hashlib.sha256(self.name.encode())
+        for name, value in self.run.state_dict().items():
+            weights.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        drawn = self.seed if view >= _DRAWN else 0
+        settings = f"{source.key} {view} {drawn} {self.precision}"
+        return _digest(f"{weights.hexdigest()} {settings}".encode())
+
+
+class KeptMaps:
+    """Feature maps of the layer up to which a CNN keeps its weights, of every view of all photos:
+    computed when a view is first asked for, and kept in files. Views that are drawn are drawn once.
 
     Args:
-        view: see :meth:`Photos.pixels`.
-        precision: of the CNN's computation.
+        photos: whose maps.
+        part: from pixels to maps (B, K, u, v).
+        folder: for the files.
     """
-    rng = np.random.default_rng([seed, view])
-    batches = range(0, len(photos), _BATCH)
-    rows = [range(i, min(i + _BATCH, len(photos))) for i in batches]
-    kind = torch.float32 if encoder.feature_size < _MANY else torch.float16
-    found = torch.empty(len(photos), encoder.feature_size, dtype=kind)
-    with torch.no_grad(), autocast(device, precision):
-        for some in tqdm(rows, f"features, view {view}", unit_scale=_BATCH, unit="photo"):
-            found[some.start : some.stop] = encoder(photos.pixels(some, view, rng).to(device))
-    return found
+
+    def __init__(self, photos: Photos, part: Part, folder: Path) -> None:
+        self._photos, self._part, self._folder = photos, part, folder
+        self.key = f"{photos.key} {part.name}"
+        self._views: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def batch(
+        self,
+        rows: Sequence[int],
+        view: int,
+        rng: np.random.Generator,
+        *,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Maps (B, K, u, v) of those photos in that view, float32."""
+        if size:
+            raise ValueError("maps are kept of photos of one size")
+        if view not in self._views:
+            file = self._part.kept_outputs(self._photos, view, self._folder)
+            self._views[view] = np.load(file, mmap_mode="r")
+        maps = torch.from_numpy(np.stack([self._views[view][i] for i in rows])).float()
+        return maps.contiguous(memory_format=torch.channels_last)
 
 
-def cached_features(
-    encoder: Encoder,
-    photos: Photos,
-    *,
-    view: int,
-    seed: int,
-    device: torch.device,
-    precision: torch.dtype,
-    folder: Path,
-) -> Tensor:
-    """:func:`features`, kept in a file named by a hash of all that they depend on."""
-    weights = hashlib.sha256(encoder.name.encode())
-    for name, value in encoder.state_dict().items():
-        weights.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    settings = f"{photos.key} {view} {seed if view > 1 else 0} {precision}"
-    key = _digest(f"{weights.hexdigest()} {settings}".encode())
-    file = folder / f"features-{key}.npy"
-    recover(folder)
-    if not file.is_file():
-        with written(file) as draft, draft.open("wb") as out:
-            found = features(
-                encoder, photos, view=view, seed=seed, device=device, precision=precision
-            ).numpy()
-            header = np.lib.format.header_data_from_array_1_0(found)
-            np.lib.format.write_array_header_1_0(out, header)
-            out.write(found.data)  # np.save would not say what is wrong with a disk
-    return torch.from_numpy(np.load(file))
+Source = Photos | KeptMaps
+"""What a network is fed with, a batch of photos at a time."""
 
 
 def _digest(data: bytes) -> str:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from vlcam.networks import cnns, transformers_cnn
+from vlcam.networks.encoder import Encoder
 from vlcam.photo.preprocess import Preprocess
-from vlcam.training.photo_cache import Photos, See, cached_features, features, features_of
+from vlcam.training.photo_cache import KeptMaps, Part, Photos, See, Source, features_of
 from vlcam.training.precision import (
     AUTO,
     PRECISIONS,
@@ -113,31 +114,46 @@ class PhotoTraining:
         return self.cnn_weights is not None or cnns.packaged(self.cnn) is not None
 
     @property
+    def keeps_maps(self) -> bool:
+        """Whether a part of the CNN keeps its weights, and sees photos of one size, so that its
+        maps are computed once."""
+        return self.cnn_fixed is not None and self.first_size is None
+
+    @property
     def preprocess(self) -> Preprocess:
         return cnns.preprocess(self.cnn, (self.size, self.size))
 
 
 class Views:
-    """Random views of training photos, small ones in the first three quarters of the epochs."""
+    """Random views of training photos, small ones in the first three quarters of the epochs; or of
+    the maps of the layer up to which the CNN keeps its weights."""
 
-    def __init__(self, photos: Photos, how: PhotoTraining) -> None:
-        self._photos, self._how = photos, how
+    def __init__(self, source: Source, how: PhotoTraining) -> None:
+        self._source, self._how = source, how
         self._small = False
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[list[int]]:
         """Batches of the places of all photos, in a random order."""
         self._small = epoch < _FIRST_SHARE * self._how.cnn_epochs
-        order, size = rng.permutation(len(self._photos)).tolist(), self._how.cnn_batch
+        order, size = rng.permutation(len(self._source)).tolist(), self._how.cnn_batch
         parts = [order[i : i + size] for i in range(0, len(order), size)]
         # A photo left over alone has no batch statistics.
         return parts[:-1] if len(parts[-1]) == 1 < len(parts) else parts
 
     def __call__(self, rows: Sequence[int], rng: np.random.Generator) -> Tensor:
-        """Normalised pixels (N, 3, H, W), all of one random view."""
+        """Normalised pixels (N, 3, H, W), or maps (N, K, u, v), all of one random view."""
         first = self._how.first_size if self._small else None
         size = (first, first) if first else None
         view = int(rng.integers(self._how.views))
-        return self._photos.pixels(rows, view, rng, size=size).to(self._how.device)
+        return self._source.batch(rows, view, rng, size=size).to(self._how.device)
+
+    def halves(self, encoder: Encoder) -> tuple[nn.Module, nn.Module]:
+        """From what these views give to the encoder's last maps, and from these to its feature."""
+        before, after = encoder.split()
+        if self._how.keeps_maps:
+            assert self._how.cnn_fixed is not None
+            before = encoder.between(self._how.cnn_fixed, encoder.default_layer)
+        return before, after
 
     def autocast(self) -> torch.autocast:
         """The precision to train the CNN in."""
@@ -177,6 +193,7 @@ class PhotoTrainer(Trainer):
             split: Photos(some, how.preprocess, self._cache) for split, some in self.paths.items()
         }
         self.features: dict[tuple[str, int], Tensor] = {}  # of a fixed CNN: by split and view
+        self._maps: dict[str, KeptMaps] = {}
         super().__init__(
             model,
             Path(how.out),
@@ -227,7 +244,27 @@ class PhotoTrainer(Trainer):
 
     def views(self) -> Views:
         """Random views of the training photos, while the CNN is trained."""
-        return Views(self.photos["train"], self.how)
+        return Views(self._source("train"), self.how)
+
+    def _source(self, split: str) -> Source:
+        """What the CNN that is trained is fed with: photos, or the maps of the part that is not."""
+        if not self.how.keeps_maps:
+            return self.photos[split]
+        if split not in self._maps:
+            self._maps[split] = KeptMaps(self.photos[split], self._fixed_part(split), self._cache)
+        return self._maps[split]
+
+    def _fixed_part(self, split: str) -> Part:
+        """The part of the CNN up to the layer that ``cnn_fixed`` names."""
+        encoder, layer = self.model.encoder, self.how.cnn_fixed
+        before = encoder.split(layer)[0].eval()
+        return self._part(before, encoder.layer(layer).shape, split, name=f"up to {layer}")
+
+    def _part(self, run: nn.Module, shape: tuple[int, ...], split: str, name: str = "") -> Part:
+        # What is reported is of the model as it is used, so in float32.
+        kind = PRECISIONS[self.how.precision if split == "train" else "float32"]
+        name = f"{self.how.cnn} {name}"
+        return Part(run, shape, name=name, device=self.device, precision=kind, seed=self.how.seed)
 
     def see(self) -> See:
         """Features of training photos in random views, once the CNN is fixed."""
@@ -238,21 +275,16 @@ class PhotoTrainer(Trainer):
 
     def _fix_cnn(self) -> None:
         """Fix the CNN and encode every photo once a view."""
-        how, encoder = self.how, self.model.encoder
-        encoder.requires_grad_(False).eval()
-        for name, photos in self.photos.items():
-            # What is reported is of the model as it is used, so in float32.
-            kind = PRECISIONS[how.precision if name == "train" else "float32"]
-            for view in range(how.views if name == "train" else 1):
-                self.features[name, view] = cached_features(
-                    encoder,
-                    photos,
-                    view=view,
-                    seed=how.seed,
-                    device=self.device,
-                    precision=kind,
-                    folder=self._cache,
-                )
+        encoder = self.model.encoder.requires_grad_(False).eval()
+        for split, photos in self.photos.items():
+            # What is reported is of the model as it is used: from the photos.
+            own = self.how.keeps_maps and split == "train"
+            source = self._source(split) if own else photos
+            run = nn.Sequential(*self.views().halves(encoder)) if own else encoder
+            part = self._part(run, (encoder.feature_size,), split)
+            for view in range(self.how.views if split == "train" else 1):
+                file = part.kept_outputs(source, view, self._cache)
+                self.features[split, view] = torch.from_numpy(np.load(file))
         self.measure(self.features["train", 0])
 
     def seen(self, split: str) -> Tensor:
@@ -260,7 +292,9 @@ class PhotoTrainer(Trainer):
         if (split, 0) in self.features:
             return self.features[split, 0]
         encoder = self.average.encoder
-        return features(encoder, self.photos[split], view=0, seed=0, device=self.device)
+        run = nn.Sequential(*self.views().halves(encoder))
+        part = self._part(run, (encoder.feature_size,), split)
+        return part.outputs(self._source(split), 0)
 
     def write_report(self, **scores: Any) -> dict[str, Any]:
         """Write options (the precision that was used), the processor's instruction set, epochs and

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
 import vlcam
+from captioning.models.neuraltalk import neuraltalk
 from captioning.models.neuraltalk.neuraltalk import load_module
 from captioning.training.captioner import LENGTH_POWERS, Training, _Trainer, train
 from tests.samples.transformers_cnns import model_of
@@ -171,7 +172,7 @@ def test_lower_layers_of_a_given_cnn_may_stay_as_they_are(data: Path, tmp_path: 
     own = trainer.average.encoder.net.state_dict()
     changed = {name.split(".")[0] for name, value in state.items() if not own[name].equal(value)}
     assert changed == {"stage4"}
-    assert (trainer.naming.weight < 0).any()  # its channels may speak against words
+    assert (trainer.naming.evidence.weight < 0).any()  # its channels may speak against words
     with pytest.raises(ValueError, match="layer 'stage9' of small: unknown; near: stage"):
         _Trainer(Training(**_options(data, tmp_path / "b", **options, cnn_fixed="stage9")))  # type: ignore[arg-type]
 
@@ -207,10 +208,40 @@ def test_a_cnn_that_detects_words_in_half_precision_also_continues(
     report = train(Training(**_options(data, tmp_path / "a", **more)))  # type: ignore[arg-type]
     assert [epoch["epoch"] for epoch in report["epochs"]] == [1, 2]
     state = load_file(tmp_path / "a" / STATE)
-    assert state["naming.weight"].any()  # starts at zero
+    assert state["naming.evidence.weight"].any()  # starts at zero
     trainer = _Trainer(Training(**_options(data, tmp_path / "a", **more)))  # type: ignore[arg-type]
-    assert np.array_equal(trainer.naming.weight.detach().numpy(), state["naming.weight"])
+    weight = trainer.naming.evidence.weight.detach().numpy()
+    assert np.array_equal(weight, state["naming.evidence.weight"])
     assert trainer.epoch == 2
+
+
+def test_a_captioner_that_reads_which_words_are_detected(data: Path, tmp_path: Path) -> None:
+    more = {"cnn": "efficientnet_lite2", "cnn_fixed": "blocks.6", "detected": 3, "naming": 1.0}
+    more |= {"cnn_epochs": 1, "epochs": 1, "reward_epochs": 1, "views": 3}
+    options = _options(data, tmp_path / "a", **more)
+    trainer = _Trainer(Training(**options))  # type: ignore[arg-type]
+    detected = trainer.model.config.detected
+    photos = [{w for c in example.captions for w in c} for example in trainer.examples["train"]]
+    assert all(sum(word in words for words in photos) >= 3 for word in detected) and detected
+    trainer.run_epoch()
+    # The maps that stay as they are are kept, and give what the photos give.
+    own, plain = trainer.features["train", 0], trainer.photos["train"]
+    encoder = trainer.model.encoder
+    batch = plain.batch(range(len(plain)), 0, np.random.default_rng(0))
+    with torch.no_grad():
+        assert torch.allclose(own, encoder(batch), atol=2e-2 * float(own.abs().max()))
+    assert own.shape[1] == 1280 + len(detected)
+    assert encoder.get_submodule("words").get_parameter("weight").any()  # it began with zeros
+    del trainer
+    train(Training(**options))  # type: ignore[arg-type]  # the epochs that are left
+    model = neuraltalk.load(tmp_path / "a")
+    assert model.module.config.detected == detected
+    names = [layer.name for layer in model.module.encoder.layers]
+    assert names[-1] == model.layer == "act2" and "blocks.6" in names
+    photo = vlcam.look(model, plain._paths[0])
+    with torch.no_grad():
+        whole = model.module.encoder(model.prepare(Image.open(plain._paths[0]))[0][None])
+        assert torch.allclose(model.image_features(photo.features), whole, atol=1e-5)
 
 
 @pytest.mark.parametrize(

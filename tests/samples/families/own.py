@@ -51,6 +51,15 @@ def module(_: Path) -> Case:
 
 
 def neuraltalk(_: Path) -> Case:
+    return _neuraltalk(())
+
+
+def neuraltalk_words(_: Path) -> Case:
+    """One that reads which words its last maps show."""
+    return _neuraltalk(tuple(WORDS[1:4]))
+
+
+def _neuraltalk(detected: tuple[str, ...]) -> Case:
     vocabulary = Vocabulary((*WORDS, "UNK"))
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
@@ -61,6 +70,7 @@ def neuraltalk(_: Path) -> Case:
                 preprocess=Preprocess(size=(32, 32)),
                 embedding=8,
                 hidden=16,
+                detected=detected,
             )
         )
         nn.init.normal_(model.logits.weight)
@@ -226,6 +236,7 @@ ADAPTERS: dict[str, Callable[[Path], Case]] = {
     "tiny": tiny,
     "module": module,
     "neuraltalk": neuraltalk,
+    "neuraltalk_words": neuraltalk_words,
     "neuraltalk2-pytorch": fc,
     "neuraltalk2-torch7": neuraltalk2_torch7,
     "tutorial-captioner": tutorial_captioner,
