@@ -34,7 +34,7 @@ from vlcam.adapters.scores import ABOVE_ZERO, decoded
 from vlcam.attribution import methods, targets
 from vlcam.attribution.encoding import Encoded, look
 from vlcam.attribution.gradients import DEFAULT_MEMORY
-from vlcam.attribution.maps import TargetMaps, explain_targets
+from vlcam.attribution.maps import TargetMaps, explain_targets_by
 from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
 from vlcam.explanation.explanation import Explanation
@@ -58,14 +58,14 @@ class WritesCaptions(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What is asked of a model about a photo: the arguments of :func:`explain`, which says what
-    they are."""
+    they are, but for the methods, of which there may be several."""
 
     caption: str | None = None
     question: str | None = None
     answers: Sequence[str] | None = None
     contrast: tuple[str, str] | None = None
     top: int = 5
-    method: str = "grad-cam"
+    methods: Sequence[str] = ("grad-cam",)
     target: TargetName = "word"
     beam: int = 1
     strict: bool = False
@@ -84,7 +84,8 @@ class Request:
             two_answers(self.contrast)
         for name in ("top", "beam", "memory"):
             whole_number(name, getattr(self, name))
-        expect(self.method, str, "method", "a name")
+        for method in self.methods:
+            expect(method, str, "method", "a name")
         if self.patch is not None:
             expect(self.patch, Patch, "patch", "a vlcam.attribution.occlusion.Patch")
 
@@ -158,27 +159,28 @@ def explain(
         answers=answers,
         contrast=contrast,
         top=top,
-        method=method,
+        methods=(method,),
         target=target,
         beam=beam,
         strict=strict,
         patch=patch,
         memory=memory,
     )
-    return explain_request(model, photo, request)
+    return explain_request(model, photo, request)[0]
 
 
 def explain_request(
     model: Adapter | str | Path, photo: str | Path | Image.Image | Encoded, request: Request
-) -> Explanation:
-    """As :func:`explain`, which says what is raised."""
+) -> list[Explanation]:
+    """As :func:`explain`, which says what is raised: an explanation by each method. The photo is
+    encoded once, and the model writes once, for all of them."""
     question = request.question
     if isinstance(model, str | Path):
         model = load(model, kind="captioner" if question is None else "vqa")
     check_is_adapter(model)
-    method = methods.get(request.method)
-    if request.patch is not None and method.at != "patches":
-        raise ValueError(f"a patch goes with method occlusion, not with {method.name}")
+    by = [methods.get(name) for name in request.methods]
+    if request.patch is not None and all(method.at != "patches" for method in by):
+        raise ValueError(f"a patch goes with method occlusion, not with {by[0].name}")
     if question is None and request.caption is None:
         question = getattr(model, "question", None)
     if question is None:
@@ -186,11 +188,11 @@ def explain_request(
             raise ValueError(f"{model.name} writes no captions: give a question")
         if request.answers is not None or request.contrast is not None:
             raise ValueError("answers and a contrast go with a question")
-        return _Explaining(model, _encoded(model, photo), request).caption()
+        return _Explaining(model, _encoded(model, photo), request, by).caption()
     if request.caption is not None:
         raise ValueError("a caption and a question: give one of them")
     ask = request.of_question(model, question)
-    explaining = _Explaining(model, _encoded(model, photo), request)
+    explaining = _Explaining(model, _encoded(model, photo), request, by)
     return explaining.written(ask) if isinstance(ask, AskWriter) else explaining.answers(ask)
 
 
@@ -205,8 +207,9 @@ class _Explaining:
     model: Adapter
     photo: Encoded
     request: Request
+    by: Sequence[methods.Method]
 
-    def caption(self) -> Explanation:
+    def caption(self) -> list[Explanation]:
         """A given caption, by teacher forcing, or the model's own."""
         model, request = self.model, self.request
         if request.caption is None:
@@ -215,24 +218,29 @@ class _Explaining:
             return self._text(own)
         return self._text(read(model, request.caption, request.strict))
 
-    def _text(self, reading: Reading, question: Question | None = None) -> Explanation:
+    def _text(self, reading: Reading, question: Question | None = None) -> list[Explanation]:
         """A caption, or the answer that a model wrote to a question."""
         asked, texts = _asked(reading, self.request.target)
-        found = self._maps(asked)
-        _check_log_probabilities(self.model, texts, found.scores)
-        return Explanation(
-            **self._about(found),
-            target=_TARGET_NAMES[self.request.target],
-            caption=reading.text,
-            words=explained_words(
-                texts, found.scores, found.maps, found.grid, self.photo.placement
-            ),
-            unknown=(*(question.unknown if question else ()), *_unknown(reading)),
-            question=question.text if question else None,
-            attention=self._attention(reading.prompt, reading.units),
-        )
+        maps = self._maps(asked)
+        for found in maps:
+            _check_log_probabilities(self.model, texts, found.scores)
+        attention = self._attention(reading.prompt, reading.units)
+        return [
+            Explanation(
+                **self._about(method, found),
+                target=_TARGET_NAMES[self.request.target],
+                caption=reading.text,
+                words=explained_words(
+                    texts, found.scores, found.maps, found.grid, self.photo.placement
+                ),
+                unknown=(*(question.unknown if question else ()), *_unknown(reading)),
+                question=question.text if question else None,
+                attention=attention,
+            )
+            for method, found in zip(self.by, maps, strict=True)
+        ]
 
-    def answers(self, ask: Ask) -> Explanation:
+    def answers(self, ask: Ask) -> list[Explanation]:
         """Answers that a model chooses among: the likeliest, or given ones."""
         prompt = ask.question.prompt
         features = self.photo.seen(self.model, prompt)
@@ -247,19 +255,22 @@ class _Explaining:
             asked, texts = [asked[0] - asked[1]], [f"{texts[0]} rather than {texts[1]}"]
             chances = chances[:1] / chances.sum()
         asking = replace(self, photo=replace(self.photo, features=features))
-        found = asking._maps(asked)
-        return Explanation(
-            **self._about(found),
-            attention=asking._attention(prompt),
-            target=_LISTED_NAMES[ask.scale.explained, ask.contrast],
-            caption="",
-            words=(),
-            unknown=ask.question.unknown,
-            question=ask.question.text,
-            answers=self._answers(texts, found, chances),
-        )
+        maps, attention = asking._maps(asked), asking._attention(prompt)
+        return [
+            Explanation(
+                **self._about(method, found),
+                attention=attention,
+                target=_LISTED_NAMES[ask.scale.explained, ask.contrast],
+                caption="",
+                words=(),
+                unknown=ask.question.unknown,
+                question=ask.question.text,
+                answers=self._answers(texts, found, chances),
+            )
+            for method, found in zip(self.by, maps, strict=True)
+        ]
 
-    def written(self, ask: AskWriter) -> Explanation:
+    def written(self, ask: AskWriter) -> list[Explanation]:
         """Answers that a model writes: the words of its own, or given ones as wholes."""
         model, question = self.model, ask.question
         if ask.readings is None:
@@ -272,31 +283,35 @@ class _Explaining:
         texts = [reading.text for reading in ask.readings]
         if ask.contrast:
             asked, texts = [asked[0] - asked[1]], [f"{texts[0]} rather than {texts[1]}"]
-        found = self._maps(asked)
-        if not ask.contrast:
+        maps = self._maps(asked)
+        for found in () if ask.contrast else maps:
             _check_log_probabilities(model, texts, found.scores)
-        chances = found.scores.sigmoid() if ask.contrast else found.scores.exp()
         unknown = [word for reading in ask.readings for word in _unknown(reading)]
-        return Explanation(
-            **self._about(found),
-            target=_LISTED_NAMES["log-probability", ask.contrast],
-            caption="",
-            words=(),
-            unknown=tuple(dict.fromkeys([*question.unknown, *unknown])),
-            question=question.text,
-            answers=self._answers(texts, found, chances),
-        )
+        return [
+            Explanation(
+                **self._about(method, found),
+                target=_LISTED_NAMES["log-probability", ask.contrast],
+                caption="",
+                words=(),
+                unknown=tuple(dict.fromkeys([*question.unknown, *unknown])),
+                question=question.text,
+                answers=self._answers(
+                    texts, found, found.scores.sigmoid() if ask.contrast else found.scores.exp()
+                ),
+            )
+            for method, found in zip(self.by, maps, strict=True)
+        ]
 
-    def _maps(self, asked: list[Target]) -> TargetMaps:
-        request = self.request
+    def _maps(self, asked: list[Target]) -> list[TargetMaps]:
+        """By each method."""
         with families_that_attend():
-            return explain_targets(
+            return explain_targets_by(
                 self.model,
                 self.photo,
                 asked,
-                methods.get(request.method),
-                memory=request.memory,
-                patch=request.patch,
+                self.by,
+                memory=self.request.memory,
+                patch=self.request.patch,
             )
 
     def _answers(
@@ -329,9 +344,9 @@ class _Explaining:
             tuple(AttentionMap(name, *peak) for name, peak in found), maps, own.grid
         )
 
-    def _about(self, found: TargetMaps) -> dict[str, Any]:
+    def _about(self, method: methods.Method, found: TargetMaps) -> dict[str, Any]:
         """What an explanation says of its photo, its model and its maps."""
-        model, photo, method = self.model, self.photo, methods.get(self.request.method)
+        model, photo = self.model, self.photo
         return {
             "photo": photo.photo,
             "image": np.asarray(photo.image),

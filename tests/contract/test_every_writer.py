@@ -63,7 +63,7 @@ def write_explanation(folder: Path, version: int) -> None:
 
 
 def write_layers(folder: Path, version: int) -> None:
-    sweep.write([of_version(version)], folder)
+    sweep.write([[of_version(version)]], folder)
 
 
 def layers(folder: Path) -> object:

@@ -56,26 +56,28 @@ def explain_targets(
         ValueError: the model has no maps of the method's kind; a score does not depend on the
             layer.
     """
-    if method.at == "patches":
-        return _occlude(model, encoded.pixels, asked, patch or Patch())
-    if method.at == "attention":
-        return _explain_by_attention(model, encoded, asked, [method])[0]
-    return _explain_by_gradients(model, encoded, asked, [method], memory=memory)[0]
+    return explain_targets_by(model, encoded, asked, [method], memory=memory, patch=patch)[0]
 
 
 def explain_targets_by(
-    model: Adapter, encoded: Encoded, asked: list[Target], by: Sequence[methods.Method]
+    model: Adapter,
+    encoded: Encoded,
+    asked: list[Target],
+    by: Sequence[methods.Method],
+    *,
+    memory: int = DEFAULT_MEMORY,
+    patch: Patch | None = None,
 ) -> list[TargetMaps]:
     """As :func:`explain_targets`, by several methods; those that need the same gradients share
     them."""
     found: dict[str, TargetMaps] = {}
     for group in alike(by):
         if group[0].at == "patches":
-            maps = [explain_targets(model, encoded, asked, method) for method in group]
+            maps = [_occlude(model, encoded.pixels, asked, patch or Patch()) for _ in group]
         elif group[0].at == "attention":
             maps = _explain_by_attention(model, encoded, asked, group)
         else:
-            maps = _explain_by_gradients(model, encoded, asked, group)
+            maps = _explain_by_gradients(model, encoded, asked, group, memory=memory)
         found |= {method.name: own for method, own in zip(group, maps, strict=True)}
     return [found[method.name] for method in by]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -23,11 +24,11 @@ class AnyPhoto:
     """What comes of asking a model the same of any photo.
 
     Args:
-        out: the folder to write to.
+        outs: the folders to write to.
     """
 
-    def __init__(self, model: Adapter, request: Request, out: Path) -> None:
-        self._model, self._request, self._out = model, request, out
+    def __init__(self, model: Adapter, request: Request, outs: Sequence[Path]) -> None:
+        self._model, self._request, self._outs = model, request, outs
 
     def check(self, photo: str, error: Exception, left: int) -> None:
         """Returns where the photo is to blame for its error.
@@ -38,11 +39,12 @@ class AnyPhoto:
         Raises:
             ValueError: a plain picture fails by the same error (but for numbers, which may depend
                 on a photo's size).
-            OSError: nothing can be written to ``out`` any more.
+            OSError: nothing can be written to one of ``outs`` any more.
         """
         if isinstance(error, OSError):
             try:
-                check_folder(self._out)
+                for out in self._outs:
+                    check_folder(out)
             except OSError as lasting:
                 line = f"{one_line(lasting)}: {left} photos are not explained"
                 raise OSError(line) from error

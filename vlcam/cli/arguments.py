@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from vlcam.utils.errors import flat
 
@@ -30,9 +32,113 @@ def top(text: str) -> int:
     return int(text)
 
 
+def names(text: str) -> list[str]:
+    """Names between commas."""
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected names with a comma between two")
+    return found
+
+
+def paths(text: str) -> list[str]:
+    """The same, of what may be files: one whose own name has a comma is taken for itself."""
+    # Path.exists raises where a list of many is too long for a file's name.
+    return [text] if os.path.exists(text) else names(text)  # noqa: PTH110
+
+
+class Collect(argparse.Action):
+    """An option that takes several: ``a,b`` (of the types above), ``a b`` where it takes many words
+    (``nargs``), and the option given again all mean the same."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest, self.default)
+        found = [] if before is self.default else list(before)
+        for value in values or ():
+            found += [value] if isinstance(value, str) else value
+        self.check(found)
+        setattr(namespace, self.dest, found)
+
+    def check(self, found: Sequence[str]) -> None:
+        """Raises ArgumentError where they cannot be taken together."""
+
+
+class CollectDistinct(Collect):
+    """One that does not take the same twice."""
+
+    def check(self, found: Sequence[str]) -> None:
+        for number, name in enumerate(found):
+            if name in found[:number]:
+                raise argparse.ArgumentError(self, f"{name} is named twice")
+
+
+class Once(argparse.Action):
+    """An option that takes one: given again with another value, it is refused."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        assert isinstance(parser, Parser)
+        before = parser.given.setdefault(self.dest, values)
+        if before != values:
+            raise argparse.ArgumentError(self, f"given twice, {_told(before)} and {_told(values)}")
+        setattr(namespace, self.dest, values)
+
+
+def _told(values: Any) -> str:
+    return " ".join(map(str, values)) if isinstance(values, list) else str(values)
+
+
 def model_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="NAME|FILE", default="scenes", help="see vlcam models; default: scenes"
+    )
+
+
+def models_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        "--models",
+        dest="models",
+        metavar="NAME|FILE",
+        type=paths,
+        action=Collect,
+        default=("scenes",),
+        help="see vlcam models; several (A,B, or the option given again) are compared; default:"
+        " scenes",
+    )
+
+
+def methods_argument(
+    parser: argparse.ArgumentParser,
+    *flags: str,
+    default: Sequence[str] = ("grad-cam",),
+    **more: Any,
+) -> None:
+    """``--method``, or options named otherwise, of which there may be several.
+
+    Args:
+        more: what else ``add_argument`` takes.
+    """
+    told = (
+        f"see vlcam methods; several: A,B, or the option given again; default: {','.join(default)}"
+    )
+    parser.add_argument(
+        *(flags or ("--method", "--methods")),
+        metavar="NAME,NAME",
+        type=names,
+        action=CollectDistinct,
+        default=default,
+        **{"help": told} | ({} if flags else {"dest": "methods"}) | more,
     )
 
 
@@ -40,7 +146,11 @@ def add_asking(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--caption", metavar="TEXT", help="explain this one, not the model's own")
     parser.add_argument("--question", metavar="TEXT", help="ask a VQA model this instead")
     parser.add_argument(
-        "--answers", metavar="TEXT", nargs="+", help="explain these answers, not the likeliest ones"
+        "--answers",
+        metavar="TEXT",
+        nargs="+",
+        action=Collect,
+        help="explain these answers, not the likeliest ones",
     )
     parser.add_argument(
         "--top", metavar="K", type=top, default=5, help="explain the K likeliest; default: 5"
@@ -48,9 +158,7 @@ def add_asking(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--contrast", metavar=("A", "B"), nargs=2, help="explain why answer A rather than B"
     )
-    parser.add_argument(
-        "--method", metavar="NAME", default="grad-cam", help="see vlcam methods; default: grad-cam"
-    )
+    methods_argument(parser)
 
 
 def checked(args: argparse.Namespace) -> str:
@@ -73,7 +181,22 @@ def stem(photo: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells in one line what is wrong with a command line."""
+    """Tells in one line what is wrong with a command line: an option that takes one value and is
+    given two, too.
+
+    Attributes:
+        given: the values of such options so far.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.given: dict[str, Any] = {}
+        for name in (None, "store"):
+            self.register("action", name, Once)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.given = {}
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{flat(f'{self.prog}: {message}')} (see {self.prog} --help)\n")

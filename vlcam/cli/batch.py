@@ -28,18 +28,28 @@ Tell = Callable[[str], None]
 
 @dataclass
 class Done:
-    """What came of a batch: the folders of explanations, and the photos that failed."""
+    """What came of a batch.
 
-    explained: list[Path] = field(default_factory=list)
+    Attributes:
+        found: of each photo that was explained, the folders of its explanations, one by each
+            method.
+        failed: the photos that were not.
+    """
+
+    found: list[tuple[str, list[Path]]] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+
+    @property
+    def explained(self) -> list[Path]:
+        """The folders of explanations."""
+        return [folder for _, folders in self.found for folder in folders]
 
 
 def explain_photos(
     model: Adapter,
     photos: Sequence[str],
     request: Request,
-    out: Path,
-    *,
+    *outs: Path,
     tell: Tell,
     debug: bool = False,
 ) -> Done:
@@ -50,41 +60,45 @@ def explain_photos(
     photo's explanation, or anything else, is left alone: ``<stem>-2`` is taken, and reported.
 
     Args:
+        outs: where the explanations go, a folder for each of the request's methods.
         tell: called with each complaint.
         debug: let the first error through instead.
 
     Raises:
         ValueError: the caption or question cannot be explained with this model, whatever the
             photo; or no photo can.
-        OSError: nothing can be written to ``out`` any more.
+        OSError: nothing can be written to one of ``outs`` any more.
     """
     request.check(model)
-    for folder in (out, *(out.iterdir() if out.is_dir() else ())):
-        recover(folder)
+    for out in outs:
+        for folder in (out, *(out.iterdir() if out.is_dir() else ())):
+            recover(folder)
     done, taken = Done(), set[Path]()
-    any_photo = AnyPhoto(model, request, out)
+    any_photo = AnyPhoto(model, request, outs)
     for photo in tqdm(photos, "photos", disable=True if len(photos) < 2 else None):
         try:
-            explanation = explain_request(model, photo, request)
-            folder = _folder(out, photo, taken)
-            write(explanation, folder)
+            explanations = explain_request(model, photo, request)
+            folders = [_folder(out, photo, taken) for out in outs]
+            for explanation, folder in zip(explanations, folders, strict=True):
+                write(explanation, folder)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             if debug:
                 raise
             if len(photos) > 1:
-                any_photo.check(photo, error, left=len(photos) - len(done.explained))
+                any_photo.check(photo, error, left=len(photos) - len(done.found))
             with tqdm.external_write_mode():
                 tell(_about(photo, error))
             done.failed.append(photo)
             continue
-        taken.add(folder)
-        done.explained.append(folder)
+        taken.update(folders)
+        done.found.append((photo, folders))
         with tqdm.external_write_mode():
-            if explanation.unknown:
-                tell(f"{photo}: not in the model's vocabulary: {', '.join(explanation.unknown)}")
-            if folder.name != stem(photo):
-                tell(f"{photo}: {out / stem(photo)} is taken, written to {folder}")
-            print(told(explanation, folder), flush=True)
+            if unknown := explanations[0].unknown:
+                tell(f"{photo}: not in the model's vocabulary: {', '.join(unknown)}")
+            for out, folder in zip(outs, folders, strict=True):
+                if folder.name != stem(photo):
+                    tell(f"{photo}: {out / stem(photo)} is taken, written to {folder}")
+            print(told(explanations, folders), flush=True)
     return done
 
 
@@ -97,11 +111,17 @@ def compare(
     tell: Tell,
     debug: bool = False,
 ) -> Done:
-    """Ask several models the same of each photo: every model's explanations in a folder of its own,
-    and ``out/compared/<photo>.png`` and ``.html`` with one row per model.
+    """Ask several models the same of each photo, or explain it by several methods, or both: the
+    explanations of each go into a folder of its own (``out/<model>/<method>/<photo>/``, without
+    what there is one of only), and ``out/compared/<photo>.png`` and ``.html`` have them side by
+    side.
 
     Args:
-        models: at least two, each with what it is called.
+        models: each with what it is called.
+
+    Returns:
+        ``found``: of each photo all of whose explanations were written, their folders and, last,
+        the page that compares them.
 
     Raises:
         ValueError: as by :func:`explain_photos`; then nothing is compared.
@@ -109,22 +129,30 @@ def compare(
     for _, model in models:
         request.check(model)
     photos = list(dict.fromkeys(photos))  # one named twice is compared once
+    several_models, several_methods = len(models) > 1, len(request.methods) > 1
     found: dict[str, list[tuple[str, Path]]] = {photo: [] for photo in photos}
-    failed: list[str] = []
+    failed: dict[str, None] = {}  # each once, in their order
     names = _distinct([model.name for _, model in models])
     for (label, model), name in zip(models, names, strict=True):
-        print(f"{label}:")
-        done = explain_photos(model, photos, request, out / name, tell=tell, debug=debug)
-        failed += [photo for photo in done.failed if photo not in failed]
-        explained = [photo for photo in photos if photo not in done.failed]
-        for photo, folder in zip(explained, done.explained, strict=True):
-            found[photo].append((label, folder))
-    compared_in = []
-    for photo, rows in found.items():
+        if several_models:
+            print(f"{label}:")
+        top = out / name if several_models else out
+        outs = [top / method if several_methods else top for method in request.methods]
+        labels = [
+            " · ".join([label] * several_models + [method] * several_methods)
+            for method in request.methods
+        ]
+        done = explain_photos(model, photos, request, *outs, tell=tell, debug=debug)
+        failed |= dict.fromkeys(done.failed)
+        for photo, folders in done.found:
+            found[photo] += zip(labels, folders, strict=True)
+    whole = Done(failed=list(failed))
+    for photo, columns in found.items():
         if photo not in failed:
-            compared_in.append(_write_compared(rows, out / "compared"))
-            print(f"{photo}\n  -> {compared_in[-1]}")
-    return Done(compared_in, failed)
+            page = _write_compared(columns, out / "compared")
+            whole.found.append((photo, [*(folder for _, folder in columns), page]))
+            print(f"{photo}\n  -> {page}")
+    return whole
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -135,10 +163,10 @@ def _distinct(names: Sequence[str]) -> list[str]:
     ]
 
 
-def _write_compared(rows: Sequence[tuple[str, Path]], folder: Path) -> Path:
+def _write_compared(columns: Sequence[tuple[str, Path]], folder: Path) -> Path:
     """A picture and a page of one photo's explanations; the page's path."""
-    explained = [(label, Explanation.load(path), path) for label, path in rows]
-    name = rows[0][1].name
+    explained = [(label, Explanation.load(path), path) for label, path in columns]
+    name = columns[0][1].name
     pages = [
         (label, one, os.path.relpath(path / "page.html", folder)) for label, one, path in explained
     ]
@@ -157,17 +185,22 @@ def write(explanation: Explanation, folder: Path) -> None:
         (draft / "page.html").write_text(explanation.html(), "utf-8")
 
 
-def told(explanation: Explanation, folder: Path) -> str:
-    """What the terminal says of an explanation: the text, each word or answer's probability."""
-    said = explanation.words if explanation.by_word else explanation.answers
+def told(explanations: Sequence[Explanation], folders: Sequence[Path]) -> str:
+    """What the terminal says of a photo's explanations by one or more methods: the text, each word
+    or answer's probability, and where each lies."""
+    first = explanations[0]
+    said = first.words if first.by_word else first.answers
     words = "  ".join(f"{w.text} {w.probability:.2f}" for w in said)
-    flat = [word.text for word in explanation.items if word.degenerate]
-    lines = [f"{explanation.photo}: {explanation.text}", f"  {words}", f"  -> {folder}"]
-    slow = explanation.details.get("occlusion", {}).get("whole_passes_because")  # never of a file
-    if slow:
-        lines.insert(2, f"  each patch took a whole forward pass: {slow}")
-    if flat:
-        lines.insert(2, f"  no map (nothing speaks for it at this layer): {', '.join(flat)}")
+    lines = [f"{first.photo}: {first.text}", f"  {words}"]
+    for explanation, folder in zip(explanations, folders, strict=True):
+        by = f"{explanation.method}: " if len(explanations) > 1 else ""
+        flat = [word.text for word in explanation.items if word.degenerate]
+        if flat:
+            lines.append(f"  {by}no map (nothing speaks for it at this layer): {', '.join(flat)}")
+        slow = explanation.details.get("occlusion", {}).get("whole_passes_because")  # of no file
+        if slow:
+            lines.append(f"  {by}each patch took a whole forward pass: {slow}")
+        lines.append(f"  -> {folder}")
     return "\n".join(lines)
 
 

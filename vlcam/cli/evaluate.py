@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlcam.cli.arguments import DEVICE, count
+from vlcam.cli.arguments import DEVICE, count, methods_argument, model_argument
 from vlcam.utils.allocator import keep_freed_memory
 from vlcam.utils.outputs import check_folder
 
@@ -18,13 +18,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser, out: str, limit: str = "so many photos") -> None:
     """``out``: the default folder for the results; ``limit``: of what."""
     add = parser.add_argument
-    add("--model", metavar="NAME|FILE", default="scenes", help="see vlcam models; default: scenes")
-    add(
-        "--method",
-        metavar="NAME,NAME",
-        default="grad-cam",
-        help="see vlcam methods; each photo is encoded once for all; default: grad-cam",
-    )
+    model_argument(parser)
+    methods_argument(parser)
     add("--layer", metavar="NAME", help="the explained layer; default: the model's")
     add(
         "--size",
@@ -78,7 +73,7 @@ def run(args: argparse.Namespace, experiment: Callable[[], Experiment]) -> int:
     cluster = Cluster(args.address, args.workers, args.gpus) if args.engine == "ray" else None
     how = How(
         model=args.model,
-        methods=args.method.split(","),
+        methods=args.methods,
         out=args.out,
         layer=args.layer,
         size=args.size,

@@ -6,18 +6,13 @@ import argparse
 import math
 from pathlib import Path
 
-from vlcam.cli.arguments import DEVICE, add_asking, checked, complain, count
+from vlcam.cli.arguments import DEVICE, add_asking, checked, complain, count, models_argument
 from vlcam.utils.outputs import check_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", metavar="PHOTO", nargs="+", help="JPEG, PNG, WebP, ...")
-    parser.add_argument(
-        "--model",
-        metavar="NAME|FILE",
-        action="append",
-        help="see vlcam models; default: scenes; give it again to see models side by side",
-    )
+    models_argument(parser)
     add_asking(parser)
     parser.add_argument(
         "--target",
@@ -96,14 +91,13 @@ def run(args: argparse.Namespace) -> int:
         for name in ("size", "stride", "fill")
         if (value := getattr(args, f"patch_{name}")) is not None
     }
-    method = methods.get(args.method)
-    if method.at != "patches" and patch:
+    chosen = [methods.get(name) for name in args.methods]
+    if patch and all(method.at != "patches" for method in chosen):
         raise ValueError(f"--patch-{next(iter(patch))} goes with --method occlusion")
-    names = args.model or ["scenes"]
     size = (args.size, args.size) if args.size else None
     models = [
         (name, load(name, layer=args.layer, kind=kind, size=size, device=args.device))
-        for name in names
+        for name in args.models
     ]
     request = Request(
         caption=args.caption,
@@ -111,13 +105,13 @@ def run(args: argparse.Namespace) -> int:
         answers=tuple(args.answers) if args.answers else None,
         contrast=tuple(args.contrast) if args.contrast else None,
         top=args.top,
-        method=args.method,
+        methods=tuple(args.methods),
         target=args.target,
         beam=args.beam,
         strict=args.strict,
         patch=Patch(**patch) if patch else None,
     )
-    if len(models) > 1:
+    if len(models) > 1 or len(chosen) > 1:
         done = compare(models, args.photos, request, args.out, tell=complain, debug=args.debug)
     else:
         ((_, model),) = models
@@ -125,8 +119,9 @@ def run(args: argparse.Namespace) -> int:
             model, args.photos, request, args.out, tell=complain, debug=args.debug
         )
     failed = done.failed
-    if method.caveat and len(failed) < len(args.photos):
-        print(method.caveat)
+    if len(failed) < len(args.photos):
+        for caveat in dict.fromkeys(method.caveat for method in chosen if method.caveat):
+            print(caveat)
     if failed and len(args.photos) > 1:  # of a single photo, all has been said
         complain(f"{len(failed)} of {len(args.photos)} photos failed: {', '.join(failed)}")
     return 1 if failed else 0

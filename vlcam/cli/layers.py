@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vlcam.cli.arguments import add_asking, checked, model_argument, stem
+from vlcam.cli.arguments import CollectDistinct, add_asking, checked, model_argument, names, stem
 from vlcam.utils.outputs import check_apart, check_folder
 
 
@@ -17,14 +17,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layers",
         metavar="NAME",
         nargs="+",
-        help="default: the CNN's blocks and poolings, in order",
+        type=names,
+        action=CollectDistinct,
+        help="A B or A,B; default: the CNN's blocks and poolings, in order",
     )
     parser.add_argument(
         "--out",
         metavar="DIR",
         type=Path,
         default=Path("layers"),
-        help="layers.png and a folder for each layer go into DIR/<photo>; default: layers",
+        help="layers.png and a folder for each layer (of several methods: for each method, with one"
+        " for each layer) go into DIR/<photo>; default: layers",
     )
 
 
@@ -42,12 +45,13 @@ def run(args: argparse.Namespace) -> int:
         asked["contrast"] = tuple(args.contrast)
     layers = args.layers or depths(load(args.model, kind=kind))
     found = sweep(
-        lambda layer: load(args.model, layer, kind), layers, args.photo, args.method, **asked
+        lambda layer: load(args.model, layer, kind), layers, args.photo, args.methods, **asked
     )
     write(found, out)
-    print(f"{args.photo}: {found[0].text}")
-    for explanation in found:
+    print(f"{args.photo}: {found[0][0].text}")
+    for explanation in (one for row in found for one in row):
         told = (f"{item.text} {item.peak[0]},{item.peak[1]}" for item in explanation.items)
-        print(f"  {explanation.layer:20} {'  '.join(told)}")
+        by = f"{explanation.method:20} " if len(args.methods) > 1 else ""
+        print(f"  {explanation.layer:20} {by}{'  '.join(told)}")
     print(f"  -> {out / 'layers.png'}")
     return 0

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from tqdm import tqdm
 
 from vlcam.adapters.adapter import Adapter
 from vlcam.attribution import methods
-from vlcam.attribution.encoding import look
-from vlcam.explaining import explain
+from vlcam.explaining import Request, explain_request
 from vlcam.explanation import saving
 from vlcam.explanation.explanation import Explanation
 from vlcam.networks.encoder import Encoder
 from vlcam.utils.atomic import folder_written
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TILES = 12
+"""In a row, beside the photo's."""
 
 _STEPS = (nn.Conv2d, nn.BatchNorm2d, nn.Dropout, nn.Identity, nn.AdaptiveAvgPool2d)
 
@@ -47,29 +52,31 @@ def sweep(
     at: Callable[[str], Adapter],
     layers: Sequence[str],
     photo: str,
-    method: str = "grad-cam",
+    by: Sequence[str] = ("grad-cam",),
     **asked: Any,
-) -> list[Explanation]:
-    """Explanations of one photo, a layer each.
+) -> list[list[Explanation]]:
+    """Explanations of one photo: for each layer, one by each method. It is encoded once for each
+    layer.
 
     Args:
         at: the model, to be explained at a layer.
         layers: names, at least one.
-        method: one whose maps live at the layer.
+        by: methods whose maps live at the layer.
         asked: what :func:`vlcam.explain` takes: a caption, or a question and answers.
 
     Raises:
-        ValueError: as by :func:`vlcam.explain`; or the maps of the method do not live at the layer.
+        ValueError: as by :func:`vlcam.explain`; or the maps of a method do not live at the layer.
     """
-    if methods.get(method).at != "layer":
-        raise ValueError(f"maps of {method} do not live at a layer: choose grad-cam, say")
-    found: list[Explanation] = []
+    for method in by:
+        if methods.get(method).at != "layer":
+            raise ValueError(f"maps of {method} do not live at a layer: choose grad-cam, say")
+    found: list[list[Explanation]] = []
     for layer in tqdm(layers, "layers", unit="layer", disable=None):
         model = at(layer)
-        explanation = explain(model, look(model, photo), method=method, **asked)
+        explanations = explain_request(model, photo, Request(methods=tuple(by), **asked))
         if not found:  # what the model says itself does not depend on the layer: say it once
-            asked = asked | _again(explanation)
-        found.append(explanation)
+            asked = asked | _again(explanations[0])
+        found.append(explanations)
     return found
 
 
@@ -82,16 +89,33 @@ def _again(explanation: Explanation) -> dict[str, Any]:
     return {"answers": [answer.text for answer in explanation.answers]}
 
 
-def write(explanations: Sequence[Explanation], folder: Path) -> None:
-    """``layers.png``, and a folder with ``explanation.json`` and ``maps.npz`` for each layer."""
-    from vlcam.explanation.figure import draw_rows
+def write(found: Sequence[Sequence[Explanation]], folder: Path) -> None:
+    """``layers.png``, and a folder with ``explanation.json`` and ``maps.npz`` for each layer: of
+    several methods in ``<method>/<layer>/``.
 
+    Args:
+        found: what :func:`sweep` gives.
+    """
     with folder_written(folder) as draft:
-        for explanation in explanations:
-            (draft / explanation.layer).mkdir(exist_ok=True)
-            saving.write(explanation, draft / explanation.layer)
-        figure = draw_rows([(_title(e), e) for e in explanations])
-        figure.savefig(draft / "layers.png", format="png")
+        for row in found:
+            for explanation in row:
+                above = draft / explanation.method if len(row) > 1 else draft
+                (above / explanation.layer).mkdir(parents=True, exist_ok=True)
+                saving.write(explanation, above / explanation.layer)
+        draw(found).savefig(draft / "layers.png", format="png")
+
+
+def draw(found: Sequence[Sequence[Explanation]]) -> Figure:
+    """Rows of layers by columns of methods; where these would be too many tiles in a row, rows of
+    a layer and a method each."""
+    from vlcam.explanation.figure import draw_rows, draw_table
+
+    names = [explanation.method for explanation in found[0]]
+    if len(names) == 1:
+        return draw_rows([(_title(row[0]), row[0]) for row in found])
+    if sum(len(explanation.items) for explanation in found[0]) <= _TILES:
+        return draw_table([(_title(row[0]), row) for row in found], names)
+    return draw_rows([(f"{one.method}, {_title(one)}", one) for row in found for one in row])
 
 
 def _title(explanation: Explanation) -> str:

@@ -5,6 +5,7 @@ Every map is scaled by itself, so colours compare places within one word's map, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -105,6 +106,21 @@ def scaling(explanation: Result) -> str:
         own = f"{_PERCENTILE}th percentile, square roots are shown"
     kind = "words" if explanation.by_word else "answers"
     return f"Each map is scaled by its own {own}: colours compare places, not {kind}."
+
+
+def scalings(explanations: Sequence[Result]) -> list[str]:
+    """The same of several, and what readers of their methods' maps should know; each line once,
+    with the methods it is about where it is not about all."""
+    lines: dict[str, dict[str, None]] = {}  # methods in order, each once
+    for one in explanations:
+        for line in (scaling(one), one.caveat):
+            if line:
+                lines.setdefault(line, {})[one.method] = None
+    every = {one.method for one in explanations}
+    return [
+        line if set(about) == every else f"{', '.join(about)}: {line}"
+        for line, about in lines.items()
+    ]
 
 
 def ends(explanation: Result) -> tuple[str, str]:

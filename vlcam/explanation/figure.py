@@ -23,6 +23,7 @@ from vlcam.explanation.display import (
     fitted,
     palette,
     scaling,
+    scalings,
     settings,
     shown_levels,
 )
@@ -70,43 +71,70 @@ def draw(explanation: Result) -> Figure:
 
 
 def draw_rows(rows: Sequence[tuple[str, Result]]) -> Figure:
-    """One photo, a row of maps an explanation: by several models, or at several layers (as in the
-    paper's Figures 12 and 22).
+    """One photo, a row of maps an explanation: by several models or methods, or at several layers
+    (as in the paper's Figures 12 and 22).
 
     Args:
         rows: what each row is called, and its explanation; at least one.
     """
-    first = rows[0][1]
+    return draw_table([(label, [explanation]) for label, explanation in rows])
+
+
+def draw_table(
+    rows: Sequence[tuple[str, Sequence[Result]]], columns: Sequence[str] = ("",)
+) -> Figure:
+    """One photo, a row of explanations each of which has its maps side by side.
+
+    Args:
+        rows: what each row is called, and its explanations; at least one.
+        columns: what is written above the first, second, ... explanation of the rows.
+    """
+    every = [explanation for _, row in rows for explanation in row]
+    first = every[0]
     photo = _shrunk(first.image)
-    columns = 1 + max(_shown(explanation) for _, explanation in rows)
+    widest = [max(_shown(row[column]) for _, row in rows) for column in range(len(columns))]
+    starts = [1 + sum(widest[:column]) for column in range(len(columns))]
+    tiles = 1 + sum(widest)
     ratio = photo.shape[1] / photo.shape[0]
-    width = max(0.9, min(math.sqrt(_TILE_AREA * ratio), 2 * _WIDTH / columns))
+    width = max(0.9, min(math.sqrt(_TILE_AREA * ratio), 2 * _WIDTH / tiles))
     height = min(max(width / ratio, 0.3), 6.0)
-    page_width = max(4.0, columns * (width + _GAP) + _GAP)
-    same = len({explanation.text for _, explanation in rows}) == 1
+    page_width = max(4.0, tiles * (width + _GAP) + _GAP)
+    same = len({explanation.text for explanation in every}) == 1
     heading = _wrapped(first.text, page_width, 13, _HEADING) if same else ""
-    note = _wrapped(scaling(first), page_width, 8, _NOTE)
-    top = 0.15 + 0.24 * (heading.count("\n") + 1) * bool(heading)
-    small = _LINE * (note.count("\n") + 1)
-    bottom = 0.1 + small + _LEGEND
+    notes = [_wrapped(line, page_width, 8, _NOTE) for line in scalings(every)]
+    legends = _legends(every)
+    top = 0.15 + 0.24 * (heading.count("\n") + 1) * bool(heading) + _LABEL * any(columns)
+    small = _LINE * sum(note.count("\n") + 1 for note in notes)
+    bottom = 0.1 + small + _LEGEND * len(legends)
     tall = height + _TITLE + _LABEL
     page_height = top + len(rows) * tall + bottom
     figure = Figure(figsize=(page_width, page_height), dpi=120, facecolor="white")
     FigureCanvasAgg(figure)
     if heading:
         _write(figure, 0.5, 1 - 0.1 / page_height, heading, size=13, ha="center", va="top")
-    _write(figure, _GAP / page_width, 0.05 / page_height, note, size=8, va="bottom")
-    _legend(figure, first, (0.05 + small) / page_height)
-    for row, (label, explanation) in enumerate(rows):
-        y = bottom + (len(rows) - 1 - row) * tall
-        text = label if same else f"{label}: {explanation.text}"
+    _write(figure, _GAP / page_width, 0.05 / page_height, "\n".join(notes), size=8, va="bottom")
+    for number, (one, about) in enumerate(reversed(legends)):
+        _legend(figure, one, (0.05 + small + number * _LEGEND) / page_height, about)
+    for name, start, count in zip(columns, starts, widest, strict=True):
+        bold: dict[str, Any] = {"size": 10, "weight": "bold"}
+        name = _cut(name, count * (width + _GAP) - _GAP, **bold)
+        x = (_GAP + start * (width + _GAP)) / page_width
+        _write(figure, x, (bottom + len(rows) * tall) / page_height, name, va="bottom", **bold)
+    for number, (label, row) in enumerate(rows):
+        y = bottom + (len(rows) - 1 - number) * tall
+        text = label if same else f"{label}: {row[0].text}"
         above = (y + height + _TITLE) / page_height
         text = _cut(text, page_width - 2 * _GAP, size=10)
         _write(figure, _GAP / page_width, above, text, size=10, va="bottom")
-        for column in range(1 + _shown(explanation)):
-            x = _GAP + column * (width + _GAP)
+        places = [(0, -1, row[0])] + [
+            (start + index, index, explanation)
+            for start, explanation in zip(starts, row, strict=True)
+            for index in range(_shown(explanation))
+        ]
+        for place, index, explanation in places:
+            x = _GAP + place * (width + _GAP)
             box = (x / page_width, y / page_height, width / page_width, height / page_height)
-            _titled_tile(figure, box, explanation, column - 1, photo)
+            _titled_tile(figure, box, explanation, index, photo)
     return figure
 
 
@@ -153,10 +181,23 @@ def _tile(axes: Axes, explanation: Result, index: int, photo: np.ndarray) -> tup
 _VEIL = np.full((256, 4), 235, np.uint8)  # over the photo of a word that has no map
 
 
-def _legend(figure: Figure, explanation: Result, y: float) -> None:
+def _legends(every: Sequence[Result]) -> list[tuple[Result, str]]:
+    """One explanation for each kind of colours, and what methods these are of where it is not all
+    of them."""
+    kinds: dict[tuple[Any, ...], list[Result]] = {}
+    for one in every:
+        kinds.setdefault((*ends(one), one.signed), []).append(one)
+    return [
+        (some[0], ", ".join(dict.fromkeys(one.method for one in some)) if len(kinds) > 1 else "")
+        for some in kinds.values()
+    ]
+
+
+def _legend(figure: Figure, explanation: Result, y: float, about: str = "") -> None:
     """A bar of the colours as they look over a grey photo, between what its ends stand for."""
     inches, thick = figure.get_size_inches()
     low, high = ends(explanation)
+    low = f"{about}: {low}" if about else low
     grey = np.full((1, 256, 3), 138, np.uint8)
     colours = blend(grey, np.arange(256, dtype=np.uint8)[None], palette(explanation.signed))
     x = _GAP + _width(low, 8) + 0.08

@@ -27,6 +27,7 @@ from vlcam.explanation.display import (
     palette,
     percent,
     scaling,
+    scalings,
     settings,
     shown_levels,
 )
@@ -101,35 +102,60 @@ def index(
     return _filled("index.html", policy=_policy(style, ""), style=style, cards=cards)
 
 
-def compared(rows: Sequence[tuple[str, Result, str]]) -> str:
-    """A page of one photo as several models saw it: a row of maps each.
+def compared(columns: Sequence[tuple[str, Result, str]]) -> str:
+    """A page of one photo explained by several models or methods: side by side, where all explain
+    the same words or answers; else one below the other.
 
     Args:
-        rows: what each row is called, its explanation, and the path of that one's own page.
+        columns: what each is called, its explanation, and the path of that one's own page.
     """
     style = _asset("page.css")
-    first = rows[0][1]
+    every = [explanation for _, explanation, _ in columns]
+    first = every[0]
+    texts = [[item.text for item in explanation.items] for explanation in every]
+    if all(own == texts[0] for own in texts):
+        sections = [_side_by_side(columns, index) for index in range(len(first.items))]
+    else:
+        sections = [_below(*column) for column in columns]
+    same = len({explanation.text for explanation in every}) == 1
+    name = PurePath(first.photo).name
     return _filled(
         "compared.html",
         policy=_policy(style, ""),
         style=style,
-        title=escape(f"{PurePath(first.photo).name}: models compared - vlcam"),
-        heading=escape(first.question or PurePath(first.photo).name),
-        scaling=escape(scaling(first)),
-        rows="\n".join(_row(label, explanation, path) for label, explanation, path in rows),
+        title=escape(f"{name}: compared - vlcam"),
+        heading=escape(first.text if same else name),
+        notes=escape(" ".join(scalings(every))),
+        sections="\n".join(sections),
     )
 
 
-def _row(label: str, explanation: Result, path: str) -> str:
-    tiles = "\n".join(_map_tile(explanation, i) for i in range(len(explanation.items)))
+def _side_by_side(columns: Sequence[tuple[str, Result, str]], index: int) -> str:
+    """One word or answer of every explanation."""
+    tiles = "\n".join(_map_tile(one, index, _link(label, path)) for label, one, path in columns)
+    return _section(escape(columns[0][1].items[index].text), tiles)
+
+
+def _below(label: str, explanation: Result, path: str) -> str:
+    """All words or answers of one explanation."""
+    tiles = "\n".join(
+        _map_tile(explanation, index, escape(item.text))
+        for index, item in enumerate(explanation.items)
+    )
     said = f": {explanation.caption}" if explanation.by_word else ""
-    return (
-        f'<section><h2 dir="auto"><a href="{quote(os.fsencode(path))}">{escape(label)}</a>'
-        f'{escape(said)}</h2>\n<ul class="cards">\n{tiles}\n</ul></section>'
-    )
+    return _section(f"{_link(label, path)}{escape(said)}", tiles)
 
 
-def _map_tile(explanation: Result, index: int) -> str:
+def _section(heading: str, tiles: str) -> str:
+    return f'<section><h2 dir="auto">{heading}</h2>\n<ul class="cards">\n{tiles}\n</ul></section>'
+
+
+def _link(text: str, path: str) -> str:
+    return f'<a href="{quote(os.fsencode(path))}">{escape(text)}</a>'
+
+
+def _map_tile(explanation: Result, index: int, name: str) -> str:
+    """The photo under a map, with a name (HTML)."""
     item = explanation.items[index]
     size = fitted((explanation.image.shape[0], explanation.image.shape[1]), 360)
     photo = Image.fromarray(explanation.image).resize((size[1], size[0]), Image.Resampling.BOX)
@@ -141,7 +167,7 @@ def _map_tile(explanation: Result, index: int) -> str:
     return (
         f'<li class="card"><img src="{_jpeg(picture, 360, 60_000)}"'
         f' alt="the photo under the map of “{escape(item.text)}”">'
-        f'<p dir="auto">{escape(item.text)}</p><small>{escape(told)}</small></li>'
+        f'<p dir="auto">{name}</p><small>{escape(told)}</small></li>'
     )
 
 
@@ -233,11 +259,11 @@ def _button(item: Mapped, by_word: bool = False) -> str:
         f'<button type="button" class="{kind}" aria-pressed="false"'
         f' data-says="{escape(_says(item, by_word))}"><span class="text">{escape(item.text)}</span>'
         f"{_bar(0 if isinstance(item, AttentionMap) else item.probability)}"
-        f'<span class="percent">{escape(_below(item))}</span></button>'
+        f'<span class="percent">{escape(_beneath(item))}</span></button>'
     )
 
 
-def _below(item: Mapped) -> str:
+def _beneath(item: Mapped) -> str:
     return chance(item) + (" · no map" if item.degenerate else "")
 
 

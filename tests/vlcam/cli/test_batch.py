@@ -191,10 +191,10 @@ def test_an_error_of_the_model_is_told_once(
     names = [str(save(f"{number}.png")) for number in range(5)]
     asked: list[object] = []
 
-    def broken(model: object, photo: object, request: object) -> Explanation:
+    def broken(model: object, photo: object, request: object) -> list[Explanation]:
         asked.append(photo)
         if photo == names[0]:
-            return by_hand.explanation(photo=names[0])
+            return [by_hand.explanation(photo=names[0])]
         raise error(f"shapes (1x{len(asked)}) and (7x2) cannot be multiplied")
 
     for module in ("batch", "any_photo"):

@@ -26,6 +26,7 @@ def test_blocks_and_poolings_are_the_depths(answerers: list[Path]) -> None:
 def test_the_same_is_asked_at_every_layer(tmp_path: Path) -> None:
     """What a caption is made of is written once; each layer's maps are those of that layer."""
     found = sweep(lambda layer: captioning.load("scenes", layer), ["stage2", "stage4"], str(PHOTO))
+    found = [row[0] for row in found]
     own = vlcam.explain("scenes", PHOTO)
     assert [e.layer for e in found] == ["stage2", "stage4"]
     for explanation in found:
