@@ -28,7 +28,7 @@ from vlcam import look
 from vlcam.attribution import methods, targets
 from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.maps import explain_targets
-from vlcam.evaluation.tables import figure, table
+from vlcam.evaluation.tables import figure, interval, table
 from vlcam.geometry.grid import Grid, Placement, place
 from vlcam.metrics.box_ratio import Box, BoxMeans, box_in_input, box_mask, box_means, box_ratio
 
@@ -106,13 +106,12 @@ def box_table(found: dict[str, list[BoxMeans]], images: list[int]) -> str:
     lines = []
     for name, items in found.items():
         ratio = box_ratio(items, images)
-        low, high = ratio.ratio_of_means.interval
         lines.append(
             (
                 name,
                 figure(ratio.mean_of_ratios),
                 figure(ratio.ratio_of_means),
-                f"{low:.2f} ... {high:.2f}",
+                interval(ratio.ratio_of_means),
                 len(items),
                 ", ".join(f"{n} {s}" for s, n in ratio.statuses.items() if s != "measured") or "0",
             )

@@ -59,12 +59,11 @@ def box_table(
     lines = []
     for names, found in rows.items():
         ratio = box_ratio([item for _, item in found], [photo for photo, _ in found])
-        low, high = ratio.ratio_of_means.interval
         lines.append(
             (
                 *names,
                 tables.figure(ratio.ratio_of_means),
-                f"{low:.2f} ... {high:.2f}",
+                tables.interval(ratio.ratio_of_means),
                 tables.figure(ratio.mean_of_ratios),
                 len(found),
                 ", ".join(f"{n} {s}" for s, n in ratio.statuses.items() if s != "measured") or "0",

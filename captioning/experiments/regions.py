@@ -20,7 +20,7 @@ from vlcam.adapters.adapter import Adapter, Reading
 from vlcam.attribution import targets
 from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.maps import TargetMaps
-from vlcam.evaluation import baselines
+from vlcam.evaluation import baselines, tables
 from vlcam.evaluation.experiment import Asked, Experiment, Item, sample
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.summary import Cell, Summary, Table, differences
@@ -86,6 +86,7 @@ class BoxRatios(Experiment[AskedRegions]):
         "inside": float, "outside": float,
     }  # fmt: skip
     worth: ClassVar = "inside"
+    worth_says: ClassVar = "inside the outline the map is {:.2f} times its mean"
 
     def __init__(
         self,
@@ -219,7 +220,6 @@ class BoxRatios(Experiment[AskedRegions]):
     def _row(some: Columns) -> tuple[Cell, ...]:
         rows = zip(some["inside"].tolist(), some["outside"].tolist(), some["status"], strict=True)
         ratio = box_ratio([BoxMeans(*row) for row in rows], some["image"])
-        low, high = ratio.ratio_of_means.interval
         missing = ", ".join(f"{n} {s}" for s, n in ratio.statuses.items() if s != "measured")
-        bounds = f"{low:.2f} ... {high:.2f}"
+        bounds = tables.interval(ratio.ratio_of_means)
         return ratio.ratio_of_means, bounds, ratio.mean_of_ratios, len(some), missing or "0"

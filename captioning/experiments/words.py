@@ -23,6 +23,7 @@ from vlcam.adapters.adapter import Adapter, Reading, Unit
 from vlcam.attribution import targets
 from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.maps import TargetMaps
+from vlcam.evaluation import tables
 from vlcam.evaluation.baselines import ACTIVATION, UNIFORM, summed_activation
 from vlcam.evaluation.experiment import Asked, Experiment, Item, sample
 from vlcam.evaluation.records import Column, Columns, Record
@@ -134,6 +135,7 @@ class Words(Experiment[AskedWords]):
         "area": float, "categories": int,
     }  # fmt: skip
     worth: ClassVar = "inside"
+    worth_says: ClassVar = "{:.0%} of the map lies inside the outline"
 
     def __init__(
         self,
@@ -334,11 +336,10 @@ class Words(Experiment[AskedWords]):
         some = scored[name]
         hits, images = some["hit"], some["image"]
         estimate = mean(hits, images)
-        low, high = estimate.interval
         return (
             name,
             estimate,
-            f"{100 * low:.1f} ... {100 * high:.1f}",
+            tables.interval(estimate, 1, 100),
             mean(some["near"], images),
             f"{100 * mean_by_class(hits, some['category']):.1f}",
             difference(hits, scored[CENTRE]["hit"], images) if name != CENTRE else "",

@@ -89,7 +89,10 @@ def evaluate(experiment: Experiment, how: How) -> summary.Summary:
         title = f"{experiment.title} of {model.name}, layer {model.layer}"
         shown = list(gallery.pictures(experiment, model, chosen[0], records))
         text = summary.to_markdown(tables, title, about=about, skipped=skipped)
-        page = report.page(tables, title, about=about, skipped=skipped, shown=shown)
+        told = gallery.about(experiment, chosen[0])
+        page = report.page(
+            tables, title, about=about, skipped=skipped, shown=shown, about_shown=told
+        )
         with folder_written(how.out) as draft:
             for name, content in (
                 ("summary.json", summary.to_json(tables, about=about, skipped=skipped)),

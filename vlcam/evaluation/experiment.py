@@ -75,6 +75,8 @@ class Experiment(ABC, Generic[AskedPhoto]):
             Among them ``image``, the item's name; ``map``, the method's name or a baseline's; and
             ``target``, the place of what was explained among the item's targets (-1: nothing was).
         worth: the column by which maps are called good or bad.
+        worth_says: what its value says of a map, with the value in braces, as in
+            ``correlation {:.2f}``; empty: its name and value are told.
         batch: photos that are encoded and explained together.
         scores_by_model: whether :meth:`score` or :meth:`baselines` run the model.
     """
@@ -84,6 +86,7 @@ class Experiment(ABC, Generic[AskedPhoto]):
     kind: ClassVar[Literal["captioner", "vqa"]]
     columns: ClassVar[Mapping[str, type]]
     worth: ClassVar[str]
+    worth_says: ClassVar[str] = ""
     batch: ClassVar[int] = 16
     scores_by_model: ClassVar[bool] = False
 

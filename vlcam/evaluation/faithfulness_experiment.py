@@ -57,6 +57,7 @@ class Faithfulness(Experiment[Occluded]):
         "deletion": float, "insertion": float,
     }  # fmt: skip
     worth: ClassVar = "occlusion"
+    worth_says: ClassVar = "rank correlation with occlusion {:.2f}"
     batch: ClassVar = 1  # each takes seconds
     scores_by_model: ClassVar = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -15,7 +16,7 @@ from vlcam.adapters.adapter import Adapter
 from vlcam.attribution.encoding import Encoded, look
 from vlcam.attribution.maps import TargetMaps, explain_targets
 from vlcam.attribution.methods import Method
-from vlcam.evaluation.experiment import Experiment
+from vlcam.evaluation.experiment import Experiment, Item
 from vlcam.evaluation.records import Columns, Record
 from vlcam.explanation.display import blend, fitted, is_at_pixels, levels, palette
 from vlcam.geometry.grid import place
@@ -64,8 +65,26 @@ def pictures(
                 continue  # written by itself, a caption that hung in the balance is another one
             found = explain_targets(model, photo, [asked.targets[key[1]]], method)
             over = _drawn(photo, found, experiment.outline(asked, key[1]))
-            worth = f"{experiment.worth} {cast(float, record[experiment.worth]):.2f}"
-            yield Picture(kind, f"{experiment.label(record)} - {item.name}, {worth}", _jpeg(over))
+            yield Picture(kind, _caption(experiment, record, item), _jpeg(over))
+
+
+def about(experiment: Experiment, method: Method) -> str:
+    """What the pictures are, and how they were chosen."""
+    says = experiment.worth_says or f"{experiment.worth} {{:.2f}}"
+    by = " ".join(re.sub(r"\{.*?\}", "…", says).split())
+    outlined = type(experiment).outline is not Experiment.outline
+    line = " The green line surrounds what the map should be on." if outlined else ""
+    return (
+        f"Maps by {method.name} over their photos, each scaled by its own maximum: the best, some"
+        f" in the middle and the worst, by “{by}”.{line}"
+    )
+
+
+def _caption(experiment: Experiment, record: Record, item: Item) -> str:
+    """Of what a map is, on which photo, and what it is worth, in words."""
+    says = experiment.worth_says or f"{experiment.worth} {{:.2f}}"
+    worth = says.format(cast(float, record[experiment.worth]))
+    return f"“{experiment.label(record)}” on photo {item.name}: {worth}"
 
 
 def _of_several_photos(records: Columns, order: np.ndarray, count: int) -> list[Record]:
@@ -88,21 +107,13 @@ def _drawn(photo: Encoded, found: TargetMaps, mask: Mask | None) -> np.ndarray:
     height, width = fitted((picture.shape[0], picture.shape[1]), _SIDE)
     small = np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
     if mask is not None:
+        from skimage.segmentation import find_boundaries  # slow to import
+
         inside = np.asarray(
             Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST), bool
         )
-        small[_edge(inside)] = _EDGE
+        small[find_boundaries(inside, mode="inner")] = _EDGE
     return small
-
-
-def _edge(mask: Mask) -> Mask:
-    """The pixels of a mask that have a neighbour outside."""
-    inner = mask.copy()
-    for axis in (0, 1):
-        for step in (-1, 1):
-            inner &= np.roll(mask, step, axis)
-    edge: Mask = mask & ~inner
-    return edge
 
 
 def _jpeg(picture: np.ndarray) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
 from typing import Any
 
 from vlcam.evaluation.gallery import Picture
-from vlcam.evaluation.summary import Cell, Summary, Table
+from vlcam.evaluation.summary import Cell, Summary, Table, line
 from vlcam.metrics.estimates import Estimate
 
-_WIDTH, _ROW, _NAMES, _MARGIN = 640, 22, 190, 20  # pixels of a plot
+_WIDTH, _ROW, _LINE, _NAMES, _MARGIN = 384, 22, 14, 140, 24  # pixels of a plot, unscaled
+_LETTERS = 19  # of a row's name on a line
+_MOST = 16  # rows of a plot: the table beside it has all
 
 
 def page(
@@ -21,20 +25,22 @@ def page(
     about: dict[str, Any],
     skipped: Sequence[str],
     shown: Sequence[Picture] = (),
+    about_shown: str = "",
 ) -> str:
-    """Tables, plots with intervals, pictures, what could not be used, and the settings."""
-    parts = [_table(table) + _plots(table) for table in summary.tables]
+    """Tables, plots with intervals, pictures and what they are, what could not be used, and the
+    settings."""
+    parts = [_table(table) for table in summary.tables]
     notes = "".join(f"<p>{escape(note)}</p>" for note in summary.notes)
     lines = "".join(f"<li>{escape(line)}</li>" for line in skipped)
     settings = "".join(
-        f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
-        for name, value in about.items()
+        f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
+        for name, value in _plain_settings(about)
     )
     template = files("vlcam.evaluation").joinpath("report.html").read_text("utf-8")
     return Template(template).substitute(
         title=escape(title),
         tables="".join(parts),
-        gallery=_gallery(shown),
+        gallery=_gallery(shown, about_shown),
         notes=notes,
         skipped=f"<details><summary>{len(skipped)} things</summary><ul>{lines}</ul></details>"
         if skipped
@@ -43,7 +49,16 @@ def page(
     )
 
 
-def _gallery(shown: Sequence[Picture]) -> str:
+def _plain_settings(about: dict[str, Any], of: str = "") -> Iterator[tuple[str, str]]:
+    """A line for each plain value, also of settings within settings."""
+    for name, value in about.items():
+        if isinstance(value, dict):
+            yield from _plain_settings(value, f"{of}{name}, ")
+        else:
+            yield f"{of}{name}", line(value)
+
+
+def _gallery(shown: Sequence[Picture], about: str) -> str:
     parts = []
     for kind in dict.fromkeys(picture.kind for picture in shown):
         figures = "".join(
@@ -53,7 +68,8 @@ def _gallery(shown: Sequence[Picture]) -> str:
             if one.kind == kind
         )
         parts.append(f"<h3>{kind.capitalize()}</h3><div class='gallery'>{figures}</div>")
-    return f"<section><h2>Maps</h2>{''.join(parts)}</section>" if parts else ""
+    told = f"<p>{escape(about)}</p>" if about else ""
+    return f"<section><h2>Maps</h2>{told}{''.join(parts)}</section>" if parts else ""
 
 
 def _table(table: Table) -> str:
@@ -64,9 +80,10 @@ def _table(table: Table) -> str:
         for row in table.rows
     )
     body = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    note = f"<p>{escape(table.note)}</p>" if table.note else ""
     return (
-        f"<section><h2>{escape(table.title)}{percent}</h2><div class='wide'>{body}</div>"
-        f"<p>{escape(table.note)}</p></section>"
+        f"<section><h2>{escape(table.title)}{percent}</h2><div class='wide'>{body}</div>{note}"
+        f"{_plots(table)}</section>"
     )
 
 
@@ -85,35 +102,65 @@ def _plots(table: Table) -> str:
         figures = [(label, cell) for label, cell in rows if isinstance(cell, Estimate)]
         figures = [(label, cell) for label, cell in figures if cell.value == cell.value]
         if len(figures) > 1:
-            plot = _plot(figures, table)
-            found.append(f"<figure><figcaption>{escape(name)}</figcaption>{plot}</figure>")
+            text = name
+            if len(figures) > _MOST:
+                text = f"{name}: the first {_MOST} of {len(figures)} rows, the table has all"
+            plot = _plot(figures[:_MOST], table, name)
+            found.append(f"<figure><figcaption>{escape(text)}</figcaption>{plot}</figure>")
     return f"<div class='plots'>{''.join(found)}</div>" if found else ""
 
 
-def _plot(figures: Sequence[tuple[str, Estimate]], table: Table) -> str:
-    """Dots with their 95 % as a picture (SVG), on a scale from 0, or from below it."""
-    low = min(0.0, *(cell.interval[0] for _, cell in figures))
-    high = max(0.0, *(cell.interval[1] for _, cell in figures))
-    span = (high - low) or 1.0
+def _plot(figures: Sequence[tuple[str, Estimate]], table: Table, title: str) -> str:
+    """Dots with their 95 % as a picture (SVG), on a scale of round numbers that goes on behind the
+    last of them. Of a single photo there is no interval."""
+    known = [x for _, cell in figures for x in (cell.value, *cell.interval) if x == x]
+    ticks = _ticks(min(0.0, *known), max(0.0, *known), share=table.unit == "share")
+    low, high = ticks[0], ticks[-1]
 
     def x(value: float) -> str:
-        return f"{_NAMES + (value - low) / span * (_WIDTH - _NAMES - _MARGIN):.1f}"
+        return f"{_NAMES + (value - low) / (high - low) * (_WIDTH - _NAMES - _MARGIN):.1f}"
 
-    parts = [f"<line x1='{x(0)}' x2='{x(0)}' y1='0' y2='{_ROW * len(figures)}' class='zero'/>"]
-    for row, (label, cell) in enumerate(figures):
-        y = _ROW * row + _ROW // 2
+    rows, top = [], 0
+    for label, cell in figures:
+        names = textwrap.wrap(label, _LETTERS) or [""]
+        height = _ROW + _LINE * (len(names) - 1)
+        middle = top + height / 2
+        for place, name in enumerate(names):
+            y = middle + 4 + _LINE * (place - (len(names) - 1) / 2)
+            rows.append(f"<text x='{_NAMES - 10}' y='{y:g}' class='name'>{escape(name)}</text>")
         start, stop = cell.interval
-        parts.append(
-            f"<text x='{_NAMES - 8}' y='{y + 4}' text-anchor='end'>{escape(label)}</text>"
-            f"<line x1='{x(start)}' x2='{x(stop)}' y1='{y}' y2='{y}'/>"
-            f"<circle cx='{x(cell.value)}' cy='{y}' r='4'><title>{escape(label)}: "
+        if start == start:
+            rows.append(f"<line x1='{x(start)}' x2='{x(stop)}' y1='{middle:g}' y2='{middle:g}'/>")
+        rows.append(
+            f"<circle cx='{x(cell.value)}' cy='{middle:g}' r='4'><title>{escape(label)}: "
             f"{escape(table.shown(cell))}</title></circle>"
         )
-    height = _ROW * (len(figures) + 1)
+        top += height
     factor = 100 if table.unit == "share" else 1
-    for value in dict.fromkeys((low, 0.0, high)):
-        parts.append(
-            f"<text x='{x(value)}' y='{height - 6}' text-anchor='middle' class='tick'>"
-            f"{factor * value:.3g}</text>"
-        )
-    return f"<svg viewBox='0 0 {_WIDTH} {height}' role='img'>{''.join(parts)}</svg>"
+    scale = "".join(
+        f"<line x1='{x(tick)}' x2='{x(tick)}' y1='0' y2='{top}' class='{_kind(tick)}'/>"
+        f"<text x='{x(tick)}' y='{top + 16}' class='tick'>{round(factor * tick, 9):g}</text>"
+        for tick in ticks
+    )
+    return (
+        f"<svg viewBox='0 0 {_WIDTH} {top + _ROW}' role='img' aria-label='{escape(title)}'>"
+        f"{scale}{''.join(rows)}</svg>"
+    )
+
+
+def _kind(tick: float) -> str:
+    return "zero" if tick == 0 else "grid"
+
+
+def _ticks(low: float, high: float, share: bool) -> list[float]:
+    """Round numbers, some five, from below ``low``, or 0, to above ``high``, or 0; of shares none
+    beyond 1, behind which nothing can lie."""
+    least = ((high - low) or 1.0) / 4
+    power = 10.0 ** math.floor(math.log10(least))
+    step = next(many * power for many in (1, 2, 2.5, 5, 10) if many * power >= least * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9) - 1 if low < 0 else 0
+    last = math.floor(high / step + 1e-9) + 1 if high > 0 or not first else 0
+    ticks = [place * step for place in range(first, last + 1)]
+    if share and max(-low, high) <= 1:
+        ticks = [tick for tick in ticks if abs(tick) <= 1 + 1e-9]
+    return ticks

@@ -43,8 +43,9 @@ class Table:
 
     def interval(self, cell: Estimate) -> str:
         """The bounds of an estimate's 95 %."""
-        factor, digits = (100, 1) if self.unit == "share" else (1, self.digits)
-        return " ... ".join(f"{factor * bound:.{digits}f}" for bound in cell.interval)
+        if self.unit == "share":
+            return tables.interval(cell, 1, 100)
+        return tables.interval(cell, self.digits)
 
 
 @dataclass(frozen=True)
@@ -133,18 +134,23 @@ def to_markdown(summary: Summary, title: str, about: dict[str, Any], skipped: Se
         parts.append(tables.table(table.head, rows))
         parts += [table.note] if table.note else []
     parts += [*summary.notes, _ERRORS, f"Could not be used: {len(skipped)}."]
-    settings = "; ".join(f"{name}: {_line(value)}" for name, value in about.items())
+    settings = "; ".join(f"{name}: {line(value)}" for name, value in about.items())
     parts.append(f"<sub>{settings}</sub>")
     return "\n\n".join(parts) + "\n"
 
 
-def _line(value: Any) -> str:
+def line(value: Any) -> str:
+    """A setting in a line."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_line(part)}" for name, part in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return ", ".join(f"{name} {line(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
 
 
-_ERRORS = "± is the standard error, images being the independent draws."
+_ERRORS = (
+    "± is the standard error, images being the independent draws, of which one alone tells nothing."
+)
 
 
 def to_latex(summary: Summary) -> str:

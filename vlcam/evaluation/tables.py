@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from vlcam.metrics.estimates import Estimate
 
+ALONE = "one photo: no error"
+"""Instead of a standard error, and of an interval, of a single photo."""
+
+NOTHING = "none measured"
+"""Instead of a figure over no items."""
+
 
 def share(estimate: Estimate) -> str:
     """A share in percent with its standard error over images."""
-    return f"{100 * estimate.value:.1f} ± {100 * estimate.error:.1f}"
+    return figure(estimate, 1, 100)
 
 
-def figure(estimate: Estimate, digits: int = 2) -> str:
-    """A figure with its standard error over images."""
-    return f"{estimate.value:.{digits}f} ± {estimate.error:.{digits}f}"
+def figure(estimate: Estimate, digits: int = 2, factor: float = 1) -> str:
+    """A figure with its standard error over images, both times a factor."""
+    if math.isnan(estimate.value):
+        return NOTHING
+    value = f"{factor * estimate.value:.{digits}f}"
+    if math.isnan(estimate.error):
+        return f"{value} ({ALONE})"
+    return f"{value} ± {factor * estimate.error:.{digits}f}"
+
+
+def interval(estimate: Estimate, digits: int = 2, factor: float = 1) -> str:
+    """The bounds of a figure's 95 %, times a factor."""
+    if math.isnan(estimate.value):
+        return NOTHING
+    if math.isnan(estimate.interval[0]):
+        return ALONE
+    return " ... ".join(f"{factor * bound:.{digits}f}" for bound in estimate.interval)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

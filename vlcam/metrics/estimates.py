@@ -36,9 +36,11 @@ class Estimate:
     Attributes:
         value: the figure; nan where no item could be measured.
         error: its standard error with images as the independent draws (items of one image are not
-            independent).
-        item_error: its standard error with items as the independent draws, as papers report it.
-        interval: lower and upper bound of the 95 % bootstrap interval, over images.
+            independent); nan of a single image, which tells nothing of others.
+        item_error: its standard error with items as the independent draws, as papers report it; nan
+            of a single item.
+        interval: lower and upper bound of the 95 % bootstrap interval, over images; both nan of a
+            single image.
         items, images: how many the figure was computed from.
     """
 
@@ -79,12 +81,11 @@ def ratio_of_sums(
     top, bottom = np.bincount(which, tops), np.bincount(which, bottoms)
     value = tops.sum() / bottoms.sum()
     tops_drawn, drawn = _resampled([top, bottom], resamples, seed)
-    low, high = np.quantile(tops_drawn[drawn > 0] / drawn[drawn > 0], (0.025, 0.975))
     return Estimate(
         value=float(value),
         error=_error(_influences(top, bottom)),
         item_error=_error(_influences(tops, bottoms)),
-        interval=(float(low), float(high)),
+        interval=_interval(tops_drawn[drawn > 0] / drawn[drawn > 0], len(top)),
         items=len(tops),
         images=len(top),
     )
@@ -114,12 +115,11 @@ def difference_of_ratios(
         return _unknown(which)
     a, b, c, d = _resampled(sums, resamples, seed)
     known = (b > 0) & (d > 0)
-    low, high = np.quantile(a[known] / b[known] - c[known] / d[known], (0.025, 0.975))
     return Estimate(
         value=float(sums[0].sum() / sums[1].sum() - sums[2].sum() / sums[3].sum()),
         error=_error(_influences(sums[0], sums[1]) - _influences(sums[2], sums[3])),
         item_error=_error(_influences(items[0], items[1]) - _influences(items[2], items[3])),
-        interval=(float(low), float(high)),
+        interval=_interval(a[known] / b[known] - c[known] / d[known], len(sums[0])),
         items=len(which),
         images=len(sums[0]),
     )
@@ -185,6 +185,14 @@ def _influences(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """The influence of each draw on ``sum(top) / sum(bottom)``: see the top of this file."""
     found: np.ndarray = (top - top.sum() / bottom.sum() * bottom) / bottom.sum()
     return found
+
+
+def _interval(drawn: np.ndarray, images: int) -> tuple[float, float]:
+    """The interval from what the resamples gave; all of one image's are that image again."""
+    if images < 2:
+        return np.nan, np.nan
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _error(influences: np.ndarray) -> float:

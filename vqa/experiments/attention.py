@@ -20,6 +20,7 @@ from vlcam.adapters.adapter import Adapter, Prompt
 from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.maps import TargetMaps
 from vlcam.attribution.targets import Target, unit
+from vlcam.evaluation import tables
 from vlcam.evaluation.baselines import ACTIVATION, GAUSSIAN, NOISE, UNIFORM, summed_activation
 from vlcam.evaluation.experiment import Asked, Experiment, Item, sample
 from vlcam.evaluation.records import Columns, Record
@@ -90,6 +91,7 @@ class Attention(Experiment[AskedQuestions]):
         "image": str, "target": int, "question": int, "map": str, "value": float, "constant": bool,
     }  # fmt: skip
     worth: ClassVar = "value"
+    worth_says: ClassVar = "rank correlation with where people looked {:.2f}"
 
     def __init__(
         self,
@@ -251,9 +253,8 @@ class Attention(Experiment[AskedQuestions]):
         centred = by_map[GAUSSIAN]
         centred = centred.rows(np.isin(centred["question"], some["question"]))
         estimate = mean(values, images)
-        low, high = estimate.interval
         less = difference(values, centred["value"], images) if name != GAUSSIAN else ""
-        bounds = f"{low:.3f} ... {high:.3f}"
+        bounds = tables.interval(estimate, 3)
         return [estimate, bounds, less, int(some["constant"].sum()), len(some)]
 
 

@@ -55,7 +55,10 @@ def test_draws_kept_for_further_figures_are_those_made_anew(
 def test_nothing_to_measure_is_nan_not_an_error() -> None:
     found = estimates.mean([], [])
     assert np.isnan(found.value) and found.items == 0
-    assert np.isnan(estimates.mean([1.0], ["one"]).error)
+    one = estimates.mean([1.0, 0.0], ["one", "one"])
+    both = estimates.difference_of_ratios(([1.0], [1.0]), ([0.0], [1.0]), ["one"])
+    assert one.value == 0.5 and both.value == 1
+    assert np.isnan([one.error, *one.interval, both.error, *both.interval]).all()
     with pytest.raises(ValueError, match="1 above, 2 below and 1 images"):
         estimates.ratio_of_sums([1], [1, 1], ["a"])
 
