@@ -13,7 +13,7 @@ from vlcam.adapters.adapter import Adapter
 from vlcam.cli.any_photo import AnyPhoto
 from vlcam.cli.arguments import stem
 from vlcam.explaining import Request, explain_request
-from vlcam.explanation import saving
+from vlcam.explanation import no_map, saving
 from vlcam.explanation.explanation import Explanation
 from vlcam.explanation.figure import draw_rows
 from vlcam.explanation.page import compared
@@ -194,9 +194,7 @@ def told(explanations: Sequence[Explanation], folders: Sequence[Path]) -> str:
     lines = [f"{first.photo}: {first.text}", f"  {words}"]
     for explanation, folder in zip(explanations, folders, strict=True):
         by = f"{explanation.method}: " if len(explanations) > 1 else ""
-        flat = [word.text for word in explanation.items if word.degenerate]
-        if flat:
-            lines.append(f"  {by}no map (nothing speaks for it at this layer): {', '.join(flat)}")
+        lines += [f"  {by}{note}" for note in no_map.notes(explanation)]
         slow = explanation.details.get("occlusion", {}).get("whole_passes_because")  # of no file
         if slow:
             lines.append(f"  {by}each patch took a whole forward pass: {slow}")

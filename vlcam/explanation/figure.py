@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +17,7 @@ from matplotlib.font_manager import FontEntry, FontProperties, fontManager, get_
 from matplotlib.textpath import TextToPath
 from PIL import Image
 
+from vlcam.explanation import no_map
 from vlcam.explanation.display import (
     blend,
     chance,
@@ -35,7 +37,10 @@ _TILE_AREA = 4.0  # square inches that a tile would like to have
 _MOST = 120  # tiles of words: more make a picture of gigabytes, which nobody looks through
 _HEADING, _NOTE = 12, 6  # lines that a text, and each of the small print, has room for
 _TITLE, _LINE = 0.32, 0.2  # inches above each tile, and of each line of small print
-_LABEL = 0.22  # inches above a row of several
+# Lines that a tile's title has room for; inches of each further one.
+_TITLES, _TITLE_LINE = 12, 0.19
+_SPACING = 1.2  # of lines, in their font's size
+_LABEL = 0.22  # inches of each line above a row of several
 _GAP = 0.1
 _LEGEND, _BAR = 0.22, 1.6  # inches: height of the legend's line, length of its bar
 
@@ -50,12 +55,14 @@ def draw(explanation: Result) -> Figure:
     columns, width, height = _layout(count, photo.shape[1] / photo.shape[0])
     rows = math.ceil(count / columns)
     page_width = max(4.0, columns * (width + _GAP) + _GAP)
+    titles = [_title(explanation, place - 1, width) for place in range(count)]
+    above = [_above(titles[row * columns : (row + 1) * columns]) for row in range(rows)]
     heading = _wrapped(explanation.text, page_width, 13, _HEADING)
     notes = [_wrapped(line, page_width, 8, _NOTE) for line in _small_print(explanation)]
     top = 0.25 + 0.24 * (heading.count("\n") + 1)
     small = _LINE * sum(note.count("\n") + 1 for note in notes)
     bottom = 0.1 + small + _LEGEND
-    page_height = top + rows * (height + _TITLE) + bottom
+    page_height = top + rows * height + sum(above) + bottom
     figure = Figure(figsize=(page_width, page_height), dpi=120, facecolor="white")
     FigureCanvasAgg(figure)
     _write(figure, 0.5, 1 - 0.12 / page_height, heading, size=13, ha="center", va="top")
@@ -64,9 +71,11 @@ def draw(explanation: Result) -> Figure:
     left = (page_width - columns * (width + _GAP) + _GAP) / 2
     for place in range(count):
         row, column = divmod(place, columns)
-        x, y = left + column * (width + _GAP), bottom + (rows - 1 - row) * (height + _TITLE)
+        x = left + column * (width + _GAP)
+        y = bottom + (rows - 1 - row) * height + sum(above[row + 1 :])
         box = (x / page_width, y / page_height, width / page_width, height / page_height)
-        _titled_tile(figure, box, explanation, place - 1, photo)
+        _tile(_axes(figure, box), explanation, place - 1, photo)
+        _write_title(figure, box, titles[place])
     return figure
 
 
@@ -101,13 +110,27 @@ def draw_table(
     page_width = max(4.0, tiles * (width + _GAP) + _GAP)
     same = len({explanation.text for explanation in every}) == 1
     heading = _wrapped(first.text, page_width, 13, _HEADING) if same else ""
-    notes = [_wrapped(line, page_width, 8, _NOTE) for line in scalings(every)]
+    why = [one.then for explanation in every for one in no_map.notes(explanation)]
+    lines = [*scalings(every), *(f"Where there is no map: {then}" for then in why[:1])]
+    notes = [_wrapped(line, page_width, 8, _NOTE) for line in lines]
     legends = _legends(every)
-    top = 0.15 + 0.24 * (heading.count("\n") + 1) * bool(heading) + _LABEL * any(columns)
+    labels = [label if same else f"{label}: {row[0].text}" for label, row in rows]
+    labels = [_wrapped(label, page_width, 10, _HEADING) for label in labels]
+    titles = [[_title(row[0], -1, width), *_titles(row, width)] for _, row in rows]
+    above = [_above(some) for some in titles]
+    heads = [
+        _wrapped(name, count * (width + _GAP) - _GAP, 10, _HEADING, 0, weight="bold")
+        for name, count in zip(columns, widest, strict=True)
+    ]
+    top = 0.15 + 0.24 * (heading.count("\n") + 1) * bool(heading)
+    top += _LABEL * max(name.count("\n") + 1 for name in heads) * any(heads)
     small = _LINE * sum(note.count("\n") + 1 for note in notes)
     bottom = 0.1 + small + _LEGEND * len(legends)
-    tall = height + _TITLE + _LABEL
-    page_height = top + len(rows) * tall + bottom
+    tall = [
+        height + title + _LABEL * (label.count("\n") + 1)
+        for title, label in zip(above, labels, strict=True)
+    ]
+    page_height = top + sum(tall) + bottom
     figure = Figure(figsize=(page_width, page_height), dpi=120, facecolor="white")
     FigureCanvasAgg(figure)
     if heading:
@@ -115,26 +138,23 @@ def draw_table(
     _write(figure, _GAP / page_width, 0.05 / page_height, "\n".join(notes), size=8, va="bottom")
     for number, (one, about) in enumerate(reversed(legends)):
         _legend(figure, one, (0.05 + small + number * _LEGEND) / page_height, about)
-    for name, start, count in zip(columns, starts, widest, strict=True):
-        bold: dict[str, Any] = {"size": 10, "weight": "bold"}
-        name = _cut(name, count * (width + _GAP) - _GAP, **bold)
-        x = (_GAP + start * (width + _GAP)) / page_width
-        _write(figure, x, (bottom + len(rows) * tall) / page_height, name, va="bottom", **bold)
-    for number, (label, row) in enumerate(rows):
-        y = bottom + (len(rows) - 1 - number) * tall
-        text = label if same else f"{label}: {row[0].text}"
-        above = (y + height + _TITLE) / page_height
-        text = _cut(text, page_width - 2 * _GAP, size=10)
-        _write(figure, _GAP / page_width, above, text, size=10, va="bottom")
+    for name, start in zip(heads, starts, strict=True):
+        x, y = _GAP + start * (width + _GAP), bottom + sum(tall)
+        _write(figure, x / page_width, y / page_height, name, 10, "bold", va="bottom")
+    for number, (_, row) in enumerate(rows):
+        y = bottom + sum(tall[number + 1 :])
+        over = (y + height + above[number]) / page_height
+        _write(figure, _GAP / page_width, over, labels[number], size=10, va="bottom")
         places = [(0, -1, row[0])] + [
             (start + index, index, explanation)
             for start, explanation in zip(starts, row, strict=True)
             for index in range(_shown(explanation))
         ]
-        for place, index, explanation in places:
+        for (place, index, explanation), title in zip(places, titles[number], strict=True):
             x = _GAP + place * (width + _GAP)
             box = (x / page_width, y / page_height, width / page_width, height / page_height)
-            _titled_tile(figure, box, explanation, index, photo)
+            _tile(_axes(figure, box), explanation, index, photo)
+            _write_title(figure, box, title)
     return figure
 
 
@@ -143,39 +163,85 @@ def _shown(explanation: Result) -> int:
     return min(len(explanation.items), _MOST)
 
 
-def _titled_tile(
-    figure: Figure,
-    box: tuple[float, float, float, float],
-    explanation: Result,
-    index: int,
-    photo: np.ndarray,
-) -> None:
-    """A tile, with its word and probability above it; the box is in shares of the page."""
-    page_width, page_height = figure.get_size_inches()
-    axes = figure.add_axes(box, xticks=[], yticks=[], frame_on=False)
-    name, probability = _tile(axes, explanation, index, photo)
+@dataclass(frozen=True)
+class _Title:
+    """What stands above a tile.
+
+    Attributes:
+        name: the word or answer, in lines.
+        probability: of it, at the right.
+        beside: whether the probability has room beside the name; else it goes below.
+        how: the name's font.
+    """
+
+    name: str
+    probability: str
+    beside: bool
+    how: dict[str, Any]
+
+    @property
+    def height(self) -> float:
+        """In inches."""
+        return _TITLE + _TITLE_LINE * (self.name.count("\n") + (not self.beside))
+
+
+_QUIET: dict[str, Any] = {"size": 9, "color": "#555555"}
+_BOLD: dict[str, Any] = {"size": 11, "weight": "bold"}
+
+
+def _title(explanation: Result, index: int, width: float) -> _Title:
+    """Of a tile so many inches wide: of the photo itself (index -1), or of an item."""
+    if index < 0:
+        return _Title(_wrapped("the photo", width, most=1, gap=0, **_QUIET), "", True, _QUIET)
+    item = explanation.items[index]
+    probability = chance(item)
+    room = width - _width(probability, 9) - 0.08
+    if _width(item.text, **_BOLD) <= room:
+        return _Title(item.text, probability, True, _BOLD)
+    name = _wrapped(item.text, width, most=_TITLES, gap=0, **_BOLD)
+    return _Title(name, probability, False, _BOLD)
+
+
+def _titles(row: Sequence[Result], width: float) -> Iterator[_Title]:
+    """Of the maps of some explanations side by side."""
+    for explanation in row:
+        for index in range(_shown(explanation)):
+            yield _title(explanation, index, width)
+
+
+def _above(titles: Sequence[_Title]) -> float:
+    """Inches that a row of tiles needs for its titles."""
+    return max(title.height for title in titles)
+
+
+def _write_title(figure: Figure, box: tuple[float, float, float, float], title: _Title) -> None:
+    """The title of a tile, whose box is in shares of the page."""
+    page_height = figure.get_figheight()
     above = box[1] + box[3] + 0.05 / page_height
-    quiet: dict[str, Any] = {"size": 9, "color": "#555555"}
-    bold: dict[str, Any] = {"size": 11, "weight": "bold"}
-    _write(figure, box[0] + box[2], above, probability, ha="right", va="bottom", **quiet)
-    room = box[2] * page_width - _width(probability, 9) - (0.08 if probability else 0)
-    how = bold if name else quiet
-    _write(figure, box[0], above, _cut(name or "the photo", room, **how), va="bottom", **how)
+    _write(figure, box[0] + box[2], above, title.probability, ha="right", va="bottom", **_QUIET)
+    above += 0 if title.beside else _TITLE_LINE / page_height
+    _write(figure, box[0], above, title.name, va="bottom", **title.how)
 
 
-def _tile(axes: Axes, explanation: Result, index: int, photo: np.ndarray) -> tuple[str, str]:
-    """The photo itself (index -1), or under a word's map; its word and probability."""
+def _axes(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
+    return figure.add_axes(box, xticks=[], yticks=[], frame_on=False)
+
+
+def _tile(axes: Axes, explanation: Result, index: int, photo: np.ndarray) -> None:
+    """The photo itself (index -1), or under an item's map; why there is none."""
     if index < 0:
         axes.imshow(photo)
-        return "", ""
-    word = explanation.items[index]
-    if word.degenerate:
+    elif explanation.items[index].degenerate:
         axes.imshow(blend(photo, np.zeros(photo.shape[:2], np.uint8), _VEIL, 1.0))
-        _write(axes, 0.5, 0.5, "no map", size=9, ha="center", va="center", transform=axes.transAxes)
+        box, dpi = axes.get_window_extent(), axes.figure.dpi
+        room = int(box.height / dpi * 72 / 8 / _SPACING) - 1  # lines below "no map"
+        why = no_map.no_map(explanation, index).why
+        lines = ["no map"] + [_wrapped(why, box.width / dpi, 8, room)] * (room > 0)
+        middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
+        _write(axes, 0.5, 0.5, "\n".join(lines), size=8, linespacing=_SPACING, **middle)
     else:
         levels = shown_levels(explanation, index, (photo.shape[0], photo.shape[1]))
         axes.imshow(blend(photo, levels, palette(explanation.signed)))
-    return word.text, chance(word)
 
 
 _VEIL = np.full((256, 4), 235, np.uint8)  # over the photo of a word that has no map
@@ -209,14 +275,6 @@ def _legend(figure: Figure, explanation: Result, y: float, about: str = "") -> N
         _write(figure, at / inches, y + 0.1 / thick, text, size=8, va="center")
 
 
-def _cut(text: str, inches: float, **how: Any) -> str:
-    """A tile's name, cut to what its width has room for."""
-    cut = text
-    while len(cut) > 2 and _width(cut, **how) > inches:
-        cut = f"{cut[:-2]}…"
-    return cut
-
-
 def _small_print(explanation: Result) -> list[str]:
     lines = [" · ".join(f"{name}: {value}" for name, value in settings(explanation))]
     lines.append(scaling(explanation))
@@ -224,6 +282,7 @@ def _small_print(explanation: Result) -> list[str]:
         lines.append(f"The first {_MOST} of {len(explanation.items)} maps; the page has all")
     if explanation.caveat:
         lines.append(explanation.caveat)
+    lines += map(str, no_map.notes(explanation))
     if explanation.unknown:
         lines.append(f"Not in the model's vocabulary: {', '.join(explanation.unknown)}")
     return lines
@@ -243,12 +302,14 @@ def _layout(count: int, ratio: float) -> tuple[int, float, float]:
     return columns, width, min(max(width / ratio, 0.3), 6.0)
 
 
-def _wrapped(text: str, inches: float, points: float, most: int) -> str:
-    """At most so many lines; cut where there would be more."""
-    room = max(12, int(inches * 72 / points / 0.55))
+def _wrapped(
+    text: str, inches: float, size: float, most: int, gap: float = _GAP, **how: Any
+) -> str:
+    """At most so many lines, with a gap at either side; cut where there would be more."""
+    room = max(12, int(inches * 72 / size / 0.55))
     text = text[: 2 * most * room]  # more has no room anyway
     lines = textwrap.wrap(text, room)
-    while room > 4 and any(_width(line, points) > inches - 2 * _GAP for line in lines):
+    while room > 4 and any(_width(line, size, **how) > inches - 2 * gap for line in lines):
         room = int(room * 0.9)
         lines = textwrap.wrap(text, room)
     if len(lines) > most:

@@ -8,6 +8,7 @@ import io
 import math
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import PurePath
@@ -17,6 +18,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
+from vlcam.explanation import no_map
 from vlcam.explanation.display import (
     OPACITY,
     at_pixels,
@@ -52,6 +54,7 @@ def page(explanation: Result) -> str:
         notes.append("Greyed words are not in the model's vocabulary.")
     elif explanation.unknown:
         notes.append(f"Not in the model's vocabulary: {', '.join(explanation.unknown)}.")
+    notes += map(str, no_map.notes(explanation))
     name = PurePath(explanation.photo).name
     low, high = ends(explanation)
     return _filled(
@@ -88,18 +91,44 @@ def notebook(explanation: Result) -> str:
     )
 
 
-def index(
-    captions: Sequence[tuple[Result, str]], answers: Sequence[tuple[Result, str]] = ()
-) -> str:
-    """A page of cards, one for each explanation and the path of its page from the index: explained
-    captions, then answers."""
+@dataclass(frozen=True)
+class Section:
+    """A part of an index.
+
+    Attributes:
+        heading: above it.
+        entries: explanations, each with the path of its page from the index. Each is looked at
+            once, in order, so that many need not be in memory together.
+        text: below the heading.
+    """
+
+    heading: str
+    entries: Iterable[tuple[Result, str]]
+    text: str = ""
+
+
+def index(title: str, intro: str, sections: Sequence[Section]) -> str:
+    """A page of cards, one for each explanation, which leads to its page.
+
+    Args:
+        title: above all.
+        intro: below the title.
+        sections: with their own headings; at least one.
+    """
     style = _asset("page.css")
-    cards = "\n".join(
-        f'<h2>{heading}</h2>\n<ul class="cards">\n{"".join(_card(*entry) for entry in some)}\n</ul>'
-        for heading, some in (("Captions", captions), ("Answers", answers))
-        if some
+    return _filled(
+        "index.html",
+        policy=_policy(style, ""),
+        style=style,
+        title=escape(title),
+        intro=escape(intro),
+        sections="\n".join(
+            _section(
+                escape(one.heading), "\n".join(_card(*entry) for entry in one.entries), one.text
+            )
+            for one in sections
+        ),
     )
-    return _filled("index.html", policy=_policy(style, ""), style=style, cards=cards)
 
 
 def compared(columns: Sequence[tuple[str, Result, str]]) -> str:
@@ -146,8 +175,13 @@ def _below(label: str, explanation: Result, path: str) -> str:
     return _section(f"{_link(label, path)}{escape(said)}", tiles)
 
 
-def _section(heading: str, tiles: str) -> str:
-    return f'<section><h2 dir="auto">{heading}</h2>\n<ul class="cards">\n{tiles}\n</ul></section>'
+def _section(heading: str, tiles: str, text: str = "") -> str:
+    """Tiles (HTML) below their heading (HTML) and a text."""
+    told = f"<p>{escape(text)}</p>\n" if text else ""
+    return (
+        f'<section><h2 dir="auto">{heading}</h2>\n{told}'
+        f'<ul class="cards">\n{tiles}\n</ul></section>'
+    )
 
 
 def _link(text: str, path: str) -> str:
@@ -163,7 +197,7 @@ def _map_tile(explanation: Result, index: int, name: str) -> str:
     if not item.degenerate:
         levels = shown_levels(explanation, index, size)
         picture = blend(picture, levels, palette(explanation.signed))
-    told = _says(item, explanation.by_word)
+    told = _says(explanation, index)
     return (
         f'<li class="card"><img src="{_jpeg(picture, 360, 60_000)}"'
         f' alt="the photo under the map of “{escape(item.text)}”">'
@@ -225,19 +259,20 @@ class _Places:
 def _heading(explanation: Result) -> str:
     """The caption's words, or the question over its answers or its answer's words, as buttons."""
     looks = explanation.items[len(explanation.maps) :] if explanation.by_word else ()
-    attention = _answers(looks, by_word=True) if looks else ""
+    attention = _answers(explanation, len(explanation.maps)) if looks else ""
     if explanation.question is None:
         words = "\n".join(_words(explanation))
         return f'<h1 class="caption" dir="auto">\n{words}\n</h1>{attention}'
     question = f'<h1 class="question" dir="auto">{escape(explanation.question)}</h1>'
     if not explanation.by_word:
-        return f"{question}{_answers(explanation.items)}"
+        return f"{question}{_answers(explanation)}"
     words = "\n".join(_words(explanation))
     return f'{question}\n<div class="caption answers" dir="auto">\n{words}\n</div>{attention}'
 
 
-def _answers(items: Sequence[Mapped], by_word: bool = False) -> str:
-    buttons = "\n".join(_button(item, by_word) for item in items)
+def _answers(explanation: Result, first: int = 0) -> str:
+    """Buttons of the items from ``first`` on, a line each."""
+    buttons = "\n".join(_button(explanation, i) for i in range(first, len(explanation.items)))
     return f'\n<div class="caption answers" dir="auto">\n{buttons}\n</div>'
 
 
@@ -250,14 +285,16 @@ def _words(explanation: Result) -> Iterable[str]:
                 f'{_bar(0)}<span class="percent">unknown</span></span>'
             )
         else:
-            yield _button(explanation.words[which])
+            yield _button(explanation, which)
 
 
-def _button(item: Mapped, by_word: bool = False) -> str:
+def _button(explanation: Result, index: int) -> str:
+    item = explanation.items[index]
     kind = "word degenerate" if item.degenerate else "word"
     return (
         f'<button type="button" class="{kind}" aria-pressed="false"'
-        f' data-says="{escape(_says(item, by_word))}"><span class="text">{escape(item.text)}</span>'
+        f' data-says="{escape(_says(explanation, index))}">'
+        f'<span class="text">{escape(item.text)}</span>'
         f"{_bar(0 if isinstance(item, AttentionMap) else item.probability)}"
         f'<span class="percent">{escape(_beneath(item))}</span></button>'
     )
@@ -267,17 +304,19 @@ def _beneath(item: Mapped) -> str:
     return chance(item) + (" · no map" if item.degenerate else "")
 
 
-def _says(word: Mapped, by_word: bool) -> str:
-    if isinstance(word, AttentionMap):
-        told = "the model's own attention" + ("" if by_word else ", whatever the answer")
+def _says(explanation: Result, index: int) -> str:
+    item = explanation.items[index]
+    if isinstance(item, AttentionMap):
+        whatever = "" if explanation.by_word else ", whatever the answer"
+        told = f"the model's own attention{whatever}"
     else:
-        told = f"probability {percent(word.probability)}"
-    if isinstance(word, Answer):
-        told = f"logit {word.logit:.2f} · {told}"
-    if word.degenerate:
-        kind = "answer" if isinstance(word, Answer) else "word"
-        return f"{told} · no map: nothing in the photo stands out for this {kind}"
-    return f"{told} · peak at x\u00a0{word.peak[0]}, y\u00a0{word.peak[1]}"
+        told = f"probability {percent(item.probability)}"
+    if isinstance(item, Answer):
+        told = f"logit {item.logit:.2f} · {told}"
+    if item.degenerate:
+        reason = no_map.no_map(explanation, index)
+        return f"{told} · no map: {reason.why}. {reason.then}"
+    return f"{told} · peak at x\u00a0{item.peak[0]}, y\u00a0{item.peak[1]}"
 
 
 def _bar(probability: float) -> str:
@@ -344,26 +383,49 @@ def _card(explanation: Result, path: str) -> str:
     size = fitted((explanation.image.shape[0], explanation.image.shape[1]), 360)
     photo = Image.fromarray(explanation.image).resize((size[1], size[0]), Image.Resampling.BOX)
     pictures = {f"The photo {PurePath(explanation.photo).name}": np.asarray(photo)}
-    small_print = f"{explanation.model} · {explanation.method}"
-    # The last word that has a map, as most captions end with something that can be seen; of
-    # answers the first.
-    explained = explanation.words if explanation.by_word else explanation.items
-    mapped = [i for i, item in enumerate(explained) if not item.degenerate]
-    if mapped:
-        told = mapped[-1 if explanation.by_word else 0]
+    made = f"{explanation.model} · {explanation.method}"
+    told = _on_card(explanation)
+    if told is None:
+        reasons = no_map.notes(explanation)
+        small_print = f"no map: {reasons[0].why} · {made}" if reasons else made
+    else:
         colours, levels = palette(explanation.signed), shown_levels(explanation, told, size)
         text = f"the map of “{explanation.items[told].text}”"
         pictures[f"The same under {text}"] = blend(np.asarray(photo), levels, colours)
-        small_print = f"right: {text} · {small_print}"
+        small_print = f"right: {text} · {made}"
     images = "".join(
         f'<img src="{_jpeg(picture, 360, 60_000)}" alt="{escape(alternative)}">'
         for alternative, picture in pictures.items()
     )
     return (
         f'<li><a class="card" href="{quote(os.fsencode(path))}"><span class="two">{images}</span>'
-        f'<p dir="auto">{escape(explanation.text)}</p>'
+        f'<p dir="auto">{escape(explanation.text)}</p>{_answered(explanation)}'
         f"<small>{escape(small_print)}</small></a></li>"
     )
+
+
+def _on_card(explanation: Result) -> int | None:
+    """Whose map a card shows: of a text the last word's that has one, as most end with something
+    that can be seen; of answers the likeliest's that has one."""
+    explained = explanation.words if explanation.by_word else explanation.items
+    mapped = [i for i, item in enumerate(explained) if not item.degenerate]
+    if not mapped:
+        return None
+    if explanation.by_word:
+        return mapped[-1]
+    likely = [i for i in mapped if i < len(explanation.answers)]
+    return max(likely, key=lambda i: explanation.answers[i].probability, default=mapped[0])
+
+
+def _answered(explanation: Result) -> str:
+    """The answer below a question: the one that is written, or the likeliest."""
+    if explanation.question is None:
+        return ""
+    answer = explanation.caption
+    if not explanation.by_word:
+        best = max(explanation.answers, key=lambda one: one.probability, default=None)
+        answer = f"{best.text} {chance(best)}" if best else ""
+    return f'<p class="answer" dir="auto">{escape(answer)}</p>' if answer else ""
 
 
 def _coloured(levels: np.ndarray, colours: np.ndarray) -> str:

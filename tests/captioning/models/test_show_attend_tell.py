@@ -38,7 +38,7 @@ from vlcam.attribution import methods
 from vlcam.attribution.encoding import encode
 from vlcam.attribution.gradients import explain_at_layer
 from vlcam.attribution.targets import units
-from vlcam.explanation.page import index
+from vlcam.explanation.page import Section, index
 from vlcam.geometry.grid import Grid
 
 
@@ -253,7 +253,7 @@ def test_a_caption_carries_the_attention_of_its_words(tmp_path: Path) -> None:
     assert html.count("model&#x27;s own attention ·") == 4 and "whatever" not in html
     assert html.count('<button type="button" class="word') == 8
     assert len(explanation.figure().axes) == 1 + 8 + 1
-    assert "the map of “grass”" in index([(explanation, "page.html")])
+    assert "the map of “grass”" in index("", "", [Section("", [(explanation, "page.html")])])
     whole = vlcam.explain(model, encoded, "a dog", target="caption").attention
     assert whole is not None and [look.text for look in whole.looks] == ["a", "dog"]
     written = vlcam.explain(model, encoded)

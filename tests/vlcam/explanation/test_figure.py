@@ -40,7 +40,7 @@ def above(figure: Figure, axes: Axes) -> list[Text]:
         text
         for text in figure.texts
         if text.get_text()
-        and 0 < (text.get_position()[1] - box.y1) * figure.get_figheight() < 0.2
+        and 0 < (text.get_position()[1] - box.y1) * figure.get_figheight() < 0.25
         and box.x0 - 1e-6 <= text.get_position()[0] <= box.x1 + 1e-6
     ]
     return sorted(near, key=lambda text: text.get_position()[0])
@@ -144,9 +144,31 @@ def test_a_word_without_a_map_says_so() -> None:
     found = by_hand.explanation(["a", "red", "dog"], flat=[1])
     figure = found.figure()
     said = [[text.get_text() for text in axes.texts] for axes in tiles(figure)]
-    assert said == [[], [], ["no map"], []]
+    why = "no cell of layer4 speaks for it, so that the ReLU left nothing"
+    assert [[" ".join(one.split()) for one in some] for some in said] == [
+        [], [], [f"no map {why}"], []
+    ]  # fmt: skip
+    small = " ".join(" ".join(texts(figure)).split())
+    assert f"No map of “red”: {why}. Try --method grad-cam-no-relu" in small
+    rows = draw_rows([("one", found), ("other", found)])
+    assert "no map: Try --method grad-cam-no-relu" in " ".join(" ".join(texts(rows)).split())
     veiled = picture(tiles(figure)[2])
     assert veiled.min() > 180 and np.ptp(veiled, axis=2).max() < 40
+
+
+LONG = ["red rather than green and yellow", "a", "no, it is not in front of the house", "W" * 60]
+
+
+@pytest.mark.parametrize("size", [(300, 400), (400, 100)])
+def test_titles_keep_their_end(size: tuple[int, int]) -> None:
+    found = by_hand.explanation(LONG, size=size)
+    named = replace(found, caption="and on and on " * 20)
+    for figure in (found.figure(), draw_rows([("one", found), ("a name " * 20, named)])):
+        check_legible(figure)
+        written = ["".join(text.split()) for text in texts(figure)]
+        assert all("".join(name.split()) in written for name in LONG)
+        assert not any("…" in text for text in written)
+    assert "".join(f"{'a name ' * 20}: {named.caption}".split()) in written
 
 
 def test_words_that_the_model_does_not_know_are_listed() -> None:

@@ -17,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.samples import by_hand
 from tests.tools.browser import DESK, PHONE, Browser
 from vlcam.explanation.explanation import Explanation
-from vlcam.explanation.page import index, notebook, page, sentence
+from vlcam.explanation.page import Section, index, notebook, page, sentence
 from vlcam.geometry.grid import Grid, Placement
 
 
@@ -286,7 +286,9 @@ def test_a_word_without_a_map_says_so(browser: Browser) -> None:
     assert browser.word(1).text.split("\n") == ["red", "50 % · no map"]
     browser.hover(1)
     assert browser.seen() == browser.seen(".peak") == []
-    assert "no map" in browser.status() and "peak" not in browser.status()
+    assert "no map: no cell of layer4 speaks for it" in browser.status()
+    assert "--method layercam" in browser.status() and "peak" not in browser.status()
+    assert "No map of “red”: no cell of layer4" in browser.one(".note").text
     assert np.array_equal(browser.picture(), bare)
     browser.word(0).click()
     browser.word(1).click()
@@ -523,12 +525,16 @@ def test_the_index_links_to_each_page(browser: Browser) -> None:
         (browser.folder / name).mkdir()
         (browser.folder / name / "page.html").write_text(found.html(), "utf-8")
         entries.append((found, f"{name}/page.html"))
-    html = index(entries)
+    sections = [Section("All", entries, "Four."), Section("Some more of them " * 9, entries[:1])]
+    html = index("Photos", "Look.", sections)
     for screen in (DESK, PHONE):
         browser.look(screen)
         browser.open(html, "index.html")
         assert browser.js("document.documentElement.scrollWidth") == screen[0]
-        assert len(browser.all(".card")) == len(NAMES)
+        assert len(browser.all(".card")) == len(NAMES) + 1
+        edges = "h1, h2, header p, section > p, li:first-child > .card"
+        lefts = [one.rect["x"] for one in browser.all(edges)]
+        assert len(lefts) == 8 and len(set(lefts)) == 1 and lefts[0] >= 16
     for number in range(len(NAMES)):
         browser.all(".card")[number].click()
         assert browser.chrome.title == f"photo {number} - vlcam"
@@ -538,10 +544,12 @@ def test_the_index_links_to_each_page(browser: Browser) -> None:
 def test_the_index_holds_text_as_text(browser: Browser) -> None:
     found = by_hand.explanation(HOSTILE, photo='"><b onerror="x">', model="<b>bold</b>")
     none = by_hand.explanation(["a"], flat=[0])
-    browser.open(index([(found, "found/page.html"), (none, "none/page.html")]))
+    entries = [(found, "found/page.html"), (none, "none/page.html")]
+    browser.open(index("<b>t</b>", "<b>i</b>", [Section("<b>h</b>", entries, "<b>x</b>")]))
+    assert [one.text for one in browser.all("h1, h2")] == ["<b>t</b>", "<b>h</b>"]
     shown, other = browser.all(".card")
     assert shown.find_element(By.TAG_NAME, "p").get_attribute("textContent") == found.caption
-    assert "<b>bold</b> · grad-cam" in shown.text and "map" not in other.text
+    assert "<b>bold</b> · grad-cam" in shown.text and "the map of" not in other.text
     assert not browser.all("script, b, [onerror], [onmouseover]")
     assert len(shown.find_elements(By.TAG_NAME, "img")) == 2
     assert len(other.find_elements(By.TAG_NAME, "img")) == 1
