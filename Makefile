@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test lint docs clean
 
-demo: .venv/demo  ## explain the bundled scenes with the bundled captioner
+demo: .venv/demo  ## explain real photos and rendered scenes with the bundled models
 	$(BIN)/vlcam demo --out demo
 
 test: .venv/test  ## linters, types and the whole test suite

@@ -64,7 +64,7 @@ OURS = (
     ),
     Command(
         "demo",
-        "Explain captions and answers of a handful of bundled scenes, with an index page.",
+        "Explain captions and answers of real photos and of rendered scenes, with an index.",
         "vlcam.cli.demo",
     ),
     Command(

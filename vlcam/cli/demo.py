@@ -1,9 +1,12 @@
-"""``vlcam demo``: the bundled models on the bundled photos, captions and answers, with an index."""
+"""``vlcam demo``: bundled models on real photos and on rendered scenes, with an index."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +15,80 @@ from vlcam.utils.outputs import check_folder
 
 if TYPE_CHECKING:
     from vlcam.cli.batch import Tell
+    from vlcam.explanation.explanation import Explanation
 
-QUESTIONS: dict[str, dict[str, Any]] = {
-    "car-boat": {"question": "where is the boat?"},
-    "cat-horse-sheep": {"question": "what is on the left?"},
-    "dog-pizza-cup-sheep": {"question": "what color is the cup?"},
-    "dogs-clock": {"question": "how many dogs are there?"},
-    # Fig. 12a of the paper: where would it have looked to say one colour, or the other?
-    "hydrant-bicycle": {
-        "question": "what color is the fire hydrant?",
-        "answers": ("green and red", "green", "red"),
-    },
-    "stop-sign-traffic-light-pizza": {"question": "is there a pizza in the picture?"},
-}
-"""What each bundled photo is asked, by its stem."""
+OF_PHOTOS = "scenes"
+"""The bundled models that explain the real photos."""
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """Some photos that one captioner and one VQA model explain.
+
+    Attributes:
+        heading, text: above them in the index.
+        model: the name of both bundled models.
+        package, folder: where the photos lie.
+        asked: of each photo, by its name, what a :class:`vlcam.explaining.Request` asks of it.
+    """
+
+    heading: str
+    text: str
+    model: str
+    package: str
+    folder: str
+    asked: dict[str, dict[str, Any]] = field(hash=False)
+
+    @property
+    def photos(self) -> Traversable:
+        """The folder of the photos, as it is installed: nothing is fetched."""
+        return resources.files(self.package).joinpath(self.folder)
+
+
+EXHIBITS = (
+    Exhibit(
+        "Real photos",
+        "They come with scikit-image, and no model has seen them before.",
+        OF_PHOTOS,
+        "skimage",
+        "data",
+        {
+            "astronaut.png": {"question": "what color is the woman's suit?"},
+            "camera.png": {"question": "who is taking a picture?"},
+            "chelsea.png": {"question": "what animal is in the picture?"},
+            "coffee.png": {"question": "what color is the cup?"},
+            "motorcycle_left.png": {"question": "what color is the motorcycle?"},
+        },
+    ),
+    Exhibit(
+        "Rendered scenes",
+        "They are drawn by a program, and their models know nothing but such drawings.",
+        "scenes",
+        "vlcam",
+        "bundled/photos",
+        {
+            "car-boat.jpg": {"question": "where is the boat?"},
+            "cat-horse-sheep.jpg": {"question": "what is on the left?"},
+            "dog-pizza-cup-sheep.jpg": {"question": "what color is the cup?"},
+            "dogs-clock.jpg": {"question": "how many dogs are there?"},
+            # Fig. 12a of the paper: where would it have looked to say one colour, or the other?
+            "hydrant-bicycle.jpg": {
+                "question": "what color is the fire hydrant?",
+                "answers": ("green and red", "green", "red"),
+            },
+            "stop-sign-traffic-light-pizza.jpg": {"question": "is there a pizza in the picture?"},
+        },
+    ),
+)
+"""What is shown, in this order."""
+
+TITLE = "Where the model looked"
+INTRO = (
+    "A captioner wrote a caption of each photo below, and another model answered a question about"
+    " it. Some captions and answers are wrong, and that is why one looks: each word, and each"
+    " answer, has a map of where in the photo the model found support for it, which shows what it"
+    " took for what. Open one and point at its words or answers."
+)
 
 ANSWERS = "answers"  # the folder of the explained answers
 
@@ -43,42 +106,51 @@ def run(args: argparse.Namespace) -> int:
 
 
 def demo(out: Path, tell: Tell, debug: bool = False) -> Path:
-    """Explain the bundled photos' captions in ``out/<photo>/``, an answer to a question about each
-    in ``out/answers/<photo>/``; returns the path of the index page.
+    """Explain the captions of :data:`EXHIBITS` in ``out/<photo>/``, an answer to a question about
+    each in ``out/answers/<photo>/``; returns the path of the index page.
 
     Raises:
         ValueError: a photo failed.
     """
     check_folder(out)
-    from vlcam.cli.batch import explain_photos
-    from vlcam.explaining import Request
-    from vlcam.explanation.explanation import Explanation
-    from vlcam.explanation.page import index
-    from vlcam.models import load
+    from vlcam.explanation.page import Section, index
     from vlcam.utils.atomic import written
 
-    with resources.as_file(resources.files("vlcam") / "bundled" / "photos") as photos:
-        paths = sorted(photos.iterdir())
-        done = explain_photos(
-            load("scenes", kind="captioner"),
-            [str(path) for path in paths],
-            Request(),
-            out,
-            tell=tell,
-            debug=debug,
-        )
-        captions, failed = done.explained, done.failed
-        model, answers = load("scenes", kind="vqa"), list[Path]()
-        for path in paths:
-            asked = Request(**QUESTIONS[path.stem])
-            done = explain_photos(model, [str(path)], asked, out / ANSWERS, tell=tell, debug=debug)
-            answers, failed = answers + done.explained, failed + done.failed
-    if failed:
-        raise ValueError(f"{len(failed)} explanations of bundled photos failed")
-    entries = [
-        [(Explanation.load(path), f"{path.relative_to(out).as_posix()}/page.html") for path in some]
-        for some in (captions, answers)
+    sections = [
+        Section(one.heading, _entries(explain(one, out, tell, debug), out), one.text)
+        for one in EXHIBITS
     ]
     with written(out / "index.html") as draft:
-        draft.write_text(index(*entries), "utf-8")
+        draft.write_text(index(TITLE, INTRO, sections), "utf-8")
     return out / "index.html"
+
+
+def explain(exhibit: Exhibit, out: Path, tell: Tell, debug: bool = False) -> list[Path]:
+    """Explain one exhibit; the folders of its explanations, each photo's answer behind its
+    caption."""
+    from vlcam.cli.batch import explain_photos
+    from vlcam.explaining import Request
+    from vlcam.models import load
+
+    folders, failed = [], []
+    captioner = load(exhibit.model, kind="captioner")
+    answerer = load(exhibit.model, kind="vqa")
+    with resources.as_file(exhibit.photos) as photos:
+        for name, asked in exhibit.asked.items():
+            for model, request, into in (
+                (captioner, Request(), out),
+                (answerer, Request(**asked), out / ANSWERS),
+            ):
+                photo = [str(photos / name)]
+                done = explain_photos(model, photo, request, into, tell=tell, debug=debug)
+                folders, failed = folders + done.explained, failed + done.failed
+    if failed:
+        raise ValueError(f"{len(failed)} explanations of photos of the demo failed")
+    return folders
+
+
+def _entries(folders: list[Path], out: Path) -> Iterator[tuple[Explanation, str]]:
+    from vlcam.explanation.explanation import Explanation
+
+    for folder in folders:
+        yield Explanation.load(folder), f"{folder.relative_to(out).as_posix()}/page.html"

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.tools.browser import Browser
+from tests.tools.browser import DESK, PHONE, Browser
 from tests.tools.command_line import FILES, PHOTOS, below, called, read
+from vlcam.cli.demo import EXHIBITS
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +31,11 @@ def demonstration(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 def test_demo(demonstration: tuple[str, Path]) -> None:
     told, out = demonstration
     assert told.endswith(f"\nOpen {out / 'index.html'} in a browser.\n")
-    names = [photo.stem for photo in PHOTOS]
-    assert sorted(path.name for path in out.iterdir()) == sorted(["index.html", "answers", *names])
-    assert sorted(path.name for path in (out / "answers").iterdir()) == sorted(names)
-    names += [f"answers/{name}" for name in names]
+    photos = [Path(name).stem for one in EXHIBITS for name in one.asked]
+    assert photos[5:] == [photo.stem for photo in PHOTOS] and "astronaut" in photos
+    assert sorted(path.name for path in out.iterdir()) == sorted(["index.html", "answers", *photos])
+    assert sorted(path.name for path in (out / "answers").iterdir()) == sorted(photos)
+    names = [name for photo in photos for name in (photo, f"answers/{photo}")]
     assert all(below(out / name) == FILES for name in names)
     index = (out / "index.html").read_text("utf-8")
     assert re.findall(r'href="([^"]*/[^"]*)"', index) == [f"{name}/page.html" for name in names]
@@ -44,10 +46,20 @@ def test_demo(demonstration: tuple[str, Path]) -> None:
 
 
 def test_the_demo(browser: Browser, demonstration: tuple[str, Path]) -> None:
-    """Every page works, the index links to each."""
+    """Every page works, the index links to each, and says what is real and what may be wrong."""
     browser.folder = demonstration[1]
     where = browser.folder / "index.html"
     browser.chrome.get(where.as_uri())
+    assert [one.text for one in browser.all("h2")] == ["Real photos", "Rendered scenes"]
+    (intro, real, rendered) = (one.text for one in browser.all("header p, section > p"))
+    assert "Some captions and answers are wrong, and that is why one looks" in intro
+    assert "scikit-image" in real and "drawn by a program" in rendered
+    for screen in (DESK, PHONE):
+        browser.look(screen)
+        lefts = [one.rect["x"] for one in browser.all("h1, h2, header p, section > p")]
+        assert {*lefts, *(one.rect["x"] for one in browser.all("ul"))} == {lefts[0]}
+        assert browser.js("document.documentElement.scrollWidth") <= screen[0]
+    browser.look(DESK)
     pages = browser.js("[...document.links].map(link => link.href)")
     folders = sorted(path.parent for path in where.parent.glob("**/page.html"))
     assert sorted(pages) == [(folder / "page.html").as_uri() for folder in folders]
