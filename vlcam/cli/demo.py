@@ -132,7 +132,7 @@ def explain(exhibit: Exhibit, out: Path, tell: Tell, debug: bool = False) -> lis
     from vlcam.explaining import Request
     from vlcam.models import load
 
-    folders, failed = [], []
+    folders, failed = list[Path](), list[str]()
     captioner = load(exhibit.model, kind="captioner")
     answerer = load(exhibit.model, kind="vqa")
     with resources.as_file(exhibit.photos) as photos:
