@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
-def load(model: str | Path, layer: str | None = None) -> Captioner:
-    """A captioner by the name of a bundled one, or from a file or folder.
+def load(model: str | Path, layer: str | None = None, yes: bool = False) -> Captioner:
+    """A captioner by the name of a bundled or a published one, or from a file or folder.
 
     Args:
         layer: the layer to explain; None means the model's own default.
+        yes: fetch a published one without asking, as for :func:`vlcam.load`.
 
     Raises:
         ValueError: no such model, not recognised as a captioner, or damaged.
@@ -25,7 +26,7 @@ def load(model: str | Path, layer: str | None = None) -> Captioner:
     from captioning.language.captioner import Captioner
     from vlcam.models import load
 
-    return cast(Captioner, load(model, layer, kind="captioner"))
+    return cast(Captioner, load(model, layer, kind="captioner", yes=yes))
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vlcam.formats.hub.published import LISTED, WORKED_OUT, Published
 from vlcam.models import family, of_architecture, of_transformers
 
 FAMILIES = (
@@ -39,6 +40,16 @@ FAMILIES = (
         "BLIP captioning of transformers (Li et al., 2022), a folder or hub name",
         "captioning.models.blip",
         recognises=of_transformers("blip", "BlipForConditionalGeneration"),
+        published={
+            "blip": Published(
+                "Salesforce/blip-image-captioning-base",
+                megabytes=991,
+                licence="bsd-3-clause",
+                memory=2.5,
+                about="captioner of web photos and COCO, 247 million parameters",
+                sources=f"size and licence: {LISTED}; memory: {WORKED_OUT}",
+            )
+        },
         attends=True,
     ),
     family(
@@ -65,6 +76,16 @@ FAMILIES = (
         "vision encoder and text decoder of transformers (ViT + GPT-2), a folder or hub name",
         "captioning.models.vision_encoder_decoder",
         recognises=of_transformers("vision-encoder-decoder", "VisionEncoderDecoderModel"),
+        published={
+            "vit-gpt2": Published(
+                "nlpconnect/vit-gpt2-image-captioning",
+                megabytes=985,
+                licence="apache-2.0",
+                memory=2.5,
+                about="captioner of COCO, 239 million parameters",
+                sources=f"size and licence: {LISTED}; memory: {WORKED_OUT}",
+            )
+        },
         attends=True,
     ),
     family(

@@ -40,7 +40,7 @@ from vlcam.attribution.targets import Target
 from vlcam.explanation.explanation import Explanation
 from vlcam.explanation.result import Answer, AttentionMap, AttentionMaps, explained_words
 from vlcam.geometry.peaks import peaks
-from vlcam.models import families_that_attend, load
+from vlcam.models import MATCHER, families_that_attend, load
 from vlcam.utils.expected import expect
 from vlcam.utils.untouched import untouched
 
@@ -88,6 +88,14 @@ class Request:
             expect(method, str, "method", "a name")
         if self.patch is not None:
             expect(self.patch, Patch, "patch", "a vlcam.attribution.occlusion.Patch")
+
+    @property
+    def kind(self) -> str:
+        """The kind of model that can be asked this, as for :func:`vlcam.load`."""
+        if self.question is not None:
+            return "vqa"
+        listed = self.answers is not None or self.contrast is not None
+        return MATCHER if listed and self.caption is None else "captioner"
 
     def check(self, model: Adapter) -> None:
         """Raises ValueError where the model cannot be asked that, whatever the photo."""
@@ -176,7 +184,7 @@ def explain_request(
     encoded once, and the model writes once, for all of them."""
     question = request.question
     if isinstance(model, str | Path):
-        model = load(model, kind="captioner" if question is None else "vqa")
+        model = load(model, kind=request.kind)
     check_is_adapter(model)
     by = [methods.get(name) for name in request.methods]
     if request.patch is not None and all(method.at != "patches" for method in by):
@@ -242,7 +250,7 @@ class _Explaining:
 
     def answers(self, ask: Ask) -> list[Explanation]:
         """Answers that a model chooses among: the likeliest, or given ones."""
-        prompt = ask.question.prompt
+        prompt = ask.everything.prompt
         features = self.photo.seen(self.model, prompt)
         own = features.rows(torch.zeros(1, dtype=torch.long, device=features.device))
         with untouched(self.model.module), torch.no_grad():

@@ -6,6 +6,7 @@ is asked for, and vlcam itself knows none.
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from vlcam.formats.folders.files import check_files, read_settings
 from vlcam.formats.folders.foreign import ADAPTER, foreign
+from vlcam.formats.hub.consent import agreed
+from vlcam.formats.hub.download import downloaded, is_hub_name
+from vlcam.formats.hub.published import Published
 from vlcam.utils.atomic import recover
 from vlcam.utils.errors import flat, one_line
 from vlcam.utils.registered import registered
@@ -32,10 +36,20 @@ _LONGEST = 60  # characters of a name that are repeated
 CHAT = "chat"
 """The kind of models that describe photos and answer questions: taken for either."""
 
+MATCHER = "matcher"
+"""The kind of models that compare a photo with given texts: asked for by answers without a
+question."""
+
 _DOES = {
     "captioner": "a captioner, which answers no questions",
     "vqa": "a VQA model, which writes no captions: ask it a question",
+    MATCHER: "for comparing a photo with texts: give it some as --answers, and no question",
 }
+
+_NO_MATCHER = "compares no texts with a photo: answers and a contrast go with a question"
+
+FOR = {"captioner": "captions", "vqa": "questions", CHAT: "both", MATCHER: "texts"}
+"""By kind, in the order of tables: what such models are for."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +58,12 @@ class Family:
 
     Attributes:
         name: of the family.
-        kind: ``captioner``, ``vqa`` or ``chat`` (both).
+        kind: ``captioner``, ``vqa``, ``chat`` (both) or ``matcher`` (scores of given texts).
         reference: one line, where the model comes from.
         recognises: whether a path (file or folder) holds such a model, by its content; cheap.
         load: an adapter from a path and the name of a layer (None: the family's default).
         bundled: models that come with the package: name to (path, one line about it).
+        published: models of the Hugging Face hub that one word stands for, by that word.
         attends: whether methods that follow attention (:mod:`vlcam.attribution.attention`) can
             explain them.
     """
@@ -59,11 +74,12 @@ class Family:
     recognises: Callable[[Path], bool]
     load: Callable[[Path, str | None], Adapter]
     bundled: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
+    published: Mapping[str, Published] = field(default_factory=dict)
     attends: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in (*_DOES, CHAT):
-            known = ", ".join((*_DOES, CHAT))
+        if self.kind not in FOR:
+            known = ", ".join(FOR)
             raise ValueError(f"family {self.name}: kind {self.kind!r}, expected one of {known}")
 
     def open(self, path: Path, layer: str | None = None) -> Adapter:
@@ -80,7 +96,7 @@ class Family:
 
     def is_a(self, kind: str | None) -> bool:
         """Whether its models can be taken for that kind (None: any)."""
-        return kind in (None, self.kind) or self.kind == CHAT
+        return kind in (None, self.kind) or (self.kind == CHAT and kind != MATCHER)
 
 
 def family(
@@ -138,15 +154,17 @@ def families() -> list[Family]:
     """All registered families, by name.
 
     Raises:
-        ValueError: a package's cannot be used, or two bundle models of one kind and name.
+        ValueError: a package's cannot be used, or two models have one name (bundled ones: and are
+            of one kind).
     """
     found = sorted(registered(GROUP, Family), key=lambda family: family.name)
     owners: dict[tuple[str, str], str] = {}
     for one in found:
-        for name in one.bundled:
-            other = owners.setdefault((one.kind, name), one.name)
+        names = [(one.kind, name) for name in one.bundled]
+        for kind, name in names + [("published model", word) for word in one.published]:
+            other = owners.setdefault((kind, name), one.name)
             if other != one.name:
-                raise ValueError(f"{one.name} and {other} both bundle a {one.kind} {name!r}")
+                raise ValueError(f"{one.name} and {other} both have a {kind} {name!r}")
     return found
 
 
@@ -168,23 +186,29 @@ def load(
     kind: str | None = None,
     size: tuple[int, int] | None = None,
     device: str | None = None,
+    yes: bool = False,
 ) -> Adapter:
     """A model by the name of a bundled one, from a file or folder recognised by its content, or by
-    its name on the Hugging Face hub (``owner/name``).
+    its name on the Hugging Face hub (``owner/name``, or the one word of a published model that
+    ``vlcam models`` lists). A file or folder comes before a published model of that name.
 
     Args:
         layer: the layer to explain; None means the model's own default.
-        kind: accept only this kind of model (``captioner`` or ``vqa``). Where one of each kind
-            bears a name and none is asked for, the captioner is meant.
+        kind: accept only this kind of model (``captioner``, ``vqa`` or ``matcher``). Where one of
+            each kind bears a name and none is asked for, the captioner is meant.
         size: (height, width) of its input, where not its own (:meth:`Adapter.resize`).
         device: as torch names it (``cuda``, ``cuda:1``, ``cpu``); or ``auto``: a model of
             transformers spread over what there is (``device_map="auto"``). None: the processor.
+        yes: fetch what the hub's local cache lacks, however much it is; else more than 500 MB are
+            asked for on a terminal, and refused where there is none.
 
     Raises:
-        ValueError: no such model, not recognised, of the other kind, or damaged; no such device:
-            one line naming it.
+        ValueError: no such model, not recognised, of the other kind, or damaged; no such device;
+            not in the cache, and the hub out of reach or the fetch not agreed to: one line naming
+            it.
     """
-    family, path = find(model, kind)
+    with agreed(yes):
+        family, path = find(model, kind)
     adapter = _on_device(family, path, layer=layer, device=device)
     if size is not None:
         adapter.resize(size)
@@ -212,27 +236,80 @@ def _on_device(family: Family, path: Path, layer: str | None, device: str | None
 
 
 def find(model: str | Path, kind: str | None = None) -> tuple[Family, Path]:
-    """A model's family, and the file or folder it lies in; as for :func:`load`."""
+    """A model's family, and the file or folder it lies in, once it is there; as for :func:`load`."""
     known = sorted(families(), key=lambda family: family.kind)  # captioners first, each by name
+    name = str(model)
     for family in known:
-        if str(model) in family.bundled and family.is_a(kind):
-            return family, family.bundled[str(model)][0]
+        if name in family.bundled and family.is_a(kind):
+            return family, family.bundled[name][0]
     path = _file(Path(model))
     recover(path)  # of a training that was killed while it saved the model
-    if not path.exists():
-        from vlcam.formats.hub import downloaded, is_hub_name
-
-        if not is_hub_name(str(model)):
-            usable = [family for family in known if family.is_a(kind)]
-            bundled = dict.fromkeys(name for family in usable for name in family.bundled)
-            names = ", ".join(bundled) or "none"
-            raise ValueError(f"{model}: no such file or folder, nor a bundled model ({names})")
-        path = downloaded(str(model))
+    here = path.exists()
+    if not here:
+        path = _fetched(name, known, kind)
     check_files(path)
-    family = recognise(path, known)
-    if not family.is_a(kind):
-        raise ValueError(f"{model}: {family.name} is {_DOES[family.kind]}")
+    try:
+        family = recognise(path, known)
+    except ValueError as error:
+        word = here and published_as(name, known)
+        if not word:
+            raise
+        raise ValueError(f"{error}; the published {name} is {word[1].repository}") from error
+    _check_kind(name, family, kind)
     return family, path
+
+
+def _fetched(name: str, known: Sequence[Family], kind: str | None) -> Path:
+    """The folder of a model of the hub, by its word or its name there."""
+    word = published_as(name, known)
+    if word is not None:
+        family, published = word
+        _check_kind(name, family, kind)
+        return downloaded(published.repository, published)
+    if is_hub_name(name):
+        all_words = (one for family in known for one in family.published.values())
+        return downloaded(name, next((one for one in all_words if one.repository == name), None))
+    usable = [family for family in known if family.is_a(kind)]
+    bundled = list(dict.fromkeys(one for family in usable for one in family.bundled))
+    words = [word for family in usable for word in family.published]
+    near = difflib.get_close_matches(name.lower(), [*bundled, *words], n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise ValueError(
+        f"{name}: no such file or folder, nor a bundled model ({', '.join(bundled) or 'none'}), nor"
+        f" a published one ({', '.join(words) or 'none'}){hint}"
+    )
+
+
+def published_as(
+    word: str, known: Sequence[Family] | None = None
+) -> tuple[Family, Published] | None:
+    """The published model that a word stands for, and its family, of the known (default: all);
+    None: it stands for none."""
+    known = families() if known is None else known
+    return next(((one, one.published[word]) for one in known if word in one.published), None)
+
+
+def _check_kind(name: str, family: Family, kind: str | None) -> None:
+    """Raise ValueError where a family's models cannot be taken for a kind."""
+    if not family.is_a(kind):
+        does = _NO_MATCHER if kind == MATCHER else f"is {_DOES[family.kind]}"
+        raise ValueError(f"{name}: {family.name} {does}")
+
+
+def compares_texts(model: str | Path) -> bool:
+    """Whether a model may be one of those that compare a photo with texts, as far as that is known
+    before it is fetched or loaded.
+
+    Raises:
+        ValueError: a file or folder holds no known model.
+    """
+    known, path = families(), _file(Path(model))
+    if any(str(model) in family.bundled for family in known):
+        return False
+    if path.exists():
+        return recognise(path, known).kind == MATCHER
+    word = published_as(str(model), known)
+    return is_hub_name(str(model)) if word is None else word[0].kind == MATCHER
 
 
 def _file(path: Path) -> Path:
@@ -297,10 +374,11 @@ def _weights(path: Path) -> list[str]:
 
 def table() -> str:
     """The known families as a table in Markdown, captioners first."""
-    order = {"captioner": "captioning", "vqa": "VQA", CHAT: "both"}
+    called = dict(zip(FOR, ("captioning", "VQA", "both", "image-text matching"), strict=True))
+    order = list(FOR)
     rows = [
-        f"| `{family.name}` | {order[family.kind]} | {family.reference} |"
-        for family in sorted(families(), key=lambda f: (list(order).index(f.kind), f.name))
+        f"| `{family.name}` | {called[family.kind]} | {family.reference} |"
+        for family in sorted(families(), key=lambda f: (order.index(f.kind), f.name))
     ]
     return "\n".join(["| family | kind | recognised |", "| --- | --- | --- |", *rows])
 

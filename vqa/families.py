@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vlcam.models import CHAT, any_of, family, of_architecture, of_transformers
+from vlcam.formats.hub.published import LISTED, WORKED_OUT, Published
+from vlcam.models import CHAT, MATCHER, any_of, family, of_architecture, of_transformers
 
 FAMILIES = (
     family(
@@ -65,6 +66,16 @@ FAMILIES = (
         "ViLT question answering of transformers (Kim et al., 2021), a folder or hub name",
         "vqa.models.vilt",
         recognises=of_transformers("vilt", "ViltForQuestionAnswering"),
+        published={
+            "vilt": Published(
+                "dandelin/vilt-b32-finetuned-vqa",
+                megabytes=471,
+                licence="apache-2.0",
+                memory=1.3,
+                about="VQA model of 3,129 answers, trained on VQA v2, 118 million parameters",
+                sources=f"size and licence: {LISTED}; memory: measured, with random weights of that size",
+            )
+        },
         attends=True,
     ),
     family(
@@ -99,6 +110,16 @@ FAMILIES = (
             of_transformers("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration"),
             of_transformers("qwen3_vl", "Qwen3VLForConditionalGeneration"),
         ),
+        published={
+            "qwen2.5-vl-3b": Published(
+                "Qwen/Qwen2.5-VL-3B-Instruct",
+                megabytes=7521,
+                licence="qwen-research (no commercial use)",
+                memory=11.0,
+                about="chat model for captions and questions, 3.75 billion parameters",
+                sources=f"size: {LISTED}, of a copy of it; licence: from memory; memory: {WORKED_OUT}",
+            )
+        },
     ),
     family(
         "smolvlm",
@@ -109,6 +130,16 @@ FAMILIES = (
             of_transformers("smolvlm", "SmolVLMForConditionalGeneration"),
             of_transformers("idefics3", "Idefics3ForConditionalGeneration"),
         ),
+        published={
+            "smolvlm-256m": Published(
+                "HuggingFaceTB/SmolVLM-256M-Instruct",
+                megabytes=518,
+                licence="apache-2.0",
+                memory=3.0,
+                about="small chat model for captions and questions, 256 million parameters",
+                sources=f"size: {LISTED}, of a copy of it; licence: its card; memory: {WORKED_OUT}",
+            )
+        },
     ),
     family(
         "blip-vqa",
@@ -116,6 +147,35 @@ FAMILIES = (
         "BLIP question answering of transformers (Li et al., 2022), a folder or hub name",
         "vqa.models.blip",
         recognises=of_transformers("blip", "BlipForQuestionAnswering"),
+        published={
+            "blip-vqa": Published(
+                "Salesforce/blip-vqa-base",
+                megabytes=1541,
+                licence="bsd-3-clause",
+                memory=3.0,
+                about="VQA model that writes its answers, trained on VQA v2, 385 million parameters",
+                sources=f"size and licence: {LISTED}; memory: {WORKED_OUT}",
+            )
+        },
+        attends=True,
+    ),
+    family(
+        "clip",
+        MATCHER,
+        "CLIP of transformers (Radford et al., 2021), texts compared with a photo, a folder or hub"
+        " name",
+        "vqa.models.clip",
+        recognises=of_transformers("clip", "CLIPModel"),
+        published={
+            "clip": Published(
+                "openai/clip-vit-base-patch32",
+                megabytes=609,
+                licence="not stated there (OpenAI's code: MIT)",
+                memory=1.5,
+                about="scores of texts beside a photo, 151 million parameters",
+                sources=f"size: {LISTED}, of copies of it; licence: from memory; memory: {WORKED_OUT}",
+            )
+        },
         attends=True,
     ),
     family(

@@ -29,12 +29,13 @@ ASKED = {
     "vilt",
     "lxmert",
     "blip-vqa",
+    "clip",
     "git",
     "llava",
     "qwen-vl",
     "smolvlm",
 }
-"""Those whose prompts are questions."""
+"""Those whose prompts are questions, or texts that are compared."""
 
 CAPTIONED = sorted(set(ADAPTERS) - ASKED)
 """Those whose prompts are captions."""

@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,9 +19,11 @@ import vlcam
 from tests.samples.captioning import blip
 from tests.samples.captioning.neuraltalk2_pytorch import write_checkpoint
 from tests.samples.tiny import TinyCaptioner, photo
+from tests.tools import hub
 from tests.tools.command_line import PHOTO, SCENES, Payload, refused
 from vlcam import models
 from vlcam.cli.parser import main
+from vlcam.formats.hub.published import Published
 from vlcam.formats.pretrained import from_pretrained_with
 from vlcam.models import Family, families, load
 
@@ -119,6 +122,75 @@ def test_a_name_of_the_hub_where_there_is_no_network(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=r"nobody/nothing: no such file.*hub cannot be reached"):
         load("nobody/nothing")
+
+
+SMALL = Published("owner/small-a", 3, "mit", 1.0, "a small one", "nowhere")
+
+
+@pytest.fixture
+def words(
+    registered: list[Family], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[Family]:
+    """Families two of which have a published model that is one word, of which one is here."""
+    registered += [
+        family("published", published={"word": SMALL}),
+        family("matching", models.MATCHER, published={"texts": SMALL}),
+    ]
+    hub.at(hub.NOWHERE, monkeypatch, tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    return registered
+
+
+def test_a_word_for_a_published_model(words: list[Family], tmp_path: Path) -> None:
+    folder = tmp_path / "model.published"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_text("{}")
+    with pytest.raises(ValueError, match=r"^owner/small-a: not in the cache .*cannot be reached"):
+        load("word")
+    snapshot = hub.put(tmp_path / "cache", "owner/small-a", folder)
+    known = words[3]
+    words[3] = replace(known, recognises=lambda path: path == snapshot)
+    for name in ("word", "owner/small-a"):
+        assert load(name) == ("published", snapshot, None)  # type: ignore[comparison-overlap]
+
+
+def test_a_folder_comes_before_a_published_model(words: list[Family], tmp_path: Path) -> None:
+    (tmp_path / "word").mkdir()
+    with pytest.raises(
+        ValueError, match=r"word: not a model .*; the published word is owner/small"
+    ):
+        load("word")
+    words[3] = replace(words[3], recognises=lambda path: path == Path("word"))
+    assert load("word") == ("published", Path("word"), None)  # type: ignore[comparison-overlap]
+
+
+def test_a_word_of_another_kind_is_refused_before_anything_is_fetched(words: list[Family]) -> None:
+    for word, kind, said in (
+        ("word", "vqa", "is a captioner, which answers no questions"),
+        ("word", models.MATCHER, "compares no texts with a photo"),
+        ("texts", "captioner", "is for comparing a photo with texts: give it some as --answers"),
+    ):
+        with pytest.raises(ValueError, match=f"^{word}: (published|matching) {said}"):
+            load(word, kind=kind)
+    for model, expected in (("texts", True), ("word", False), ("small", False), ("a/b", True)):
+        assert models.compares_texts(model) is expected
+
+
+@pytest.mark.parametrize(
+    ("given", "near"),
+    [("wrod", "word"), ("WORD", "word"), ("smal", "small"), ("asket", "asked"), ("zzz", None)],
+)
+def test_a_misspelt_name(words: list[Family], given: str, near: str | None) -> None:
+    with pytest.raises(ValueError, match=rf"{given}: no such .*\(word, texts\)") as error:
+        load(given)
+    assert str(error.value).endswith(f"; did you mean {near}?" if near else ")")
+
+
+def test_two_families_with_one_word(words: list[Family]) -> None:
+    words.append(family("other", published={"word": SMALL}))
+    with pytest.raises(ValueError, match="published and other both have a published model 'word'"):
+        families()
 
 
 def test_the_table_of_families(registered: list[Family]) -> None:

@@ -24,13 +24,14 @@ class AnswersQuestions(Protocol):
     """What a VQA model that chooses among answers offers beside the contract of an adapter.
 
     Attributes:
-        answers: all it can give, in the order of its scores.
+        answers: all it can give, in the order of its scores; None: any texts, which are scored
+            against each other.
 
     Its scores are logits before a softmax over all answers, unless it has an attribute ``scale``
     that says otherwise (:mod:`vlcam.adapters.scales`).
     """
 
-    answers: Sequence[str]
+    answers: Sequence[str] | None
 
     def understand(self, question: str) -> Question:
         """The question as the model reads it; ValueError where it knows no word of it."""
@@ -84,7 +85,8 @@ class Ask:
         asked = cast(AnswersQuestions, model)
         self.question = asked.understand(question)
         _check_known(model.name, self.question, strict)
-        self.everything = asked.read(self.question)
+        any_texts = getattr(asked, "answers", ()) is None
+        self.everything = asked.read(self.question, chosen if any_texts else None)
         self.chosen = None if chosen is None else asked.read(self.question, chosen).units
         self.contrast, self.top = contrast is not None, top
         self.scale: Scale = getattr(model, "scale", LOGITS)

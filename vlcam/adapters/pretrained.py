@@ -16,6 +16,7 @@ from vlcam.adapters.image_processor import ImageProcessor, assumed, image_proces
 from vlcam.adapters.subwords import Subwords
 from vlcam.adapters.teacher_forcing import TokenizedWord
 from vlcam.adapters.vision_transformer import VisionTransformer
+from vlcam.formats.folders.files import model_name
 from vlcam.formats.pretrained import about, load_pretrained, quietly, save_pretrained
 from vlcam.geometry.grid import Grid, Placement
 
@@ -81,7 +82,7 @@ class Pretrained:
         try:
             made = processor(folder, module)
             told = assumed(folder, made.processor)
-            return cls(folder.resolve().name, module, tokenizer, made, told)
+            return cls(model_name(folder), module, tokenizer, made, told)
         except ValueError as error:
             raise ValueError(f"{folder}: image processor: {error}") from error
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from vlcam.models import MATCHER, compares_texts
 from vlcam.utils.errors import flat
 
 DEVICE = "cuda, cuda:1, cpu, ...; auto spreads a model of transformers over what there is"
@@ -21,6 +22,8 @@ def count(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least 1")
     return int(text)
 
+
+_DEFAULT = "scenes"
 
 _MOST_ANSWERS = 100
 """More would make an unreadable page."""
@@ -100,7 +103,18 @@ def _told(values: Any) -> str:
 
 def model_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", metavar="NAME|FILE", default="scenes", help="see vlcam models; default: scenes"
+        "--model",
+        metavar="NAME|FILE",
+        default=_DEFAULT,
+        help=f"see vlcam models; default: {_DEFAULT}",
+    )
+    yes_argument(parser)
+
+
+def yes_argument(parser: argparse.ArgumentParser) -> None:
+    """Of every command that takes a model; it holds while the command runs."""
+    parser.add_argument(
+        "--yes", action="store_true", help="fetch a published model without asking, however large"
     )
 
 
@@ -112,10 +126,11 @@ def models_argument(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|FILE",
         type=paths,
         action=Collect,
-        default=("scenes",),
+        default=(_DEFAULT,),
         help="see vlcam models; several (A,B, or the option given again) are compared; default:"
-        " scenes",
+        f" {_DEFAULT}",
     )
+    yes_argument(parser)
 
 
 def methods_argument(
@@ -150,7 +165,8 @@ def add_asking(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         nargs="+",
         action=Collect,
-        help="explain these answers, not the likeliest ones",
+        help="explain these answers, not the likeliest ones; without a question: texts that a"
+        " model such as CLIP compares with the photo",
     )
     parser.add_argument(
         "--top", metavar="K", type=top, default=5, help="explain the K likeliest; default: 5"
@@ -170,8 +186,18 @@ def checked(args: argparse.Namespace) -> str:
     if args.caption is not None and args.question is not None:
         raise ValueError("--caption and --question: give one of them")
     if args.question is None and (args.answers or args.contrast):
-        raise ValueError("--answers and --contrast go with a --question")
+        _check_compare_texts(args.models if "models" in args else [args.model])
+        return MATCHER
     return "captioner" if args.question is None else "vqa"
+
+
+def _check_compare_texts(models: Sequence[str]) -> None:
+    for model in models:
+        if not compares_texts(model):
+            raise ValueError(
+                f"{model}: --answers and --contrast go with a --question, unless a model compares"
+                " texts with a photo (see vlcam models)"
+            )
 
 
 def stem(photo: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vlcam.cli.arguments import yes_argument
 from vlcam.models import Family, find
 from vlcam.utils.atomic import folder_written
 from vlcam.utils.outputs import check_folder
@@ -13,6 +14,7 @@ from vlcam.utils.outputs import check_folder
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="PATH", help="see vlcam models")
     parser.add_argument("out", metavar="OUT", type=Path, help="the new folder")
+    yes_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

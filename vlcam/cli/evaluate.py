@@ -81,6 +81,7 @@ def run(args: argparse.Namespace, experiment: Callable[[], Experiment]) -> int:
         part=args.part,
         cluster=cluster,
         device=args.device,
+        yes=args.yes,
     )
     evaluate(experiment(), how)
     return 0

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from vlcam.models import load
 
     asked = {"question": args.question, "answers": args.answers, "top": args.top}
-    asked = {"caption": args.caption} if args.question is None else asked
+    asked = {"caption": args.caption} if kind == "captioner" else asked
     if args.contrast:
         asked["contrast"] = tuple(args.contrast)
     layers = args.layers or depths(load(args.model, kind=kind))

@@ -12,6 +12,7 @@ import vlcam
 from vlcam.cli import commands
 from vlcam.cli.arguments import Parser, complain
 from vlcam.cli.commands import Command
+from vlcam.formats.hub.consent import agreed
 from vlcam.utils import interrupt
 from vlcam.utils.errors import one_line
 
@@ -38,7 +39,8 @@ def _run(argv: list[str]) -> int:
     debug = "--debug" in argv
     try:
         args = parser(argv).parse_args(argv)
-        code: int = args.run(args)
+        with agreed(getattr(args, "yes", False)):
+            code: int = args.run(args)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:

@@ -41,7 +41,7 @@ class How:
         resume: go on with what is there.
         part: photos whose records are written together; a kill loses those of one part at most.
         cluster: to run on Ray; None: in this process.
-        device: as for :func:`vlcam.load`.
+        device, yes: as for :func:`vlcam.load`.
     """
 
     model: str
@@ -53,10 +53,17 @@ class How:
     part: int = runner.PART
     cluster: Cluster | None = None
     device: str | None = None
+    yes: bool = False
 
     def load(self, kind: str) -> Adapter:
-        size = (self.size, self.size) if self.size else None
-        return load(self.model, layer=self.layer, kind=kind, size=size, device=self.device)
+        return load(
+            self.model,
+            layer=self.layer,
+            kind=kind,
+            size=(self.size, self.size) if self.size else None,
+            device=self.device,
+            yes=self.yes,
+        )
 
 
 def evaluate(experiment: Experiment, how: How) -> summary.Summary:

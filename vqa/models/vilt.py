@@ -25,6 +25,7 @@ from transformers import (
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question
 from vlcam.adapters.attention_flow import PHOTO, Flow
 from vlcam.adapters.image_processor import assumed, image_processor
+from vlcam.formats.folders.files import model_name
 from vlcam.formats.pretrained import about, load_pretrained, save_pretrained
 from vlcam.geometry.grid import Grid, Placement
 from vqa.answering.answerer import Answerer
@@ -184,7 +185,7 @@ def load(path: Path, layer: str | None = None) -> ViltAnswerer:
     kind: Any = ViltForQuestionAnswering
     module, tokenizer = load_pretrained(kind, folder)
     processor = _processor(folder)
-    name = folder.resolve().name
+    name = model_name(folder)
     return ViltAnswerer(
         module, tokenizer, processor, name=name, layer=layer, assumed=assumed(folder, processor)
     )

@@ -16,12 +16,13 @@ from tests.samples.families.case import Case, case_of, noise
 from tests.samples.pretrained import photo
 from tests.samples.vqa import blip as blip_vqa_files
 from tests.samples.vqa import chat as chat_files
+from tests.samples.vqa import clip as clip_files
 from tests.samples.vqa import git as git_files
 from tests.samples.vqa import lxmert as lxmert_files
 from tests.samples.vqa import vilt as vilt_files
 from vqa.answering.writing_answerer import WritingAnswerer
 from vqa.models import blip as blip_vqa_
-from vqa.models import git, vilt
+from vqa.models import clip, git, vilt
 from vqa.models.chat import llava, qwen_vl, smolvlm
 from vqa.models.chat.chat import ChatModel
 from vqa.models.lxmert import lxmert
@@ -85,6 +86,19 @@ def tiny_blip_vqa(folder: Path) -> Case:
         layer.mlp.activation_fn = nn.ReLU()
     adapter.module.double()
     return _two_answers(adapter)
+
+
+def tiny_clip(folder: Path) -> Case:
+    """CLIP, with two blocks behind the layer: three texts, and two."""
+    adapter = clip.load(clip_files.save(folder / "clip"), "vision_model.encoder.layers.0")
+    for layer in adapter.module.vision_model.encoder.layers:
+        layer.mlp.activation_fn = nn.ReLU()
+    adapter.module.double()
+    question = adapter.understand(adapter.question)
+    texts = ["a photographers dogs", "grass", "a dog running"]
+    return Case(
+        adapter, noise(32), adapter.read(question, texts), adapter.read(question, texts[:2])
+    )
 
 
 def tiny_git(folder: Path) -> Case:
@@ -152,6 +166,7 @@ ADAPTERS: dict[str, Callable[[Path], Case]] = {
     "vilt": tiny_vilt,
     "lxmert": tiny_lxmert,
     "blip-vqa": tiny_blip_vqa,
+    "clip": tiny_clip,
     "git": tiny_git,
     "llava": tiny_llava,
     "qwen-vl": tiny_qwen_vl,

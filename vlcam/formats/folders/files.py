@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from vlcam.formats.hub.cache import repository_of
 from vlcam.utils.errors import one_line
 from vlcam.utils.expected import described, expect
 from vlcam.utils.input_files import check_file
@@ -12,6 +13,13 @@ from vlcam.utils.text_files import read_json
 
 _BLOBS = ("snapshots", "blobs")
 """How the Hugging Face hub's cache calls the folders of a revision's links, and of the files."""
+
+
+def model_name(folder: Path) -> str:
+    """What the model in a folder is called: as the folder; of the hub's cache, whose folders are
+    called by a number, as in the hub, without its owner."""
+    repository = repository_of(folder)
+    return repository.partition("/")[2] if repository else folder.resolve().name
 
 
 def inside(folder: Path, name: str, where: str) -> Path:

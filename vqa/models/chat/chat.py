@@ -30,6 +30,7 @@ from vlcam.adapters.pretrained import generate
 from vlcam.adapters.subwords import Subwords
 from vlcam.adapters.teacher_forcing import TokenizedWord, padded
 from vlcam.attribution.backward_rules import outside_cnn
+from vlcam.formats.folders.files import model_name
 from vlcam.formats.folders.tokenizer import tokenize
 from vlcam.formats.pretrained import about, load_pretrained, save_pretrained
 from vlcam.models import configuration
@@ -400,7 +401,7 @@ def load_parts(
             " tokenizer_config.json"
         )
     return Parts(
-        folder.resolve().name,
+        model_name(folder),
         module=module,
         tokenizer=tokenizer,
         processor=processor,

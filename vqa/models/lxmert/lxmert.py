@@ -23,6 +23,7 @@ from vlcam.adapters.adapter import FeatureMaps, Prompt, Question
 from vlcam.adapters.attention_flow import PHOTO, Flow
 from vlcam.adapters.once_per_image import once_per_image
 from vlcam.attribution.backward_rules import outside_cnn
+from vlcam.formats.folders.files import model_name
 from vlcam.formats.pretrained import about, load_pretrained
 from vlcam.geometry.grid import Boxes, Cells, Grid, Placement
 from vlcam.utils.text_files import read_json
@@ -258,7 +259,7 @@ def load(path: Path, layer: str | None = None) -> LxmertAnswerer:
     kind: Any = LxmertForQuestionAnswering
     module, tokenizer = load_pretrained(kind, folder)
     answers, assumed = _answers(folder, module.config)
-    name = folder.resolve().name
+    name = model_name(folder)
     return LxmertAnswerer(module, tokenizer, answers, name=name, layer=layer, assumed=assumed)
 
 
