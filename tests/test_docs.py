@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.samples.tiny import photo
+from vlcam.cli.models import published_table
 from vlcam.models import table
 
 ROOT = Path(__file__).parent.parent
@@ -58,6 +59,12 @@ def test_the_table_of_families() -> None:
     page = (DOCS / "models.md").read_text("utf-8")
     written = re.search(r"<!-- vlcam models --markdown -->\n(.*?)\n<!-- end -->", page, re.DOTALL)
     assert written is not None and written.group(1) == table()
+
+
+def test_the_table_of_published_models() -> None:
+    page = (DOCS / "models.md").read_text("utf-8")
+    written = re.search(r"--markdown, published -->\n(.*?)\n<!-- end -->", page, re.DOTALL)
+    assert written is not None and written.group(1) == published_table()
 
 
 def test_the_pictures_can_be_made_again(monkeypatch: pytest.MonkeyPatch) -> None:

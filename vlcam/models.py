@@ -236,7 +236,8 @@ def _on_device(family: Family, path: Path, layer: str | None, device: str | None
 
 
 def find(model: str | Path, kind: str | None = None) -> tuple[Family, Path]:
-    """A model's family, and the file or folder it lies in, once it is there; as for :func:`load`."""
+    """A model's family, and the file or folder it lies in, fetched where need be; as for
+    :func:`load`."""
     known = sorted(families(), key=lambda family: family.kind)  # captioners first, each by name
     name = str(model)
     for family in known:

@@ -73,7 +73,7 @@ FAMILIES = (
                 licence="apache-2.0",
                 memory=1.3,
                 about="VQA model of 3,129 answers, trained on VQA v2, 118 million parameters",
-                sources=f"size and licence: {LISTED}; memory: measured, with random weights of that size",
+                sources=f"size and licence: {LISTED}; memory: measured, of random weights",
             )
         },
         attends=True,
@@ -117,7 +117,7 @@ FAMILIES = (
                 licence="qwen-research (no commercial use)",
                 memory=11.0,
                 about="chat model for captions and questions, 3.75 billion parameters",
-                sources=f"size: {LISTED}, of a copy of it; licence: from memory; memory: {WORKED_OUT}",
+                sources=f"size: {LISTED}, of a copy; licence: from memory; memory: {WORKED_OUT}",
             )
         },
     ),
@@ -153,7 +153,7 @@ FAMILIES = (
                 megabytes=1541,
                 licence="bsd-3-clause",
                 memory=3.0,
-                about="VQA model that writes its answers, trained on VQA v2, 385 million parameters",
+                about="VQA model that writes answers, of VQA v2, 385 million parameters",
                 sources=f"size and licence: {LISTED}; memory: {WORKED_OUT}",
             )
         },
@@ -173,7 +173,7 @@ FAMILIES = (
                 licence="not stated there (OpenAI's code: MIT)",
                 memory=1.5,
                 about="scores of texts beside a photo, 151 million parameters",
-                sources=f"size: {LISTED}, of copies of it; licence: from memory; memory: {WORKED_OUT}",
+                sources=f"size: {LISTED}, of copies; licence: from memory; memory: {WORKED_OUT}",
             )
         },
         attends=True,

@@ -48,7 +48,7 @@ def tell_all() -> None:
         for word, one in family.published.items():
             here = "yes" if cache.cached(one.repository) else "no"
             print(
-                f"{word:14} {FOR[family.kind]:10} {sized(one.bytes):7} {one.memory:<4g} GB {here:8}"
+                f"{word:14} {FOR[family.kind]:10} {sized(one.bytes):7} {sized(one.memory * 1e9):7} {here:8}"
                 f" {one.repository}, {one.licence}"
             )
     print("\nFiles and folders of these families are recognised by their content:")
@@ -125,7 +125,7 @@ def published_table() -> str:
     ]
     lines = [
         f"| `{word}` | {FOR[family.kind]} | {one.repository} | {sized(one.bytes)} |"
-        f" {one.memory:g} GB | {one.licence} |"
+        f" {sized(one.memory * 1e9)} | {one.licence} |"
         for _, word, family, one in sorted(rows, key=lambda row: row[:2])
     ]
     head = "| word | for | hub repository | to fetch | memory | licence |"

@@ -1,6 +1,6 @@
-"""The hub's local cache: ``models--OWNER--NAME/snapshots/COMMIT/...``, the commit in ``refs/main``.
+"""The hub's local cache, told from the disk alone: what is whole there needs no network.
 
-It is looked at as it lies on the disk: a model that is whole there needs no network.
+Its layout is ``models--OWNER--NAME/snapshots/COMMIT/...``, with the commit in ``refs/main``.
 """
 
 from __future__ import annotations

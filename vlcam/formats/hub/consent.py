@@ -69,8 +69,8 @@ def check_agreed(fetch: Fetch) -> None:
         return
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         raise ValueError(
-            f"{fetch.repository}: would fetch {fetch}; nobody can be asked here: agree with --yes (in"
-            " Python: vlcam.load(..., yes=True))"
+            f"{fetch.repository}: would fetch {fetch}, and nobody can be asked here: agree with"
+            " --yes (in Python: vlcam.load(..., yes=True))"
         )
     print(f"{fetch.repository}: fetch {fetch}? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -81,7 +82,8 @@ def offered(repository: str, published: Published | None = None) -> Offer:
     from huggingface_hub import HfApi
 
     try:
-        found = HfApi().model_info(repository, files_metadata=True, timeout=_PATIENCE)
+        with _quietly():
+            found = HfApi().model_info(repository, files_metadata=True, timeout=_PATIENCE)
     except Exception as error:  # whatever a network, or what stands in the hub's place, can do
         raise ValueError(_refused(repository, error, published)) from error
     sizes = {one.rfilename: one.size for one in found.siblings or []}
@@ -130,10 +132,25 @@ def _check_room(repository: str, size: int) -> None:
 def _fetched(repository: str, names: Iterable[str], published: Published | None) -> Path:
     from huggingface_hub import snapshot_download
 
+    wanted = [escape(name) for name in names]
     try:
-        return Path(snapshot_download(repository, allow_patterns=[escape(name) for name in names]))
+        with _quietly():
+            return Path(snapshot_download(repository, allow_patterns=wanted))
     except Exception as error:  # as in offered
         raise ValueError(_refused(repository, error, published)) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without huggingface_hub's warnings: what matters, we raise. Its progress bars stay."""
+    from huggingface_hub.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _refused(repository: str, error: Exception, published: Published | None) -> str:

@@ -21,7 +21,7 @@ def fetch(size: int | None) -> Fetch:
 )
 def test_a_question_on_a_terminal(typed: str, goes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = os.openpty()
-    with open(theirs) as stdin, open(os.dup(theirs), "w") as stderr:
+    with os.fdopen(theirs) as stdin, os.fdopen(os.dup(theirs), "w") as stderr:
         monkeypatch.setattr(sys, "stdin", stdin)
         monkeypatch.setattr(sys, "stderr", stderr)
         os.write(ours, typed.encode())
