@@ -47,8 +47,9 @@ def tell_all() -> None:
     for family in found:
         for word, one in family.published.items():
             here = "yes" if cache.cached(one.repository) else "no"
+            size, memory = sized(one.bytes), sized(one.memory * 1e9)
             print(
-                f"{word:14} {FOR[family.kind]:10} {sized(one.bytes):7} {sized(one.memory * 1e9):7} {here:8}"
+                f"{word:14} {FOR[family.kind]:10} {size:7} {memory:7} {here:8}"
                 f" {one.repository}, {one.licence}"
             )
     print("\nFiles and folders of these families are recognised by their content:")
