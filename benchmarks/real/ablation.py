@@ -29,6 +29,7 @@ from captioning.experiments.words import CENTRE, Words
 from captioning.models.neuraltalk import neuraltalk
 from captioning.models.neuraltalk.neuraltalk import NeuralTalkCaptioner
 from vlcam.attribution import methods
+from vlcam.cli.arguments import methods_argument
 from vlcam.evaluation import runner, tables
 from vlcam.evaluation.baselines import GAUSSIAN
 from vlcam.evaluation.experiment import Experiment
@@ -101,7 +102,7 @@ def main() -> int:
     add("--sizes", type=int, nargs="+", default=[320, 448, 576])
     add("--layers", nargs="+", default=["default"])
     add("--targets", nargs="+", default=["log-probability"], help="log-probability, logit")
-    add("--methods", nargs="+", default=["grad-cam", "hirescam", "layercam", "xgrad-cam"])
+    methods_argument(parser, default=["grad-cam", "hirescam", "layercam", "xgrad-cam"], nargs="+")
     add("--photos", type=int, default=156, help="of COCO; default: 156, all")
     add("--phrase-photos", type=int, default=50, help="of Flickr8k; default: 50")
     add("--threads", type=int, default=2)

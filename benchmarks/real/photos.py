@@ -29,6 +29,7 @@ from vlcam.attribution import methods
 from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.maps import explain_targets
 from vlcam.attribution.targets import Target
+from vlcam.cli.arguments import methods_argument
 from vlcam.evaluation.entities import Entities
 from vlcam.geometry.grid import Placement, place
 from vlcam.metrics.box_ratio import BoxMeans, box_means, boxes_in_input
@@ -126,7 +127,7 @@ def main() -> int:
     parser.add_argument("--layer", help="of the CNN (default: the model's)")
     parser.add_argument("--size", type=int, help="input height and width (default: the model's)")
     parser.add_argument("--beam", type=int, default=1, help="for generated captions")
-    parser.add_argument("--methods", nargs="+", default=["grad-cam", "layercam", "hirescam"])
+    methods_argument(parser, default=["grad-cam", "layercam", "hirescam"], nargs="+")
     parser.add_argument("--box-methods", nargs="*", default=["grad-cam", "layercam", "hirescam"])
     parser.add_argument("--photos", type=int, help="only so many of each data set")
     parser.add_argument("--threads", type=int, default=2)

@@ -24,6 +24,7 @@ import torch
 
 from captioning.experiments.regions import BoxRatios
 from captioning.experiments.words import Words
+from vlcam.cli.arguments import methods_argument
 from vlcam.evaluation.evaluate import How, evaluate
 from vlcam.evaluation.experiment import Experiment
 from vlcam.utils.text_files import read_lines
@@ -68,7 +69,7 @@ def main() -> int:
     add("--model", type=Path, required=True, help="a captioner's folder")
     add("--size", type=int, help="input height and width (default: the model's)")
     add("--layer", help="of the CNN (default: the model's)")
-    add("--methods", nargs="+", default=["grad-cam", "layercam"])
+    methods_argument(parser, default=["grad-cam", "layercam"], nargs="+")
     add("--limit", type=int, help="only so many photos of each")
     add("--only", nargs="+", default=["words", "phrases", "phrases_in_sentences"])
     add("--threads", type=int, default=2)

@@ -39,6 +39,7 @@ from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.maps import explain_targets
 from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
+from vlcam.cli.arguments import methods_argument
 from vlcam.evaluation.tables import table
 from vlcam.geometry.grid import Placement, place
 from vlcam.geometry.peaks import peaks
@@ -321,7 +322,7 @@ def main() -> int:
     parser.add_argument("--layer", help="of the CNN (default: the model's)")
     parser.add_argument("--question-only", help="trained by vlcam train vqa --question-only")
     parser.add_argument("--photos", type=int, help="only so many test photos")
-    parser.add_argument("--methods", nargs="+", default=["grad-cam", "layercam", "hirescam"])
+    methods_argument(parser, default=["grad-cam", "layercam", "hirescam"], nargs="+")
     parser.add_argument("--occluded", type=int, default=30, help="test photos (default 30)")
     parser.add_argument(
         "--compared", nargs="+", default=["grad-cam", "layercam", "guided-backprop"]

@@ -28,6 +28,7 @@ from vlcam import look
 from vlcam.attribution import methods, targets
 from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.maps import explain_targets
+from vlcam.cli.arguments import methods_argument
 from vlcam.evaluation.tables import figure, interval, table
 from vlcam.geometry.grid import Grid, Placement, place
 from vlcam.metrics.box_ratio import Box, BoxMeans, box_in_input, box_mask, box_means, box_ratio
@@ -176,7 +177,7 @@ def main() -> int:
     parser.add_argument("--layer", help="of the CNN (default: the model's)")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--regions", type=int, default=10**9, help="stop after so many of them")
-    parser.add_argument("--methods", nargs="+", default=["grad-cam"])
+    methods_argument(parser, default=["grad-cam"], nargs="+")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()

@@ -30,6 +30,7 @@ from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.maps import explain_targets
 from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
+from vlcam.cli.arguments import methods_argument
 from vlcam.evaluation.tables import table
 from vlcam.metrics.faithfulness import cascade, on_patches, rank_correlation
 
@@ -87,7 +88,7 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    methods_argument(parser, default=list(METHODS), nargs="+")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -35,6 +35,7 @@ from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.maps import explain_targets
 from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
+from vlcam.cli.arguments import methods_argument
 from vlcam.evaluation.tables import table
 from vlcam.geometry.peaks import peaks
 from vlcam.metrics.pointing import Mask, centre, hit, points_at
@@ -251,7 +252,7 @@ def main() -> int:
     parser.add_argument("--layer", help="of the CNN (default: the model's)")
     parser.add_argument("--question-only", help="trained by vlcam train vqa --question-only")
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--methods", nargs="+", default=["grad-cam"])
+    methods_argument(parser, default=["grad-cam"], nargs="+")
     parser.add_argument("--occluded", type=int, default=30, help="scenes (default 30)")
     parser.add_argument("--compared", nargs="+", default=["grad-cam", "guided-backprop"])
     parser.add_argument(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from vlcam.explaining import Request, explain_request
 from vlcam.explanation import no_map, saving
 from vlcam.explanation.explanation import Explanation
 from vlcam.explanation.figure import draw_rows
-from vlcam.explanation.page import compared
-from vlcam.utils.atomic import folder_written, recover
+from vlcam.explanation.page import Section, compared, index
+from vlcam.utils.atomic import folder_written, recover, written
 from vlcam.utils.errors import one_line
 from vlcam.utils.text_files import read_json
 
@@ -26,23 +26,32 @@ FILES = ("explanation.json", "maps.npz", "figure.png", "page.html")
 Tell = Callable[[str], None]
 
 
-@dataclass
-class Done:
-    """What came of a batch.
+@dataclass(frozen=True)
+class Found:
+    """A photo that was explained.
 
     Attributes:
-        found: of each photo that was explained, the folders of its explanations, one by each
-            method.
-        failed: the photos that were not.
+        photo: its path, as given.
+        folders: of its explanations: one for each of those that were compared.
+        page: to be opened first.
     """
 
-    found: list[tuple[str, list[Path]]] = field(default_factory=list)
+    photo: str
+    folders: Sequence[Path]
+    page: Path
+
+
+@dataclass
+class Done:
+    """What came of a batch: the photos that were explained, and those that were not."""
+
+    found: list[Found] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
     @property
     def explained(self) -> list[Path]:
         """The folders of explanations."""
-        return [folder for _, folders in self.found for folder in folders]
+        return [folder for one in self.found for folder in one.folders]
 
 
 def explain_photos(
@@ -91,7 +100,7 @@ def explain_photos(
             done.failed.append(photo)
             continue
         taken.update(folders)
-        done.found.append((photo, folders))
+        done.found.append(Found(photo, folders, folders[0] / "page.html"))
         with tqdm.external_write_mode():
             if unknown := explanations[0].unknown:
                 tell(f"{photo}: not in the model's vocabulary: {', '.join(unknown)}")
@@ -120,8 +129,8 @@ def compare(
         models: each with what it is called.
 
     Returns:
-        ``found``: of each photo all of whose explanations were written, their folders and, last,
-        the page that compares them.
+        ``found``: the photos all of whose explanations were written, each with the page that
+        compares them.
 
     Raises:
         ValueError: as by :func:`explain_photos`; then nothing is compared.
@@ -144,15 +153,56 @@ def compare(
         ]
         done = explain_photos(model, photos, request, *outs, tell=tell, debug=debug)
         failed |= dict.fromkeys(done.failed)
-        for photo, folders in done.found:
-            found[photo] += zip(labels, folders, strict=True)
+        for one in done.found:
+            found[one.photo] += zip(labels, one.folders, strict=True)
     whole = Done(failed=list(failed))
     for photo, columns in found.items():
         if photo not in failed:
             page = _write_compared(columns, out / "compared")
-            whole.found.append((photo, [*(folder for _, folder in columns), page]))
+            whole.found.append(Found(photo, [folder for _, folder in columns], page))
             print(f"{photo}\n  -> {page}")
     return whole
+
+
+def write_index(done: Done, out: Path, *, tell: Tell) -> Path:
+    """Write ``out/index.html``, a page of all photos that were explained, which leads to their
+    pages; its path.
+
+    A file of that name that no index of ours is, or a folder, is left alone: ``index-2.html`` is
+    taken, and reported.
+    """
+    first = Explanation.load(done.found[0].folders[0])
+    failed = f"Not explained: {', '.join(done.failed)}." if done.failed else ""
+    section = Section(first.question or "Captions", _cards(done, out), failed)
+    path, number = out / "index.html", 1
+    while os.path.lexists(path) and not _is_index(path):
+        number += 1
+        path = out / f"index-{number}.html"
+    if number > 1:
+        tell(f"{out / 'index.html'} is taken, written to {path}")
+    with written(path) as draft:
+        draft.write_text(f"{index(_TITLE, _INTRO, [section])}{_INDEX}\n", "utf-8")
+    return path
+
+
+_TITLE = "Where the model looked"
+_INTRO = (
+    "Each word of a caption, and each answer, has a map of where in the photo the model found"
+    " support for it. Open one and point at its words or answers."
+)
+_INDEX = "<!-- index of vlcam explain -->"
+"""By its last line an index is known."""
+
+
+def _cards(done: Done, out: Path) -> Iterator[tuple[Explanation, str]]:
+    """Each photo's first explanation, loaded when its turn comes, and its page's path."""
+    for one in done.found:
+        path = Path(os.path.relpath(one.page, out)).as_posix()
+        yield Explanation.load(one.folders[0]), path
+
+
+def _is_index(path: Path) -> bool:
+    return path.is_file() and path.read_bytes().endswith(f"{_INDEX}\n".encode())
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

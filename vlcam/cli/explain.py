@@ -52,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         default=Path("explained"),
-        help="a folder for each photo goes in here; default: explained",
+        help="a folder for each photo goes in here (of several models or methods: a folder for each"
+        " of these, and compared/), and of several photos index.html; default: explained",
     )
 
 
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     check_folder(args.out)
     from vlcam.attribution import methods
     from vlcam.attribution.occlusion import Patch
-    from vlcam.cli.batch import compare, explain_photos
+    from vlcam.cli.batch import compare, explain_photos, write_index
     from vlcam.explaining import Request
     from vlcam.models import load
 
@@ -122,6 +123,9 @@ def run(args: argparse.Namespace) -> int:
     if len(failed) < len(args.photos):
         for caveat in dict.fromkeys(method.caveat for method in chosen if method.caveat):
             print(caveat)
+    if done.found and len(args.photos) > 1:
+        index = write_index(done, args.out, tell=complain)
+        print(f"\nOpen {index} in a browser.")
     if failed and len(args.photos) > 1:  # of a single photo, all has been said
         complain(f"{len(failed)} of {len(args.photos)} photos failed: {', '.join(failed)}")
     return 1 if failed else 0

@@ -17,7 +17,7 @@ from tests.tools.command_line import PHOTOS, below, called, read, refused
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.adapters.cnn import CnnAdapter
 from vlcam.attribution.methods import METHODS
-from vlcam.cli.arguments import Collect, Parser
+from vlcam.cli.arguments import Collect, Parser, methods_argument
 from vlcam.cli.parser import parser
 
 BOTH = ["grad-cam", "layercam"]
@@ -46,16 +46,20 @@ def parsed(*argv: str) -> argparse.Namespace:
 def test_methods_are_spelled_alike_in_every_command(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert list(parsed(*command).methods) == ["grad-cam"]
+    whole = parser(command)
+    assert list(whole.parse_args(command).methods) == ["grad-cam"]
     for options in METHOD_OPTIONS:
-        assert parsed(*command, *options).methods == BOTH
+        assert whole.parse_args([*command, *options]).methods == BOTH
     for options, said in (
         (["--method", "grad-cam", "--method", "grad-cam"], "grad-cam is named twice"),
         (["--method", "grad-cam,layercam,grad-cam"], "grad-cam is named twice"),
         (["--method", "grad-cam,"], "'grad-cam,': expected names with a comma between two"),
         (["--method", ""], "'': expected names with a comma between two"),
     ):
-        assert said in refused(capsys, *command, *options)
+        with pytest.raises(SystemExit):
+            whole.parse_args([*command, *options])
+        line = capsys.readouterr().err
+        assert said in line and line.count("\n") == 1
 
 
 def test_models_layers_and_answers_are_spelled_alike(tmp_path: Path) -> None:
@@ -76,13 +80,22 @@ def test_models_layers_and_answers_are_spelled_alike(tmp_path: Path) -> None:
         assert parsed("explain", "a.jpg", "--answers", *options).answers == ["a, b", "c"]
 
 
+def test_scripts_take_methods_word_by_word_too() -> None:
+    script = argparse.ArgumentParser()
+    methods_argument(script, default=["gradient"], nargs="+")
+    assert script.parse_args([]).methods == ["gradient"]
+    for options in (*METHOD_OPTIONS, ["--methods", *BOTH]):
+        assert script.parse_args(options).methods == BOTH
+
+
 def test_every_option_of_one_value_is_refused_when_it_is_given_two(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """In all commands, those of other packages, too: none keeps the last in silence."""
     tried = 0
     for command in (*COMMANDS, ["regions", "a.jpg"], ["train", "captioner", "--out", "o"]):
-        for action in _last(command)._actions:
+        own = _last(command)
+        for action in own._actions:
             if not action.option_strings or action.nargs == 0 or isinstance(action, Collect):
                 continue
             name = action.option_strings[0]
@@ -90,8 +103,10 @@ def test_every_option_of_one_value_is_refused_when_it_is_given_two(
             if action.nargs == 2:
                 values = [["1", "2"], ["1", "3"]]
             twice = [word for value in values for word in (name, *value)]
-            line = refused(capsys, *command[:2], *twice)
-            assert f"argument {name}: given twice, " in line, line
+            with pytest.raises(SystemExit):
+                own.parse_args(twice)
+            line = capsys.readouterr().err
+            assert f"argument {name}: given twice, " in line and line.count("\n") == 1
             tried += 1
     assert tried > 60
     assert parsed("explain", "a.jpg", "--beam", "2", "--beam", "2").beam == 2

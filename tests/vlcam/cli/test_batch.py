@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import pytest
 
@@ -274,9 +276,8 @@ def test_a_batch_goes_on_and_says_at_the_end_which_failed(
     first, second, last = told.err.splitlines()
     assert str(empty) in first and f"{tmp_path}: " in second
     assert last == f"vlcam: 2 of 4 photos failed: {empty}, {tmp_path}"
-    assert below(out) == sorted(
-        name for p in PHOTOS[:2] for name in (p.stem, *(f"{p.stem}/{file}" for file in FILES))
-    )
+    written = [f"{p.stem}/{file}" for p in PHOTOS[:2] for file in FILES]
+    assert below(out) == sorted(["index.html", *(p.stem for p in PHOTOS[:2]), *written])
     assert [line for line in told.out.splitlines() if "->" in line] == [
         f"  -> {out / photo.stem}" for photo in PHOTOS[:2]
     ]
@@ -391,3 +392,66 @@ def test_an_answer_one_model_lacks_is_refused_before_anything_is_written(
     assert main(["explain", str(two_photos[0]), *models, *ask]) == 1
     assert "'dog' is no answer of lstm-cnn" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+ODD = ["<b>&'.png", 'a b#1%20"q"?.png', "a:b.png", "café 🐕.png", "caf\udce9.png", "index.html.png"]
+
+
+def linked(index: Path) -> list[Path]:
+    """The files that an index leads to."""
+    links = re.findall(r'<a class="card" href="([^"]*)"', index.read_text("utf-8"))
+    found = [index.parent / os.fsdecode(unquote_to_bytes(link)) for link in links]
+    assert all(
+        path.is_file() and not urlsplit(link).scheme
+        for path, link in zip(found, links, strict=True)
+    )
+    return found
+
+
+def test_several_photos_have_an_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever they are called: each that was explained is led to, the others are named."""
+    monkeypatch.chdir(tmp_path)
+    for name in ODD:
+        save(name)
+    Path("<i>.png").write_bytes(b"no photo")
+    ask = ("--caption", "a dog", "--target", "caption", "--out", "out")
+    assert called("explain", ODD[0], *ask) == 0 and not Path("out/index.html").exists()
+    assert called("explain", ODD[0], "<i>.png", *ODD[1:], *ask) == 1
+    told, err = capsys.readouterr()
+    assert told.endswith("\nOpen out/index-2.html in a browser.\n")
+    assert "vlcam: out/index.html is taken, written to out/index-2.html\n" in err
+    index = Path("out/index-2.html")
+    folders = [Path("out", Path(name).stem) for name in ODD]
+    assert linked(index) == [folder / "page.html" for folder in folders]
+    html = index.read_text("utf-8")
+    assert "<b>" not in html and "Not explained: &lt;i&gt;.png." in html
+    before = index.read_bytes()
+    assert called("explain", *ODD[:2], *ask) == 0  # again, in its place
+    assert len(linked(index)) == 2 and index.read_bytes() != before
+    assert not Path("out/index-3.html").exists()
+
+
+def test_an_index_of_somebody_else_is_left_alone(
+    two_photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "index.html").write_text("mine")
+    ask = ("--caption", "a dog", "--target", "caption", "--out", out)
+    by = ("--method", "grad-cam,layercam")
+    for _ in range(2):
+        assert called("explain", *two_photos, *ask, *by) == 0
+    assert (out / "index.html").read_text() == "mine"
+    assert sorted(path.name for path in out.glob("index*")) == ["index-2.html", "index.html"]
+    pages = [out / "compared" / f"{photo.stem}.html" for photo in two_photos]
+    assert linked(out / "index-2.html") == pages
+
+
+def test_of_nothing_there_is_no_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(b"no photo")
+    photos = (tmp_path / "a.png", tmp_path / "b.png")
+    assert called("explain", *photos, "--out", tmp_path / "out") == 1
+    assert not (tmp_path / "out").exists() and "in a browser" not in capsys.readouterr().out

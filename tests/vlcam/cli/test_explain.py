@@ -54,7 +54,8 @@ def folders(explained: tuple[str, Path]) -> list[tuple[Path, Path]]:
 
 def test_a_folder_of_four_files_a_photo(explained: tuple[str, Path]) -> None:
     names = [photo.stem for photo in PHOTOS[:2]]
-    assert below(explained[1]) == sorted([*names, *(f"{n}/{f}" for n in names for f in FILES)])
+    files = [f"{name}/{file}" for name in names for file in FILES]
+    assert below(explained[1]) == sorted([*names, *files, "index.html"])
 
 
 def test_keys_of_the_explanation(explained: tuple[str, Path]) -> None:
