@@ -9,7 +9,6 @@ from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from vlcam.adapters.adapter import (
@@ -22,6 +21,7 @@ from vlcam.adapters.adapter import (
     check_is_adapter,
 )
 from vlcam.adapters.asking import (
+    AnswersQuestions,
     Ask,
     AskWriter,
     WritesAnswers,
@@ -41,6 +41,7 @@ from vlcam.explanation.explanation import Explanation
 from vlcam.explanation.result import Answer, AttentionMap, AttentionMaps, explained_words
 from vlcam.geometry.peaks import peaks
 from vlcam.models import MATCHER, families_that_attend, load
+from vlcam.photo.given import Photo
 from vlcam.utils.expected import expect
 from vlcam.utils.untouched import untouched
 
@@ -102,6 +103,7 @@ class Request:
         if self.question is not None:
             self.of_question(model, self.question)
         elif self.caption is not None:
+            check_writes(model, self.caption)
             read(model, self.caption, self.strict)
 
     def of_question(self, model: Adapter, question: str) -> Ask | AskWriter:
@@ -122,7 +124,7 @@ class Request:
 
 def explain(
     model: Adapter | str | Path,
-    photo: str | Path | Image.Image | Encoded,
+    photo: Photo | Encoded,
     caption: str | None = None,
     *,
     question: str | None = None,
@@ -130,6 +132,7 @@ def explain(
     contrast: tuple[str, str] | None = None,
     top: int = 5,
     method: str = "grad-cam",
+    layer: str | None = None,
     target: TargetName = "word",
     beam: int = 1,
     strict: bool = False,
@@ -141,7 +144,8 @@ def explain(
 
     Args:
         model: an adapter, or what :func:`vlcam.load` takes.
-        photo: a path, a PIL image, or a photo that is encoded already (:func:`vlcam.look`).
+        photo: a path, a PIL image, an array or a tensor (:data:`vlcam.photo.given.Photo`), or a
+            photo that is encoded already (:func:`vlcam.look`).
         caption: the caption to explain by teacher forcing; None: the model's own.
         question: to ask a VQA model; None: none, or what the model is always asked
             (:func:`vlcam.wrap`).
@@ -150,6 +154,8 @@ def explain(
         contrast: (A, B): explain only why A rather than B, the difference of their logits (of
             a model that writes: of their log-probabilities).
         method: a name of :data:`vlcam.attribution.methods.METHODS`.
+        layer: to explain; None: the model's own. The model given is left at its own; of many photos
+            ``model.at_layer(layer)`` gives one that stays at the other.
         target: of captions, and of an answer that the model writes. ``word``: each word's
             log-probability given those before it; ``caption``: the sum over the words (section
             8.1). Of listed answers the logits are explained.
@@ -174,26 +180,25 @@ def explain(
         patch=patch,
         memory=memory,
     )
+    if isinstance(model, str | Path):
+        model = load(model, layer, kind=request.kind)
+    check_is_adapter(model)
+    if layer is not None and layer != model.layer:
+        model = model.at_layer(layer)
     return explain_request(model, photo, request)[0]
 
 
-def explain_request(
-    model: Adapter | str | Path, photo: str | Path | Image.Image | Encoded, request: Request
-) -> list[Explanation]:
+def explain_request(model: Adapter, photo: Photo | Encoded, request: Request) -> list[Explanation]:
     """As :func:`explain`, which says what is raised: an explanation by each method. The photo is
     encoded once, and the model writes once, for all of them."""
     question = request.question
-    if isinstance(model, str | Path):
-        model = load(model, kind=request.kind)
-    check_is_adapter(model)
     by = [methods.get(name) for name in request.methods]
     if request.patch is not None and all(method.at != "patches" for method in by):
         raise ValueError(f"a patch goes with method occlusion, not with {by[0].name}")
     if question is None and request.caption is None:
         question = getattr(model, "question", None)
     if question is None:
-        if not hasattr(model, "write"):
-            raise ValueError(f"{model.name} writes no captions: give a question")
+        check_writes(model, request.caption)
         if request.answers is not None or request.contrast is not None:
             raise ValueError("answers and a contrast go with a question")
         return _Explaining(model, _encoded(model, photo), request, by).caption()
@@ -204,8 +209,8 @@ def explain_request(
     return explaining.written(ask) if isinstance(ask, AskWriter) else explaining.answers(ask)
 
 
-def _encoded(model: Adapter, photo: str | Path | Image.Image | Encoded) -> Encoded:
-    return photo if isinstance(photo, Encoded) else look(model, photo)
+def _encoded(model: Adapter, photo: Photo | Encoded) -> Encoded:
+    return photo.of(model) if isinstance(photo, Encoded) else look(model, photo)
 
 
 @dataclass(frozen=True)
@@ -366,6 +371,23 @@ class _Explaining:
             "grid": found.grid,
             "details": model.describe() | found.details | _versions(),
         }
+
+
+def check_writes(model: Adapter, caption: str | None) -> None:
+    """Raises ValueError, with what the model can be asked, where it has to do with no captions."""
+    if hasattr(model, "write"):
+        return
+    if not hasattr(model, "understand"):
+        raise ValueError(f"{model.name} has scores without names: give vlcam.wrap their answers")
+    question = getattr(model, "question", None)
+    if caption is not None and question is not None:
+        known = cast(AnswersQuestions, model).answers or ("a dog",)
+        raise ValueError(
+            f"{model.name} reads no captions: it is asked {question!r}; leave the caption out, and"
+            f" name answers to explain, if you like: answers=[{known[0]!r}, ...]"
+        )
+    instead = "" if caption is None else " instead of the caption"
+    raise ValueError(f"{model.name} writes no captions: give a question{instead}")
 
 
 def read(model: Adapter, caption: str, strict: bool = False) -> Reading:

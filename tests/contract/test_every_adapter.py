@@ -156,6 +156,23 @@ def slow(made: Case) -> Slow:
     return Slow(made)
 
 
+def test_the_same_model_at_a_layer(case: Case) -> None:
+    """A copy of the adapter around the same module, cut anew."""
+    adapter = case.adapter
+    before = dict(vars(adapter))
+    again = adapter.at_layer(adapter.layer)
+    assert again is not adapter and again.module is adapter.module and again.layer == adapter.layer
+    others = [layer for layer in getattr(adapter, "layers", ()) if layer != adapter.layer]
+    for layer in others[:1]:
+        other = adapter.at_layer(layer)
+        features = encode(other, case.pixels, case.prompts)
+        assert other.layer == layer and len(other.decode(features, [case.long.prompt])) == 1
+    with pytest.raises(ValueError, match="no such layer"):
+        adapter.at_layer("no such layer")
+    assert vars(adapter).keys() == before.keys()
+    assert all(vars(adapter)[name] is before[name] for name in before)
+
+
 def test_every_registered_family_is_tested() -> None:
     assert {family.name for family in families()} <= set(ADAPTERS)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import captioning
 import vlcam
 from tests.samples.tiny import CAPTION, TinyCaptioner, photo
 from tests.tools.leftovers import no_tensor_left
@@ -121,3 +122,22 @@ def test_a_module_is_no_adapter() -> None:
     for use in (vlcam.explain, vlcam.look):
         with pytest.raises(ValueError, match=r"class Linear, expected an adapter \(vlcam.wrap"):
             use(module, photo())
+
+
+def test_a_layer_of_a_model_that_is_loaded() -> None:
+    model = captioning.load("scenes")
+    expected = vlcam.explain(captioning.load("scenes", "stage3"), photo(), "a cat")
+    for given in (model, "scenes"):
+        found = vlcam.explain(given, photo(), "a cat", layer="stage3")
+        assert torch.equal(found.maps, expected.maps) and found.grid == expected.grid
+        assert found.layer == "stage3"
+    assert model.layer == "stage4" and "stage4" in repr(model)
+    glimpses = vlcam.load("scenes", kind="vqa")
+    back = glimpses.at_layer("stage3").at_layer("glimpses")
+    asked = {"question": "what is on the left?"}
+    one, two = (vlcam.explain(m, photo(), **asked) for m in (glimpses, back))  # type: ignore[arg-type]
+    assert torch.equal(one.maps, two.maps) and type(back) is type(glimpses)
+    with pytest.raises(ValueError, match=r"tiny can be explained at layer before\.3 alone, not at"):
+        vlcam.explain(TinyCaptioner(), photo(), layer="after.1")
+    with pytest.raises(ValueError, match=r"tiny answers no questions: .*leave the question out"):
+        vlcam.explain(TinyCaptioner(), photo(), question="what?")

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,15 +30,16 @@ from torch import Tensor, nn
 
 from vlcam.adapters.attention_flow import Flow
 from vlcam.geometry.grid import Cells, Grid, Placement
-from vlcam.utils.expected import described
+from vlcam.utils.brief import Brief
+from vlcam.utils.expected import described, expect
 
 Prompt = Hashable
 """What scores are read under: the token ids of a caption, those of a question. Made by the adapter,
 and read by nobody else."""
 
 
-@dataclass(frozen=True)
-class FeatureMaps:
+@dataclass(frozen=True, repr=False)
+class FeatureMaps(Brief):
     """The explained layer's output for B images, and whatever else ``decode`` needs of them.
 
     Attributes:
@@ -81,8 +83,8 @@ class FeatureMaps:
         )
 
 
-@dataclass(frozen=True)
-class Unit:
+@dataclass(frozen=True, repr=False)
+class Unit(Brief):
     """One thing that can be explained under a prompt: a word of a caption, an answer.
 
     Attributes:
@@ -97,8 +99,8 @@ class Unit:
     unknown: bool = False
 
 
-@dataclass(frozen=True)
-class Reading:
+@dataclass(frozen=True, repr=False)
+class Reading(Brief):
     """A text as the model reads it.
 
     Attributes:
@@ -113,8 +115,8 @@ class Reading:
     units: tuple[Unit, ...]
 
 
-@dataclass(frozen=True)
-class Question:
+@dataclass(frozen=True, repr=False)
+class Question(Brief):
     """A question as a VQA model reads it.
 
     Attributes:
@@ -128,8 +130,8 @@ class Question:
     unknown: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class OwnAttention:
+@dataclass(frozen=True, repr=False)
+class OwnAttention(Brief):
     """A model's own attention to a photo: where it attends under a prompt, whatever its answer; of
     a model that writes, for each token of its text.
 
@@ -199,6 +201,35 @@ class Adapter(ABC):
             ValueError: this one takes its own size only.
         """
         raise ValueError(f"{self.name} takes photos at its own size only")
+
+    def cut_at(self, layer: str | None) -> None:
+        """From now on explain that layer; None: the default one. Adapters of several layers give
+        it, and :meth:`at_layer` follows.
+
+        Raises:
+            ValueError: there is no such layer; here: it is any but the one there is.
+        """
+        if layer not in (None, self.layer):
+            raise ValueError(
+                f"{self.name} can be explained at layer {self.layer} alone, not at {layer!r}:"
+                f" {type(self).__name__} gives no cut_at(layer)"
+            )
+
+    def at_layer(self, layer: str) -> Adapter:
+        """An adapter of the same module (not a copy of it), explained at that layer; this one stays
+        as it is.
+
+        Raises:
+            ValueError: there is no such layer, or this is the only one.
+        """
+        expect(layer, str, "layer", "its name")
+        other = copy(self)
+        other.cut_at(layer)
+        return other
+
+    def __repr__(self) -> str:
+        name, layer = getattr(self, "name", "?"), getattr(self, "layer", "?")
+        return f"<{type(self).__name__} {name} at layer {layer}>"
 
     @abstractmethod
     def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:

@@ -54,6 +54,9 @@ class WritesAnswers(Protocol):
         """The answer it writes itself, by a beam search of that width."""
 
 
+_NAMELESS = "where scores have names, vlcam.wrap(..., answers=[...]) gives them"
+
+
 class Ask:
     """A question as a model understands it, and which of its answers to explain.
 
@@ -78,7 +81,8 @@ class Ask:
         strict: bool = False,
     ) -> None:
         if not hasattr(model, "understand"):
-            raise ValueError(f"{model.name} answers no questions: it is no VQA model")
+            cure = "leave the question out" if hasattr(model, "write") else _NAMELESS
+            raise ValueError(f"{model.name} answers no questions: it is no VQA model; {cure}")
         chosen = _chosen(answers, contrast)
         if whole_number("top", top) < 1:
             raise ValueError("no answer to explain")

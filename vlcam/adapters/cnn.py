@@ -45,12 +45,15 @@ class CnnAdapter(Adapter):
         layer: str | None = None,
     ) -> None:
         self.module, self.name = model, name
-        encoder: Any = model.encoder
         config: Any = model.config
         self._cnn: str = config.cnn
+        self._preprocess: Preprocess = config.preprocess
+        self.cut_at(layer)
+
+    def cut_at(self, layer: str | None) -> None:
+        encoder: Any = self.module.encoder
         self.layer = encoder.layer(layer).name
         self._before, self._after = encoder.split(self.layer)
-        self._preprocess: Preprocess = config.preprocess
         self._grids: dict[tuple[int, int], Grid] = {}
 
     def resize(self, size: tuple[int, int]) -> None:

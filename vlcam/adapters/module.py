@@ -18,10 +18,16 @@ from vlcam.adapters.scores import checked, kind_of
 from vlcam.geometry.cells import derive
 from vlcam.geometry.grid import Grid, Placement
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.errors import one_line
+from vlcam.utils.expected import described, expect
+from vlcam.utils.functions import check_takes
 from vlcam.utils.untouched import untouched
 
 Score = Callable[[nn.Module, Tensor, Sequence[Prompt]], Tensor]
 """``score(module, pixels (N, 3, H, W), prompts) -> scores (N, S)``, row n of both its own."""
+
+
+_LONGEST = 200  # characters of what went wrong
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,12 @@ class Tokens:
     skip: int = 0
 
     def __post_init__(self) -> None:
-        if self.patch < 1 or self.skip < 0:
-            raise ValueError(f"patch {self.patch} and skip {self.skip}: no layout of tokens")
+        whole = all(type(number) is int for number in (self.patch, self.skip))
+        if not whole or self.patch < 1 or self.skip < 0:
+            raise ValueError(
+                f"patch {described(self.patch)} and skip {described(self.skip)}: no layout of"
+                " tokens; expected whole numbers, patch at least 1 and skip at least 0"
+            )
 
     def cells(self, input_size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of cells of an input of (height, width)."""
@@ -72,8 +82,10 @@ class ModuleAdapter(Adapter):
 
     Raises:
         ValueError: there is no such layer (the nearest are named), or it lies in a scripted
-            module; while explaining: the layer does not run exactly once in a forward pass, its
-            output is not of that form, or the scores are no tensor (N, S) of real numbers.
+            module; ``score`` or ``preprocess`` does not take what it will be given, or another
+            argument is of another kind; while explaining: ``score`` or ``preprocess`` fails, the
+            layer does not run exactly once in a forward pass, its output is not of that form, or
+            the scores are no tensor (N, S) of real numbers.
     """
 
     def __init__(
@@ -88,41 +100,76 @@ class ModuleAdapter(Adapter):
         tokens: Tokens | None = None,
     ) -> None:
         self.module = getattr(module, "_orig_mod", module)
+        check_takes(score, "score", "module", "pixels", "prompts")
+        _check_preprocess(preprocess)
+        if name is not None:
+            expect(name, str, "name", "a text")
+        if grid is not None:
+            expect(grid, Grid, "grid", "a vlcam.geometry.grid.Grid")
+        refuse_unhashable(example, "example")
+        self.name = name or type(self.module).__name__
+        self._score = score
+        self._preprocess = Preprocess() if preprocess is None else preprocess
+        self._preprocess_given = preprocess is not None
+        self._example = example
+        self._tokens = tokens
+        self.cut_at(layer)
+        self._grid = grid
+
+    def cut_at(self, layer: str | None) -> None:
+        """As of an :class:`Adapter`; a grid that was given is that of the layer before."""
         layers = dict(self.module.named_modules(remove_duplicate=False))
-        if layer not in layers or not layer:
-            near = get_close_matches(layer, layers, n=3) or [n for n in layers if n][-3:]
+        if not layer or layer not in layers:
+            names = [name for name in layers if name]
+            near = get_close_matches(layer or "", names, n=3) or names[-3:]
             raise ValueError(f"no layer {layer!r}; there are, among others: {', '.join(near)}")
         _refuse_scripted(layers, layer)
         self.layer = layer
-        self.name = name or type(self.module).__name__
-        self._score = score
-        self._preprocess = preprocess or Preprocess()
-        self._example = example
-        self._grid = grid
-        self._tokens = tokens
+        self._grid = None
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
-        found: Any = self._preprocess(photo)
+        try:
+            found: Any = self._preprocess(photo)
+        except Exception as error:
+            if isinstance(self._preprocess, Preprocess):
+                raise  # an error of ours
+            raise ValueError(
+                f"{self.name}: preprocess failed on a photo, which is given as a PIL image"
+                f" ({_told(error)})"
+            ) from error
         pair = isinstance(found, tuple) and len(found) == 2
         if not (pair and isinstance(found[0], Tensor) and isinstance(found[1], Placement)):
             raise ValueError(
                 f"{self.name}: preprocess gave {kind_of(found)}; expected pixels (3, H, W)"
-                " and their Placement, as vlcam.Preprocess gives"
+                " and their Placement, as vlcam.Preprocess(size=(H, W)) gives"
             )
-        return found[0], found[1]
+        pixels, placement = found
+        if pixels.ndim != 3 or len(pixels) != 3 or not pixels.is_floating_point():
+            raise ValueError(
+                f"{self.name}: preprocess gave pixels {tuple(pixels.shape)} of {pixels.dtype};"
+                " expected floating point (3, H, W)"
+            )
+        return pixels, placement
 
     def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
         prompts = [self._example] * len(pixels) if prompts is None else prompts
-        return FeatureMaps(self._run_to_layer(pixels.clone(), prompts), {"pixels": pixels})
+        with self._failures(pixels):
+            maps = self._run_to_layer(pixels.clone(), prompts)
+        return FeatureMaps(maps, {"pixels": pixels})
 
     def decode(
         self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
     ) -> Tensor:
         pixels = features.rest["pixels"]
-        with self._watched(pixels, features.maps) as calls:
+        with self._failures(pixels), self._watched(pixels, features.maps) as calls:
             scores = self._score(self.module, pixels, prompts)
         calls.output()
         return checked(scores, f"{self.name}: score", len(prompts))
+
+    def describe(self) -> dict[str, Any]:
+        if self._preprocess_given:
+            return {}
+        return {"assumed": ["preprocess: 224 x 224 pixels, ImageNet's mean and deviation"]}
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
         if self._tokens is not None:
@@ -141,11 +188,62 @@ class ModuleAdapter(Adapter):
             self._score(self.module, pixels, prompts)
         return calls.output()
 
+    @contextmanager
+    def _failures(self, pixels: Tensor) -> Iterator[None]:
+        """What the user's function raises becomes one line that names the cure. Not where gradients
+        are taken: who takes them tells by its kind what an error means."""
+        try:
+            yield
+        except (LayerError, torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:
+            if torch.is_grad_enabled():
+                raise
+            cure = "preprocess must give the pixels that score takes"
+            if not self._preprocess_given:
+                cure = (
+                    "no preprocess was given, so this is ImageNet's: say what the module takes,"
+                    " preprocess=vlcam.Preprocess(size=(H, W))"
+                )
+            raise ValueError(
+                f"{self.name}: score failed on pixels {tuple(pixels.shape)} ({_told(error)});"
+                f" {cure}"
+            ) from error
+
     def _watched(
         self, pixels: Tensor, replacement: Tensor | None
     ) -> AbstractContextManager[_Calls]:
         size = (pixels.shape[2], pixels.shape[3])
         return _hooked(self.module, _Calls(self.layer, self._tokens, size), replacement)
+
+
+def _check_preprocess(preprocess: Any) -> None:
+    """Raises ValueError for what makes no pixels of a photo."""
+    if preprocess is None or isinstance(preprocess, Preprocess):
+        return
+    if isinstance(preprocess, type) or not callable(preprocess):
+        kind = f"the class {preprocess.__name__}" if isinstance(preprocess, type) else None
+        raise ValueError(
+            f"preprocess is {kind or described(preprocess)}, expected a"
+            " vlcam.Preprocess(size=(H, W)), or a function that gives what it does"
+        )
+    check_takes(preprocess, "preprocess", "photo")
+
+
+def refuse_unhashable(prompt: Prompt, what: str) -> None:
+    """Raises ValueError for a prompt that cannot be one."""
+    try:
+        hash(prompt)
+    except TypeError:
+        raise ValueError(
+            f"{what} is {described(prompt)}, which cannot be hashed; a prompt can be a tuple, a"
+            " text or a number"
+        ) from None
+
+
+def _told(error: Exception) -> str:
+    """An error's kind and message, in one line of bounded length."""
+    return f"{type(error).__name__}: {one_line(error)[:_LONGEST]}"
 
 
 def _refuse_scripted(layers: dict[str, nn.Module], layer: str) -> None:
@@ -169,6 +267,10 @@ def _first(output: Any) -> Any:
 _hooking = threading.Lock()
 
 
+class LayerError(ValueError):
+    """The layer gives no feature maps that can be explained. The message says how."""
+
+
 class _LayerReachedError(BaseException):
     """Ends a forward pass once the layer has given its output, where no more is wanted."""
 
@@ -185,7 +287,7 @@ class _Calls:
     def add(self, output: Any) -> Tensor:
         """The feature maps in the layer's output."""
         if self.outputs:
-            raise ValueError(
+            raise LayerError(
                 f"layer {self.layer} runs more than once in a forward pass; choose another"
             )
         self.outputs.append(self._maps(output))
@@ -196,15 +298,17 @@ class _Calls:
         shape = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
         if self._tokens is None or self._cells is None:
             if not isinstance(first, Tensor) or first.ndim != 4:
-                raise ValueError(
+                tokens = isinstance(first, Tensor) and first.ndim == 3
+                cure = "say how: patch=..., skip=..." if tokens else "choose another layer"
+                raise LayerError(
                     f"layer {self.layer} gives {shape}; expected a tensor (B, K, u, v), or tokens"
-                    " (B, L, K) and how they are laid out"
+                    f" (B, L, K) and how they are laid out: {cure}"
                 )
             return first
         count = self._tokens.skip + self._cells[0] * self._cells[1]
         if not isinstance(first, Tensor) or first.ndim != 3 or first.shape[1] != count:
             rows, columns = self._cells
-            raise ValueError(
+            raise LayerError(
                 f"layer {self.layer} gives {shape}; expected tokens (B, {count}, K):"
                 f" {self._tokens.skip} and {rows} x {columns} patches"
             )
@@ -222,7 +326,7 @@ class _Calls:
     def output(self) -> Tensor:
         """The feature maps; ValueError where the layer did not run."""
         if not self.outputs:
-            raise ValueError(f"layer {self.layer} did not run in the forward pass")
+            raise LayerError(f"layer {self.layer} did not run in the forward pass")
         return self.outputs[0]
 
 
@@ -239,7 +343,7 @@ def _hooked(module: nn.Module, calls: _Calls, replacement: Tensor | None) -> Ite
         if replacement is None:
             raise _LayerReachedError
         if maps.shape != replacement.shape:
-            raise ValueError(
+            raise LayerError(
                 f"layer {calls.layer} gives {tuple(maps.shape)} where {tuple(replacement.shape)} is"
                 " explained; the score function must run the pixels it is given, row by row"
             )

@@ -134,6 +134,10 @@ class PretrainedAdapter(Adapter):
         self._assumed = parts.assumed
         self._family = family
 
+    def cut_at(self, layer: str | None) -> None:
+        self.vision = self.vision.at_layer(layer)
+        self.layer = self.vision.layer
+
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         return self._processor(photo)
 

@@ -90,37 +90,62 @@ def scale_of(kind: str) -> Scale:
     return _SCALES[kind]
 
 
-class Sigmoids(TorchCalls):
-    """Notes what sigmoids gave, while active in this thread."""
+class Squashings(TorchCalls):
+    """Notes what sigmoids and softmaxes gave, while active in this thread."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._given: list[Tensor] = []
+        self._given: list[tuple[str, Tensor]] = []
 
     def on_call(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         result = func(*args, **kwargs)
-        if func in _SIGMOIDS and result.ndim <= 3:  # not those that weigh the channels of a CNN
+        kind, most = _SQUASHINGS.get(func, ("", 0))
+        if kind and result.ndim <= most:
             with exact_backward():
-                self._given.append(result.detach())
+                self._given.append((kind, result.detach()))
         return result
 
     @exact_backward()
-    def gave(self, scores: Tensor) -> bool:
-        """Whether scores are what a sigmoid gave, or a part of it."""
+    def gave(self, scores: Tensor) -> str | None:
+        """What scores are if a sigmoid or a softmax gave them, or what they are a part or a
+        multiple of; None: they are none of these."""
         place = scores.untyped_storage().data_ptr()
-        return any(
-            place == one.untyped_storage().data_ptr()
-            or (one.numel() == scores.numel() and bool((one.flatten() == scores.flatten()).all()))
-            for one in self._given
-        )
+        for kind, one in self._given:
+            same = place == one.untyped_storage().data_ptr()
+            if same or (one.numel() == scores.numel() and _proportional(one, scores)):
+                return kind
+        return None
 
 
-_SIGMOIDS = {
-    getattr(owner, name)
+def _proportional(one: Tensor, other: Tensor) -> bool:
+    """Whether values are others, or a multiple of them."""
+    one, other = one.flatten(), other.flatten()
+    if len(one) < _FEW:  # which may be multiples by chance
+        return bool((one == other).all())
+    one, other = one.double().to(other.device), other.double()
+    largest = one.abs().argmax()
+    factor = other[largest] / one[largest]
+    off = 1e-5 * other.abs().max()
+    return bool(factor > 0) and bool(((one * factor - other).abs() <= off).all())
+
+
+INDEPENDENT_LOGS = "independent log-probabilities"
+"""What a log-sigmoid gives; there is no scale of them: the logits before it are there to be had."""
+
+_FEW = 3
+_SQUASHINGS: dict[Any, tuple[str, int]] = {
+    getattr(owner, name): (kind, most)
     for owner in (torch, Tensor, functional, torch.special)
-    for name in ("sigmoid", "sigmoid_", "hardsigmoid", "expit")
+    # Of so many dimensions at most: not those that weigh the channels of a CNN, or patches.
+    for kind, most, names in (
+        ("independent probabilities", 3, ("sigmoid", "sigmoid_", "hardsigmoid", "expit")),
+        (INDEPENDENT_LOGS, 2, ("logsigmoid", "log_expit")),
+        ("probabilities", 2, ("softmax",)),
+        ("log-probabilities", 2, ("log_softmax",)),
+    )
+    for name in names
     if hasattr(owner, name)
 }
 
@@ -128,11 +153,12 @@ _MANY = 8
 """So many logits are hardly ever between 0 and 1 by chance, all of them."""
 
 
-def looks_like(scores: Tensor, sigmoids: bool = False) -> Kind | None:
+def looks_like(scores: Tensor, *, few: bool = False) -> Kind | None:
     """What else than logits scores (N, S) look like; None: nothing else.
 
     Args:
-        sigmoids: whether sigmoids gave them.
+        few: take them for independent probabilities where all are between 0 and 1, although so few
+            logits might be by chance.
     """
     with exact_backward():
         values = scores.detach().double()
@@ -140,7 +166,7 @@ def looks_like(scores: Tensor, sigmoids: bool = False) -> Kind | None:
     between = bool(((values >= 0) & (values <= 1)).all())
     if between and bool(((values.sum(1) - 1).abs() < off).all()):
         return "probabilities"
-    if between and (sigmoids or (scores.shape[1] >= _MANY and bool(values.any()))):
+    if between and (few or (scores.shape[1] >= _MANY and bool(values.any()))):
         return "independent probabilities"
     below = bool((values <= 0).all())
     if below and bool((values.logsumexp(1).abs() < off).all()):
@@ -149,17 +175,22 @@ def looks_like(scores: Tensor, sigmoids: bool = False) -> Kind | None:
 
 
 @exact_backward()
-def check_kind(scores: Tensor, kind: Kind | None, who: str, *, sigmoids: bool = False) -> None:
+def check_kind(scores: Tensor, kind: Kind | None, who: str, *, squashed: str | None = None) -> None:
     """Raise ValueError where scores (N, S) are not of the kind that their author says; or, where
     nothing is said, look like something else than logits.
 
     Args:
         who: gave them, for the error.
-        sigmoids: whether sigmoids gave them.
+        squashed: what :class:`Squashings` knows them to be.
     """
     if kind in ("logits", "independent logits") or not bool(scores.isfinite().any()):
         return
-    seen = looks_like(scores, sigmoids or kind is not None)
+    seen = looks_like(scores, few=kind is not None) or (squashed if kind is None else None)
+    if kind is None and seen == INDEPENDENT_LOGS:
+        raise ValueError(
+            f"{who} gives {seen} ({_some(scores)}): give the logits before the log-sigmoid, and say"
+            " so: scores='independent logits'"
+        )
     if kind is None and seen is not None:
         raise ValueError(
             f"{who} gives what looks like {seen} ({_some(scores)}); say which they are: scores="

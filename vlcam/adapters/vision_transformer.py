@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -112,17 +113,28 @@ class VisionTransformer:
         fills: bool = False,
         layer: str | None = None,
     ) -> None:
-        names = [step.name for step in steps]
+        self.layers = [step.name for step in steps]
+        self._owner, self._steps = owner, steps
+        self._embed, self._finish = embed, finish
+        self._patch = (patch, patch) if isinstance(patch, int) else patch
+        self._others, self._fills = others, fills
+        self._cut_at(layer)
+
+    def _cut_at(self, layer: str | None) -> None:
+        names = self.layers
         self.layer = layer or names[-1]
         within = [name == self.layer or name.startswith(f"{self.layer}.") for name in names]
         if not any(within):
-            raise ValueError(f"{owner}: no layer {layer!r}; known: {names[0]} ... {names[-1]}")
+            known = f"{names[0]} ... {names[-1]}"
+            raise ValueError(f"{self._owner}: no layer {layer!r}; known: {known}")
         before = len(names) - within[::-1].index(True)
-        self.layers = names
-        self._embed, self._finish = embed, finish
-        self._before, self._behind = steps[:before], steps[before:]
-        self._patch = (patch, patch) if isinstance(patch, int) else patch
-        self._others, self._fills = others, fills
+        self._before, self._behind = self._steps[:before], self._steps[before:]
+
+    def at_layer(self, layer: str | None) -> VisionTransformer:
+        """The same, with its seam behind another step; ValueError as for the class."""
+        other = copy(self)
+        other._cut_at(layer)
+        return other
 
     def encode(self, pixels: Tensor) -> FeatureMaps:
         """Feature maps (B, K, u, v) of pixels (B, 3, H, W)."""

@@ -9,11 +9,14 @@ from torch import Tensor, nn
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question, Reading
 from vlcam.adapters.asking import listed, ordered_texts
-from vlcam.adapters.module import ModuleAdapter, Score, Tokens
-from vlcam.adapters.scales import LOGITS, Kind, Scale, Sigmoids, check_kind, scale_of
+from vlcam.adapters.module import ModuleAdapter, Score, Tokens, refuse_unhashable
+from vlcam.adapters.scales import LOGITS, Kind, Scale, Squashings, check_kind, scale_of
 from vlcam.adapters.scores import kind_of
 from vlcam.geometry.grid import Grid
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.errors import one_line
+from vlcam.utils.expected import described, expect
+from vlcam.utils.functions import check_takes
 
 Read = Callable[[str], Question | Prompt]
 """A question's text to the prompt that the scoring function gets; or to a :class:`Question`, which
@@ -46,8 +49,17 @@ class WrappedAnswerer(ModuleAdapter):
         self._read_question = read or _itself
 
     def understand(self, question: str) -> Question:
-        read = self._read_question(question)
+        try:
+            read = self._read_question(question)
+        except ValueError:
+            raise  # that it knows no word, say
+        except Exception as error:
+            raise ValueError(
+                f"{self.name}: read failed on the question {question!r}"
+                f" ({type(error).__name__}: {one_line(error)}); it should give a prompt"
+            ) from error
         found = read if isinstance(read, Question) else Question(question, read)
+        refuse_unhashable(found.prompt, "what read gives")
         if self._example is None:  # the grid is derived by running the module, under any question
             self._example = found.prompt
         return found
@@ -55,14 +67,14 @@ class WrappedAnswerer(ModuleAdapter):
     def decode(
         self, features: FeatureMaps, prompts: Sequence[Prompt], wanted: Tensor | None = None
     ) -> Tensor:
-        with Sigmoids() as seen:
+        with Squashings() as seen:
             scores = super().decode(features, prompts, wanted)
         if scores.shape[1] != len(self.answers):
             raise ValueError(
                 f"{self.name}: score gives {scores.shape[1]} scores, answers names"
                 f" {len(self.answers)}"
             )
-        check_kind(scores, self._kind, f"{self.name}: score", sigmoids=seen.gave(scores))
+        check_kind(scores, self._kind, f"{self.name}: score", squashed=seen.gave(scores))
         return self.scale.explain(scores)
 
     def read(self, question: Question, answers: Sequence[str] | None = None) -> Reading:
@@ -116,15 +128,20 @@ def wrap(
 
     Raises:
         ValueError: there is no such layer (the nearest are named), or it lies in a scripted part;
-            no answers, or two alike. While explaining: other scores than the S named, or not what
-            they are said to be.
+            no answers, or two alike; a function does not take what it will be given. While
+            explaining: other scores than the S named, or not what they are said to be; a function
+            fails.
     """
     if not isinstance(module, nn.Module):
         raise ValueError(f"wrap: expected an nn.Module, got {kind_of(module)}")
     if not isinstance(layer, str):
         raise ValueError(f"layer: expected its name, got {kind_of(layer)}")
-    if not callable(score):
-        raise ValueError(f"score: expected a function, got {kind_of(score)}")
+    if read is not None:
+        check_takes(read, "read", "question")
+    if question is not None:
+        expect(question, str, "question", "a text")
+    if patch is None and skip:
+        raise ValueError(f"skip {described(skip)}: goes with patch, of a layer that gives tokens")
     more: dict[str, Any] = {
         "preprocess": preprocess,
         "example": example,

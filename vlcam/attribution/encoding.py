@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -13,22 +12,24 @@ from torch import Tensor
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt, check_is_adapter
 from vlcam.attribution.guards import check_features
 from vlcam.geometry.grid import Placement
-from vlcam.photo.loading import load_photo, upright
+from vlcam.photo.given import Photo, given_photo
+from vlcam.utils.brief import Brief
 from vlcam.utils.untouched import untouched
 
 
-@dataclass(frozen=True)
-class Encoded:
+@dataclass(frozen=True, repr=False)
+class Encoded(Brief):
     """A photo that a model has encoded, to be asked about again and again. Made by :func:`look`.
 
     Attributes:
-        photo: its path, as given; "photo" of one that was given as an image.
+        photo: its path, as given; "photo" of one that was given as an image or an array.
         image: the photo itself, upright, RGB.
         pixels: what the model is fed, (1, 3, H, W).
         features: the feature maps; None of a model whose feature maps depend on the prompt.
         placement: where the photo lies in the pixels.
         begun: of such a model, the part of encoding that does not depend on the prompt, if the
             model can tell the two apart.
+        model: that encoded it; None: that is not known.
     """
 
     photo: str
@@ -37,6 +38,26 @@ class Encoded:
     features: FeatureMaps | None
     placement: Placement
     begun: FeatureMaps | None = None
+    model: Adapter | None = None
+
+    def of(self, model: Adapter) -> Encoded:
+        """This photo as that model sees it: as it is, or, if the same module is now explained at
+        another layer, encoded at that one.
+
+        Raises:
+            ValueError: another model encoded it.
+        """
+        if self.model is None or self.model is model:
+            return self
+        if self.model.module is not model.module:
+            raise ValueError(
+                f"the photo was encoded by another model than {model.name} (by {self.model.name}"
+                f" at layer {self.model.layer}): give the photo itself, or vlcam.look(model, photo)"
+            )
+        if self.model.layer == model.layer:
+            return self
+        features, begun = _features(model, self.pixels)
+        return replace(self, features=features, begun=begun, model=model)
 
     def seen(self, model: Adapter, prompt: Prompt = None) -> FeatureMaps:
         """The feature maps; of a model whose feature maps depend on the prompt, under that one."""
@@ -48,28 +69,27 @@ class Encoded:
             return model.encode_prompt(self.begun, [prompt])
 
 
-def look(model: Adapter, photo: str | Path | Image.Image) -> Encoded:
-    """Read, prepare and encode a photo: the one forward pass of the CNN.
+def look(model: Adapter, photo: Photo) -> Encoded:
+    """Read, prepare and encode a photo (:data:`vlcam.photo.given.Photo`): the one forward pass of
+    the CNN.
 
     A model whose feature maps depend on the prompt encodes the photo when it is asked something;
     here it encodes the part that does not depend on it, if there is one.
 
     Raises:
-        ValueError: the photo cannot be read, or is neither a path nor a PIL image; the model is
-            no adapter.
+        ValueError: the photo cannot be read, or is none; the model is no adapter.
     """
     check_is_adapter(model)
-    if isinstance(photo, Image.Image):
-        image = upright(photo)
+    image, path = given_photo(photo)
+    if path is None:
         ready = Prepared("photo", image, *model.prepare(image))
     else:
-        image = load_photo(photo)
-        ready = prepare(model, str(photo), image)
+        ready = prepare(model, path, image)
     return encode_photos(model, [ready])[0]
 
 
-@dataclass(frozen=True)
-class Prepared:
+@dataclass(frozen=True, repr=False)
+class Prepared(Brief):
     """A photo, ready to be encoded.
 
     Attributes:
@@ -105,7 +125,13 @@ def encode_photos(model: Adapter, photos: Sequence[Prepared]) -> list[Encoded]:
             whole, half = (some and some.one(place) for some in (features, begun))
             one, own = photos[row], pixels[place : place + 1]
             found[row] = Encoded(
-                one.name, one.image, own, features=whole, placement=one.placement, begun=half
+                one.name,
+                one.image,
+                own,
+                features=whole,
+                placement=one.placement,
+                begun=half,
+                model=model,
             )
     return [found[row] for row in range(len(photos))]
 

@@ -18,10 +18,11 @@ from vlcam.attribution.incremental import incremental
 from vlcam.attribution.occlusion import Patch, occlusion_maps
 from vlcam.attribution.targets import Target, only_prompt
 from vlcam.geometry.grid import Cells, Grid
+from vlcam.utils.brief import Brief
 
 
-@dataclass(frozen=True)
-class TargetMaps:
+@dataclass(frozen=True, repr=False)
+class TargetMaps(Brief):
     """Scores and maps of T targets.
 
     Attributes:

@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlcam.adapters.adapter import Prompt, Reading, Unit
+from vlcam.utils.brief import Brief
 
 
-@dataclass(frozen=True)
-class Term:
+@dataclass(frozen=True, repr=False)
+class Term(Brief):
     """``weight`` times the sum of the scores in the columns ``scores`` under ``prompt``."""
 
     weight: float
@@ -29,8 +30,8 @@ class Term:
     scores: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Target:
+@dataclass(frozen=True, repr=False)
+class Target(Brief):
     """A scalar to explain: the sum of its terms. Results carry its ``name``."""
 
     name: str

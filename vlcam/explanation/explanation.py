@@ -10,10 +10,11 @@ from vlcam.explanation import saving
 from vlcam.explanation.result import Result
 
 if TYPE_CHECKING:
+    import pandas
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation(Result):
     """Where a model looked, word by word or answer by answer. Made by :func:`vlcam.explain`; its
     fields are those of a :class:`Result`."""
@@ -35,6 +36,16 @@ class Explanation(Result):
             ValueError: a file is missing, damaged or of another format; it is named.
         """
         return cls(**saving.read(Path(directory)))
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A table in pandas, a row for each word or answer (:mod:`vlcam.explanation.frame`).
+
+        Raises:
+            ValueError: pandas is not installed.
+        """
+        from vlcam.explanation.frame import frame
+
+        return frame(self)
 
     def figure(self) -> Figure:
         """One tile per word or answer, as in the paper's Figures 10 to 12 (matplotlib)."""

@@ -13,10 +13,14 @@ from torch import Tensor
 from vlcam.attribution import methods
 from vlcam.geometry.grid import Cells, Placement, place
 from vlcam.geometry.peaks import peaks
+from vlcam.utils.brief import Brief, shortened
+
+_SAID, _TEXT = 8, 100
+"""How many words or answers, and characters of a text, a result's ``repr`` has."""
 
 
-@dataclass(frozen=True)
-class Word:
+@dataclass(frozen=True, repr=False)
+class Word(Brief):
     """One explained word.
 
     Attributes:
@@ -34,9 +38,14 @@ class Word:
     peak: tuple[int, int]
     degenerate: bool
 
+    @property
+    def score(self) -> float:
+        """What is explained, under the name that words and answers share."""
+        return self.log_probability
 
-@dataclass(frozen=True)
-class Answer:
+
+@dataclass(frozen=True, repr=False)
+class Answer(Brief):
     """One explained answer, or one rather than another.
 
     Attributes:
@@ -54,9 +63,14 @@ class Answer:
     peak: tuple[int, int]
     degenerate: bool
 
+    @property
+    def score(self) -> float:
+        """What is explained, under the name that words and answers share."""
+        return self.logit
 
-@dataclass(frozen=True)
-class AttentionMap:
+
+@dataclass(frozen=True, repr=False)
+class AttentionMap(Brief):
     """One map of the model's own attention: under a question the same for every answer; of a text
     that a model writes, a word's.
 
@@ -70,8 +84,8 @@ class AttentionMap:
     degenerate: bool
 
 
-@dataclass(frozen=True)
-class AttentionMaps:
+@dataclass(frozen=True, repr=False)
+class AttentionMaps(Brief):
     """A model's own attention to the photo.
 
     Attributes:
@@ -85,7 +99,7 @@ class AttentionMaps:
     grid: Cells
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """What an explanation holds: plain data, which knows neither files nor pictures of itself.
 
@@ -135,18 +149,21 @@ class Result:
         return self.question is None or bool(self.words)
 
     @property
+    def explained(self) -> tuple[Word | Answer, ...]:
+        """The words or the answers, whichever are explained: one for each of the maps, in order."""
+        return self.words if self.by_word else self.answers
+
+    @property
     def items(self) -> Sequence[Word | Answer | AttentionMap]:
         """What has a map each: the words or the answers, and then the model's own
         attention."""
-        said = self.words if self.by_word else self.answers
-        return (*said, *(self.attention.looks if self.attention else ()))
+        return (*self.explained, *(self.attention.looks if self.attention else ()))
 
     @cached_property
     def signed(self) -> bool:
         """Whether any map of a word or answer holds what speaks against it, so that all are shown
         signed."""
-        explained = self.items[: len(self.maps)]
-        shown = [index for index, item in enumerate(explained) if not item.degenerate]
+        shown = [index for index, item in enumerate(self.explained) if not item.degenerate]
         return bool((self.maps[shown] < 0).any())
 
     @property
@@ -154,6 +171,17 @@ class Result:
         """What a reader of this method's maps should know."""
         known = {method.name: method.caveat for method in methods.every()}
         return known.get(self.method)
+
+    def __repr__(self) -> str:
+        """A line or two, however long the text and however many the words."""
+        said = [f"{item.text} {100 * item.probability:.3g} %" for item in self.explained[:_SAID]]
+        rest = len(self.explained) - len(said)
+        asked = "" if self.question is None else f" {shortened(self.question, _TEXT)}"
+        asked += f" {shortened(self.caption, _TEXT)}" if self.caption else ""
+        return (
+            f"<{type(self).__name__} of {self.photo} by {self.model}, {self.method} at"
+            f" {self.layer}:{asked}; {', '.join(said)}{f' and {rest} more' if rest else ''}>"
+        )
 
     def map(self, index: int) -> tuple[Tensor, Cells]:
         """The raw map (u, v) of item ``index``, and where its cells lie in the input."""

@@ -24,9 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlcam.utils.brief import Brief
 
-@dataclass(frozen=True)
-class Grid:
+
+@dataclass(frozen=True, repr=False)
+class Grid(Brief):
     """Centres of a map's cells in input pixels: cell (i, j) lies at ``offset + stride * (i, j)``.
 
     Attributes:
@@ -118,8 +120,8 @@ def line_through(centres: Sequence[float], step: float) -> tuple[float, float]:
     return sum(centres) / len(centres) - step * (len(centres) - 1) / 2, step
 
 
-@dataclass(frozen=True)
-class Boxes:
+@dataclass(frozen=True, repr=False)
+class Boxes(Brief):
     """Cells that are boxes anywhere in the input, as of models that are fed regions.
 
     Maps over them have one row, one cell per box. They are drawn by painting each box with its

@@ -136,17 +136,20 @@ def _path(photo: object) -> Path:
     if isinstance(path, str):
         return Path(path)
     kind = type(photo).__name__
-    raise PhotoError(f"a photo is given as a path or a PIL image, not as {kind}{_advice(photo)}")
+    if hasattr(photo, "shape"):
+        raise PhotoError(f"a path of a photo, not {kind}, is read; vlcam.look takes it as it is")
+    known = "a path, a PIL image, an array or a tensor"
+    raise PhotoError(f"a photo is given as {known}, not as {kind}{_advice(photo)}")
 
 
 def _advice(photo: object) -> str:
     """How a PIL image is made of what was given."""
     if isinstance(photo, bytes | bytearray | memoryview):
         return "; PIL.Image.open(io.BytesIO(...)) makes one of a file's bytes"
+    if hasattr(photo, "image"):
+        return "; its image is one"
     if hasattr(photo, "read"):
         return "; PIL.Image.open(...) makes one of an open file"
-    if hasattr(photo, "shape"):
-        return "; PIL.Image.fromarray(...) makes one of bytes (height, width, 3) in RGB order"
     if isinstance(photo, list | tuple | set | dict):
         return ": one photo at a time"
     return ""

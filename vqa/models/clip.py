@@ -45,18 +45,21 @@ class Clip(PretrainedAdapter):
     """Any texts, which are scored against each other."""
 
     def __init__(self, parts: Pretrained, layer: str | None = None) -> None:
-        blocks = len(parts.module.vision_model.encoder.layers)
-        names = [f"{_VISION}.encoder.layers.{i}" for i in range(blocks - 1)]
+        tower = parts.module.vision_model
+        vision = vision_encoder(parts.name, _VISION, tower, None)
+        super().__init__(parts, vision, "clip", only_size(tower))
+        self.layers = vision.layers[:-1]
+        self.cut_at(layer)
+        self._longest: int = parts.module.config.text_config.max_position_embeddings
+
+    def cut_at(self, layer: str | None) -> None:
+        names = self.layers
         if not names or (layer is not None and layer not in names):
             known = f"{names[0]} ... {names[-1]}" if names else "none: it has only one"
             raise ValueError(
-                f"{parts.name}: no layer {layer!r} with a gradient at its patches; known: {known}"
+                f"{self.name}: no layer {layer!r} with a gradient at its patches; known: {known}"
             )
-        tower = parts.module.vision_model
-        vision = vision_encoder(parts.name, _VISION, tower, layer or names[-1])
-        super().__init__(parts, vision, "clip", only_size(tower))
-        self.layers = names
-        self._longest: int = parts.module.config.text_config.max_position_embeddings
+        super().cut_at(layer or names[-1])
 
     def understand(self, question: str) -> Question:
         """The one question it is asked, which it does not read.

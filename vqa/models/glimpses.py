@@ -194,6 +194,9 @@ class GlimpsesAnswerer(CnnAnswerer):
         super().__init__(model, name, model.encoder.regions.name)
         self.layer = LAYER
 
+    def at_layer(self, layer: str) -> CnnAnswerer:
+        return answerer(self.module, self.name, layer)
+
     def encode(self, pixels: Tensor, prompts: Sequence[Prompt] | None = None) -> FeatureMaps:
         assert prompts is not None
         return self.encode_prompt(self.encode_photo(pixels), prompts)
@@ -217,6 +220,22 @@ class GlimpsesAnswerer(CnnAnswerer):
         return self.module.conclude(features.maps.mean((2, 3)), self.encoded_questions(prompts))
 
 
+class SeenAnswerer(CnnAnswerer):
+    """A model of glimpses, explained at a layer of its CNN."""
+
+    module: Glimpses
+
+    def at_layer(self, layer: str) -> CnnAnswerer:
+        return answerer(self.module, self.name, layer)
+
+
+def answerer(model: Glimpses, name: str, layer: str | None = None) -> CnnAnswerer:
+    """An adapter at ``glimpses`` (the default) or a layer of the CNN; ValueError for others."""
+    if layer in (None, LAYER):
+        return GlimpsesAnswerer(model, name)
+    return SeenAnswerer(model, name, layer)
+
+
 def load(path: Path, layer: str | None = None) -> CnnAnswerer:
     """A model of glimpses from its folder (``config.json``, ``model.safetensors``) or a file in it.
 
@@ -226,10 +245,7 @@ def load(path: Path, layer: str | None = None) -> CnnAnswerer:
     Raises:
         ValueError: a file is missing, damaged or of another architecture.
     """
-    model = load_module(path)
-    if layer in (None, LAYER):
-        return GlimpsesAnswerer(model, folder_name(path))
-    return CnnAnswerer(model, folder_name(path), layer)
+    return answerer(load_module(path), folder_name(path), layer)
 
 
 def load_module(path: Path) -> Glimpses:

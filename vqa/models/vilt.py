@@ -63,25 +63,28 @@ class ViltAnswerer(Answerer):
         layer: str | None = None,
         assumed: Sequence[str] = (),
     ) -> None:
-        names = [f"vilt.encoder.layer.{i}" for i in range(len(module.vilt.encoder.layer) - 1)]
-        if not names or (layer is not None and layer not in names):
-            known = f"{names[0]} ... {names[-1]}" if names else "none: it has only one"
-            raise ValueError(
-                f"{name}: no layer {layer!r} with a gradient at its patches; known: {known}"
-            )
+        self.name, self.module = name, module
+        self.layers = [f"vilt.encoder.layer.{i}" for i in range(len(module.vilt.encoder.layer) - 1)]
+        self.cut_at(layer)
         if (module.config.max_image_length or -1) > 0:
             most = module.config.max_image_length
             raise ValueError(f"{name}: it looks at {most} random patches (max_image_length)")
-        self.layer, self.layers = layer or names[-1], names
-        self.name = name
-        self.module = module
         self._assumed = assumed
         labels = module.config.id2label
         self.answers = tuple(labels[i] for i in range(len(labels)))
-        self._before = names.index(self.layer) + 1
         self._tokenizer = tokenizer
         self._processor = processor
         self._patch = module.config.patch_size
+
+    def cut_at(self, layer: str | None) -> None:
+        names = self.layers
+        if not names or (layer is not None and layer not in names):
+            known = f"{names[0]} ... {names[-1]}" if names else "none: it has only one"
+            raise ValueError(
+                f"{self.name}: no layer {layer!r} with a gradient at its patches; known: {known}"
+            )
+        self.layer = layer or names[-1]
+        self._before = names.index(self.layer) + 1
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         """The photo's shorter side becomes 384 pixels, both sides multiples of 32."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from tests.samples.tiny import photo
 from vlcam.adapters.adapter import Prompt, Question
 from vlcam.attribution.occlusion import Patch
 from vlcam.explanation.result import Answer
-from vlcam.geometry.grid import Grid
+from vlcam.geometry.grid import Grid, Placement
 from vlcam.testing import problems
 
 ANSWERS = ["red", "yellow", "two"]
@@ -360,7 +361,7 @@ def test_scripted_modules() -> None:
 def test_other_arguments_that_are_none() -> None:
     for given, said in (
         ({"layer": nn.ReLU()}, "layer: expected its name, got a ReLU"),
-        ({"score": None}, "score: expected a function, got a NoneType"),
+        ({"score": None}, "score: expected a function, got a NoneType; it is called as"),
         ({"answers": "red"}, "answers is 'red', expected a list of texts"),
         ({"answers": set(ANSWERS)}, "answers is a set of 3, expected a list of texts, in order"),
         (
@@ -377,3 +378,188 @@ def test_other_arguments_that_are_none() -> None:
     model._preprocess = lambda photo: torch.zeros(3, 32, 32)  # type: ignore[assignment, return-value]
     with pytest.raises(ValueError, match="preprocess gave a Tensor; expected pixels"):
         answer(model)
+
+
+CALLED = r", but is called as score\(module, pixels, prompts\): let it take just that"
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a score of two arguments": (
+        {"score": lambda net, pixels: net},
+        r"takes \(net, pixels\)" + CALLED,
+    ),
+    "a score of one": ({"score": lambda pixels: pixels}, r"score: it takes \(pixels\)" + CALLED),
+    "a score of four": ({"score": lambda a, b, c, d: a}, r"takes \(a, b, c, d\)" + CALLED),
+    "the module as its score": ({"score": Asked()}, r"takes \(pixels, questions\)" + CALLED),
+    "a read of two": ({"read": lambda a, b: a}, r"read: it takes \(a, b\), .* read\(question\)"),
+    "a read that is none": ({"read": {}}, "read: expected a function, got a dict"),
+    "the class of preprocess": (
+        {"preprocess": vlcam.Preprocess},
+        r"preprocess is the class Preprocess, expected a vlcam\.Preprocess\(size=\(H, W\)\)",
+    ),
+    "a size as preprocess": (
+        {"preprocess": (32, 32)},
+        "preprocess is a tuple of 2, expected a vlc",
+    ),
+    "a preprocess of two": ({"preprocess": lambda a, b: a}, r"is called as preprocess\(photo\)"),
+    "a question that is no text": ({"question": 3}, "question is 3, expected a text"),
+    "a name that is no text": ({"name": 3}, "name is 3, expected a text"),
+    "a patch that is no number": ({"patch": "16"}, "patch '16' and skip 0: .*whole numbers"),
+    "a skip without a patch": ({"skip": 1}, "skip 1: goes with patch"),
+    "a grid that is none": ({"grid": (7, 7)}, r"grid is a tuple of 2, expected a vlcam\.geometry"),
+    "an example that is none": ({"example": [1]}, "example is a list of 1, which cannot be hashed"),
+    "no layer": ({"layer": ""}, "no layer ''; there are, among others: .*answer"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_told_at_once_with_its_cure(name: str) -> None:
+    given, said = WRONG[name]
+    arguments = {"layer": "second", "score": score, "answers": ANSWERS, "read": read} | given
+    with pytest.raises(ValueError, match=said) as told:
+        vlcam.wrap(Asked(), **arguments)  # type: ignore[arg-type]
+    assert "\n" not in str(told.value)
+
+
+class Fixed(nn.Module):
+    """Takes inputs of 32 x 32 alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cnn = nn.Conv2d(3, 6, 4, stride=4)
+        self.fc = nn.Linear(6 * 8 * 8, len(ANSWERS))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.fc(self.cnn(pixels).relu().flatten(1))
+
+
+def fixed(**more: Any) -> vlcam.ModuleAdapter:
+    arguments: dict[str, Any] = {
+        "layer": "cnn",
+        "score": lambda net, pixels, prompts: net(pixels),
+        "answers": ANSWERS,
+        "question": "what is it?",
+        "preprocess": vlcam.Preprocess(size=(32, 32)),
+    }
+    return vlcam.wrap(Fixed(), **arguments | more)
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def function(*_: Any) -> Any:
+        raise error
+
+    return function
+
+
+FAILING: dict[str, tuple[dict[str, Any], str]] = {
+    "preprocess forgotten": (
+        {"preprocess": None},
+        r"Fixed: score failed on pixels \(1, 3, 224, 224\) \(RuntimeError: mat1 .*\); no preprocess"
+        r" was given, .*say what the module takes, preprocess=vlcam\.Preprocess\(size=\(H, W\)\)",
+    ),
+    "another size": (
+        {"preprocess": vlcam.Preprocess(size=(64, 64))},
+        r"pixels \(1, 3, 64, 64\) .*; preprocess must give the pixels that score takes",
+    ),
+    "a photo it cannot read": (
+        {"preprocess": lambda photo: photo.shape},
+        "preprocess failed on a photo, which is given as a PIL image .AttributeError",
+    ),
+    "pixels without their placement": (
+        {"preprocess": lambda photo: torch.zeros(3, 32, 32)},
+        r"gave a Tensor; expected pixels .*as vlcam\.Preprocess\(size=\(H, W\)\) gives",
+    ),
+    "a batch of pixels": (
+        {"preprocess": lambda photo: (torch.zeros(1, 3, 4, 4), Placement.identity((40, 60)))},
+        r"preprocess gave pixels \(1, 3, 4, 4\) of torch\.float32; expected floating point \(3,",
+    ),
+    "a score that fails": ({"score": raising(KeyError("logits"))}, "KeyError: 'logits'"),
+    "an assertion of the module": ({"score": raising(AssertionError("224\n!"))}, "Error: 224 !"),
+    "a ValueError of the module": ({"score": raising(ValueError("size\n224"))}, "Error: size 224"),
+    "a question it cannot read": (
+        {"read": raising(KeyError("what"))},
+        "read failed on the question 'what is it.' .KeyError: 'what'.; it should give a prompt",
+    ),
+    "a prompt that is none": (
+        {"read": lambda question: [1, 2]},
+        "what read gives is a list of 2, which cannot be hashed; a prompt can be a tuple",
+    ),
+    "tokens": (
+        {"layer": "fc", "score": lambda net, pixels, prompts: net(pixels)},
+        r"layer fc gives \(1, 3\); expected a tensor .*: choose another layer",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_what_fails_is_told_in_a_line_with_its_cure(name: str) -> None:
+    given, said = FAILING[name]
+    with pytest.raises(ValueError, match=said) as told:
+        vlcam.explain(fixed(**given), photo(60, 40))
+    assert "\n" not in str(told.value)
+
+
+def test_what_was_not_said_is_recorded() -> None:
+    pooled = vlcam.wrap(
+        Asked(), layer="second", score=score, answers=ANSWERS, read=read, question="what"
+    )
+    assert "224 x 224" in vlcam.explain(pooled, photo(60, 40)).details["assumed"][0]
+    assert "assumed" not in vlcam.explain(fixed(), photo(60, 40)).details
+
+
+def test_no_memory_is_no_fault_of_the_score() -> None:
+    for error in (MemoryError(), torch.OutOfMemoryError()):
+        with pytest.raises(type(error)):
+            vlcam.explain(fixed(score=raising(error)), photo(60, 40))
+
+
+def test_a_photo_as_an_array_or_a_tensor() -> None:
+    model, picture = fixed(), photo(60, 40)
+    array = np.asarray(picture)
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1) / 255
+    plain = vlcam.explain(model, picture)
+    for given in (array, tensor, tensor[None], array / 255):
+        found = vlcam.explain(model, given)
+        assert torch.equal(found.maps, plain.maps) and found.photo == "photo"
+        assert (found.image == array).all()
+    assert problems(model, photo=array) == []
+
+
+def test_a_caption_of_a_classifier() -> None:
+    with pytest.raises(ValueError, match=r"Fixed reads no captions: .*answers=\['red', \.\.\.\]"):
+        vlcam.explain(fixed(), photo(60, 40), "a red dog")
+    with pytest.raises(ValueError, match=r"Fixed writes no captions: give a question instead"):
+        vlcam.explain(fixed(question=None), photo(60, 40), "a red dog")
+    for asked in ({}, {"caption": "a dog"}):
+        with pytest.raises(ValueError, match=r"has scores without names: give vlcam\.wrap their"):
+            vlcam.explain(fixed(answers=None), photo(60, 40), **asked)
+    with pytest.raises(ValueError, match=r"no VQA model; where scores have names, vlcam\.wrap"):
+        vlcam.explain(fixed(answers=None), photo(60, 40), question="what")
+
+
+def test_another_layer() -> None:
+    model = wrapped(Asked(), question="what")
+    other = vlcam.wrap(
+        model.module,
+        layer="first",
+        score=score,
+        answers=ANSWERS,
+        read=read,
+        question="what",
+        preprocess=vlcam.Preprocess(size=(32, 32)),
+    )
+    encoded, expected = vlcam.look(model, photo(60, 40)), vlcam.explain(other, photo(60, 40))
+    for given in (photo(60, 40), encoded):
+        found = vlcam.explain(model, given, layer="first")
+        assert torch.equal(found.maps, expected.maps) and found.layer == "first"
+        assert found.grid == expected.grid and model.layer == "second"
+    with pytest.raises(ValueError, match="no layer 'frist'; there are, among others: first"):
+        vlcam.explain(model, encoded, layer="frist")
+    with pytest.raises(ValueError, match="layer is 3, expected its name"):
+        vlcam.explain(model, encoded, layer=3)  # type: ignore[arg-type]
+
+
+def test_what_a_log_sigmoid_gave() -> None:
+    change = functional.logsigmoid
+    with pytest.raises(ValueError, match=r"independent log-probabilities .*='independent logits'"):
+        answer(scored(change))
+    assert "independent log-probabilities" in problems(scored(change))[0]

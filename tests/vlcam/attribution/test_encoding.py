@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import captioning
 import vlcam
-from tests.samples.tiny import TinyCaptioner, pixels_of
+from tests.samples.tiny import TinyCaptioner, photo, pixels_of
 from vlcam.attribution.encoding import encode, encode_photos, prepare
 
 
@@ -43,3 +44,16 @@ def test_parameters_made_in_inference_mode_are_refused() -> None:
         model = TinyCaptioner()
     with pytest.raises(ValueError, match="inference"):
         encode(model, pixels_of(model))
+
+
+def test_a_photo_that_another_model_encoded() -> None:
+    model, other = TinyCaptioner(), TinyCaptioner()
+    encoded = vlcam.look(model, photo())
+    with pytest.raises(ValueError, match=r"encoded by another model than tiny .*vlcam\.look"):
+        vlcam.explain(other, encoded, "a dog")
+    assert vlcam.explain(model, encoded, "a dog").words
+    array = vlcam.look(model, np.asarray(photo()))
+    assert torch.equal(array.pixels, encoded.pixels) and array.photo == "photo"
+    assert len(repr(encoded)) < 500
+    with pytest.raises(ValueError, match="not as Encoded; its image is one"):
+        vlcam.look(model, encoded)  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from tests.samples import by_hand
@@ -33,3 +35,14 @@ def test_words_without_a_map_are_marked() -> None:
     placement = Placement.resized((60, 80), (60, 80))
     words = explained_words(list("abcd"), torch.zeros(4), maps, by_hand.GRID, placement)
     assert [word.degenerate for word in words] == [True, True, True, False]
+
+
+def test_a_result_is_printed_in_a_line() -> None:
+    """It was 7,000 characters."""
+    found = by_hand.explanation(["a", "red", "dog"] * 40)
+    assert re.fullmatch(
+        r"<Explanation of .* by .*, .* at .*: 'a red dog .*\.\.\.'; a .* %, red .* and 112 more>",
+        repr(found),
+    )
+    assert len(repr(found)) < 400 and len(repr(found.words[0])) < 120
+    assert found.explained == found.words

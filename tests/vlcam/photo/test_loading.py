@@ -474,8 +474,6 @@ def test_a_photo_of_gigabytes_is_not_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "kind", "advice"),
     [
-        (np.zeros((4, 4, 3), np.uint8), "ndarray", "; PIL.Image.fromarray(...) makes one of"),
-        (torch.zeros(3, 4, 4), "Tensor", "; PIL.Image.fromarray(...) makes one of"),
         (b"photo.jpg", "bytes", "; PIL.Image.open(io.BytesIO(...)) makes one of a file's bytes"),
         (io.BytesIO(b"GIF89a"), "BytesIO", "; PIL.Image.open(...) makes one of an open file"),
         (["a.jpg", "b.jpg"], "list", ": one photo at a time"),
@@ -488,8 +486,16 @@ def test_what_is_neither_path_nor_image(given: Any, kind: str, advice: str) -> N
     for read in (load_photo, size_of):
         with pytest.raises(PhotoError) as caught:
             read(given)
-        said = f"a photo is given as a path or a PIL image, not as {kind}{advice}"
+        known = "a path, a PIL image, an array or a tensor"
+        said = f"a photo is given as {known}, not as {kind}{advice}"
         assert str(caught.value).startswith(said) and len(str(caught.value).splitlines()) == 1
+
+
+def test_an_array_is_no_path() -> None:
+    for array in (np.zeros((4, 4, 3), np.uint8), torch.zeros(3, 4, 4)):
+        for read in (load_photo, size_of):
+            with pytest.raises(PhotoError, match=r"vlcam\.look takes it as it is"):
+                read(array)  # type: ignore[arg-type]
 
 
 def test_an_image_without_pixels_is_refused() -> None:

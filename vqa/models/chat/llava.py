@@ -68,16 +68,8 @@ class Llava(ChatModel):
         self._others = int(hasattr(self._tower.embeddings, "class_embedding"))
         self._dropped = int(config.vision_feature_select_strategy == "default")
         path = next(name for name, m in self.module.named_modules() if m is blocks)
-        names = [f"{path}.{i}" for i in range(max(self._selected))]
-        self.layer = layer or (names[-1] if names else _PROJECTOR)
-        known = [*names, _PROJECTOR] if self._dropped <= self._others else names
-        if self.layer not in known:
-            among = f"{names[0]} ... {names[-1]}, " if names else ""
-            raise ValueError(
-                f"{self.name}: no layer {layer!r} with a gradient at its patches; known:"
-                f" {among}{_PROJECTOR if _PROJECTOR in known else ''}".rstrip(" ,")
-            )
-        self._before = len(names) if self.layer == _PROJECTOR else names.index(self.layer) + 1
+        self._blocks = [f"{path}.{i}" for i in range(max(self._selected))]
+        self.cut_at(layer)
         self._patch: int = config.vision_config.patch_size
         try:
             self._processor = ImageProcessor(parts.processor)
@@ -91,6 +83,18 @@ class Llava(ChatModel):
                 f"{self.name}: the processor makes photos {found}, the vision tower takes {side} x"
                 f" {side}"
             )
+
+    def cut_at(self, layer: str | None) -> None:
+        names = self._blocks
+        self.layer = layer or (names[-1] if names else _PROJECTOR)
+        known = [*names, _PROJECTOR] if self._dropped <= self._others else names
+        if self.layer not in known:
+            among = f"{names[0]} ... {names[-1]}, " if names else ""
+            raise ValueError(
+                f"{self.name}: no layer {layer!r} with a gradient at its patches; known:"
+                f" {among}{_PROJECTOR if _PROJECTOR in known else ''}".rstrip(" ,")
+            )
+        self._before = len(names) if self.layer == _PROJECTOR else names.index(self.layer) + 1
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         """As the model's own image processor."""

@@ -64,13 +64,7 @@ class QwenVL(ChatModel):
     ) -> None:
         super().__init__(parts, ask, longest)
         vision, processor = self.module.config.vision_config, parts.processor
-        names = [f"{_BLOCKS}.{i}" for i in range(len(self.module.model.visual.blocks))]
-        self.layer = layer or names[-1]
-        if self.layer not in (*names, _MERGER):
-            raise ValueError(
-                f"{self.name}: no layer {layer!r}; known: {names[0]} ... {names[-1]}, {_MERGER}"
-            )
-        self._block = None if self.layer == _MERGER else names.index(self.layer)
+        self.cut_at(layer)
         self._patch: int = vision.patch_size
         self._merge: int = vision.spatial_merge_size
         self._frames: int = vision.temporal_patch_size
@@ -83,6 +77,15 @@ class QwenVL(ChatModel):
                 raise ValueError(
                     f"{self.name}: the processor's {name} is {made}, the vision model's {read}"
                 )
+
+    def cut_at(self, layer: str | None) -> None:
+        names = [f"{_BLOCKS}.{i}" for i in range(len(self.module.model.visual.blocks))]
+        self.layer = layer or names[-1]
+        if self.layer not in (*names, _MERGER):
+            raise ValueError(
+                f"{self.name}: no layer {layer!r}; known: {names[0]} ... {names[-1]}, {_MERGER}"
+            )
+        self._block = None if self.layer == _MERGER else names.index(self.layer)
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         """As the model's own image processor: the photo at nearly its own size.

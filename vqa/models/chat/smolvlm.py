@@ -71,17 +71,7 @@ class SmolVLM(ChatModel):
     ) -> None:
         super().__init__(parts, ask, longest)
         self._vision = self.module.model.vision_model
-        names = [f"{_BLOCKS}.{i}" for i in range(len(self._vision.encoder.layers))]
-        self.layer = layer or names[-1]
-        plain, _, how = self.layer.partition("/")
-        if plain not in (*names, _CONNECTOR) or f"/{how}" not in ("/", _OVERVIEW, _PER_TILE):
-            raise ValueError(
-                f"{self.name}: no layer {layer!r}; known: {names[0]} ... {names[-1]}, {_CONNECTOR},"
-                f" each also with {_OVERVIEW} or {_PER_TILE}"
-            )
-        self._of_overview, self._per_tile = f"/{how}" == _OVERVIEW, f"/{how}" == _PER_TILE
-        self._connected = plain == _CONNECTOR
-        self._before = len(names) if self._connected else names.index(plain) + 1
+        self.cut_at(layer)
         config, processor = self.module.config, parts.processor
         self._tile: int = processor.max_image_size["longest_edge"]
         self._patch: int = config.vision_config.patch_size
@@ -96,6 +86,19 @@ class SmolVLM(ChatModel):
             torch.tensor(values).view(3, 1, 1)
             for values in (processor.image_mean, processor.image_std)
         )
+
+    def cut_at(self, layer: str | None) -> None:
+        names = [f"{_BLOCKS}.{i}" for i in range(len(self._vision.encoder.layers))]
+        self.layer = layer or names[-1]
+        plain, _, how = self.layer.partition("/")
+        if plain not in (*names, _CONNECTOR) or f"/{how}" not in ("/", _OVERVIEW, _PER_TILE):
+            raise ValueError(
+                f"{self.name}: no layer {layer!r}; known: {names[0]} ... {names[-1]}, {_CONNECTOR},"
+                f" each also with {_OVERVIEW} or {_PER_TILE}"
+            )
+        self._of_overview, self._per_tile = f"/{how}" == _OVERVIEW, f"/{how}" == _PER_TILE
+        self._connected = plain == _CONNECTOR
+        self._before = len(names) if self._connected else names.index(plain) + 1
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         """As the model's own image processor, the tiles put together again."""

@@ -76,26 +76,30 @@ class LxmertAnswerer(Answerer):
         layer: str | None = None,
         assumed: Sequence[str] = (),
     ) -> None:
-        encoder, config = module.lxmert.encoder, module.config
+        config = module.config
+        self.name, self.module = name, module
+        self.cut_at(layer)
+        if len(answers) != config.num_qa_labels:
+            raise ValueError(f"{name}: {len(answers)} answers for {config.num_qa_labels} logits")
+        if config.visual_pos_dim != 4:
+            raise ValueError(f"{name}: boxes of {config.visual_pos_dim} numbers; 4 are known here")
+        self._assumed = (*assumed, _REGIONS)
+        self.answers = tuple(answers)
+        self._tokenizer = tokenizer
+
+    def cut_at(self, layer: str | None) -> None:
+        encoder = self.module.lxmert.encoder
         alone = [FEATURES, "lxmert.encoder.visn_fc"]
         alone += [f"lxmert.encoder.r_layers.{i}" for i in range(len(encoder.r_layers))]
         crossed = [f"lxmert.encoder.x_layers.{i}" for i in range(len(encoder.x_layers) - 1)]
         self.layer = layer or FEATURES
         if self.layer not in (*alone, *crossed):
             known = ", ".join([*alone[:2], f"... {[*alone, *crossed][-1]}"])
-            raise ValueError(f"{name}: no layer {layer!r} with a gradient; known: {known}")
-        if len(answers) != config.num_qa_labels:
-            raise ValueError(f"{name}: {len(answers)} answers for {config.num_qa_labels} logits")
-        if config.visual_pos_dim != 4:
-            raise ValueError(f"{name}: boxes of {config.visual_pos_dim} numbers; 4 are known here")
-        self.name, self.module = name, module
-        self._assumed = (*assumed, _REGIONS)
-        self.answers = tuple(answers)
+            raise ValueError(f"{self.name}: no layer {layer!r} with a gradient; known: {known}")
         self.encode_reads_prompt = self.layer in crossed
         self._crossed = crossed.index(self.layer) + 1 if self.encode_reads_prompt else 0
         # How many of visn_fc and the r_layers come before the layer.
         self._alone = len(alone) - 1 if self._crossed else alone.index(self.layer)
-        self._tokenizer = tokenizer
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         raise ValueError(

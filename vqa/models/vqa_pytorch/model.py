@@ -134,16 +134,19 @@ class VqaPyTorch(Answerer):
     module: Model
 
     def __init__(self, model: Model, *, name: str, folder: Path, layer: str | None = None) -> None:
-        self.layer = layer or LAYERS[-1]
-        if self.layer not in LAYERS:
-            known = ", ".join(LAYERS)
-            raise ValueError(f"{name}: no layer {layer!r}; known: {known} (stages of the CNN)")
         self.module, self.name, self._folder = model, name, folder
         self.config = model.config
         self.answers = model.config.answers
         self._tokens = {word: i for i, word in enumerate(self.config.words, 1)}
         self._preprocess = self.config.preprocess
         self._grids: dict[tuple[int, ...], Grid] = {}
+        self.cut_at(layer)
+
+    def cut_at(self, layer: str | None) -> None:
+        self.layer = layer or LAYERS[-1]
+        if self.layer not in LAYERS:
+            known = ", ".join(LAYERS)
+            raise ValueError(f"{self.name}: no layer {layer!r}; known: {known} (stages of the CNN)")
         self._cut = _FIRST + LAYERS.index(self.layer) + 1
         if self.layer != LAYERS[-1]:
             self._cnn()
