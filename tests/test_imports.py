@@ -29,6 +29,7 @@ ORDER = [
     {"models"},
     {"explaining"},
     {"testing", "evaluation", "training", "scenes"},
+    {"choosing"},
     {"cli"},
 ]
 """vlcam's parts; each imports only those before it (docs/architecture.md)."""

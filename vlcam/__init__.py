@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vlcam.adapters.module import ModuleAdapter
     from vlcam.adapters.wrap import wrap
     from vlcam.attribution.encoding import Encoded, look
+    from vlcam.choosing.choose import choose
     from vlcam.explaining import explain
     from vlcam.explanation.explanation import Explanation
     from vlcam.models import load
@@ -28,6 +29,7 @@ _WHERE = {
     "FeatureMaps": "vlcam.adapters.adapter",
     "ModuleAdapter": "vlcam.adapters.module",
     "Preprocess": "vlcam.photo.preprocess",
+    "choose": "vlcam.choosing.choose",
     "explain": "vlcam.explaining",
     "load": "vlcam.models",
     "look": "vlcam.attribution.encoding",
@@ -41,6 +43,7 @@ __all__ = [
     "FeatureMaps",
     "ModuleAdapter",
     "Preprocess",
+    "choose",
     "explain",
     "load",
     "look",

@@ -29,7 +29,7 @@ ORDER = (
         "explanation",
     ),
     *("metrics", "language", "answering", "models", "data", "evaluation", "training", "scenes"),
-    *("experiments", "cli", "commands"),
+    *("choosing", "experiments", "cli", "commands"),
 )
 """Folders in the order in which they build on each other."""
 

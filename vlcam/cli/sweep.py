@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
 from tqdm import tqdm
 
 from vlcam.adapters.adapter import Adapter
@@ -14,7 +13,6 @@ from vlcam.attribution import methods
 from vlcam.explaining import Request, explain_request
 from vlcam.explanation import saving
 from vlcam.explanation.explanation import Explanation
-from vlcam.networks.encoder import Encoder
 from vlcam.utils.atomic import folder_written
 
 if TYPE_CHECKING:
@@ -22,30 +20,6 @@ if TYPE_CHECKING:
 
 _TILES = 12
 """In a row, beside the photo's."""
-
-_STEPS = (nn.Conv2d, nn.BatchNorm2d, nn.Dropout, nn.Identity, nn.AdaptiveAvgPool2d)
-
-
-def depths(model: Adapter) -> list[str]:
-    """The layers worth a look, from the first to the last: rectified maps, poolings and blocks;
-    no bare convolutions or normalisations. Of several names of one, the outermost. Of a vision
-    transformer its blocks.
-
-    Raises:
-        ValueError: the model is not built around one of our CNNs, and does not list its blocks.
-    """
-    blocks: Sequence[str] | None = getattr(model, "layers", None)
-    if blocks is not None:
-        return list(blocks)
-    encoder: Any = getattr(model.module, "encoder", None)
-    if not isinstance(encoder, Encoder):
-        raise ValueError(f"{model.name}: its layers are not known here; name them with --layers")
-    modules = dict(encoder.net.named_modules())
-    return [
-        layer.name
-        for layer in encoder.distinct_layers()
-        if not isinstance(modules.get(layer.name), _STEPS) and layer.shape[1:] != (1, 1)
-    ]
 
 
 def sweep(

@@ -119,6 +119,7 @@ def curves(
     drawn: Tensor,
     steps: int = 16,
     fill: float = 0.0,
+    ends: tuple[float, float] | None = None,
 ) -> Curves:
     """Deletion and insertion of one target's map (Petsiuk et al., RISE, BMVC 2018).
 
@@ -129,6 +130,8 @@ def curves(
         drawn: the map at input size, (H, W). Pixels of equal value are ranked row by row.
         steps: number of equal parts in which pixels are removed, or shown.
         fill: the value of a removed pixel, normalised; 0 is the mean colour.
+        ends: the scores of the whole input and of one that is all removed, where they are known:
+            they do not depend on the map.
 
     Raises:
         ValueError: the map is not of the input's size, or there is less than one step.
@@ -143,7 +146,11 @@ def curves(
     rank[order] = torch.arange(len(order), device=order.device)
     rank = rank.view(size)
     shares = [step / steps for step in range(steps + 1)]
-    first = torch.stack([rank < round(share * len(order)) for share in shares])[:, None]
+    asked = shares if ends is None else shares[1:-1]
+    if not asked:
+        assert ends is not None
+        return Curves(tuple(shares), ends, ends[::-1])
+    first = torch.stack([rank < round(share * len(order)) for share in asked])[:, None]
     prompts = [target.terms[0].prompt] * _TOGETHER if adapter.encode_reads_prompt else None
     seen = torch.cat([torch.where(first, fill, pixels), torch.where(first, pixels, fill)])
     values: list[float] = []
@@ -151,7 +158,10 @@ def curves(
         features = encode(adapter, some, prompts and prompts[: len(some)])
         rows = range(len(some))
         values += score(adapter, features, [target] * len(some), images=rows).tolist()
-    deleted, inserted = values[: len(shares)], values[len(shares) :]
+    deleted, inserted = values[: len(asked)], values[len(asked) :]
+    if ends is not None:
+        whole, blank = ends
+        deleted, inserted = [whole, *deleted, blank], [blank, *inserted, whole]
     return Curves(tuple(shares), tuple(deleted), tuple(inserted))
 
 

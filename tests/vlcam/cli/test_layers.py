@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,8 @@ import vlcam
 from tests.samples.vqa import blip
 from tests.samples.vqa import vilt as vilt_files
 from tests.tools.command_line import DEPTHS, REPOSITORY
+from vlcam.choosing.layers import depths
 from vlcam.cli.parser import main
-from vlcam.cli.sweep import depths
 from vlcam.models import load
 
 PHOTO = REPOSITORY / "vlcam" / "bundled" / "photos" / "hydrant-bicycle.jpg"
@@ -75,3 +77,57 @@ def test_sweeps_that_cannot_be(
         return
     assert code == 1 and said in err and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_layers_and_methods_are_scored(
+    answerers: list[Path],
+    two_photos: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One table and one recommendation."""
+    out, photos = tmp_path / "out", list(map(str, two_photos))
+    ask = ["--question", "the red dog", "--answers", "red", "--model", str(answerers[1])]
+    few = ["--layers", "stage4", "--method", "grad-cam", "--method", "gradient"]
+    assert main(["layers", *photos, *ask, *few, "--score", "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert told.endswith(f"  -> {out / 'scores.md'}\n")
+    assert sorted(path.name for path in out.iterdir()) == ["scores.json", "scores.md"]
+    found = json.loads((out / "scores.json").read_text("utf-8"))
+    named = {(row["layer"], row["method"]) for row in found["rows"]}
+    assert named == {("stage4", "grad-cam"), ("pixels", "gradient")}
+    assert found["photos"] == photos and found["asked"] == [["logit(red)"]] * 2
+    assert found["recommendation"]["text"] in told
+
+
+def test_several_photos_have_a_folder_each(
+    answerers: list[Path], two_photos: list[Path], tmp_path: Path
+) -> None:
+    out, photos = tmp_path / "out", list(map(str, two_photos))
+    ask = ["--question", "the red dog", "--model", str(answerers[1]), "--layers", "stage4"]
+    assert main(["layers", *photos, *ask, "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["one", "two"]
+    (tmp_path / "other").mkdir()
+    double = shutil.copy(two_photos[0], tmp_path / "other")
+    assert main(["layers", photos[0], str(double), *ask, "--out", str(out / "new")]) == 1
+    assert not (out / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--method", "occlusion"), "occlusion is what the other methods are compared with"),
+        (("--method", "grad-cam,cam"), "unknown method 'cam'"),
+        (("--layers", "stage9"), "layer 'stage9' of small: unknown"),
+        (("gone.jpg",), "gone.jpg"),
+        (("--caption", "zyx"), "not in the vocabulary of"),
+    ],
+)
+def test_scores_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
+) -> None:
+    out = tmp_path / "out"
+    assert main(["layers", str(PHOTO), *options, "--score", "--out", str(out)]) == 1
+    told = capsys.readouterr()
+    assert said in told.err and told.err.count("\n") == 1 and told.out == ""
+    assert not out.exists()

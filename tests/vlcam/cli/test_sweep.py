@@ -1,4 +1,4 @@
-"""The depths of a network, and the same asked at each."""
+"""The same asked at several depths of a network."""
 
 from __future__ import annotations
 
@@ -9,18 +9,10 @@ import pytest
 
 import captioning
 import vlcam
-from tests.samples.adapters import ADAPTERS
-from tests.tools.command_line import DEPTHS, REPOSITORY
-from vlcam.cli.sweep import depths, sweep
-from vlcam.models import load
+from tests.tools.command_line import REPOSITORY
+from vlcam.cli.sweep import sweep
 
 PHOTO = REPOSITORY / "vlcam" / "bundled" / "photos" / "hydrant-bicycle.jpg"
-
-
-def test_blocks_and_poolings_are_the_depths(answerers: list[Path]) -> None:
-    assert depths(captioning.load("scenes")) == DEPTHS == depths(load(answerers[1]))
-    with pytest.raises(ValueError, match="tiny: its layers are not known here"):
-        depths(ADAPTERS["tiny"](answerers[0]).adapter)
 
 
 def test_the_same_is_asked_at_every_layer(tmp_path: Path) -> None:

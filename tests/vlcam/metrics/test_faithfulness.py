@@ -113,6 +113,10 @@ def test_curves_are_the_scores_of_inputs_with_pixels_gone(
     first, last = (pytest.approx(found.deletion[i], rel=1e-12) for i in (0, -1))
     assert found.insertion[-1] == first and found.insertion[0] == last
     assert found.insertion[-1] != last
+    ends = (found.deletion[0], found.deletion[-1])
+    known = curves(case.adapter, case.pixels, target, drawn=drawn, steps=4, fill=0.5, ends=ends)
+    assert known.deletion == pytest.approx(found.deletion)
+    assert known.insertion == pytest.approx(found.insertion)
     halves = np.asarray(found.deletion)
     assert found.deletion_area == pytest.approx((halves[:-1] + halves[1:]).mean() / 2)
 
