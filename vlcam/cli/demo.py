@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vlcam.cli.batch import Tell
     from vlcam.explanation.explanation import Explanation
 
-OF_PHOTOS = "scenes"
+OF_PHOTOS = "photos"
 """The bundled models that explain the real photos."""
 
 
@@ -53,10 +53,10 @@ EXHIBITS = (
         "skimage",
         "data",
         {
-            "astronaut.png": {"question": "what color is the woman's suit?"},
+            "astronaut.png": {"question": "what color is the suit?"},
             "camera.png": {"question": "who is taking a picture?"},
-            "chelsea.png": {"question": "what animal is in the picture?"},
-            "coffee.png": {"question": "what color is the cup?"},
+            "chelsea.png": {"question": "what color is the cat?"},
+            "coffee.png": {"question": "where is the cup?"},
             "motorcycle_left.png": {"question": "what color is the motorcycle?"},
         },
     ),

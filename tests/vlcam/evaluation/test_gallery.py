@@ -40,7 +40,9 @@ def test_captions_say_what_is_shown_and_what_it_is_worth() -> None:
     words: Words = Words.__new__(Words)
     record = {"word": "bus", "inside": 0.664, "map": "grad-cam"}
     told = gallery._caption(words, record, Item("23", Path("23.jpg")))
-    assert told == "“bus” on photo 23: 66 % of the map lies inside the outline"
+    assert told == "“bus” on photo 23: 66% of the map lies inside the outline"
     about = gallery.about(words, methods.get("grad-cam"))
-    assert about.startswith("Maps by grad-cam") and "“… of the map lies inside the outline”" in about
+    assert (
+        about.startswith("Maps by grad-cam") and "“… of the map lies inside the outline”" in about
+    )
     assert "green line surrounds what the map should be on" in about
