@@ -424,7 +424,7 @@ def _answered(explanation: Result) -> str:
     answer = explanation.caption
     if not explanation.by_word:
         best = max(explanation.answers, key=lambda one: one.probability, default=None)
-        answer = f"{best.text} {chance(best)}" if best else ""
+        answer = f"{best.text} · {chance(best)}" if best else ""
     return f'<p class="answer" dir="auto">{escape(answer)}</p>' if answer else ""
 
 
