@@ -31,6 +31,7 @@ class Hub:
         card: of every model.
         asked: the paths of all requests.
         broken: names of files whose transfer breaks off.
+        failing: what it answers everything with, if anything: a status and its error code.
     """
 
     models: Mapping[str, Path] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Hub:
     card: Mapping[str, Any] = field(default_factory=lambda: {"license": "mit"})
     asked: list[str] = field(default_factory=list)
     broken: tuple[str, ...] = ()
+    failing: tuple[int, str] | None = None
 
     def answer(self, path: str) -> tuple[bytes, dict[str, str]] | None:
         """The body and the headers that a path is answered with; None: there is no such thing."""
@@ -76,9 +78,10 @@ def serving(hub: Hub, patch: pytest.MonkeyPatch, cache: Path) -> Iterator[Hub]:
         def do_GET(self, body: bool = True) -> None:
             path = urlsplit(self.path).path
             hub.asked.append(path)
-            found = hub.answer(path)
-            content, headers = found or (b"{}", {"X-Error-Code": "RepoNotFound"})
-            self.send_response(200 if found else 404)
+            found = None if hub.failing else hub.answer(path)
+            status, code = hub.failing or (404, "RepoNotFound")
+            content, headers = found or (b"{}", {"X-Error-Code": code})
+            self.send_response(200 if found else status)
             for name, value in (headers | {"Content-Length": str(len(content))}).items():
                 self.send_header(name, value)
             self.end_headers()

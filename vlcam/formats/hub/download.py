@@ -171,8 +171,9 @@ def _refused(repository: str, error: Exception, published: Published | None) -> 
     if isinstance(error, RepositoryNotFoundError):
         return f"{repository}: {'no longer' if published else f'{none}nor'} a model of the hub"
     if isinstance(error, HfHubHTTPError) and not isinstance(error, LocalEntryNotFoundError):
+        why = one_line(error).partition(" For more information")[0]
         state = f"{none}{_in_cache(repository)}"
-        return f"{repository}: {state}, and the Hugging Face hub refused it ({one_line(error)})"
+        return f"{repository}: {state}, and the Hugging Face hub refused it ({why})"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{repository}: cannot be put into the cache ({one_line(error)})"
     return (

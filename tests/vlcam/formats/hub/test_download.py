@@ -81,6 +81,22 @@ def test_what_the_hub_does_not_have(served: Hub, model: Path) -> None:
         downloaded("owner/name")
 
 
+@pytest.mark.parametrize(
+    ("failing", "said"),
+    [
+        ((403, "GatedRepo"), "to those who agreed to its terms"),
+        ((401, "RepoNotFound"), "no such file or folder, nor a model of the hub"),
+        ((503, ""), r"not in the cache .*the Hugging Face hub refused it \(.*503"),
+        ((200, ""), r"the Hugging Face hub cannot be reached"),  # of a hotel's network
+    ],
+)
+def test_a_hub_that_refuses(served: Hub, failing: tuple[int, str], said: str) -> None:
+    served.failing = failing
+    with pytest.raises(ValueError, match=f"^owner/name: .*{said}") as error:
+        downloaded("owner/name")
+    assert "\n" not in str(error.value)
+
+
 def test_a_disk_that_is_too_small(served: Hub) -> None:
     served.sizes = {"pytorch_model.bin": 10**18}
     with agreed(), pytest.raises(ValueError, match=r"would not fit into .*HF_HOME"):
