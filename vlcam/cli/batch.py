@@ -15,7 +15,6 @@ from vlcam.cli.arguments import stem
 from vlcam.explaining import Request, explain_request
 from vlcam.explanation import no_map, saving
 from vlcam.explanation.explanation import Explanation
-from vlcam.explanation.figure import draw_rows
 from vlcam.explanation.page import Section, compared, index
 from vlcam.utils.atomic import folder_written, recover, written
 from vlcam.utils.errors import one_line
@@ -221,6 +220,8 @@ def _write_compared(columns: Sequence[tuple[str, Path]], folder: Path) -> Path:
         (label, one, os.path.relpath(path / "page.html", folder)) for label, one, path in explained
     ]
     with folder_written(folder) as draft:
+        from vlcam.explanation.figure import draw_rows
+
         figure = draw_rows([(label, one) for label, one, _ in explained])
         figure.savefig(draft / f"{name}.png", format="png")
         (draft / f"{name}.html").write_text(compared(pages), "utf-8")

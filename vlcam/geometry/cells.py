@@ -30,6 +30,7 @@ from vlcam.geometry.torch_functions import (
     NEW,
     REDUCTIONS,
     SAME,
+    SHAPES,
     VIEWS,
     Moves,
     is_pointwise,
@@ -234,14 +235,20 @@ class _Call:
     places: list[_Places | None]
 
     def result(self) -> Any:
-        """What the function returns; where it keeps the shape, without running it."""
+        """What the function returns; where its shape is known, without running it."""
         if self.tensors and self.tensors[0].is_meta:
-            if self.name in SAME:
-                return torch.empty_like(self.tensors[0])
+            if self.name in SHAPES and (self.name in SAME or not self.in_place):
+                shape = SHAPES[self.name](*self.args, **self.kwargs)
+                if shape is not None:
+                    return self.tensors[0].new_empty(shape)
             if self.name in CONVERSIONS:  # another device would want data
                 converted = self.on(torch.empty(0, dtype=self.tensors[0].dtype))
                 return torch.empty_like(self.tensors[0], dtype=converted.dtype)
         return self.func(*self.args, **self.kwargs)
+
+    @property
+    def in_place(self) -> bool:
+        return writes_in_place(self.func, self.kwargs)
 
     def on(self, probe: Tensor) -> Any:
         """The same call with another first tensor."""

@@ -33,7 +33,7 @@ SAME = _names(
     softmax log_softmax softmin channel_shuffle native_channel_shuffle
     """
 )
-"""One output per input value, in its place. (Slow to compute for meta tensors, so they are not.)"""
+"""One output per input value, in its place."""
 
 CONVERSIONS = _names("to type type_as float double half bfloat16 cpu cuda")
 """The same values in another type or on another device."""
@@ -150,6 +150,52 @@ def _conv_transpose2d(
         assert move is not None
         moves[dim] = (-move[0] / move[1], 1 / move[1])
     return moves
+
+
+def _same(input: Tensor, *_: Any, **__: Any) -> tuple[int, ...]:
+    return tuple(input.shape)
+
+
+def _convolved(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> tuple[int, ...] | None:
+    if isinstance(padding, str) or input.ndim != 4 or input.shape[1] != weight.shape[1] * groups:
+        return None
+    sides = []
+    for dim in (-2, -1):
+        reach = _of(dilation, dim) * (weight.shape[dim] - 1) + 1
+        sides.append((input.shape[dim] + 2 * _of(padding, dim) - reach) // _of(stride, dim) + 1)
+    return (len(input), len(weight), *sides) if min(sides) > 0 else None
+
+
+def _padded(input: Tensor, pad: Sequence[int], *_: Any, **__: Any) -> tuple[int, ...] | None:
+    shape = list(input.shape)
+    for i in range(len(pad) // 2):
+        shape[-1 - i] += pad[2 * i] + pad[2 * i + 1]
+    return tuple(shape) if min(shape) > 0 else None
+
+
+def _sum(input: Any, other: Any, **options: Any) -> tuple[int, ...] | None:
+    if not isinstance(input, Tensor) or not isinstance(other, Tensor) or options:
+        return None
+    same = (input.shape, input.dtype) == (other.shape, other.dtype)
+    return tuple(input.shape) if same else None
+
+
+SHAPES: dict[str, Callable[..., tuple[int, ...] | None]] = {
+    **dict.fromkeys(SAME, _same),
+    "conv2d": _convolved,
+    "pad": _padded,
+    "add": _sum,
+}
+"""The shape of what a function makes, of its first argument's type; None: ask it. (On the meta
+device functions are slow, and import PyTorch's compiler, which takes seconds.)"""
 
 
 def _max_pool2d(

@@ -6,8 +6,11 @@ Every complaint is one line that names what is wrong, and leaves nothing behind.
 from __future__ import annotations
 
 import io
+import json
 import re
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -366,3 +369,57 @@ def test_who_chooses_a_guided_method_is_told_what_it_fails(
         figure = " ".join(text.get_text() for text in drawn).replace("\n", " ")
         for where in (capsys.readouterr().out, page, figure):
             assert (said in where) is told
+
+
+UP_TO_THE_PHOTO = """
+import json, sys
+import torch
+bare = set(sys.modules)
+from vlcam.__main__ import program
+from vlcam.adapters.cnn import CnnAdapter
+
+class Encoded(BaseException):
+    pass
+
+def encode(self, pixels, prompts=None):
+    encode_photo(self, pixels, prompts)
+    self.grid(tuple(pixels.shape[2:]))
+    raise Encoded
+
+encode_photo, CnnAdapter.encode = CnnAdapter.encode, encode
+photo, out = sys.argv[1:]
+for asked in ([], ["--question", "what is it"]):
+    sys.argv = ["vlcam", "explain", photo, *asked, "--out", out]
+    try:
+        program()
+    except Encoded:
+        continue
+    raise SystemExit("no photo was encoded")
+from vlcam.geometry.cells import derive
+from vlcam.networks.encoder import Encoder
+encoder = Encoder("efficientnet_lite2", (96, 96))
+encoder.load_published()
+derive(encoder.split()[0], torch.empty(1, 3, 96, 96))
+print(json.dumps(sorted(set(sys.modules) - bare)))
+"""
+
+NOT_BEFORE = {
+    *("torchvision", "torch._dynamo", "torch._inductor", "sympy", "transformers", "timm"),
+    *("matplotlib", "pyarrow", "scipy", "pandas", "sklearn", "skimage", "ray", "nltk", "peft"),
+    "pycocotools",
+}
+"""What is imported where it is used, if at all."""
+
+
+def test_little_is_imported_before_the_photo_is_looked_at(tmp_path: Path) -> None:
+    """By bundled models; counted in modules beyond those of ``import torch``, of which
+    torchvision's networks alone bring 1,500 (three seconds of the processor)."""
+    found = subprocess.run(
+        [sys.executable, "-c", UP_TO_THE_PHOTO, str(PHOTOS[0]), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = json.loads(found.stdout.splitlines()[-1])
+    assert not NOT_BEFORE & set(modules)
+    assert len(modules) < 300
