@@ -17,7 +17,7 @@ from vlcam.attribution.encoding import encode
 from vlcam.networks.encoder import Encoder
 from vlcam.utils.untouched import untouched
 
-_STEPS = (nn.Conv2d, nn.BatchNorm2d, nn.Dropout, nn.Identity, nn.AdaptiveAvgPool2d)
+_STEPS = (nn.Conv2d, nn.Dropout, nn.Identity, nn.AdaptiveAvgPool2d)
 
 _SIZES = 3
 """Of how many sizes of feature maps, from the smallest on, a layer is compared."""
@@ -92,8 +92,14 @@ def _of_encoder(model: Adapter) -> list[_Layer] | None:
     return [
         _Layer(layer.name, layer.shape[1:])
         for layer in encoder.distinct_layers()
-        if not isinstance(modules.get(layer.name), _STEPS) and layer.shape[1:] != (1, 1)
+        if not _is_step(type(modules.get(layer.name))) and layer.shape[1:] != (1, 1)
     ]
+
+
+def _is_step(kind: type | None) -> bool:
+    """Whether modules of a class are a part of what makes a layer (timm's normalisations, which
+    hold the activation, are more)."""
+    return kind is not None and (issubclass(kind, _STEPS) or kind is nn.BatchNorm2d)
 
 
 def _of_module(model: ModuleAdapter, pixels: Tensor, prompt: Prompt) -> list[_Layer]:
@@ -138,7 +144,7 @@ def _outputs(module: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
 def _outermost(seen: list[_Layer], own: _Layer) -> list[_Layer]:
     """Of all layers with feature maps those worth a look, one name each."""
     maps = [one for one in seen if len(one.size) == 2]
-    good = [one for one in maps if one.kind not in _STEPS or one.kind is own.kind]
+    good = [one for one in maps if not _is_step(one.kind) or one.kind is own.kind]
     names = {}
     for one in sorted(good, key=lambda one: one.name.count("."), reverse=True):
         if not _is_trunk(one, good):

@@ -17,13 +17,14 @@ CNN: Options = {
     "cnn": (
         str,
         "encoder: small, efficientnet_lite2 (its ImageNet weights come with vlcam), a torchvision "
-        "network such as mobilenet_v2, or a folder with a ResNet, RegNet or ConvNeXt of "
-        "transformers and its weights (default small)",
+        "network such as mobilenet_v2, timm:NAME for any of timm's (pip install 'vlcam[timm]'), or "
+        "a folder with a ResNet, RegNet or ConvNeXt of transformers and its weights (default "
+        "small)",
     ),
     "cnn-weights": (
         str,
-        "its weights: safetensors or torch state dict in torchvision's layout, or the folder of a "
-        "model of ours with that CNN",
+        "its weights: safetensors or torch state dict in torchvision's (or timm's) layout, the "
+        "folder of a model of ours with that CNN, or the word published: those that timm downloads",
     ),
     "size": (int, "height and width photos are stretched to (default 224)"),
     "cnn-epochs": (int, "first, passes over the photos that train the CNN too (default 0)"),

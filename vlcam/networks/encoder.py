@@ -1,4 +1,4 @@
-"""CNNs by name, each of which can be cut in two at any layer.
+"""A CNN by its name, which can be cut in two at any layer.
 
 An :class:`Encoder` turns pixels into one image feature. It wraps a network without its classifier
 (:mod:`vlcam.networks.cnns`), keeps its names of weights and layers, and can be split at a layer
@@ -15,7 +15,9 @@ from pathlib import Path
 
 from torch import Tensor, fx, nn
 
-from vlcam.formats.state_dict import CNN_PREFIX, WEIGHTS, load_exactly, read_state_dict
+from vlcam.formats.checkpoint import read_cnn
+from vlcam.formats.packaged import PackagedFile
+from vlcam.formats.state_dict import load_exactly, read_state_dict
 from vlcam.networks import cnns, transformers_cnn
 from vlcam.networks.cutting import (
     Layer,
@@ -25,6 +27,7 @@ from vlcam.networks.cutting import (
     trace_layers,
 )
 from vlcam.networks.efficientnet_lite import EfficientNetLite
+from vlcam.utils.errors import one_line
 
 # The auxiliary classifiers of GoogLeNet and Inception v3: published weights contain them, and they
 # are not built here.
@@ -39,9 +42,9 @@ class Encoder(nn.Module):
 
     Args:
         name: ``small``, ``efficientnet_lite2`` (or 0, 1), torchvision's name of a network
-            (``vgg16``, ``resnet50``, ...), or one of transformers as
+            (``vgg16``, ``resnet50``, ...), ``timm:`` and timm's name, or one of transformers as
             :mod:`vlcam.networks.transformers_cnn` names it. Its weights are random until
-            :meth:`load_weights` or :meth:`load_packaged`.
+            :meth:`load_weights` or :meth:`load_published`.
         size: (height, width) of the input, from which the shapes of feature maps follow.
 
     Attributes:
@@ -59,7 +62,11 @@ class Encoder(nn.Module):
         self.name = name
         self.size = size
         self.net, self._head = cnns.build(name)
-        self._graph, calls = trace_layers(self.net)
+        try:
+            self._graph, calls = trace_layers(self.net)
+        except Exception as error:  # whatever a network does with the stand-ins for its values
+            why = one_line(error)
+            raise ValueError(f"CNN {name}: what it computes cannot be followed ({why})") from error
         self.layers, self.feature_size = cuttable_layers(
             self.net, self._graph, calls, size=size, name=name
         )
@@ -129,39 +136,36 @@ class Encoder(nn.Module):
         """
         self._load(self._weights(path), path)
 
-    def load_packaged(self) -> None:
-        """Load the published weights that a package of data holds
-        (:func:`vlcam.networks.cnns.packaged`).
+    def load_published(self) -> None:
+        """Load the weights of :func:`vlcam.networks.cnns.published`.
 
         Raises:
-            ValueError: there is no such package of this network, or it is not installed.
+            ValueError: none are known, or they cannot be had.
         """
-        file = cnns.packaged(self.name)
-        if file is None:
-            raise ValueError(f"no package holds weights of {self.name}: name a file")
-        self._load(self._own(file.tensors()), file.path)
+        self._load(self.named(cnns.published(self.name)), "what was published")
 
-    def _load(self, state: dict[str, Tensor], path: Path) -> None:
-        load_exactly(self.net, state, f"{path}: not the weights of {self.name}")
+    def packaged(self) -> list[PackagedFile]:
+        """As of :class:`vlcam.formats.packaged.FromPackages`."""
+        return cnns.packaged(self.name)
+
+    def named(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the whole published network as this encoder has them, in float32."""
+        if isinstance(self.net, EfficientNetLite):
+            tensors = self.net.named(tensors)
+        return {
+            key: value.float() if value.is_floating_point() else value
+            for key, value in tensors.items()
+            if not key.startswith((*_AUXILIARY, *(f"{layer}." for layer in self._head)))
+        }
+
+    def _load(self, state: dict[str, Tensor], what: Path | str) -> None:
+        load_exactly(self.net, state, f"{what}: not the weights of {self.name}")
 
     def _weights(self, path: Path) -> dict[str, Tensor]:
         if transformers_cnn.is_one(path):
-            return self._own(transformers_cnn.weights(path))
-        if path.is_dir():
-            whole = read_state_dict(path / WEIGHTS)
-            own = {k: v for k, v in whole.items() if k.startswith(CNN_PREFIX)}
-            return self._own({k.removeprefix(CNN_PREFIX): v for k, v in own.items()})
-        return self._own(read_state_dict(path))
-
-    def _own(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of the whole published network as this encoder has them."""
-        if isinstance(self.net, EfficientNetLite):
-            state = self.net.named(state)
-        return {
-            key: value.float() if value.is_floating_point() else value
-            for key, value in state.items()
-            if not key.startswith((*_AUXILIARY, f"{self._head}."))
-        }
+            return self.named(transformers_cnn.weights(path))
+        files = read_cnn(path) if path.is_dir() else [read_state_dict(path)]
+        return {name: value for file in files for name, value in self.named(file).items()}
 
 
 class RegionEncoder(Encoder):
@@ -215,8 +219,8 @@ class RegionEncoder(Encoder):
         after = part_between(self.net, self._graph, since=seam, until=end)
         return part_between(self.net, self._graph, until=seam), nn.Sequential(after, nn.Flatten())
 
-    def _load(self, state: dict[str, Tensor], path: Path) -> None:
-        """As of an :class:`Encoder`; weights of the layers that were left out are ignored."""
+    def named(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """As of an :class:`Encoder`, without those of the layers that were left out."""
         own = self.net.state_dict()
         whole = cnns.build(self.name)[0].state_dict()
-        super()._load({k: v for k, v in state.items() if k in own or k not in whole}, path)
+        return {k: v for k, v in super().named(tensors).items() if k in own or k not in whole}

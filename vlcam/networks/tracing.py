@@ -7,6 +7,7 @@ once would leave the replacements behind.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from threading import Lock, get_ident
 from typing import Any
@@ -47,8 +48,13 @@ class Tracer(fx.Tracer):
 
 
 def _is_a_layer(module: nn.Module) -> bool:
-    """Whether a module's class is one of PyTorch's layers or derived from one."""
+    """Whether a module's class is one of PyTorch's layers, is derived from one, or says that it is
+    one."""
     if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
         return False
+    # timm keeps a list of its modules that no tracer can look into.
+    timm = sys.modules.get("timm.layers")
+    if timm is not None and timm.is_notrace_module(type(module)):
+        return True
     own = (kind for kind in type(module).__mro__ if kind is not nn.Module)
     return any(kind.__module__.startswith("torch.nn.modules.") for kind in own)

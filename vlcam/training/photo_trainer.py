@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vlcam.geometry.cells import derive
 from vlcam.networks import cnns, transformers_cnn
 from vlcam.networks.encoder import Encoder
 from vlcam.photo.preprocess import Preprocess
@@ -29,6 +30,7 @@ from vlcam.utils.atomic import written
 
 SPLITS = ("train", "val", "test")
 REPORT = "report.json"
+PUBLISHED = "published"
 _FIRST_SHARE = 0.75  # of the epochs with the CNN, on photos of the first size
 
 
@@ -40,7 +42,9 @@ class PhotoTraining:
         least: the least value of each option, by field.
         cnn: see :class:`vlcam.networks.encoder.Encoder`; or the folder of a CNN of transformers,
             whose weights are taken too unless ``cnn_weights`` names others, as are those of a
-            package (:func:`vlcam.networks.cnns.packaged`).
+            package (:func:`vlcam.networks.cnns.begins_with_published`).
+        cnn_weights: a file or folder; :data:`PUBLISHED`: what
+            :func:`vlcam.networks.cnns.published` finds.
         precision: of the CNN; ``auto`` until the training begins: see
             :mod:`vlcam.training.precision`.
     """
@@ -111,7 +115,7 @@ class PhotoTraining:
     @property
     def pretrained(self) -> bool:
         """Whether the CNN begins with given weights."""
-        return self.cnn_weights is not None or cnns.packaged(self.cnn) is not None
+        return self.cnn_weights is not None or cnns.begins_with_published(self.cnn)
 
     @property
     def keeps_maps(self) -> bool:
@@ -179,10 +183,12 @@ class PhotoTrainer(Trainer):
         torch.manual_seed(how.seed)
         model = self.make_model()
         helpers = self.make_helpers(model)
-        if how.cnn_weights:
+        if how.cnn_weights == PUBLISHED or (how.pretrained and not how.cnn_weights):
+            model.encoder.load_published()
+        elif how.cnn_weights:
             model.encoder.load_weights(Path(how.cnn_weights))
-        elif how.pretrained:
-            model.encoder.load_packaged()
+        if how.sees:  # maps whose cells have no known place could be learned from, not explained
+            derive(model.encoder.split()[0], torch.empty(1, 3, how.size, how.size))
         if how.cnn_fixed:
             model.encoder.split(how.cnn_fixed)[0].requires_grad_(False)
         model = model.to(self.device).to(memory_format=torch.channels_last)

@@ -119,6 +119,16 @@ def test_beside_a_given_cnn_it_begins_blind(data: Path, tmp_path: Path) -> None:
         assert 0 < model.embed_image.weight.std() < 0.01 and not model.embed_image.bias.any()
 
 
+def test_a_network_of_timm_is_trained_and_explained(data: Path, tmp_path: Path) -> None:
+    more = {"cnn": "timm:test_resnet", "cnn_epochs": 1, "epochs": 0, "half": True}
+    train(Training(**_options(data, tmp_path / "a", **more)))  # type: ignore[arg-type]
+    explanation = vlcam.explain(vlcam.load(tmp_path / "a"), data / "Images" / "0.png", caption="a")
+    assert explanation.layer == "layer4"
+    more |= {"cnn": "timm:skresnet18"}  # it stacks maps: where their cells lie is not followed
+    with pytest.raises(ValueError, match="no known place in the input: it was lost in stack"):
+        _Trainer(Training(**_options(data, tmp_path / "b", **more)))  # type: ignore[arg-type]
+
+
 def test_a_cnn_whose_weights_come_in_a_package_needs_no_file(data: Path, tmp_path: Path) -> None:
     more = {"cnn": "efficientnet_lite2", "cnn_epochs": 1, "cnn_fixed": "blocks.6", "epochs": 1}
     how = Training(**_options(data, tmp_path / "a", **more))  # type: ignore[arg-type]
@@ -127,7 +137,7 @@ def test_a_cnn_whose_weights_come_in_a_package_needs_no_file(data: Path, tmp_pat
     model = load_module(tmp_path / "a")
     assert model.config.preprocess == how.preprocess
     given = Encoder("efficientnet_lite2", (32, 32))
-    given.load_packaged()
+    given.load_published()
     was, now = given.net.state_dict(), model.encoder.net.state_dict()
     changed = {name.partition(".")[0] for name in was if not torch.equal(was[name], now[name])}
     assert changed == {"conv_head", "bn2"}

