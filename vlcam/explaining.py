@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -39,6 +40,7 @@ from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
 from vlcam.explanation.explanation import Explanation
 from vlcam.explanation.result import Answer, AttentionMap, AttentionMaps, explained_words
+from vlcam.formats.world import Likeness
 from vlcam.geometry.peaks import peaks
 from vlcam.models import MATCHER, families_that_attend, load
 from vlcam.photo.given import Photo
@@ -357,6 +359,15 @@ class _Explaining:
             tuple(AttentionMap(name, *peak) for name, peak in found), maps, own.grid
         )
 
+    @cached_property
+    def _likeness(self) -> Likeness | None:
+        """How like the model's training photos this one is, from the maps that are there."""
+        model, maps = self.model, self.photo.begun or self.photo.features
+        if maps is None:
+            return None
+        with untouched(model.module), torch.no_grad():
+            return model.likeness(maps)
+
     def _about(self, method: methods.Method, found: TargetMaps) -> dict[str, Any]:
         """What an explanation says of its photo, its model and its maps."""
         model, photo = self.model, self.photo
@@ -369,6 +380,7 @@ class _Explaining:
             "placement": photo.placement,
             "maps": found.maps,
             "grid": found.grid,
+            "likeness": self._likeness,
             "details": model.describe() | found.details | _versions(),
         }
 

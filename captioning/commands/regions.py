@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
         check_file(args.out)
     from captioning.data.regions import write_densecap
     from captioning.models.densecap import Described, Source
+    from vlcam.formats.world import Likeness
     from vlcam.photo.loading import load_photo
     from vlcam.utils.errors import one_line
 
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
             f"{args.model}: no dense captioner; a folder that vlcam train densecap made"
         )
     found: dict[Path, tuple[tuple[int, int], list[Described]]] = {}
+    likenesses: dict[Path, Likeness] = {}
     failed = 0
     for path in map(Path, args.photos):
         try:
@@ -53,13 +55,17 @@ def run(args: argparse.Namespace) -> int:
             print(f"vlcam: {one_line(error)}", file=sys.stderr)
             failed += 1
             continue
-        described = source.model.describe(photo, args.top)
+        described, likeness = source.model.told(photo, args.top)
         found[path] = (photo.height, photo.width), described
         print(path)
+        if likeness:
+            likenesses[path] = likeness
+            if likeness.line:
+                print(f"  {likeness.line}")
         for one in described:
             corners = " ".join(f"{round(edge):4}" for edge in one.box)
             print(f"  {one.score:.2f}  {corners}  {one.text}")
     if args.out and found:
-        write_densecap(args.out, found)
+        write_densecap(args.out, found, likenesses)
         print(f"-> {args.out}")
     return 1 if failed else 0

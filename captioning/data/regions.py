@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from captioning.data.region_files import (
@@ -25,6 +26,7 @@ from captioning.data.region_files import (
     Result,
 )
 from vlcam.evaluation.entities import Entities, Marked
+from vlcam.formats.world import Likeness
 from vlcam.metrics.box_ratio import Box
 from vlcam.photo.loading import size_of
 from vlcam.utils.atomic import written
@@ -216,12 +218,15 @@ class Scored(Protocol):
 
 
 def write_densecap(
-    path: Path, photos: Mapping[Path, tuple[tuple[int, int], Sequence[Scored]]]
+    path: Path,
+    photos: Mapping[Path, tuple[tuple[int, int], Sequence[Scored]]],
+    likenesses: Mapping[Path, Likeness] = MappingProxyType({}),
 ) -> None:
     """Write regions as DenseCap writes them, for :func:`read`.
 
     Args:
         photos: by file, each one's (height, width) and regions, boxes in pixels of the photo.
+        likenesses: of photos whose model says how like its training photos they are.
     """
     results = []
     for photo, (size, found) in photos.items():
@@ -231,7 +236,8 @@ def write_densecap(
             for x0, y0, x1, y1 in (one.box for one in found)
         ]
         columns = {"captions": [one.text for one in found], "scores": [one.score for one in found]}
-        results.append({"img_name": photo.name, **columns, "boxes": boxes})
+        more = {"likeness": likenesses[photo].to_json()} if photo in likenesses else {}
+        results.append({"img_name": photo.name, **columns, "boxes": boxes, **more})
     with written(path) as draft:
         draft.write_text(
             json.dumps({"opt": {"image_size": LONGEST}, "results": results}, allow_nan=False),

@@ -34,6 +34,7 @@ from captioning.language.decoding import Caption
 from captioning.language.writer import Writer, WriterConfig
 from vlcam.formats import checkpoint
 from vlcam.formats.state_dict import WEIGHTS
+from vlcam.formats.world import Likeness, World
 from vlcam.metrics.box_ratio import Box, box_in_photo
 from vlcam.models import configuration
 from vlcam.networks.encoder import RegionEncoder
@@ -238,12 +239,22 @@ class DenseCap(nn.Module):
 
     def describe(self, photo: Image.Image, top: int | None = None) -> list[Described]:
         """The regions of an upright RGB photo, the ``top`` surest, the surest first."""
+        return self.told(photo, top)[0]
+
+    def told(
+        self, photo: Image.Image, top: int | None = None
+    ) -> tuple[list[Described], Likeness | None]:
+        """As :meth:`describe`, and how like the training photos the photo is, where the model knows
+        (its ``world``): of the same forward pass of the CNN."""
         pixels, placement = self.config.preprocess(photo)
         first = next(self.parameters())
         with torch.no_grad():
-            (found,) = self.find(self.encoder(pixels[None].to(first)), top)
+            feature = self.encoder(pixels[None].to(first))
+            (found,) = self.find(feature, top)
+        world: World | None = getattr(self, "world", None)
+        maps = feature.unflatten(1, self.encoder.regions.shape)
         rows = zip(found.boxes.tolist(), found.scores.tolist(), found.captions, strict=True)
-        return [
+        described = [
             Described(
                 " ".join(self.config.vocabulary.text(caption.tokens)),
                 box_in_photo((box[0], box[1], box[2], box[3]), placement),
@@ -251,6 +262,7 @@ class DenseCap(nn.Module):
             )
             for box, score, caption in rows
         ]
+        return described, world and world.likeness(maps)
 
 
 def _drawn(captions: Sequence[Sequence[int]], rng: np.random.Generator) -> Sequence[int]:

@@ -29,6 +29,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vlcam.adapters.attention_flow import Flow
+from vlcam.formats.world import Likeness
 from vlcam.geometry.grid import Cells, Grid, Placement
 from vlcam.utils.brief import Brief
 from vlcam.utils.expected import described, expect
@@ -305,6 +306,15 @@ class Adapter(ABC):
     def attention_flow(self, prompt: Prompt) -> Flow | None:
         """How attention flows from the photo's patches (which are the layer's cells) to the scores
         under a prompt, for methods that follow it. None: the model has none they could follow."""
+        return None
+
+    def likeness(self, features: FeatureMaps) -> Likeness | None:
+        """How like the model's training photos a photo is. None: the model does not know.
+
+        Args:
+            features: one row, as :meth:`encode` gives it; where ``encode_reads_prompt``, as
+                :meth:`encode_photo` does.
+        """
         return None
 
     @abstractmethod

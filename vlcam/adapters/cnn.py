@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vlcam.adapters.adapter import Adapter, FeatureMaps
 from vlcam.adapters.once_per_image import once_per_image
 from vlcam.formats import checkpoint
+from vlcam.formats.world import Likeness, World
 from vlcam.geometry.cells import derive
 from vlcam.geometry.grid import Grid, Placement
 from vlcam.networks.channels_last import run_channels_last
@@ -52,8 +53,9 @@ class CnnAdapter(Adapter):
 
     def cut_at(self, layer: str | None) -> None:
         encoder: Any = self.module.encoder
-        self.layer = encoder.layer(layer).name
+        self.layer = self._seam = encoder.layer(layer).name
         self._before, self._after = encoder.split(self.layer)
+        self._to_last: nn.Module | None = None  # from here to the CNN's last layer
         self._grids: dict[tuple[int, int], Grid] = {}
 
     def resize(self, size: tuple[int, int]) -> None:
@@ -83,6 +85,17 @@ class CnnAdapter(Adapter):
     def image_features(self, features: FeatureMaps) -> Tensor:
         """The CNN's features (N, F) of N rows of maps, computed once per image."""
         return once_per_image(lambda some: self._after(some.maps), features)
+
+    def likeness(self, features: FeatureMaps) -> Likeness | None:
+        """From the CNN's last layer, whichever is explained: what lies between the two runs once
+        more."""
+        world: World | None = getattr(self.module, "world", None)
+        if world is None:
+            return None
+        encoder: Any = self.module.encoder
+        if self._to_last is None:
+            self._to_last = encoder.between(self._seam, encoder.layers[-1].name)
+        return world.likeness(self._to_last(features.maps))
 
     def grid(self, input_size: tuple[int, int]) -> Grid:
         if input_size not in self._grids:

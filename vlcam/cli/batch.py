@@ -243,6 +243,8 @@ def told(explanations: Sequence[Explanation], folders: Sequence[Path]) -> str:
     said = first.words if first.by_word else first.answers
     words = "  ".join(f"{w.text} {w.probability:.2f}" for w in said)
     lines = [f"{first.photo}: {first.text}", f"  {words}"]
+    if first.unlike:
+        lines.append(f"  {first.unlike}")
     for explanation, folder in zip(explanations, folders, strict=True):
         by = f"{explanation.method}: " if len(explanations) > 1 else ""
         lines += [f"  {by}{note}" for note in no_map.notes(explanation)]

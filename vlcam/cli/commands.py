@@ -77,6 +77,11 @@ OURS = (
         "Rewrite a checkpoint as safetensors and JSON, in a new folder.",
         "vlcam.cli.convert",
     ),
+    Command(
+        "world",
+        "Measure what a model's training photos look like, so that it tells of others.",
+        "vlcam.cli.world",
+    ),
     Command("methods", "List the methods there are.", "vlcam.cli.methods"),
 )
 """The commands every installation has; those of packages come behind them."""

@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
         )
         write(found, out)
         print(f"{photo}: {found[0][0].text}")
+        if found[0][0].unlike:
+            print(f"  {found[0][0].unlike}")
         for explanation in (one for row in found for one in row):
             told = (f"{item.text} {item.peak[0]},{item.peak[1]}" for item in explanation.items)
             by = f"{explanation.method:20} " if len(methods) > 1 else ""

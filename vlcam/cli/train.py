@@ -47,6 +47,11 @@ GENERAL: Options = {
         "most processors that have it (AVX512-BF16, AMX, GPUs)",
     ),
     "device": (str, "cpu (default) or cuda"),
+    "world": (
+        str,
+        "what the photos are, in a few words, for the line told of a photo unlike them "
+        "(default: photos of --data's folder)",
+    ),
 }
 
 

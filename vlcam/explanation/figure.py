@@ -111,7 +111,8 @@ def draw_table(
     same = len({explanation.text for explanation in every}) == 1
     heading = _wrapped(first.text, page_width, 13, _HEADING) if same else ""
     why = [one.then for explanation in every for one in no_map.notes(explanation)]
-    lines = [*scalings(every), *(f"Where there is no map: {then}" for then in why[:1])]
+    unlike = dict.fromkeys(one.unlike for one in every if one.unlike)
+    lines = [*unlike, *scalings(every), *(f"Where there is no map: {then}" for then in why[:1])]
     notes = [_wrapped(line, page_width, 8, _NOTE) for line in lines]
     legends = _legends(every)
     labels = [label if same else f"{label}: {row[0].text}" for label, row in rows]
@@ -276,7 +277,8 @@ def _legend(figure: Figure, explanation: Result, y: float, about: str = "") -> N
 
 
 def _small_print(explanation: Result) -> list[str]:
-    lines = [" · ".join(f"{name}: {value}" for name, value in settings(explanation))]
+    lines = [explanation.unlike] if explanation.unlike else []
+    lines.append(" · ".join(f"{name}: {value}" for name, value in settings(explanation)))
     lines.append(scaling(explanation))
     if _shown(explanation) < len(explanation.items):
         lines.append(f"The first {_MOST} of {len(explanation.items)} maps; the page has all")

@@ -47,7 +47,8 @@ def page(explanation: Result) -> str:
     height, width = explanation.image.shape[:2]
     script = _asset("page.js")
     style = f"{_asset('page.css')}:root {{ --ratio: {width / height:.6f}; }}\n"
-    notes = [scaling(explanation)]
+    notes = [explanation.unlike] if explanation.unlike else []
+    notes.append(scaling(explanation))
     if explanation.caveat:
         notes.append(explanation.caveat)
     if explanation.unknown and explanation.by_word:
@@ -148,13 +149,14 @@ def compared(columns: Sequence[tuple[str, Result, str]]) -> str:
         sections = [_below(*column) for column in columns]
     same = len({explanation.text for explanation in every}) == 1
     name = PurePath(first.photo).name
+    unlike = dict.fromkeys(one.unlike for one in every if one.unlike)
     return _filled(
         "compared.html",
         policy=_policy(style, ""),
         style=style,
         title=escape(f"{name}: compared - vlcam"),
         heading=escape(first.text if same else name),
-        notes=escape(" ".join(scalings(every))),
+        notes=escape(" ".join([*unlike, *scalings(every)])),
         sections="\n".join(sections),
     )
 
@@ -393,6 +395,8 @@ def _card(explanation: Result, path: str) -> str:
         text = f"the map of “{explanation.items[told].text}”"
         pictures[f"The same under {text}"] = blend(np.asarray(photo), levels, colours)
         small_print = f"right: {text} · {made}"
+    if explanation.unlike:
+        small_print += " · unlike the photos it learned from"
     images = "".join(
         f'<img src="{_jpeg(picture, 360, 60_000)}" alt="{escape(alternative)}">'
         for alternative, picture in pictures.items()

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from vlcam.attribution import methods
+from vlcam.formats.world import Likeness
 from vlcam.geometry.grid import Cells, Placement, place
 from vlcam.geometry.peaks import peaks
 from vlcam.utils.brief import Brief, shortened
@@ -119,6 +120,7 @@ class Result:
         answers: the explained answers, in order, one per map.
         attention: of a model that has an attention of its own: a map per word, or maps that are
             the same for every answer.
+        likeness: how like the model's training photos this one is, of models that know.
     """
 
     photo: str
@@ -137,6 +139,7 @@ class Result:
     question: str | None = None
     answers: tuple[Answer, ...] = ()
     attention: AttentionMaps | None = None
+    likeness: Likeness | None = None
 
     @property
     def text(self) -> str:
@@ -182,6 +185,11 @@ class Result:
             f"<{type(self).__name__} of {self.photo} by {self.model}, {self.method} at"
             f" {self.layer}:{asked}; {', '.join(said)}{f' and {rest} more' if rest else ''}>"
         )
+
+    @property
+    def unlike(self) -> str | None:
+        """What a reader should know where the photo is unlike the model's training photos."""
+        return self.likeness.line if self.likeness else None
 
     def map(self, index: int) -> tuple[Tensor, Cells]:
         """The raw map (u, v) of item ``index``, and where its cells lie in the input."""

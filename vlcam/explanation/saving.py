@@ -15,6 +15,7 @@ import torch
 
 from vlcam.explanation.result import Answer, AttentionMap, AttentionMaps, Result, Word
 from vlcam.formats.arrays import read_arrays
+from vlcam.formats.world import Likeness
 from vlcam.geometry.grid import Boxes, Cells, Grid, Placement
 from vlcam.utils.atomic import folder_written, recover
 from vlcam.utils.expected import described
@@ -47,6 +48,8 @@ def to_json(result: Result) -> dict[str, Any]:
     if result.attention is not None:
         looks, grid = _as_json(result.attention.looks), _grid_as_json(result.attention.grid)
         said["attention"] = {"looks": looks, "grid": grid}
+    if result.likeness is not None:
+        said["likeness"] = result.likeness.to_json()
     return {
         "format": FORMAT,
         "photo": result.photo,
@@ -131,6 +134,8 @@ def _values(data: dict[str, Any]) -> dict[str, Any]:
         "details": dict(data["details"]),
     }
     values["attention"] = _attention(placement, data.get("attention"))
+    likeness = data.get("likeness")
+    values["likeness"] = None if likeness is None else Likeness.from_json(likeness)
     texts = ["caption"] if by_word else []
     texts += ["question"] if "question" in data or not by_word else []
     for name in ("photo", "model", "layer", "method", "target", *texts):

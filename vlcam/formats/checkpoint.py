@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vlcam.formats.extent import Extent, no_larger_than
 from vlcam.formats.packaged import KEY, filled_in, read_packaged, without_packaged
 from vlcam.formats.state_dict import CNN_PREFIX, WEIGHTS, load_exactly, read_state_dict
+from vlcam.formats.world import WORLD, read_world
 from vlcam.utils.atomic import folder_written, recover, written
 from vlcam.utils.errors import one_line
 from vlcam.utils.expected import described
@@ -64,10 +65,12 @@ def from_json(kind: type[Config], data: Any, architecture: str, what: str) -> Co
 
 
 def save_folder(model: nn.Module, config: dict[str, Any], folder: Path, half: bool = False) -> None:
-    """Write a model's configuration and weights (float16 where ``half``) to a folder.
+    """Write a model's configuration and weights (float16 where ``half``) to a folder, and what its
+    training photos look like (its ``world``), where that is known.
 
     Weights of its CNN that a package holds are left out (:mod:`vlcam.formats.packaged`).
     """
+    world = getattr(model, "world", None)
     state, files = without_packaged(model, _written(model.state_dict(), half))
     if files:
         config = {**config, KEY: files}
@@ -76,6 +79,8 @@ def save_folder(model: nn.Module, config: dict[str, Any], folder: Path, half: bo
             json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False), "utf-8"
         )
         save_file(state, draft / WEIGHTS)
+        if world is not None:
+            world.save(draft)
 
 
 def save_cnn(model: nn.Module, path: Path, half: bool = False) -> None:
@@ -95,7 +100,8 @@ def _written(state: dict[str, Tensor], half: bool) -> dict[str, Tensor]:
 
 
 def load_folder(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], what: str) -> Model:
-    """Read a model from its folder (or either file in it), in float32 and eval mode.
+    """Read a model from its folder (or either file in it), in float32 and eval mode. Where there is
+    a file of its ``world`` (:mod:`vlcam.formats.world`), the model bears it under that name.
 
     Args:
         build: makes the model from its configuration and weights, whose shapes may give its sizes;
@@ -127,6 +133,7 @@ def load_folder(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], wh
     load_exactly(
         model, filled_in(model, files) | state, f"{weights_path}: not the weights of this {what}"
     )
+    _bear_world(model, folder)
     return model.eval()
 
 
@@ -141,3 +148,16 @@ def read_cnn(folder: Path) -> list[dict[str, Tensor]]:
     config = read_json(config_path) if config_path.is_file() else {}
     own = {k.removeprefix(CNN_PREFIX): v for k, v in state.items() if k.startswith(CNN_PREFIX)}
     return [*read_packaged(config, str(config_path)), own]
+
+
+def _bear_world(model: Any, folder: Path) -> None:
+    world = read_world(folder)
+    if world is None:
+        return
+    layers = getattr(getattr(model, "encoder", None), "layers", None)
+    channels = layers[-1].shape[0] if layers else 0
+    if len(world.mean) != channels:
+        raise ValueError(
+            f"{folder / WORLD}: of a CNN with {len(world.mean)} channels, this one has {channels}"
+        )
+    model.world = world

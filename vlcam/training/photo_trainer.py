@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vlcam.formats.world import LONGEST, check_text
 from vlcam.geometry.cells import derive
 from vlcam.networks import cnns, transformers_cnn
 from vlcam.networks.encoder import Encoder
@@ -26,7 +28,9 @@ from vlcam.training.precision import (
     fastest_precision,
 )
 from vlcam.training.trainer import Schedule, Trainer, begun_with
+from vlcam.training.world import TooFewError, know_world
 from vlcam.utils.atomic import written
+from vlcam.utils.errors import flat
 
 SPLITS = ("train", "val", "test")
 REPORT = "report.json"
@@ -73,6 +77,7 @@ class PhotoTraining:
     weight_decay: float = 0.05
     seed: int = 0
     half: bool = False
+    world: str | None = None
     precision: str = AUTO
     device: str = "cpu"
 
@@ -87,6 +92,7 @@ class PhotoTraining:
                 option = name.replace("_", "-")
                 raise ValueError(f"--{option} {value}: must be at least {least}")
         check_precision(self.precision)
+        check_text("--world", self.world or "")
         if not any(schedule.epochs for schedule in self.schedules()):
             raise ValueError("--epochs 0: nothing to train")
         if not self.cnn_epochs and not self.pretrained and self.sees:
@@ -126,6 +132,11 @@ class PhotoTraining:
     @property
     def preprocess(self) -> Preprocess:
         return cnns.preprocess(self.cnn, (self.size, self.size))
+
+
+def _named(data: Path) -> str:
+    """What the photos of a folder are called where nobody said."""
+    return flat(f"photos of {data.resolve().name}")[:LONGEST]
 
 
 class Views:
@@ -246,7 +257,26 @@ class PhotoTrainer(Trainer):
     def train(self) -> dict[str, Any]:
         """Run all epochs that are left, save the average model and return the report."""
         self.run()
+        self.know_world()
         return self.finish()
+
+    def know_world(self) -> None:
+        """Let the average model know what its training photos look like, by those of ``test``, or
+        else ``val``, as others of their kind; where there are too few of either, it does not."""
+        held_out = self.paths.get("test") or self.paths["val"]
+        if not self.how.sees:
+            return
+        try:
+            self.average.world = know_world(
+                self.average.encoder,
+                self.how.preprocess,
+                self.paths["train"],
+                held_out,
+                world=self.how.world or _named(Path(self.how.data)),
+                seed=self.how.seed,
+            )
+        except TooFewError as error:
+            print(error, file=sys.stderr)
 
     def views(self) -> Views:
         """Random views of the training photos, while the CNN is trained."""
