@@ -12,6 +12,7 @@ held-out photos stay below is the threshold.
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from vlcam.formats.state_dict import unreadable
 from vlcam.utils.errors import flat
-from vlcam.utils.expected import described_shape
+from vlcam.utils.expected import described, described_shape, expect
 
 WORLD = "world.safetensors"
 """The file, in the model's folder."""
@@ -31,10 +32,12 @@ WORLD = "world.safetensors"
 LONGEST = 200
 """Characters of each text."""
 
-_FORMAT = "vlcam world 1"
+_FORMAT = 1
 _LARGEST = 2**20  # bytes
 _FARTHEST = 1e9  # of maps that are not finite
-_TEXTS = ("world", "instead")
+_ABOUT = "about"
+_TEXTS, _NUMBERS = ("world", "instead"), ("threshold", "rest")
+_TENSORS = ("mean", "directions", "variances")
 
 
 @dataclass(frozen=True)
@@ -132,15 +135,15 @@ class World:
 
     def save(self, folder: Path) -> None:
         """Write :data:`WORLD` into a folder (directions in float16)."""
-        about = {name: getattr(self, name) for name in _TEXTS}
-        about |= {name: repr(getattr(self, name)) for name in ("threshold", "rest")}
+        about = {name: getattr(self, name) for name in (*_TEXTS, *_NUMBERS)}
         tensors = {
             "mean": self.mean.float(),
             "directions": self.directions.half(),
             "variances": self.variances.float(),
         }
         whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(whole, folder / WORLD, about | {"format": _FORMAT})
+        # One entry: those of several come in another order each time.
+        save_file(whole, folder / WORLD, {_ABOUT: json.dumps({"format": _FORMAT} | about)})
 
 
 def check_text(what: str, text: str) -> None:
@@ -169,14 +172,18 @@ def read_world(folder: Path) -> World | None:
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"larger than {_LARGEST:,} bytes")
         with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
-            if about.get("format") != _FORMAT:
-                raise ValueError(f"its format is not {_FORMAT!r}")
-            texts = {name: about[name] for name in _TEXTS}
-            numbers = {name: float(about[name]) for name in ("threshold", "rest")}
-            names = ("mean", "directions", "variances")
-            tensors = {name: file.get_tensor(name) for name in names}
-        return World(**texts, **numbers, **tensors)
+            about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
+            found = expect(about, dict, "what it says", "a dictionary").get("format")
+            if found != _FORMAT:
+                raise ValueError(f"its format is {described(found)}, expected {_FORMAT!r}")
+            values: dict[str, Any] = {
+                name: expect(about[name], str, f"its {name}", "a text") for name in _TEXTS
+            }
+            values |= {
+                name: expect(about[name], float, f"its {name}", "a number") for name in _NUMBERS
+            }
+            tensors = {name: file.get_tensor(name) for name in _TENSORS}
+        return World(**values, **tensors)
     except Exception as error:  # whatever a damaged file makes safetensors stumble over
         raise ValueError(
             f"{path}: not a readable file of a model's world ({_why(error)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,13 +19,7 @@ from vlcam.cli.convert import convert
 from vlcam.formats.world import WORLD, Likeness, World, read_world
 from vlcam.models import find
 
-ABOUT = {
-    "format": "vlcam world 1",
-    "world": "squares",
-    "instead": "",
-    "threshold": "1.5",
-    "rest": "2.0",
-}
+ABOUT = {"format": 1, "world": "squares", "instead": "", "threshold": 1.5, "rest": 2.0}
 
 
 def world(**changes: Any) -> World:
@@ -98,16 +93,18 @@ def test_a_model_without_the_file_says_nothing(tmp_path: Path) -> None:
     assert found.likeness is None and found.unlike is None and "likeness" not in found.to_json()
 
 
-Change = Callable[[dict[str, torch.Tensor], dict[str, str]], object]
+Change = Callable[[dict[str, torch.Tensor], dict[str, Any]], object]
 
 DAMAGED: list[tuple[str, Change]] = [
-    ("its format is not 'vlcam world 1'", lambda _, about: about.pop("format")),
+    ("its format is None, expected 1", lambda _, about: about.pop("format")),
+    ("its format is 2, expected 1", lambda _, about: about.update(format=2)),
     ("no 'world'", lambda _, about: about.pop("world")),
     ("its world is no line", lambda _, about: about.update(world="a\nb")),
     ("its instead is no line", lambda _, about: about.update(instead="a" * 300)),
-    ("could not convert", lambda _, about: about.update(threshold="high")),
-    ("not all above 0", lambda _, about: about.update(threshold="nan")),
-    ("not all above 0", lambda _, about: about.update(rest="-1")),
+    ("its world is 3, expected a text", lambda _, about: about.update(world=3)),
+    ("its threshold is '1', expected a number", lambda _, about: about.update(threshold="1")),
+    ("not all above 0", lambda _, about: about.update(threshold=float("nan"))),
+    ("not all above 0", lambda _, about: about.update(rest=-1.0)),
     ("variances", lambda tensors, _: tensors.pop("variances")),
     ("not all above 0", lambda tensors, _: tensors["variances"].zero_()),
     ("its mean holds what is no finite", lambda tensors, _: tensors["mean"].fill_(torch.inf)),
@@ -115,7 +112,6 @@ DAMAGED: list[tuple[str, Change]] = [
     ("its directions has shape", lambda t, _: t.update(directions=torch.ones(3, 2))),
     ("its directions holds", lambda t, _: t.update(directions=t["directions"].to(torch.int8))),
     ("larger than 1,048,576 bytes", lambda t, _: t.update(more=torch.zeros(2**19))),
-    ("of a CNN with 2 channels, this one has 256", lambda tensors, _: None),
 ]
 
 
@@ -130,9 +126,13 @@ def test_a_damaged_file_is_told_of_in_one_line(
     for said, change in DAMAGED:
         tensors, about = {name: t.clone() for name, t in whole.items()}, dict(ABOUT)
         change(tensors, about)
-        save_file(tensors, path, about)
-        line = refused(capsys, "explain", PHOTO, "--model", folder, "--out", out)
-        assert str(path) in line and said in line and not out.exists(), (said, line)
+        save_file(tensors, path, {"about": json.dumps(about)})
+        with pytest.raises(ValueError) as error:
+            read_world(folder)
+        assert str(error.value).startswith(f"{path}: ") and said in str(error.value)
+    save_file(whole, path, {"about": json.dumps(ABOUT)})
+    line = refused(capsys, "explain", PHOTO, "--model", folder, "--out", out)
+    assert f"{path}: of a CNN with 2 channels, this one has 256" in line
     for content in (b"", b"\x00" * 50, (SCENES / WORLD).read_bytes()[:900]):
         path.write_bytes(content)
         line = refused(capsys, "explain", PHOTO, "--model", folder, "--out", out)
