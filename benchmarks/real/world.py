@@ -118,7 +118,7 @@ def real(data: Path, count: int, seed: int) -> list[Kind]:
 
 
 def modules() -> dict[str, Any]:
-    """The bundled models that know their world, by name; the dense captioner's is the VQA model's."""
+    """The bundled models that know their world, by name (densecap's is the VQA model's)."""
     found: dict[str, Any] = {}
     for kind in ("captioner", "vqa"):
         for name in ("scenes", "photos"):
