@@ -262,7 +262,7 @@ class DenseCap(nn.Module):
             )
             for box, score, caption in rows
         ]
-        return described, world and world.likeness(maps)
+        return described, None if world is None else world.likeness(maps)
 
 
 def _drawn(captions: Sequence[Sequence[int]], rng: np.random.Generator) -> Sequence[int]:
