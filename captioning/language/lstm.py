@@ -54,19 +54,32 @@ class ReadsImageFirst(Captioner):
     def states_at(
         self, features: FeatureMaps, prompts: Sequence[Prompt], tokens: Tensor, wanted: Tensor
     ) -> Tensor:
-        reader, before, image = self._given(features, tokens)
+        image = self.image_embedding(features)
+        return self.read_at(image, features, prompts, tokens, wanted)
+
+    def read_at(
+        self,
+        image: Tensor,
+        features: FeatureMaps,
+        prompts: Sequence[Prompt],
+        tokens: Tensor,
+        wanted: Tensor,
+    ) -> Tensor:
+        """The LSTM's outputs (n, H) for :meth:`states_at`, its first input ``image`` (N, E) being
+        given."""
+        reader = self.reader()
         lengths = [len(self.tokens(prompt)) for prompt in prompts]
+        before = _before(reader, tokens)
         return read_texts_at(reader, image, before, wanted, same=features.image, lengths=lengths)
 
     def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
-        reader, before, image = self._given(features, tokens)
-        return read_texts(reader, image, before, same=features.image)
+        reader, image = self.reader(), self.image_embedding(features)
+        return read_texts(reader, image, _before(reader, tokens), same=features.image)
 
-    def _given(self, features: FeatureMaps, tokens: Tensor) -> tuple[Reader, Tensor, Tensor]:
-        """The parts that read, the tokens before each, and the images."""
-        reader = self.reader()
-        before = functional.pad(tokens[:, :-1], (1, 0), value=reader.start)
-        return reader, before, self.image_embedding(features)
+
+def _before(reader: Reader, tokens: Tensor) -> Tensor:
+    """The tokens before each of a text's (N, L)."""
+    return functional.pad(tokens[:, :-1], (1, 0), value=reader.start)
 
 
 def read_texts(

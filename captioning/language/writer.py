@@ -70,10 +70,11 @@ class Writer(nn.Module):
         self.embed_image = nn.Linear(features, config.embedding)
         self.embed_word = nn.Embedding(tokens, config.embedding)
         self.rnn = nn.LSTM(config.embedding, config.hidden, batch_first=True)
-        self.logits = nn.Linear(config.hidden, tokens)
         nn.init.uniform_(self.embed_word.weight, -0.1, 0.1)
-        nn.init.uniform_(self.logits.weight, -0.1, 0.1)
-        nn.init.zeros_(self.logits.bias)
+        logits = nn.Linear(config.hidden, tokens)
+        nn.init.uniform_(logits.weight, -0.1, 0.1)
+        nn.init.zeros_(logits.bias)
+        self.logits: nn.Module = logits
         # Remember by default (Jozefowicz et al. 2015): the image is the first of many inputs.
         nn.init.ones_(self.rnn.get_parameter("bias_ih_l0")[config.hidden : 2 * config.hidden])
 
@@ -116,17 +117,28 @@ class Writer(nn.Module):
         )
         return losses, inside
 
-    def start(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """The LSTM's state (1, N, H), (1, N, H) after it has seen the image."""
+    def start(self, feature: Tensor) -> tuple[Tensor, ...]:
+        """The LSTM's state (1, N, H), (1, N, H) after it has seen the image, and what else of the
+        image its words are predicted from, here nothing."""
         state: tuple[Tensor, Tensor] = self.rnn(self.image_embedding(feature).unsqueeze(1))[1]
         return state
 
     def step(self, tokens: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Log-probabilities (N, V) of what follows those tokens (N,), and the next state."""
         words = self._drop_input(self.embed_word(tokens)).unsqueeze(1)
-        outputs, state = self.rnn(words, state)
+        lstm, image = state[:2], state[2:]
+        outputs, after = self.rnn(words, lstm)
         dropped = functional.dropout(outputs[:, 0], self.config.dropout_output, self.training)
-        return self.logits(dropped).log_softmax(dim=1), state
+        logits: Tensor = self.logits(self.with_image(dropped, image))
+        return logits.log_softmax(dim=1), (*after, *image)
+
+    def with_image(self, outputs: Tensor, image: tuple[Tensor, ...]) -> Tensor:
+        """What ``logits`` predicts words from: here the LSTM's outputs (N, H) alone.
+
+        Args:
+            image: what :meth:`start` gave besides the LSTM's state, (1, N, ...) each.
+        """
+        return outputs
 
     def write(self, feature: Tensor, beams: int = 1) -> list[Caption]:
         """A caption for each image feature (N, F); never with ``UNK``."""

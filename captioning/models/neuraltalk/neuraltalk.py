@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,8 @@ from captioning.language.captioner import TokenizedWord
 from captioning.language.decoding import Caption
 from captioning.language.lstm import Reader, ReadsImageFirst
 from captioning.language.writer import Writer, WriterConfig
-from captioning.models.neuraltalk.word_evidence import WordEncoder
-from vlcam.adapters.adapter import FeatureMaps
+from captioning.models.neuraltalk.word_evidence import EvidentLogits, WordEncoder
+from vlcam.adapters.adapter import FeatureMaps, Prompt
 from vlcam.adapters.cnn import CnnAdapter
 from vlcam.formats import checkpoint
 from vlcam.formats.vocabulary import END, words_of
@@ -40,7 +40,7 @@ class Config(WriterConfig):
     Attributes:
         cnn: name of the encoder (see :class:`vlcam.networks.encoder.Encoder`).
         preprocess: from a photo to the CNN's input.
-        detected: the words whose evidence the LSTM reads beside the mean of the maps
+        detected: the words whose evidence is read beside the mean of the maps
             (:mod:`captioning.models.neuraltalk.word_evidence`).
     """
 
@@ -83,9 +83,30 @@ class NeuralTalk(Writer):
         )
         self.standardise = nn.BatchNorm1d(self.encoder.feature_size, affine=False)
         self.add_layers(self.encoder.feature_size, config)
+        if config.detected:
+            detected = config.vocabulary.tokens(config.detected)
+            self.logits = EvidentLogits(cast(nn.Linear, self.logits), detected)
 
     def image_embedding(self, feature: Tensor) -> Tensor:
         return super().image_embedding(self.standardise(feature))
+
+    def evidence(self, feature: Tensor) -> Tensor:
+        """Standardised evidence (N, D) of the detected words, in image features (N, F)."""
+        return self.standardise(feature)[:, feature.shape[1] - len(self.config.detected) :]
+
+    def hidden_states(self, feature: Tensor, tokens: Tensor) -> Tensor:
+        """As of a :class:`Writer`, and behind each output the evidence: (N, L + 1, H + D)."""
+        outputs = super().hidden_states(feature, tokens)
+        return self.with_image(outputs, (self.evidence(feature),))
+
+    def start(self, feature: Tensor) -> tuple[Tensor, ...]:
+        return *super().start(feature), self.evidence(feature)[None]
+
+    def with_image(self, outputs: Tensor, image: tuple[Tensor, ...]) -> Tensor:
+        if not self.config.detected:
+            return outputs
+        evidence = image[0].view(*outputs.shape[:1], *[1] * (outputs.ndim - 2), -1)
+        return torch.cat([outputs, evidence.expand(*outputs.shape[:-1], -1)], -1)
 
     def forward(self, feature: Tensor, tokens: Tensor) -> Tensor:
         """Logits (N, L + 1, V) of each token and of the end, from the encoder's image features
@@ -123,6 +144,20 @@ class NeuralTalkCaptioner(CnnAdapter, ReadsImageFirst):
 
     def image_embedding(self, features: FeatureMaps) -> Tensor:
         return self.module.image_embedding(self.image_features(features))
+
+    def states_at(
+        self, features: FeatureMaps, prompts: Sequence[Prompt], tokens: Tensor, wanted: Tensor
+    ) -> Tensor:
+        feature = self.image_features(features)
+        image = self.module.image_embedding(feature)
+        outputs = self.read_at(image, features, prompts, tokens, wanted)
+        text = wanted.nonzero()[:, 0]
+        return self.module.with_image(outputs, (self.module.evidence(feature)[text],))
+
+    def teacher_force(self, features: FeatureMaps, tokens: Tensor) -> Tensor:
+        outputs = super().teacher_force(features, tokens)
+        evidence = self.module.evidence(self.image_features(features))
+        return self.module.with_image(outputs, (evidence,))
 
     def reader(self) -> Reader:
         return Reader(self.module.rnn, self.module.embed_word, END)

@@ -7,14 +7,20 @@ Collobert, CVPR 2015)::
     evidence of word w        b_w + log(mean_r exp(4 s_wr)) / 4
 
 A captioner that reads the evidence of words beside the mean of the maps (Wu et al., CVPR 2016, who
-take attributes) knows which words a photo shows. Grad-CAM of what it writes is then made of the
-detectors' own maps: with y the score, dy/dA_r is a weighted sum of the W_w, so that the map is the
-ReLU of a weighted sum of the s_w.
+take attributes) knows which words a photo shows. It also adds to a word's logit what speaks for it
+(the detections of Fang et al., CVPR 2015, enter their language model so)::
+
+    logit of word w, after the LSTM's output h    (V h)_w + trust_w sigmoid(g . h) e_w
+
+with e the evidence, standardised. Grad-CAM of what it writes is then made of the detectors' own
+maps: with y the score, dy/dA_r is a weighted sum of the W_w, so that the map is the ReLU of a
+weighted sum of the s_w, foremost of that of the word itself.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,6 +51,31 @@ class WordEvidence(nn.Module):
         cells = functional.linear(maps.flatten(2).transpose(1, 2), self.weight)
         greatest = torch.logsumexp(_SHARPNESS * cells, 1) - math.log(cells.shape[1])
         return self.bias + greatest / _SHARPNESS
+
+
+class EvidentLogits(nn.Module):
+    """Logits of words from the LSTM's outputs and the evidence of D of them.
+
+    Args:
+        words: from outputs (n, H) to logits (n, V).
+        detected: the tokens of those whose evidence there is.
+    """
+
+    columns: Tensor
+
+    def __init__(self, words: nn.Linear, detected: Sequence[int]) -> None:
+        super().__init__()
+        self.words = words
+        self.gate = nn.Linear(words.in_features, 1)
+        self.trust = nn.Parameter(torch.full((len(detected),), 0.5))
+        self.register_buffer("columns", torch.tensor(detected), persistent=False)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Logits (n, V) from outputs and standardised evidence, (n, H + D)."""
+        outputs, evidence = states.tensor_split([self.words.in_features], -1)
+        more = self.trust * self.gate(outputs).sigmoid() * evidence
+        logits: Tensor = self.words(outputs)
+        return logits.index_add(-1, self.columns, more)
 
 
 class WordEncoder(Encoder):
