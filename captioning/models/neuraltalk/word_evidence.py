@@ -75,7 +75,7 @@ class EvidentLogits(nn.Module):
         outputs, evidence = states.tensor_split([self.words.in_features], -1)
         more = self.trust * self.gate(outputs).sigmoid() * evidence
         logits: Tensor = self.words(outputs)
-        return logits.index_add(-1, self.columns, more)
+        return logits.index_add(-1, self.columns, more.to(logits.dtype))  # autocast's may differ
 
 
 class WordEncoder(Encoder):

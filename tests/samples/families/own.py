@@ -73,7 +73,9 @@ def _neuraltalk(detected: tuple[str, ...]) -> Case:
                 detected=detected,
             )
         )
-        nn.init.normal_(next(model.logits.parameters()))  # of the LSTM's outputs, or what reads them
+        nn.init.normal_(
+            next(model.logits.parameters())
+        )  # of the LSTM's outputs, or what reads them
         nn.init.normal_(model.embed_word.weight)
     adapter = NeuralTalkCaptioner(model.double().eval(), "neuraltalk", "stage2")
     return case_of(adapter, CAPTION, "a red cat")
