@@ -45,6 +45,7 @@ from vlcam.geometry.peaks import peaks
 from vlcam.models import MATCHER, families_that_attend, load
 from vlcam.photo.given import Photo
 from vlcam.utils.expected import expect
+from vlcam.utils.nearest import unknown
 from vlcam.utils.untouched import untouched
 
 TargetName = Literal["word", "caption"]
@@ -435,7 +436,7 @@ def _asked(reading: Reading, target: str) -> tuple[list[Target], list[str]]:
         return targets.units(reading), [unit.text for unit in reading.units if not unit.unknown]
     if target == "caption":
         return [targets.whole(reading)], [reading.text]
-    raise ValueError(f"unknown target {target!r}; known: {', '.join(_TARGET_NAMES)}")
+    raise ValueError(unknown("target", target, _TARGET_NAMES))
 
 
 def _unknown(reading: Reading) -> tuple[str, ...]:

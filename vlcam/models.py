@@ -6,7 +6,6 @@ is asked for, and vlcam itself knows none.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from vlcam.formats.hub.download import downloaded, is_hub_name
 from vlcam.formats.hub.published import Published
 from vlcam.utils.atomic import recover
 from vlcam.utils.errors import flat, one_line
+from vlcam.utils.nearest import nearest
 from vlcam.utils.registered import registered
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def _fetched(name: str, known: Sequence[Family], kind: str | None) -> Path:
     usable = [family for family in known if family.is_a(kind)]
     bundled = list(dict.fromkeys(one for family in usable for one in family.bundled))
     words = [word for family in usable for word in family.published]
-    near = difflib.get_close_matches(name.lower(), [*bundled, *words], n=3)
+    near = nearest(name, [*bundled, *words])
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(
         f"{name}: no such file or folder, nor a bundled model ({', '.join(bundled) or 'none'}), nor"

@@ -90,6 +90,12 @@ class Captions:
     problems: tuple[str, ...]
 
 
+def annotation_file(data: Path, kind: str, split: str = "") -> Path:
+    """Where COCO's layout has its ``instances`` or ``captions``:
+    ``annotations/instances_val2017.json``; without a name of the split where there is none."""
+    return data / "annotations" / (f"{kind}_{split}.json" if split else f"{kind}.json")
+
+
 def read_instances(path: Path) -> Instances:
     """An ``instances`` file. Left out are entries that are not of the format or whose id occurred
     before, annotations of images or categories that are not in the file, and segmentations that

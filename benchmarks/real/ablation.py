@@ -21,7 +21,6 @@ import numpy as np
 import pyarrow as arrow
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from benchmarks.shared import report
 from captioning.experiments.regions import BoxRatios
@@ -36,6 +35,7 @@ from vlcam.evaluation.experiment import Experiment
 from vlcam.evaluation.records import Columns
 from vlcam.evaluation.summary import difference
 from vlcam.metrics.estimates import mean, ratio_of_sums
+from vlcam.utils import progress
 from vlcam.utils.text_files import read_lines
 
 
@@ -124,7 +124,7 @@ def main() -> int:
     layers = [None if name == "default" else name for name in args.layers]
     variants = [Variant(s, n, t) for s in args.sizes for n in layers for t in args.targets]
     found: list[tuple[object, ...]] = []
-    for variant in tqdm(variants, "variants"):
+    for variant in progress.each(variants, "variants", unit="variant"):
         pointed = measure(module, variant, args.methods, words)
         boxes = measure(module, variant, args.methods, regions)
         if not found:
@@ -150,4 +150,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with progress.shown():
+        sys.exit(main())

@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from benchmarks.shared import pointing, report
 from vlcam.evaluation.tables import table
 from vlcam.geometry.grid import Grid, Placement, place
 from vlcam.geometry.peaks import peaks
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils import progress
 
 SQUARE = Preprocess()
 LAYERS = {
@@ -94,7 +94,7 @@ def evaluate(instances: Path, limit: int | None) -> tuple[int, report.Table]:
     """How many photos, and the hits by layer, place of the cell and kind of peak."""
     coco, results = pointing.instances(instances), report.Table()
     images = sorted(coco.imgs)[:limit]
-    for image in tqdm(images, "photos", unit="photo"):
+    for image in progress.each(images, "photos", unit="photo"):
         about = coco.imgs[image]
         masks = pointing.Masks(coco, image)
         for layer in LAYERS:
@@ -145,4 +145,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with progress.shown():
+        sys.exit(main())

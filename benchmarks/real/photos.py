@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from benchmarks.shared import pointing, report
 from captioning.data import regions
@@ -34,6 +33,7 @@ from vlcam.evaluation.entities import Entities
 from vlcam.geometry.grid import Placement, place
 from vlcam.metrics.box_ratio import BoxMeans, box_means, boxes_in_input
 from vlcam.metrics.pointing import centred_gaussian
+from vlcam.utils import progress
 from vlcam.utils.text_files import read_lines
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -49,7 +49,7 @@ def boxes(model: Captioner, args: argparse.Namespace) -> str:
     rows: dict[tuple[str, str], list[tuple[str, BoxMeans]]] = {}
     unknown = 0
     entities = Entities(args.data / "flickr30k_entities" / "annotations.zip")
-    for name in tqdm(names, "phrases"):
+    for name in progress.each(names, "phrases", unit="photo"):
         path = data / "Images" / name
         encoded = look(model, path)
         size = encoded.placement.photo_size
@@ -93,7 +93,7 @@ def pointings(model: Captioner, args: argparse.Namespace) -> str:
         folder = args.data / "coco"
         coco = pointing.instances(folder / "annotations" / f"instances_{split}.json")
         captions = pointing.captions(folder / "annotations" / f"captions_{split}.json")
-        for image in tqdm(sorted(coco.imgs), split):
+        for image in progress.each(sorted(coco.imgs), split, unit="photo"):
             if args.photos is not None and done >= args.photos:
                 break
             done += 1
@@ -153,4 +153,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with progress.shown():
+        sys.exit(main())

@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 import vqa
 from benchmarks.shared import answering, report
@@ -45,6 +44,7 @@ from vlcam.geometry.grid import Placement, place
 from vlcam.geometry.peaks import peaks
 from vlcam.metrics.box_ratio import Box, BoxMeans, box_means, boxes_in_input
 from vlcam.metrics.pointing import centre, centred_gaussian, hit, points_at
+from vlcam.utils import progress
 from vqa.answering.answerer import Answerer
 from vqa.answering.cnn_answerer import CnnAnswerer
 from vqa.data.accuracy import accuracy
@@ -178,7 +178,7 @@ def made_questions(
     photos = list(by_photo(splits.test).items())[: args.photos]
     patches = [Patch(size, args.stride) for size in args.patches]
     results = Results.empty()
-    for done, (path, questions) in enumerate(tqdm(photos, "photos", unit="photo")):
+    for done, (path, questions) in enumerate(progress.each(photos, "photos", unit="photo")):
         encoded = look(model, path)
         items = judge(model, encoded, questions, boxes=boxes)
         texts = [one.text for one in questions]
@@ -282,7 +282,7 @@ def official_questions(
     )
     scored = Table()
     refused = 0
-    for path, some in tqdm(by_photo(questions).items(), "VQA v2", unit="photo"):
+    for path, some in progress.each(by_photo(questions).items(), "VQA v2", unit="photo"):
         encoded = look(model, path)
         for one in some:
             said: dict[str, str | None] = {"model": None, "question only": None}
@@ -349,4 +349,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with progress.shown():
+        sys.exit(main())

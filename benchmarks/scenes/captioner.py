@@ -19,7 +19,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 import vlcam
 from benchmarks.shared import pointing, report
@@ -32,6 +31,7 @@ from vlcam.cli.arguments import methods_argument
 from vlcam.evaluation.tables import figure, interval, table
 from vlcam.geometry.grid import Grid, Placement, place
 from vlcam.metrics.box_ratio import Box, BoxMeans, box_in_input, box_mask, box_means, box_ratio
+from vlcam.utils import progress
 
 BOX_METHODS = ("guided-backprop", "grad-cam", "guided-grad-cam")
 
@@ -145,7 +145,7 @@ def evaluate(args: argparse.Namespace) -> tuple[Captioner, list[str]]:
     owners: list[int] = []
     wrong: list[str] = []
     images = sorted(coco.imgs)[: args.images]
-    for image in tqdm(images, "scenes"):
+    for image in progress.each(images, "scenes", unit="scene"):
         encoded = look(model, args.scenes / "images" / coco.imgs[image]["file_name"])
         written = model.write(encoded.features)
         readings = [("generated", written)]
@@ -194,4 +194,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with progress.shown():
+        sys.exit(main())

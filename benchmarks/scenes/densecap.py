@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from torchvision.ops import box_iou
-from tqdm import tqdm
 
 from benchmarks.shared import report
 from captioning.data import regions
@@ -27,6 +26,7 @@ from vlcam.formats.vocabulary import words_of
 from vlcam.photo.loading import load_photo
 from vlcam.scenes.colours import COLOURS
 from vlcam.scenes.text import category_of
+from vlcam.utils import progress
 
 ALIKE = 0.5
 
@@ -85,7 +85,7 @@ def main() -> int:
     found = regions.read(args.scenes / "annotations" / "region_descriptions.json", args.scenes)
     photos = found.photos[: args.photos]
     results = report.Table()
-    for photo in tqdm(photos, "photos", unit="photo"):
+    for photo in progress.each(photos, "photos", unit="photo"):
         described = source.model.describe(load_photo(photo.path), max(args.top))
         for top in args.top:
             judge(photo, described, top=top, results=results)
@@ -107,4 +107,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with progress.shown():
+        sys.exit(main())

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 import vlcam
 from benchmarks.shared import report
@@ -33,6 +32,7 @@ from vlcam.attribution.targets import Target
 from vlcam.cli.arguments import methods_argument
 from vlcam.evaluation.tables import table
 from vlcam.metrics.faithfulness import cascade, on_patches, rank_correlation
+from vlcam.utils import progress
 
 METHODS = (
     "grad-cam",
@@ -96,7 +96,7 @@ def main() -> int:
     try:
         model = vlcam.load(args.model, kind="captioner")
         experiment = OfWords(args.photos, words=args.words, limit=args.limit, seed=args.seed)
-        for item in tqdm(experiment.items, "photos", unit="photo"):
+        for item in progress.each(experiment.items, "photos", unit="photo"):
             photo = vlcam.look(model, item.photo)
             if targets := experiment.targets(model, photo):
                 randomise(model, photo, targets, args=args, results=results)
@@ -122,4 +122,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with progress.shown():
+        sys.exit(main())

@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 import vqa
 from benchmarks.shared import answering, report
@@ -41,6 +40,7 @@ from vlcam.geometry.peaks import peaks
 from vlcam.metrics.pointing import Mask, centre, hit, points_at
 from vlcam.scenes.questions import SceneQuestion, questions
 from vlcam.scenes.scene import Item, Scene, scene
+from vlcam.utils import progress
 from vqa.answering.answerer import Answerer
 from vqa.data.accuracy import accuracy
 from vqa.data.questions import AnsweredQuestion, read_data
@@ -84,7 +84,7 @@ def by_photo(folder: Path, limit: int) -> Iterator[tuple[Path, int, Scene, list[
     answered: dict[Path, list[AnsweredQuestion]] = {}
     for one in sorted((*splits.train, *splits.val), key=lambda one: one.number):
         answered.setdefault(one.photo, []).append(one)
-    for path, some in tqdm(list(answered.items())[:limit], "scenes"):
+    for path, some in progress.each(list(answered.items())[:limit], "scenes", unit="scene"):
         number = int(path.stem)
         drawn = scene(seed, number - 1)
         known = questions(drawn)
@@ -275,4 +275,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with progress.shown():
+        sys.exit(main())

@@ -34,7 +34,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-from tqdm import tqdm
 
 import captioning
 from benchmarks.shared import report
@@ -49,6 +48,7 @@ from vlcam.evaluation.experiment import Experiment, Item
 from vlcam.evaluation.store import opened
 from vlcam.evaluation.tables import table
 from vlcam.photo.loading import load_photo
+from vlcam.utils import progress
 from vlcam.utils.allocator import keep_freed_memory
 
 PART = 64
@@ -144,7 +144,7 @@ def turns(
     parts = [part for part in work.parts if len(part) == PART]
     groups = len(parts) // ROUND  # which take turns
     found = []
-    for number in tqdm(range(args.rounds + 1), name):
+    for number in progress.each(range(args.rounds + 1), name, unit="round"):
         first = number % groups * ROUND
         before = alone()
         seconds, encoding, records = whole(model, work, parts[first : first + ROUND])
@@ -327,4 +327,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with progress.shown():
+        sys.exit(main())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
-from vlcam.cli import evaluate
+from vlcam.cli import early, evaluate
 from vlcam.cli.arguments import count
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--regions",
         metavar="FILE|densecap",
-        type=Path,
+        type=partial(early.file_or_folder, names=("densecap",)),
         required=True,
         help="region captions with boxes: densecap, the bundled dense captioner, or the folder of"
         " one that vlcam train densecap made; region_descriptions.json of Visual Genome,"
@@ -28,11 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--photos",
         metavar="DIR",
-        type=Path,
+        type=early.folder,
         required=True,
         help="the photos, in this folder or one in it",
     )
-    add("--names", metavar="FILE", type=Path, help="a list of the photos to use, one a line")
+    add("--names", metavar="FILE", type=early.file, help="a list of the photos to use, one a line")
     add(
         "--protocol",
         choices=("alone", "sentence"),

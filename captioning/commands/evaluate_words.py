@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlcam.cli import evaluate
+from vlcam.cli import early, evaluate
+from vlcam.cli.arguments import count
+from vlcam.utils.input_files import check_file
 
 if TYPE_CHECKING:
     from captioning.experiments.words import Words
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--data",
         metavar="DIR",
-        type=Path,
+        type=early.folder,
         required=True,
         help="COCO's layout: annotations/{instances,captions}_SPLIT.json, photos in SPLIT/",
     )
@@ -30,13 +31,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="reference",
         help="whose words: all reference captions, the first, or the model's own",
     )
-    add("--beam", metavar="N", type=int, default=1, help="for generated captions; default: 1")
-    add("--tolerance", metavar="PIXELS", type=float, default=15.0, help="default: 15")
-    add("--words", metavar="FILE", type=Path, help="visual words to add; see word_maps/table.txt")
+    add("--beam", metavar="N", type=count, default=1, help="for generated captions; default: 1")
+    add("--tolerance", metavar="PIXELS", type=early.amount, default=15.0, help="default: 15")
+    add(
+        "--words",
+        metavar="FILE",
+        type=early.file,
+        help="visual words to add; see word_maps/table.txt",
+    )
     evaluate.add_arguments(parser, "words")
 
 
 def run(args: argparse.Namespace) -> int:
+    def check() -> None:
+        from word_maps.coco import annotation_file
+
+        for kind in ("instances", "captions"):
+            check_file(annotation_file(args.data, kind, args.split))
+
     def experiment() -> Words:
         from captioning.experiments.words import Words
 
@@ -51,4 +63,4 @@ def run(args: argparse.Namespace) -> int:
             table=args.words,
         )
 
-    return evaluate.run(args, experiment)
+    return evaluate.run(args, experiment, check)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from vlcam.cli.arguments import count
 from vlcam.cli.faithfulness import Subject
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--words", metavar="K", type=int, default=3, help="visual words a caption; default: 3"
+        "--words", metavar="K", type=count, default=3, help="visual words a caption; default: 3"
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from functools import partial
 from pathlib import Path
 
-from vlcam.cli.arguments import count
+from vlcam.cli import early
+from vlcam.cli.arguments import complain, count
 from vlcam.utils.outputs import check_apart, check_file
 
 
@@ -16,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--model",
         metavar="densecap|DIR",
-        type=Path,
+        type=partial(early.file_or_folder, names=("densecap",)),
         default=Path("densecap"),
         help="a folder that vlcam train densecap made; default: the bundled one, of scenes",
     )
@@ -34,10 +35,15 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         check_apart(args.out, *args.photos)
         check_file(args.out)
+    if wrong := early.complaints(args.photos):
+        for line in wrong:
+            complain(line)
+        return 1
     from captioning.data.regions import write_densecap
     from captioning.models.densecap import Described, Source
     from vlcam.formats.world import Likeness
     from vlcam.photo.loading import load_photo
+    from vlcam.utils import progress
     from vlcam.utils.errors import one_line
 
     source = Source.found(args.model)
@@ -48,23 +54,25 @@ def run(args: argparse.Namespace) -> int:
     found: dict[Path, tuple[tuple[int, int], list[Described]]] = {}
     likenesses: dict[Path, Likeness] = {}
     failed = 0
-    for path in map(Path, args.photos):
+    for path in progress.each([*map(Path, args.photos)], "photos", unit="photo"):
         try:
             photo = load_photo(path)
         except ValueError as error:
-            print(f"vlcam: {one_line(error)}", file=sys.stderr)
+            with progress.aside():
+                complain(one_line(error))
             failed += 1
             continue
         described, likeness = source.model.told(photo, args.top)
         found[path] = (photo.height, photo.width), described
-        print(path)
-        if likeness:
-            likenesses[path] = likeness
-            if likeness.line:
-                print(f"  {likeness.line}")
-        for one in described:
-            corners = " ".join(f"{round(edge):4}" for edge in one.box)
-            print(f"  {one.score:.2f}  {corners}  {one.text}")
+        with progress.aside():
+            print(path)
+            if likeness:
+                likenesses[path] = likeness
+                if likeness.line:
+                    print(f"  {likeness.line}")
+            for one in described:
+                corners = " ".join(f"{round(edge):4}" for edge in one.box)
+                print(f"  {one.score:.2f}  {corners}  {one.text}")
     if args.out and found:
         write_densecap(args.out, found, likenesses)
         print(f"-> {args.out}")

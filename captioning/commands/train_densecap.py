@@ -5,22 +5,27 @@ from __future__ import annotations
 import argparse
 
 from vlcam.cli import train
+from vlcam.cli.arguments import count
+from vlcam.cli.early import amount, as_given, folder, natural, share
 
 _OPTIONS: train.Options = {
-    "data": (str, "folder with region_descriptions.json of Visual Genome and its photos"),
+    "data": (
+        as_given(folder),
+        "folder with region_descriptions.json of Visual Genome and its photos",
+    ),
     "out": (str, "folder for the dense captioner, its report, and what resuming needs"),
     **train.CNN,
     "regions": (str, "the CNN's layer that regions are cut from (default: its last feature maps)"),
-    "threshold": (int, "words rarer than this become UNK (default 1)"),
-    "cells": (int, "of a region's features, a side (default 4)"),
-    "code": (int, "size of a region's code (default 256)"),
-    "embedding": (int, "size of the embeddings (default 128)"),
-    "hidden": (int, "size of the LSTM (default 256)"),
-    "dropout-input": (float, "of codes and word embeddings (default 0)"),
-    "dropout-output": (float, "of the LSTM's output (default 0.3)"),
-    "epochs": (int, "then passes over the photos, the CNN being fixed (default 10)"),
-    "batch": (int, "photos a step in them (default 32)"),
-    "lr": (float, "their highest learning rate (default 1e-3)"),
+    "threshold": (count, "words rarer than this become UNK (default 1)"),
+    "cells": (count, "of a region's features, a side (default 4)"),
+    "code": (count, "size of a region's code (default 256)"),
+    "embedding": (count, "size of the embeddings (default 128)"),
+    "hidden": (count, "size of the LSTM (default 256)"),
+    "dropout-input": (share, "of codes and word embeddings (default 0)"),
+    "dropout-output": (share, "of the LSTM's output (default 0.3)"),
+    "epochs": (natural, "then passes over the photos, the CNN being fixed (default 10)"),
+    "batch": (count, "photos a step in them (default 32)"),
+    "lr": (amount, "their highest learning rate (default 1e-3)"),
     **train.GENERAL,
 }
 
@@ -32,4 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; 0 if all went well, else 2 and one line on standard error."""
-    return train.run(args, "densecap", "captioning.training.densecap")
+    from captioning.data.region_files import genome_file
+
+    return train.run(args, "densecap", "captioning.training.densecap", genome_file)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -68,18 +68,9 @@ def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
         ValueError: naming the file that is missing or not as expected, or the photo that is not
             there.
     """
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder")
     skipped: list[str] = []
-    if (folder / "captions.txt").is_file():
-        splits = _read_flickr(folder, skipped)
-    elif sorted(folder.glob("annotations/captions*.json")):
-        splits = _read_coco(folder, skipped)
-    else:
-        raise ValueError(
-            f"{folder}: neither captions.txt with Images/ (Flickr8k's layout) nor "
-            "annotations/captions*.json (COCO's) is there"
-        )
+    read = _read_flickr if layout(folder) == "Flickr8k" else _read_coco
+    splits = read(folder, skipped)
     if "val" not in splits:
         try:
             splits["train"], splits["val"] = hold_out(splits["train"], val_share, seed)
@@ -87,6 +78,24 @@ def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
             raise ValueError("; ".join([f"{folder}: {error}", *skipped[:3]])) from error
     examples = {name: tuple(some) for name, some in splits.items()}
     return Splits(**examples, skipped=tuple(skipped))
+
+
+def layout(folder: Path) -> Literal["Flickr8k", "COCO"]:
+    """The layout of a folder, by the files that are there.
+
+    Raises:
+        ValueError: there is no such folder, or it has neither.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    if (folder / "captions.txt").is_file():
+        return "Flickr8k"
+    if any(folder.glob("annotations/captions*.json")):
+        return "COCO"
+    raise ValueError(
+        f"{folder}: neither captions.txt with Images/ (Flickr8k's layout) nor "
+        "annotations/captions*.json (COCO's) is there"
+    )
 
 
 def hold_out(examples: Sequence[Thing], share: float, seed: int) -> tuple[list[Thing], list[Thing]]:

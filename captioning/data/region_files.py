@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -15,6 +16,23 @@ LAYOUTS = (
     "a file of regions; expected region_descriptions.json of Visual Genome, results.json of"
     " DenseCap, or COCO's layout with captions and boxes"
 )
+
+GENOME = "region_descriptions.json"
+"""Visual Genome's file."""
+
+
+def genome_file(folder: Path) -> Path:
+    """Visual Genome's file of regions in a folder, or in ``annotations/`` there.
+
+    Raises:
+        ValueError: there is none.
+    """
+    places = [folder / GENOME, folder / "annotations" / GENOME]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise ValueError(f"{folder}: neither {GENOME} nor annotations/{GENOME} is there")
+    return file
+
 
 CocoBox = tuple[Number, Number, Length, Length]
 """Left, top, width, height."""

@@ -34,7 +34,7 @@ from vlcam.metrics.estimates import mean, mean_by_class
 from vlcam.metrics.pointing import Mask, centre, hit, near, points_at
 from vlcam.utils.errors import one_line
 from vlcam.utils.untouched import untouched
-from word_maps.coco import read_captions, read_instances
+from word_maps.coco import annotation_file, read_captions, read_instances
 
 Captions = Literal["reference", "first", "generated"]
 CENTRE, RANDOM, CHANCE = "photo's centre", "random point", "random point, expected"
@@ -152,9 +152,8 @@ class Words(Experiment[AskedWords]):
         self.data, self.split, self.captions = data, split, captions
         self.limit, self.seed, self.tolerance, self.beam = limit, seed, tolerance, beam
         self.table = word_maps.extended(table) if table else word_maps.table()
-        ending = f"_{split}.json" if split else ".json"
-        self._instances = read_instances(data / "annotations" / f"instances{ending}")
-        self._captions = read_captions(data / "annotations" / f"captions{ending}")
+        self._instances = read_instances(annotation_file(data, "instances", split))
+        self._captions = read_captions(annotation_file(data, "captions", split))
 
     def settings(self) -> dict[str, Any]:
         own = sorted(self.table.own)

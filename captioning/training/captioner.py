@@ -28,6 +28,7 @@ from captioning.training.word_detector import WordDetector, frequent
 from vlcam.formats.vocabulary import Vocabulary
 from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining
 from vlcam.training.trainer import Phase, Schedule
+from vlcam.utils import progress
 
 LENGTH_POWERS = (0.0, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0)
 
@@ -199,11 +200,12 @@ class _Trainer(PhotoTrainer):
         """Captions of a split by the average model, and the references."""
         feature = self.seen(split)
         vocabulary = self.model.config.vocabulary
-        captions = [
-            vocabulary.text(caption.tokens)
-            for part in feature.split(256)
-            for caption in self.average.write(part.to(self.device), beams)
-        ]
+        captions = []
+        with progress.of(f"captions of {split}", len(feature), unit="caption") as work:
+            for part in feature.split(256):
+                for caption in self.average.write(part.to(self.device), beams):
+                    captions.append(vocabulary.text(caption.tokens))
+                    work.advance()
         return captions, [example.captions for example in self.examples[split]]
 
     def _choose_length_power(self) -> None:

@@ -21,6 +21,7 @@ from torchvision.ops import box_iou
 
 from captioning.data import regions
 from captioning.data.captions import hold_out
+from captioning.data.region_files import genome_file
 from captioning.data.regions import Photo
 from captioning.models import densecap
 from captioning.models.densecap import Config, DenseCap, Lesson
@@ -33,12 +34,12 @@ from vlcam.training import phases
 from vlcam.training.photo_cache import See
 from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining, Views
 from vlcam.training.trainer import Phase, Schedule
+from vlcam.utils import progress
 
 MAX_WORDS = 15
 TOP = 5
 """Regions of a photo that are scored, as many as the evaluation takes (section 8.1)."""
 
-_FILE = "region_descriptions.json"
 _VAL_SHARE = 0.05
 _ALIKE = 0.5  # IoU from which a box is on a region
 
@@ -100,11 +101,7 @@ def read_data(folder: Path, seed: int) -> dict[str, list[Example]]:
     Raises:
         ValueError: a file is missing or not as expected, or has too few photos.
     """
-    places = [folder / _FILE, folder / "annotations" / _FILE]
-    file = next((place for place in places if place.is_file()), None)
-    if file is None:
-        raise ValueError(f"{folder}: neither {_FILE} nor annotations/{_FILE} is there")
-    found = regions.read(file, folder)
+    found = regions.read(genome_file(folder), folder)
     for line in found.problems:
         print(f"skipped: {line}", file=sys.stderr)
     examples = []
@@ -253,7 +250,8 @@ class _Trainer(PhotoTrainer):
         feature, config = self.seen("val"), self.average.config
         on, true, captions = list[Tensor](), list[Tensor](), list[list[str]]()
         size = self.how.cnn_batch
-        for start in range(0, len(feature), size):
+        starts = range(0, len(feature), size)
+        for start in progress.each(starts, "regions of val, batches", unit="batch"):
             some = feature[start : start + size].to(self.device).float()
             examples = self.examples["val"][start : start + size]
             lessons = [one.lesson(config.vocabulary, config.preprocess) for one in examples]

@@ -256,9 +256,12 @@ def test_devices_by_name(folder: Path, capsys: pytest.CaptureFixture[str], tmp_p
     assert next(vlcam.load("scenes", device="cpu").module.parameters()).device.type == "cpu"
     photo().save(tmp_path / "photo.png")
     asked = ["explain", str(tmp_path / "photo.png"), "--out", str(tmp_path / "out")]
-    assert main([*asked, "--model", str(folder), "--device", "warp"]) == 1
+    with pytest.raises(SystemExit):
+        main([*asked, "--model", str(folder), "--device", "warp"])
     err = capsys.readouterr().err
     assert "device 'warp'" in err and err.count("\n") == 1 and not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="device 'warp': "):
+        vlcam.load("scenes", device="warp")
 
 
 def _neuraltalk(folder: Path, payload: Payload) -> list[Path]:

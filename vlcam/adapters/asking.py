@@ -6,7 +6,6 @@ answers, word by word, have a log-probability of any text (:class:`AskWriter`).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence, Set
 from numbers import Integral
 from typing import Any, Protocol, cast, runtime_checkable
@@ -18,6 +17,7 @@ from vlcam.adapters.adapter import Adapter, FeatureMaps, Question, Reading, Unit
 from vlcam.adapters.scales import LOGITS, Scale
 from vlcam.adapters.scores import refuse_not_finite
 from vlcam.utils.expected import described, expect
+from vlcam.utils.nearest import hint
 
 
 class AnswersQuestions(Protocol):
@@ -161,9 +161,7 @@ def listed(name: str, known: Sequence[str], chosen: Sequence[str] | None) -> tup
     units = []
     for answer in known if chosen is None else chosen:
         if answer not in columns:
-            near = difflib.get_close_matches(answer, known, n=5, cutoff=0.5)
-            said = f"near: {', '.join(near)}" if near else f"such as {known[0]}"
-            raise ValueError(f"{answer!r} is no answer of {name}; {said}")
+            raise ValueError(f"{answer!r} is no answer of {name}; {hint(answer, known)}")
         units.append(Unit(answer, (columns[answer],)))
     return tuple(units)
 

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from vlcam.photo.preprocess import Preprocess
 from vlcam.utils.errors import one_line
 from vlcam.utils.expected import described, expect
 from vlcam.utils.functions import check_takes
+from vlcam.utils.nearest import hint
 from vlcam.utils.untouched import untouched
 
 Score = Callable[[nn.Module, Tensor, Sequence[Prompt]], Tensor]
@@ -121,8 +121,7 @@ class ModuleAdapter(Adapter):
         layers = dict(self.module.named_modules(remove_duplicate=False))
         if not layer or layer not in layers:
             names = [name for name in layers if name]
-            near = get_close_matches(layer or "", names, n=3) or names[-3:]
-            raise ValueError(f"no layer {layer!r}; there are, among others: {', '.join(near)}")
+            raise ValueError(f"no layer {layer!r}; {hint(layer or '', names, names[-3:])}")
         _refuse_scripted(layers, layer)
         self.layer = layer
         self._grid = None

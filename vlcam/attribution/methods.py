@@ -9,11 +9,9 @@ list of :class:`Method` under the entry point group ``vlcam.methods`` instead
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from vlcam.attribution.backward_rules import Rule
 from vlcam.attribution.reducers import (
     Reducer,
     absolute_gradients,
@@ -27,7 +25,11 @@ from vlcam.attribution.reducers import (
     xgrad_cam,
 )
 from vlcam.attribution.relevance import Follow, rollout, weighted
+from vlcam.utils.nearest import unknown
 from vlcam.utils.registered import registered
+
+if TYPE_CHECKING:
+    from vlcam.attribution.backward_rules import Rule
 
 GROUP = "vlcam.methods"
 """The entry points under which packages register lists of methods of their own."""
@@ -132,9 +134,21 @@ def get(name: str) -> Method:
     Raises:
         ValueError: no such method; names the nearest, or all.
     """
+    if name in METHODS:
+        return METHODS[name]  # without importing what other packages have
     known = {method.name: method for method in every()}
     if name in known:
         return known[name]
-    near = get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-    raise ValueError(f"unknown method {name!r}; {hint}")
+    raise ValueError(unknown("method", name, known))
+
+
+def at_layer(name: str) -> Method:
+    """The method of that name, whose maps live at the layer.
+
+    Raises:
+        ValueError: no such method, or its maps live elsewhere.
+    """
+    method = get(name)
+    if method.at != "layer":
+        raise ValueError(f"maps of {name} do not live at a layer: choose grad-cam, say")
+    return method

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.adapters.scores import decoded, refuse_not_finite
 from vlcam.attribution.targets import Target
 from vlcam.geometry.grid import Grid
+from vlcam.utils import progress
 from vlcam.utils.untouched import untouched
 
 
@@ -104,16 +104,15 @@ def occlusion_maps(
         scores = _values(adapter, _encoded(adapter, pixels, prompts), prompts, targets)
         drops = []
         corners = patch.corners(size)
-        starts = range(0, len(corners), batch)
-        for start in tqdm(
-            starts, "patches", unit="patch", unit_scale=batch, leave=False, disable=None
-        ):
-            some = corners[start : start + batch]
-            if encode is None:
-                features = _encoded(adapter, _covered(pixels, some, patch), prompts)
-            else:
-                features = _under(adapter, encode(some), prompts)
-            drops.append(scores - _values(adapter, features, prompts, targets))
+        with progress.of("patches", len(corners), unit="patch") as work:
+            for start in range(0, len(corners), batch):
+                some = corners[start : start + batch]
+                if encode is None:
+                    features = _encoded(adapter, _covered(pixels, some, patch), prompts)
+                else:
+                    features = _under(adapter, encode(some), prompts)
+                drops.append(scores - _values(adapter, features, prompts, targets))
+                work.advance(len(some))
     return scores[0], torch.cat(drops).T.unflatten(1, grid.size), grid
 
 

@@ -14,10 +14,12 @@ table of :mod:`vlcam.attribution.methods`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-from torch import Tensor
+if TYPE_CHECKING:  # the table of methods is read before torch is imported
+    from torch import Tensor
 
-Reducer = Callable[[Tensor, Tensor], Tensor]
+Reducer: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 """``reduce(maps, gradients)``: A and dy/dA, (T, K, u, v), to maps (T, u, v)."""
 
 

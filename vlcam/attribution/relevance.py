@@ -9,13 +9,14 @@ Which stream of tokens attends to which, in which order, is said by a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, TypeAlias
 
 from vlcam.adapters.attention_flow import PHOTO, AttentionStep, Flow
 
-Follow = Callable[[Flow, Sequence[Tensor], Sequence[Tensor], Sequence[int]], Tensor]
+if TYPE_CHECKING:  # the table of methods is read before torch is imported
+    from torch import Tensor
+
+Follow: TypeAlias = "Callable[[Flow, Sequence[Tensor], Sequence[Tensor], Sequence[int]], Tensor]"
 """``follow(flow, attention, gradients, columns)``: the relevance (m,) of each token of the photo's
 stream for the scores in those columns together. ``attention``: A (heads, n, m) of each step, in
 order; ``gradients``: dy/dA of each, of the target y."""
@@ -38,7 +39,7 @@ def rollout(
     for step, weights in zip(flow.attention_steps(), attention, strict=True):
         if step == (PHOTO, PHOTO):
             mean = weights.mean(0)
-            own = 0.5 * mean + 0.5 * torch.eye(len(mean)).to(mean)
+            own = 0.5 * mean + 0.5 * _identity(len(mean), mean)
             joint = own if joint is None else own @ joint
     if joint is None:
         raise ValueError("the photo's tokens do not look at each other: there is nothing to roll")
@@ -89,7 +90,7 @@ def _start(flow: Flow, attention: Sequence[Tensor]) -> dict[AttentionStep, Tenso
     for (s, q), weights in zip(flow.attention_steps(), attention, strict=True):
         sizes |= {s: weights.shape[1], q: weights.shape[2]}
     return {
-        (s, q): torch.eye(n).to(like) if s == q else like.new_zeros(n, m)
+        (s, q): _identity(n, like) if s == q else like.new_zeros(n, m)
         for s, n in sizes.items()
         for q, m in sizes.items()
     }
@@ -101,10 +102,14 @@ def _streams(flow: Flow) -> list[str]:
 
 def _residual_free(relevance: Tensor) -> Tensor:
     """R̄: what tokens got from others, as shares that sum to 1, and themselves (eq. 8, 9)."""
-    identity = torch.eye(len(relevance)).to(relevance)
+    identity = _identity(len(relevance), relevance)
     gained = relevance - identity
     total = gained.sum(1, keepdim=True)
     return gained / total.where(total != 0, 1) + identity
+
+
+def _identity(size: int, like: Tensor) -> Tensor:
+    return like.new_ones(size).diag()
 
 
 def _rows(flow: Flow, columns: Sequence[int]) -> list[int]:

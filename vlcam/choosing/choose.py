@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from vlcam.adapters.adapter import Adapter, check_is_adapter
 from vlcam.adapters.asking import ordered_texts
@@ -29,6 +28,7 @@ from vlcam.explaining import Request
 from vlcam.metrics.faithfulness import rank_correlation
 from vlcam.models import load
 from vlcam.photo.given import Photo, given_photo
+from vlcam.utils import progress
 from vlcam.utils.errors import one_line
 
 METHODS = ("grad-cam", "hirescam", "layercam")
@@ -180,14 +180,14 @@ class _Comparison:
         every: list[OnPhoto] = []
         found: list[_Measures] = []
         centre: list[list[Measured]] = []
-        for name, photo in tqdm(photos, "photos", unit="photo", disable=None):
+        for name, photo in progress.each(photos, "photos", unit="photo"):
             on = self._on_photo(name, photo)
             every.append(on)
             found = found or self._combinations(on)
             centre.append(on.of_centre())
             for model, some in _by_model(found):
                 _measure(model, some, on, photo)
-        for model, some in tqdm(_by_model(found), "layers redrawn", unit="layer", disable=None):
+        for model, some in progress.each(_by_model(found), "layers redrawn", unit="layer"):
             self._forget(model, some, every, dict(photos))
         return self._choice(every, found, centre)
 

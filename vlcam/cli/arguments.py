@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from vlcam.models import MATCHER, compares_texts
 from vlcam.utils.errors import flat
@@ -78,27 +78,6 @@ class CollectDistinct(Collect):
         for number, name in enumerate(found):
             if name in found[:number]:
                 raise argparse.ArgumentError(self, f"{name} is named twice")
-
-
-class Once(argparse.Action):
-    """An option that takes one: given again with another value, it is refused."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        assert isinstance(parser, Parser)
-        before = parser.given.setdefault(self.dest, values)
-        if before != values:
-            raise argparse.ArgumentError(self, f"given twice, {_told(before)} and {_told(values)}")
-        setattr(namespace, self.dest, values)
-
-
-def _told(values: Any) -> str:
-    return " ".join(map(str, values)) if isinstance(values, list) else str(values)
 
 
 def model_argument(parser: argparse.ArgumentParser) -> None:
@@ -185,6 +164,10 @@ def checked(args: argparse.Namespace) -> str:
             raise ValueError(f"--{name} is empty: give at least one word")
     if args.caption is not None and args.question is not None:
         raise ValueError("--caption and --question: give one of them")
+    if args.answers and args.contrast:
+        raise ValueError("--answers and --contrast: give one of them")
+    if args.contrast and args.contrast[0] == args.contrast[1]:
+        raise ValueError(f"--contrast of {args.contrast[0]!r} with itself: give two answers")
     if args.question is None and (args.answers or args.contrast):
         _check_compare_texts(args.models if "models" in args else [args.model])
         return MATCHER
@@ -204,28 +187,6 @@ def stem(photo: str) -> str:
     """The photo's name without its suffix, where that can be a folder's name."""
     path = Path(photo)
     return path.name if path.stem in (".", "..") else path.stem
-
-
-class Parser(argparse.ArgumentParser):
-    """Tells in one line what is wrong with a command line: an option that takes one value and is
-    given two, too.
-
-    Attributes:
-        given: the values of such options so far.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.given: dict[str, Any] = {}
-        for name in (None, "store"):
-            self.register("action", name, Once)
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        self.given = {}
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{flat(f'{self.prog}: {message}')} (see {self.prog} --help)\n")
 
 
 def complain(message: str) -> None:

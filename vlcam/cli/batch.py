@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from vlcam.adapters.adapter import Adapter
 from vlcam.cli.any_photo import AnyPhoto
 from vlcam.cli.arguments import stem
@@ -16,6 +14,7 @@ from vlcam.explaining import Request, explain_request
 from vlcam.explanation import no_map, saving
 from vlcam.explanation.explanation import Explanation
 from vlcam.explanation.page import Section, compared, index
+from vlcam.utils import progress
 from vlcam.utils.atomic import folder_written, recover, written
 from vlcam.utils.errors import one_line
 from vlcam.utils.text_files import read_json
@@ -83,7 +82,7 @@ def explain_photos(
             recover(folder)
     done, taken = Done(), set[Path]()
     any_photo = AnyPhoto(model, request, outs)
-    for photo in tqdm(photos, "photos", disable=True if len(photos) < 2 else None):
+    for photo in progress.each(photos, "photos", unit="photo"):
         try:
             explanations = explain_request(model, photo, request)
             folders = [_folder(out, photo, taken) for out in outs]
@@ -94,13 +93,13 @@ def explain_photos(
                 raise
             if len(photos) > 1:
                 any_photo.check(photo, error, left=len(photos) - len(done.found))
-            with tqdm.external_write_mode():
+            with progress.aside():
                 tell(_about(photo, error))
             done.failed.append(photo)
             continue
         taken.update(folders)
         done.found.append(Found(photo, folders, folders[0] / "page.html"))
-        with tqdm.external_write_mode():
+        with progress.aside():
             if unknown := explanations[0].unknown:
                 tell(f"{photo}: not in the model's vocabulary: {', '.join(unknown)}")
             for out, folder in zip(outs, folders, strict=True):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlcam.attribution import methods
+from vlcam.cli import early
 from vlcam.cli.arguments import DEVICE, count, methods_argument, model_argument
+from vlcam.models import find
 from vlcam.utils.allocator import keep_freed_memory
 from vlcam.utils.outputs import check_folder
 
@@ -28,9 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser, out: str, limit: str = "so ma
         help="height and width photos are stretched to, of a CNN that takes any; default: the"
         " model's",
     )
-    add("--device", metavar="NAME", help=DEVICE)
+    add("--device", metavar="NAME", type=early.device, help=DEVICE)
     add("--limit", metavar="N", type=count, help=f"{limit}, chosen by --seed")
-    add("--seed", metavar="S", type=int, default=0, help="of everything random; default: 0")
+    add(
+        "--seed",
+        metavar="S",
+        type=early.natural,
+        default=0,
+        help="of everything random; default: 0",
+    )
     add(
         "--out",
         metavar="DIR",
@@ -46,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser, out: str, limit: str = "so ma
     )
     add("--address", metavar="ADDRESS", help="of a Ray cluster; default: this machine")
     add("--workers", metavar="N", type=count, help="on Ray; default: as many as fit")
-    add("--gpus", metavar="SHARE", type=float, default=0.0, help="of each worker; default: 0")
+    add(
+        "--gpus", metavar="SHARE", type=early.amount, default=0.0, help="of each worker; default: 0"
+    )
     add(
         "--part",
         metavar="N",
@@ -57,8 +69,30 @@ def add_arguments(parser: argparse.ArgumentParser, out: str, limit: str = "so ma
     add("--resume", action="store_true", help="go on where a run into --out was interrupted")
 
 
-def run(args: argparse.Namespace, experiment: Callable[[], Experiment]) -> int:
-    """Evaluate; 0 if all went well. ValueError where it cannot be done."""
+def _check_engine(args: argparse.Namespace) -> None:
+    """Raise ValueError for options of Ray without it, or where it is not installed."""
+    on_ray = [name for name in ("address", "workers", "gpus") if getattr(args, name)]
+    if on_ray and args.engine != "ray":
+        raise ValueError(f"--{on_ray[0]} goes with --engine ray")
+    if args.engine == "ray" and find_spec("ray") is None:
+        raise ValueError("--engine ray needs Ray: pip install 'vlcam[ray]'")
+
+
+def run(
+    args: argparse.Namespace,
+    experiment: Callable[[], Experiment],
+    check: Callable[[], object] = lambda: None,
+) -> int:
+    """Evaluate; 0 if all went well. ValueError where it cannot be done.
+
+    Args:
+        check: raises it where the data show so before anything heavy is imported.
+    """
+    _check_engine(args)
+    for name in args.methods:
+        methods.get(name)
+    check()
+    find(args.model)
     check_folder(args.out)
     keep_freed_memory()
     from vlcam.evaluation.store import check_free
@@ -67,9 +101,6 @@ def run(args: argparse.Namespace, experiment: Callable[[], Experiment]) -> int:
     from vlcam.evaluation.evaluate import How, evaluate
     from vlcam.evaluation.ray_runner import Cluster
 
-    on_ray = [name for name in ("address", "workers", "gpus") if getattr(args, name)]
-    if on_ray and args.engine != "ray":
-        raise ValueError(f"--{on_ray[0]} goes with --engine ray")
     cluster = Cluster(args.address, args.workers, args.gpus) if args.engine == "ray" else None
     how = How(
         model=args.model,

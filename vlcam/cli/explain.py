@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
+from vlcam.attribution import methods
+from vlcam.cli import early
 from vlcam.cli.arguments import DEVICE, add_asking, checked, complain, count, models_argument
+from vlcam.models import find, load
 from vlcam.utils.outputs import check_folder
 
 
@@ -28,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="height and width photos are stretched to, of a CNN that takes any: a larger one"
         " gives finer maps; default: the model's",
     )
-    parser.add_argument("--device", metavar="NAME", help=DEVICE)
+    parser.add_argument("--device", metavar="NAME", type=early.device, help=DEVICE)
     parser.add_argument(
         "--beam", metavar="N", type=_beam, default=1, help="width of the beam; default: 1"
     )
@@ -79,22 +83,25 @@ def _number(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     kind = checked(args)
-    check_folder(args.out)
-    from vlcam.attribution import methods
-    from vlcam.attribution.occlusion import Patch
-    from vlcam.cli.batch import compare, explain_photos, write_index
-    from vlcam.explaining import Request
-    from vlcam.models import load
-
-    # Refused before a model is loaded.
+    chosen = [methods.get(name) for name in args.methods]
     patch = {
         name: value
         for name in ("size", "stride", "fill")
         if (value := getattr(args, f"patch_{name}")) is not None
     }
-    chosen = [methods.get(name) for name in args.methods]
     if patch and all(method.at != "patches" for method in chosen):
         raise ValueError(f"--patch-{next(iter(patch))} goes with --method occlusion")
+    check_folder(args.out)
+    if wrong := early.complaints(args.photos):
+        for line in wrong:
+            complain(line)
+        return _failed(args.photos, args.photos)
+    for name in args.models:
+        find(name, kind)
+    from vlcam.attribution.occlusion import Patch
+    from vlcam.cli.batch import compare, explain_photos, write_index
+    from vlcam.explaining import Request
+
     size = (args.size, args.size) if args.size else None
     models = [
         (name, load(name, layer=args.layer, kind=kind, size=size, device=args.device))
@@ -126,6 +133,11 @@ def run(args: argparse.Namespace) -> int:
     if done.found and len(args.photos) > 1:
         index = write_index(done, args.out, tell=complain)
         print(f"\nOpen {index} in a browser.")
-    if failed and len(args.photos) > 1:  # of a single photo, all has been said
-        complain(f"{len(failed)} of {len(args.photos)} photos failed: {', '.join(failed)}")
+    return _failed(failed, args.photos)
+
+
+def _failed(failed: Sequence[str], photos: Sequence[str]) -> int:
+    """Says which photos failed; of a single one, all has been said. The exit code."""
+    if failed and len(photos) > 1:
+        complain(f"{len(failed)} of {len(photos)} photos failed: {', '.join(failed)}")
     return 1 if failed else 0

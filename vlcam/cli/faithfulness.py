@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlcam.cli import evaluate
+from vlcam.cli import early, evaluate
+from vlcam.cli.arguments import count
 from vlcam.utils.registered import registered
 
 if TYPE_CHECKING:
@@ -32,12 +32,14 @@ class Subject:
         add_arguments: adds the options that only this subject has.
         experiment: from the command line, the patch that covers the photo and whether deletion and
             insertion are measured.
+        check: raises ValueError where the command line shows at once that there is no such data.
     """
 
     option: str
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     experiment: Callable[[argparse.Namespace, Patch, bool], Experiment]
+    check: Callable[[argparse.Namespace], object] = lambda args: None
 
     @property
     def name(self) -> str:
@@ -54,12 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     known = subjects()
     one_of = parser.add_mutually_exclusive_group(required=True)
     for subject in known:
-        one_of.add_argument(f"--{subject.option}", metavar="DIR", type=Path, help=subject.help)
+        one_of.add_argument(
+            f"--{subject.option}", metavar="DIR", type=early.folder, help=subject.help
+        )
     for subject in known:
         subject.add_arguments(parser)
     add = parser.add_argument
-    add("--patch-size", metavar="PIXELS", type=int, default=45, help="default: 45")
-    add("--patch-stride", metavar="PIXELS", type=int, default=16, help="default: 16")
+    add("--patch-size", metavar="PIXELS", type=count, default=45, help="default: 45")
+    add("--patch-stride", metavar="PIXELS", type=count, default=16, help="default: 16")
     add("--no-curves", action="store_true", help="leave out deletion and insertion, to save time")
     evaluate.add_arguments(parser, "faithfulness")
 
@@ -73,4 +77,4 @@ def run(args: argparse.Namespace) -> int:
         patch = Patch(args.patch_size, args.patch_stride)
         return subject.experiment(args, patch, not args.no_curves)
 
-    return evaluate.run(args, experiment)
+    return evaluate.run(args, experiment, lambda: subject.check(args))

@@ -9,7 +9,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from vlcam.attribution import methods as known
 from vlcam.cli.arguments import CollectDistinct, add_asking, checked, model_argument, names, stem
+from vlcam.models import find, load
 from vlcam.utils.outputs import check_apart, check_folder
 
 
@@ -46,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     kind = checked(args)
+    for name in args.methods or ():
+        _ = known.get(name) if args.score else known.at_layer(name)
+    from vlcam.photo.loading import size_of
+
+    for photo in args.photos:
+        size_of(photo)
     if args.score:
         return _score(args, kind)
     outs = {photo: args.out / stem(photo) for photo in dict.fromkeys(args.photos)}
@@ -54,9 +62,9 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"{photo}: another photo's layers go into {out}, too; rename one")
         check_apart(out / "layers.png", photo)
         check_folder(out)
+    find(args.model, kind)
     from vlcam.choosing.layers import depths
     from vlcam.cli.sweep import sweep, write
-    from vlcam.models import load
 
     methods = args.methods or ("grad-cam",)
     layers = args.layers or depths(load(args.model, kind=kind))
@@ -91,8 +99,8 @@ def _asked(args: argparse.Namespace, kind: str) -> dict[str, Any]:
 def _score(args: argparse.Namespace, kind: str) -> int:
     check_apart(args.out, *args.photos)
     check_folder(args.out)
+    find(args.model, kind)
     from vlcam.choosing.choose import METHODS, choose
-    from vlcam.models import load
 
     model = load(args.model, kind=kind)
     methods, asked = args.methods or METHODS, {"top": args.top} | _asked(args, kind)

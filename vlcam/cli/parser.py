@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import vlcam
 from vlcam.cli import commands
-from vlcam.cli.arguments import Parser, complain
+from vlcam.cli.argument_parser import Parser
+from vlcam.cli.arguments import complain
 from vlcam.cli.commands import Command
 from vlcam.formats.hub.consent import agreed
-from vlcam.utils import interrupt
+from vlcam.utils import interrupt, progress
 from vlcam.utils.errors import one_line
 
 
@@ -39,7 +40,7 @@ def _run(argv: list[str]) -> int:
     debug = "--debug" in argv
     try:
         args = parser(argv).parse_args(argv)
-        with agreed(getattr(args, "yes", False)):
+        with agreed(getattr(args, "yes", False)), progress.shown():
             code: int = args.run(args)
         sys.stdout.flush()
         return code

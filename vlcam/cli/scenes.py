@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 
 from vlcam.cli.arguments import count
+from vlcam.cli.early import natural
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", type=Path, help="a new folder")
     parser.add_argument("--images", metavar="N", type=count, required=True, help="how many")
-    parser.add_argument("--seed", metavar="S", type=int, default=0, help="default: 0")
+    parser.add_argument("--seed", metavar="S", type=natural, default=0, help="default: 0")
 
 
 def run(args: argparse.Namespace) -> int:

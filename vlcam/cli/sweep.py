@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from vlcam.adapters.adapter import Adapter
 from vlcam.attribution import methods
 from vlcam.explaining import Request, explain_request
 from vlcam.explanation import saving
 from vlcam.explanation.explanation import Explanation
+from vlcam.utils import progress
 from vlcam.utils.atomic import folder_written
 
 if TYPE_CHECKING:
@@ -42,10 +41,9 @@ def sweep(
         ValueError: as by :func:`vlcam.explain`; or the maps of a method do not live at the layer.
     """
     for method in by:
-        if methods.get(method).at != "layer":
-            raise ValueError(f"maps of {method} do not live at a layer: choose grad-cam, say")
+        methods.at_layer(method)
     found: list[list[Explanation]] = []
-    for layer in tqdm(layers, "layers", unit="layer", disable=None):
+    for layer in progress.each(layers, "layers", unit="layer"):
         model = at(layer)
         explanations = explain_request(model, photo, Request(methods=tuple(by), **asked))
         if not found:  # what the model says itself does not depend on the layer: say it once

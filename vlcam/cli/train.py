@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+from vlcam.cli.arguments import count
+from vlcam.cli.early import amount, as_given, device, file_or_folder, natural, one_of
+from vlcam.training import cnn_needs
 from vlcam.utils.outputs import check_apart, check_folder
 
-Options = Mapping[str, tuple[type, str]]
-"""What follows the dashes, its type, and what it is."""
+Options = Mapping[str, tuple[Callable[[str], object], str]]
+"""What follows the dashes, what its text is read by, and what it is."""
 
 CNN: Options = {
     "cnn": (
@@ -22,37 +26,41 @@ CNN: Options = {
         "small)",
     ),
     "cnn-weights": (
-        str,
+        as_given(partial(file_or_folder, names=("published",))),
         "its weights: safetensors or torch state dict in torchvision's (or timm's) layout, the "
         "folder of a model of ours with that CNN, or the word published: those that timm downloads",
     ),
-    "size": (int, "height and width photos are stretched to (default 224)"),
-    "cnn-epochs": (int, "first, passes over the photos that train the CNN too (default 0)"),
+    "size": (count, "height and width photos are stretched to (default 224)"),
+    "cnn-epochs": (natural, "first, passes over the photos that train the CNN too (default 0)"),
     "cnn-fixed": (
         str,
         "up to this layer the CNN keeps the weights given (default: all of it is trained)",
     ),
-    "cnn-batch": (int, "photos a step in them (default 32)"),
-    "cnn-lr": (float, "their highest learning rate (default 1e-3)"),
-    "cnn-decay": (float, "their weight decay (default 0.05)"),
-    "first-size": (int, "--size in the first three quarters of them, to save time"),
+    "cnn-batch": (count, "photos a step in them (default 32)"),
+    "cnn-lr": (amount, "their highest learning rate (default 1e-3)"),
+    "cnn-decay": (amount, "their weight decay (default 0.05)"),
+    "first-size": (count, "--size in the first three quarters of them, to save time"),
 }
 
 GENERAL: Options = {
-    "weight-decay": (float, "of AdamW, once the CNN is fixed (default 0.05)"),
-    "seed": (int, "same seed, same machine: same weights (default 0)"),
+    "weight-decay": (amount, "of AdamW, once the CNN is fixed (default 0.05)"),
+    "seed": (natural, "same seed, same machine: same weights (default 0)"),
     "precision": (
-        str,
+        one_of("auto", "float32", "bfloat16"),
         "of the CNN: float32, bfloat16, or auto (default), the faster of the two here: bfloat16 on "
         "most processors that have it (AVX512-BF16, AMX, GPUs)",
     ),
-    "device": (str, "cpu (default) or cuda"),
+    "device": (device, "cpu (default) or cuda"),
     "world": (
         str,
         "what the photos are, in a few words, for the line told of a photo unlike them "
         "(default: photos of --data's folder)",
     ),
 }
+
+
+_SMALL = "small"
+"""The CNN that has no published weights."""
 
 
 def add(parser: argparse.ArgumentParser, options: Options) -> None:
@@ -74,14 +82,27 @@ def flag(parser: argparse.ArgumentParser, name: str, text: str) -> None:
     parser.add_argument(f"--{name}", action="store_true", help=text, default=argparse.SUPPRESS)
 
 
-def run(args: argparse.Namespace, kind: str, module: str) -> int:
+def run(args: argparse.Namespace, kind: str, module: str, check: Callable[[Path], object]) -> int:
     """Train what that module's ``Training`` and ``train`` do; 0 if all went well, else 2 and one
-    line on standard error."""
+    line on standard error.
+
+    Args:
+        check: of the folder of data; raises ValueError where it holds none.
+    """
     out = Path(args.out)
     given = [path for name in ("cnn", "cnn_weights") if (path := getattr(args, name, None))]
     for written in (out, out / "model.safetensors"):
         check_apart(written, *given)
     check_folder(out)
+    told = vars(args)
+    cnn_needs.check(
+        cnn_epochs=told.get("cnn_epochs", 0),
+        pretrained="cnn_weights" in told or told.get("cnn", _SMALL) != _SMALL,  # others may be
+        cnn_fixed=told.get("cnn_fixed"),
+        first_size=told.get("first_size"),
+        sees=not told.get("question_only", False),
+    )
+    check(Path(args.data))
     training = import_module(module)
     fields = training.Training.__dataclass_fields__
     try:

@@ -17,12 +17,12 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from vlcam.adapters.adapter import Adapter
 from vlcam.evaluation.runner import Work, measure
 from vlcam.evaluation.store import Part, Store
 from vlcam.models import families_that_attend
+from vlcam.utils import progress
 from vlcam.utils.allocator import keep_freed_memory
 from vlcam.utils.errors import one_line
 
@@ -83,14 +83,13 @@ def run(work: Work, load: Callable[[], Adapter], store: Store, where: Cluster) -
             ),
         )
         count, left = sum(map(len, every)), sum(len(every[n]) for n in missing)
-        bar: tqdm[Any]
-        with tqdm(total=count, initial=count - left, desc="photos", unit="photo") as bar:
+        with progress.of("photos", count, unit="photo", done=count - left) as told:
             for row in measured.iter_rows():
                 number = int(row["part"])
                 if row["error"]:
                     raise ValueError(row["error"])
                 store.write(number, Part(json.loads(row["records"]), json.loads(row["skipped"])))
-                bar.update(len(every[number]))
+                told.advance(len(every[number]))
     finally:
         if started:
             ray.shutdown()

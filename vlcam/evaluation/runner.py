@@ -18,7 +18,6 @@ from typing import Any
 
 import pyarrow as arrow
 import torch
-from tqdm import tqdm
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps
 from vlcam.attribution import methods
@@ -29,6 +28,7 @@ from vlcam.evaluation.experiment import Asked, Experiment, Item, Thing
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.store import Part, Store
 from vlcam.photo.loading import load_photo
+from vlcam.utils import progress
 from vlcam.utils.errors import one_line
 
 PART = 64
@@ -61,9 +61,8 @@ def run(work: Work, model: Adapter, store: Store) -> None:
     if not missing:
         return
     count, left = sum(map(len, every)), sum(map(len, missing.values()))
-    bar: tqdm[Any]
-    with tqdm(total=count, initial=count - left, desc="photos", unit="photo") as bar:
-        for number, part in measured(work, model, missing, bar.update):
+    with progress.of("photos", count, unit="photo", done=count - left) as told:
+        for number, part in measured(work, model, missing, told.advance):
             store.write(number, part)
 
 

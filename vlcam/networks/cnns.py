@@ -6,7 +6,6 @@ published weights of it come from. A library of networks is imported when one of
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from vlcam.networks import efficientnet_lite, timm_cnn, transformers_cnn
 from vlcam.networks.efficientnet_lite import EfficientNetLite
 from vlcam.networks.small_cnn import SmallCNN
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils.nearest import unknown
 
 _PACKAGE = Path(__file__).parents[1]
 _BUNDLED = "bundled/cnn"
@@ -100,8 +100,7 @@ def _of_torchvision(name: str) -> tuple[nn.Module, tuple[str, ...]]:
     from torchvision.models import get_model
 
     if name not in cnn_names():
-        near = difflib.get_close_matches(str(name), cnn_names(), n=5, cutoff=0.3)
-        raise ValueError(f"unknown CNN {name!r}; near: {', '.join(near) or 'resnet50, vgg16'}")
+        raise ValueError(unknown("CNN", name, cnn_names(), examples=("resnet50", "vgg16")))
     options: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
         options = {"aux_logits": False, "transform_input": False, "init_weights": True}

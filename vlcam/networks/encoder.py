@@ -8,7 +8,6 @@ into ``before(pixels) -> feature maps`` and ``after(feature maps) -> feature``
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from vlcam.networks.cutting import (
 )
 from vlcam.networks.efficientnet_lite import EfficientNetLite
 from vlcam.utils.errors import one_line
+from vlcam.utils.nearest import hint
 
 # The auxiliary classifiers of GoogLeNet and Inception v3: published weights contain them, and they
 # are not built here.
@@ -86,9 +86,8 @@ class Encoder(nn.Module):
             if layer.name == name:
                 return layer
         names = [layer.name for layer in self.layers]
-        near = difflib.get_close_matches(name, names, n=5, cutoff=0.3) or names[-5:]
         why = "runs more than once or lies on a side path" if name in self._calls else "unknown"
-        raise ValueError(f"layer {name!r} of {self.name}: {why}; near: {', '.join(near)}")
+        raise ValueError(f"layer {name!r} of {self.name}: {why}; {hint(name, names, names[-3:])}")
 
     def distinct_layers(self) -> list[Layer]:
         """:attr:`layers`, without those that are another one under a second name; the outermost

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from torch import Tensor, nn
 
 from vlcam.photo.preprocess import Preprocess
 from vlcam.utils.errors import one_line
+from vlcam.utils.nearest import unknown
 
 PREFIX = "timm:"
 
@@ -61,8 +61,8 @@ def _described(name: str) -> Any:
     """
     timm, bare = _timm(name), _bare(name)
     if not timm.is_model(bare):
-        near = difflib.get_close_matches(bare, timm.list_models(), n=5, cutoff=0.3)
-        raise ValueError(f"unknown CNN {name!r}; near, of timm: {', '.join(near) or 'resnet50'}")
+        known = [f"{PREFIX}{one}" for one in timm.list_models()]
+        raise ValueError(unknown("CNN", name, known, examples=(f"{PREFIX}resnet50",)))
     try:
         return timm.models.get_pretrained_cfg(bare)
     except RuntimeError as error:  # of an unknown tag

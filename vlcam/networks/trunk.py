@@ -8,7 +8,6 @@ checkpoint lacks: feature maps that were computed elsewhere can be explained, ph
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from torch.func import functional_call
 from vlcam.geometry.grid import Grid
 from vlcam.networks.cutting import Layer
 from vlcam.utils.errors import one_line
+from vlcam.utils.nearest import hint
 
 
 class Trunk(nn.Module):
@@ -145,8 +145,7 @@ def find_layer(layers: Sequence[Layer], name: str) -> Layer:
         if layer.name == name:
             return layer
     names = [layer.name for layer in layers]
-    near = difflib.get_close_matches(str(name), names, n=5, cutoff=0.3) or names[-5:]
-    raise ValueError(f"layer {name!r} of this CNN: unknown; near: {', '.join(near)}")
+    raise ValueError(f"layer {name!r} of this CNN: unknown; {hint(name, names, names[-3:])}")
 
 
 def layers_of(net: nn.Sequential, size: tuple[int, int], nested: bool = False) -> list[Layer]:

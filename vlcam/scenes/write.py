@@ -33,13 +33,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from pycocotools import mask as rle
-from tqdm import tqdm
 
 from vlcam.scenes.attention import VIEWERS, attention
 from vlcam.scenes.questions import SceneQuestion, questions
 from vlcam.scenes.scene import Item, Scene, scene
 from vlcam.scenes.text import captions, generator, pick, regions
 from vlcam.scenes.things import THINGS
+from vlcam.utils import progress
 from vlcam.utils.atomic import folder_written, recover
 
 Record = dict[str, Any]
@@ -75,9 +75,8 @@ def write(directory: Path, images: int, seed: int, workers: int | None = None) -
         (draft / "annotations").mkdir()
         (draft / "attention").mkdir()
         (draft / "attention" / "README.md").write_text(ATTENTION_README, encoding="utf-8")
-        records = list(
-            tqdm(rendered(draft, images, seed, workers or os.cpu_count() or 1), "scenes", images)
-        )
+        made = rendered(draft, images, seed, workers or os.cpu_count() or 1)
+        records = list(progress.each(made, "scenes", unit="scene", total=images))
         for name, content in documents(records, seed).items():
             text = json.dumps(content, separators=(",", ":"))
             (draft / "annotations" / name).write_text(text, encoding="utf-8")

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from vlcam.photo.loading import load_photo
 from vlcam.photo.preprocess import Preprocess
 from vlcam.training.precision import autocast
+from vlcam.utils import progress
 from vlcam.utils.atomic import recover, written
 
 See = Callable[[Sequence[int], np.random.Generator], Tensor]
@@ -67,13 +67,17 @@ class Photos:
         paths = self._paths
         shape = (len(paths), *self.preprocess.size, 3)
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        starts = range(0, len(paths), _BATCH)
         # Written, not mapped: a disk that is full would end the program where it is mapped.
-        with file.open("wb") as out, ThreadPoolExecutor() as pool:
+        with (
+            file.open("wb") as out,
+            ThreadPoolExecutor() as pool,
+            progress.of("photos", len(paths), unit="photo") as work,
+        ):
             np.lib.format.write_array_header_1_0(out, header)
-            for i in tqdm(starts, "photos", unit="photo", unit_scale=_BATCH):
+            for i in range(0, len(paths), _BATCH):
                 for picture in pool.map(self._picture, paths[i : i + _BATCH]):
                     out.write(picture.tobytes())
+                    work.advance()
 
     def _picture(self, path: Path) -> np.ndarray:
         pixels, _ = self.preprocess(load_photo(path))
@@ -137,10 +141,16 @@ class Part:
         rows = [range(i, min(i + _BATCH, len(source))) for i in starts]
         kind = torch.float32 if math.prod(self.shape) < _MANY else torch.float16
         found = torch.empty(len(source), *self.shape, dtype=kind)
-        with torch.no_grad(), autocast(self.device, self.precision):
-            for some in tqdm(rows, f"features, view {view}", unit_scale=_BATCH, unit="photo"):
+        what = f"features of photos, view {view}"
+        with (
+            torch.no_grad(),
+            autocast(self.device, self.precision),
+            progress.of(what, len(source), unit="photo") as work,
+        ):
+            for some in rows:
                 batch = source.batch(some, view, rng).to(self.device)
                 found[some.start : some.stop] = self.run(batch)
+                work.advance(len(some))
         return found
 
     def kept_outputs(self, source: Source, view: int, folder: Path) -> Path:

@@ -19,6 +19,7 @@ from vlcam.geometry.cells import derive
 from vlcam.networks import cnns, transformers_cnn
 from vlcam.networks.encoder import Encoder
 from vlcam.photo.preprocess import Preprocess
+from vlcam.training import cnn_needs
 from vlcam.training.photo_cache import KeptMaps, Part, Photos, See, Source, features_of
 from vlcam.training.precision import (
     AUTO,
@@ -95,12 +96,13 @@ class PhotoTraining:
         check_text("--world", self.world or "")
         if not any(schedule.epochs for schedule in self.schedules()):
             raise ValueError("--epochs 0: nothing to train")
-        if not self.cnn_epochs and not self.pretrained and self.sees:
-            raise ValueError("give --cnn-weights FILE, or train the CNN with --cnn-epochs N")
-        if not self.cnn_epochs and self.first_size:
-            raise ValueError("--first-size is about training the CNN: with --cnn-epochs")
-        if self.cnn_fixed and not (self.cnn_epochs and self.pretrained):
-            raise ValueError("--cnn-fixed is about training a CNN given with --cnn-weights")
+        cnn_needs.check(
+            cnn_epochs=self.cnn_epochs,
+            pretrained=self.pretrained,
+            cnn_fixed=self.cnn_fixed,
+            first_size=self.first_size,
+            sees=self.sees,
+        )
         if self.first_size is not None and not 1 <= self.first_size <= self.size:
             raise ValueError(f"--first-size {self.first_size}: must be 1 to --size, {self.size}")
         if self.device.startswith("cuda") and not torch.cuda.is_available():

@@ -15,6 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from vlcam.utils.nearest import unknown
+
 AUTO = "auto"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """What a CNN may be computed in, by the name of the option."""
@@ -28,7 +30,7 @@ def check_precision(precision: str) -> None:
     """Raises ValueError where it is not the name of a precision, nor ``auto``."""
     known = [AUTO, *PRECISIONS]
     if precision not in known:
-        raise ValueError(f"--precision {precision}: must be {', '.join(known[:-1])} or {known[-1]}")
+        raise ValueError(unknown("--precision", precision, known))
 
 
 def fastest_precision(encoder: nn.Module, size: tuple[int, int], *, trained: bool) -> str:

@@ -24,8 +24,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from vlcam.utils import progress
 from vlcam.utils.atomic import recover, written
 
 STATE = "training.safetensors"
@@ -146,23 +146,13 @@ class Trainer(ABC):
         steps = phase.schedule.epochs * len(batches)
         values = []
         started = time.perf_counter()
-        bar = tqdm(batches, f"epoch {self.epoch + 1}", unit="batch", mininterval=1)
-        for step, batch in enumerate(bar, start=own_epoch * len(batches) + 1):
-            phase.train_mode()
-            self._set_rate(step / steps)
-            loss, value = phase.loss(batch, rng)
-            if not math.isfinite(value):
-                raise ValueError(
-                    f"epoch {self.epoch + 1}: the {phase.measure} is {value}; try a lower learning"
-                    " rate, or another precision"
-                )
-            self.optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters(self.model), phase.clip)
-            self.optimizer.step()
-            self._update_average(step)
-            values.append(value)
-            bar.set_postfix({phase.measure: f"{np.mean(values[-50:]):.3f}"})
+        with progress.of(f"epoch {self.epoch + 1}, batches", len(batches), unit="batch") as work:
+            for step, batch in enumerate(batches, start=own_epoch * len(batches) + 1):
+                self._set_rate(step / steps)
+                values.append(self._step(batch, rng))
+                self._update_average(step)
+                work.note(f"{phase.measure} {np.mean(values[-50:]):.3f}")
+                work.advance()
         self.epoch += 1
         scores, line = self.validate()
         mean = float(np.mean(values))
@@ -170,12 +160,29 @@ class Trainer(ABC):
         self.history.append(
             {"epoch": self.epoch, phase.measure: mean, **scores, "seconds": seconds}
         )
-        tqdm.write(f"epoch {self.epoch}: {phase.measure} {mean:.3f}, {line}")
+        with progress.aside():
+            print(f"epoch {self.epoch}: {phase.measure} {mean:.3f}, {line}", flush=True)
         if own_epoch + 1 == phase.schedule.epochs and self.epoch < sum(self.epochs):
             self.model.load_state_dict(self.average.state_dict())
             self.leave_phase(phase)
             self._enter_phase()
         self._save_state()
+
+    def _step(self, batch: Any, rng: np.random.Generator) -> float:
+        """One step of the optimizer; the value to report."""
+        phase = self.phase
+        phase.train_mode()
+        loss, value = phase.loss(batch, rng)
+        if not math.isfinite(value):
+            raise ValueError(
+                f"epoch {self.epoch + 1}: the {phase.measure} is {value}; try a lower learning"
+                " rate, or another precision"
+            )
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters(self.model), phase.clip)
+        self.optimizer.step()
+        return value
 
     def _enter_phase(self) -> None:
         """Set up the phase of the epoch to come (of the last, where all are done)."""

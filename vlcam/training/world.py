@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from vlcam.formats.world import World, check_text, vectors
 from vlcam.networks.encoder import Encoder
 from vlcam.photo.loading import load_photo
 from vlcam.photo.preprocess import Preprocess
+from vlcam.utils import progress
 from vlcam.utils.untouched import untouched
 
 LEAST, LEAST_HELD_OUT = 100, 40
@@ -110,13 +110,17 @@ def photo_vectors(
     """
     before = encoder.split(encoder.layers[-1].name)[0]
     first = next(encoder.parameters())
-    parts = range(0, len(photos), _BATCH)
     found = []
-    with untouched(encoder), torch.no_grad():
-        for start in tqdm(parts, "world", unit="photo", unit_scale=_BATCH):
+    with (
+        untouched(encoder),
+        torch.no_grad(),
+        progress.of("photos of the model's world", len(photos), unit="photo") as work,
+    ):
+        for start in range(0, len(photos), _BATCH):
             some = [preprocess(prepare(path))[0] for path in photos[start : start + _BATCH]]
             pixels = torch.stack(some).to(first, memory_format=torch.channels_last)
             found.append(vectors(before(pixels)).cpu())
+            work.advance(len(some))
     return torch.cat(found)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlcam.cli import evaluate
+from vlcam.cli import early, evaluate
 
 if TYPE_CHECKING:
     from vqa.experiments.attention import Attention
@@ -14,11 +13,11 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--data", metavar="DIR", type=Path, required=True, help="questions in VQA's layout")
+    add("--data", metavar="DIR", type=early.folder, required=True, help="questions in VQA's layout")
     add(
         "--maps",
         metavar="DIR",
-        type=Path,
+        type=early.folder,
         help="human maps, QUESTION_K.png as in VQA-HAT; default: DIR/attention",
     )
     add(
@@ -31,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    def check() -> None:
+        from vqa.data.questions import question_files
+
+        question_files(args.data)
+
     def experiment() -> Attention:
         from vqa.experiments.attention import Attention
 
@@ -38,4 +42,4 @@ def run(args: argparse.Namespace) -> int:
             args.data, maps=args.maps, answer=args.answer, limit=args.limit, seed=args.seed
         )
 
-    return evaluate.run(args, experiment)
+    return evaluate.run(args, experiment, check)

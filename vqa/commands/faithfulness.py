@@ -24,6 +24,13 @@ def experiment(args: argparse.Namespace, patch: Patch, with_curves: bool) -> OfA
     )
 
 
+def check(args: argparse.Namespace) -> None:
+    """Whether there are files of questions."""
+    from vqa.data.questions import question_files
+
+    question_files(args.data)
+
+
 SUBJECT = Subject(
-    "data", "a VQA model's answers to questions (VQA's layout)", add_arguments, experiment
+    "data", "a VQA model's answers to questions (VQA's layout)", add_arguments, experiment, check
 )

@@ -5,16 +5,23 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vlcam.cli import early
 from vlcam.utils.outputs import check_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--data", metavar="DIR", type=Path, required=True, help="photos in Flickr8k's layout")
+    add(
+        "--data",
+        metavar="DIR",
+        type=early.folder,
+        required=True,
+        help="photos in Flickr8k's layout",
+    )
     add(
         "--entities",
         metavar="PATH",
-        type=Path,
+        type=early.file_or_folder,
         required=True,
         help="folder or zip archive of Flickr30k Entities: Sentences/ and Annotations/",
     )
@@ -22,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--least",
         metavar="N",
-        type=int,
+        type=early.natural,
         default=5,
         help="leave out answers given to fewer training questions than this; default: 5",
     )
@@ -30,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write them; 0 if all went well. ValueError where it cannot be done."""
+    if args.out.exists():
+        raise ValueError(f"{args.out}: exists already; name a new folder")
     check_folder(args.out)
     from vqa.data.make_questions import write
 

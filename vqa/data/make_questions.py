@@ -13,11 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from vlcam.evaluation.entities import Entities, Marked
 from vlcam.metrics.box_ratio import Box
 from vlcam.photo.loading import size_of
+from vlcam.utils import progress
 from vlcam.utils.atomic import folder_written
 from vlcam.utils.text_files import read_lines
 from vqa.data.from_captions import Pair, pairs
@@ -75,7 +74,7 @@ def write(data: Path, entities: Path, out: Path, least: int = 5) -> dict[str, in
     numbers = set[int]()
     for split, names in splits.items():
         found[split] = []
-        for name in tqdm(names, f"{split} photos", unit="photo"):
+        for name in progress.each(names, f"{split} photos", unit="photo"):
             path = data / "Images" / name
             try:
                 number = _number(name)
@@ -83,7 +82,7 @@ def write(data: Path, entities: Path, out: Path, least: int = 5) -> dict[str, in
                     raise ValueError(f"another photo of the lists has the number {number}")
                 questions = merged(marked.read(path.stem.split("_")[0], size_of(path)))
             except ValueError as error:
-                with tqdm.external_write_mode(sys.stderr):
+                with progress.aside():
                     about = "" if str(error).startswith(f"{path}: ") else f"{path}: "
                     print(f"skipped: {about}{error}", file=sys.stderr)
                 continue

@@ -92,6 +92,20 @@ class _Found:
     skipped: list[str] = field(default_factory=list)
 
 
+def question_files(folder: Path) -> list[Path]:
+    """The files of questions in a folder.
+
+    Raises:
+        ValueError: there is no such folder, or none in it.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    files = list(folder.glob("annotations/*questions.json"))
+    if not files:
+        raise ValueError(f"{folder}: no annotations/*questions.json (VQA's layout)")
+    return files
+
+
 def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
     """Read questions from ``annotations/*questions.json`` and ``annotations/*annotations.json``.
 
@@ -107,12 +121,8 @@ def read_data(folder: Path, seed: int = 0, val_share: float = 0.05) -> Splits:
     Raises:
         ValueError: naming the file that is missing or not as expected.
     """
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder")
     found = _Found()
-    files = _by_subset(folder.glob("annotations/*questions.json"), found.skipped)
-    if not files:
-        raise ValueError(f"{folder}: no annotations/*questions.json (VQA's layout)")
+    files = _by_subset(question_files(folder), found.skipped)
     answers = _by_subset(folder.glob("annotations/*annotations.json"), found.skipped)
     for subset, path in files.items():
         if subset not in answers:

@@ -22,6 +22,8 @@ from vlcam.formats.vocabulary import Vocabulary, words_of
 from vlcam.training.photo_cache import See
 from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining
 from vlcam.training.trainer import Phase
+from vlcam.utils import progress
+from vlcam.utils.nearest import unknown
 from vqa.data.accuracy import accuracy, normalised
 from vqa.data.questions import AnsweredQuestion, read_data
 from vqa.models import glimpses
@@ -51,8 +53,7 @@ class Training(PhotoTraining):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.architecture not in ARCHITECTURES:
-            known = ", ".join(ARCHITECTURES)
-            raise ValueError(f"--architecture {self.architecture}: must be one of {known}")
+            raise ValueError(unknown("--architecture", self.architecture, ARCHITECTURES))
         if self.question_only and self.cnn_epochs:
             raise ValueError("--question-only: there is no CNN to train, so without --cnn-epochs")
 
@@ -152,7 +153,8 @@ class _Trainer(PhotoTrainer):
         found: dict[str, list[float]] = {"all": []}
         asked = self.examples[split]
         config = self.average.config
-        for start in range(0, len(asked), 256):
+        starts = range(0, len(asked), 256)
+        for start in progress.each(starts, f"questions of {split}, batches", unit="batch"):
             some = asked[start : start + 256]
             tokens = [config.tokens(a.text) or [config.vocabulary.unknown] for a in some]
             photos = {path: row for row, path in enumerate(dict.fromkeys(a.photo for a in some))}

@@ -187,7 +187,9 @@ def test_a_block_is_a_layer(tmp_path: Path) -> None:
     first, stage = (loaded(folder, name).encode(pixels).maps for name in ("resnet.4.0", "resnet.4"))
     assert first.shape == stage.shape and not torch.equal(first, stage)
     assert torch.equal(loaded(folder, "resnet.4.1").encode(pixels).maps, stage)
-    with pytest.raises(ValueError, match=r"layer 'resnet\.9' of this CNN: unknown; near: resnet"):
+    with pytest.raises(
+        ValueError, match=r"layer 'resnet\.9' of this CNN: unknown; did you mean resnet"
+    ):
         vlcam.load(folder, "resnet.9")
 
 

@@ -183,7 +183,7 @@ def test_lower_layers_of_a_given_cnn_may_stay_as_they_are(data: Path, tmp_path: 
     changed = {name.split(".")[0] for name, value in state.items() if not own[name].equal(value)}
     assert changed == {"stage4"}
     assert (trainer.naming.evidence.weight < 0).any()  # its channels may speak against words
-    with pytest.raises(ValueError, match="layer 'stage9' of small: unknown; near: stage"):
+    with pytest.raises(ValueError, match="layer 'stage9' of small: unknown; did you mean stage"):
         _Trainer(Training(**_options(data, tmp_path / "b", **options, cnn_fixed="stage9")))  # type: ignore[arg-type]
 
 
@@ -258,7 +258,7 @@ def test_a_captioner_that_reads_which_words_are_detected(data: Path, tmp_path: P
     ("wrong", "message"),
     [
         ({"first_size": 64}, "--first-size 64: must be 1 to --size, 32"),
-        ({"precision": "half"}, "--precision half: must be auto, float32 or bfloat16"),
+        ({"precision": "half"}, "unknown --precision 'half'; known: auto, float32, bfloat16"),
         ({"cnn_epochs": 0, "cnn_weights": "w", "naming": 1.0}, "with --cnn-epochs"),
         ({"cnn_fixed": "stage3"}, "--cnn-fixed is about training a CNN given with --cnn-weights"),
         ({"cnn_epochs": 0, "cnn_weights": "w", "cnn_fixed": "stage3"}, "--cnn-fixed is about"),

@@ -104,7 +104,7 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         (("--question", " "), "--question is empty"),
         (("--question", "what " * 3000), "has 3000 words; tiny-vqa reads at most 26"),
         (("--question", "zebra?"), "knows no word of the question: zebra"),
-        (("--question", "what", "--answers", "yelow"), "near: yellow, red and yellow"),
+        (("--question", "what", "--answers", "yelow"), "did you mean yellow"),
         (("--question", "what", "--contrast", "red", "red"), "a contrast of 'red' with itself"),
         (("--question", "what", "--contrast", "red", "two", "--answers", "two"), "give one of"),
         (("--question", "what", "--caption", "a dog"), "--caption and --question"),

@@ -96,7 +96,7 @@ def test_what_is_asked_nothing_has_a_question_of_its_own() -> None:
 
 
 def test_answers_it_does_not_have() -> None:
-    with pytest.raises(ValueError, match="'rad' is no answer of Asked; near: red"):
+    with pytest.raises(ValueError, match="'rad' is no answer of Asked; did you mean red"):
         vlcam.explain(wrapped(Asked()), photo(), question="what", answers=["rad"])
     for answers in ([], ["red", "red"]):
         with pytest.raises(ValueError, match="at least one, and no two alike"):
@@ -407,7 +407,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a skip without a patch": ({"skip": 1}, "skip 1: goes with patch"),
     "a grid that is none": ({"grid": (7, 7)}, r"grid is a tuple of 2, expected a vlcam\.geometry"),
     "an example that is none": ({"example": [1]}, "example is a list of 1, which cannot be hashed"),
-    "no layer": ({"layer": ""}, "no layer ''; there are, among others: .*answer"),
+    "no layer": ({"layer": ""}, "no layer ''; known: .*answer"),
 }
 
 
@@ -552,7 +552,7 @@ def test_another_layer() -> None:
         found = vlcam.explain(model, given, layer="first")
         assert torch.equal(found.maps, expected.maps) and found.layer == "first"
         assert found.grid == expected.grid and model.layer == "second"
-    with pytest.raises(ValueError, match="no layer 'frist'; there are, among others: first"):
+    with pytest.raises(ValueError, match="no layer 'frist'; did you mean first"):
         vlcam.explain(model, encoded, layer="frist")
     with pytest.raises(ValueError, match="layer is 3, expected its name"):
         vlcam.explain(model, encoded, layer=3)  # type: ignore[arg-type]

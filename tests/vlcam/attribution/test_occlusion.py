@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import count
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from vlcam.attribution.occlusion import Patch, occlusion_maps
 from vlcam.attribution.targets import units, whole
 from vlcam.geometry.grid import Grid
 from vlcam.networks.encoder import Encoder
+from vlcam.utils import progress
 
 
 def noise(size: int, seed: int = 0) -> Tensor:
@@ -52,6 +54,18 @@ def test_all_targets_are_read_from_the_same_passes() -> None:
     reading = model.read("a red dog on the grass")
     occlusion_maps(model, noise(32), [*units(reading), whole(reading)], Patch(16, 16))
     assert model.encoded == 1 + 4
+
+
+def test_progress_is_told_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    model = TinyCaptioner()
+    asked = units(model.read("a red dog"))
+    occlusion_maps(model, noise(32), asked, Patch(8, 8), batch=5)
+    assert capsys.readouterr().err == ""
+    with progress.shown(clock=count(0, 10).__next__):
+        occlusion_maps(model, noise(32), asked, Patch(8, 8), batch=5)
+    told = [line.split(",")[0] for line in capsys.readouterr().err.splitlines()]
+    shares = {5: 31, 10: 62, 15: 93, 16: 100}
+    assert told == [f"patches: {done} of 16 ({share} %)" for done, share in shares.items()]
 
 
 def test_patches_that_do_not_fit() -> None:

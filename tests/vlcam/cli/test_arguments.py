@@ -17,7 +17,8 @@ from tests.tools.command_line import PHOTOS, below, called, read, refused
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.adapters.cnn import CnnAdapter
 from vlcam.attribution.methods import METHODS
-from vlcam.cli.arguments import Collect, Parser, methods_argument
+from vlcam.cli.argument_parser import Parser
+from vlcam.cli.arguments import Collect, methods_argument
 from vlcam.cli.parser import parser
 
 BOTH = ["grad-cam", "layercam"]
@@ -28,14 +29,18 @@ METHOD_OPTIONS = [
     ["--method=grad-cam", "--methods=layercam"],
     ["--method", " grad-cam , layercam"],
 ]
+HERE = str(Path(__file__).parent)
 COMMANDS = [
     ["explain", "a.jpg"],
     ["layers", "a.jpg"],
-    ["evaluate", "words", "--data", "d"],
-    ["evaluate", "regions", "--regions", "r", "--photos", "p"],
-    ["evaluate", "faithfulness", "--photos", "p"],
-    ["evaluate", "attention", "--data", "d"],
+    ["evaluate", "words", "--data", HERE],
+    ["evaluate", "regions", "--regions", HERE, "--photos", HERE],
+    ["evaluate", "faithfulness", "--photos", HERE],
+    ["evaluate", "attention", "--data", HERE],
 ]
+VALUES = ("1", "2", "0.5", "cpu", "cuda", "float32", "bfloat16", HERE, f"{HERE}/..")
+VALUES += (__file__, f"{HERE}/conftest.py")
+"""Of which every option takes two."""
 
 
 def parsed(*argv: str) -> argparse.Namespace:
@@ -99,7 +104,8 @@ def test_every_option_of_one_value_is_refused_when_it_is_given_two(
             if not action.option_strings or action.nargs == 0 or isinstance(action, Collect):
                 continue
             name = action.option_strings[0]
-            values = [[str(choice)] for choice in list(action.choices or "12")[:2]]
+            taken = action.choices or [value for value in VALUES if _takes(action, value)]
+            values = [[str(value)] for value in list(taken)[:2]]
             if action.nargs == 2:
                 values = [["1", "2"], ["1", "3"]]
             twice = [word for value in values for word in (name, *value)]
@@ -110,6 +116,13 @@ def test_every_option_of_one_value_is_refused_when_it_is_given_two(
             tried += 1
     assert tried > 60
     assert parsed("explain", "a.jpg", "--beam", "2", "--beam", "2").beam == 2
+
+
+def _takes(action: argparse.Action, value: str) -> bool:
+    try:
+        return not callable(action.type) or bool(str(action.type(value)))
+    except (argparse.ArgumentTypeError, ValueError):
+        return False
 
 
 def _last(command: list[str]) -> Parser:

@@ -16,7 +16,7 @@ from tests.tools.evaluations import words
         (["--limit", "0"], "'0' is not a whole number, at least 1", 2),
         (["--split", "val2017"], "instances_val2017.json: No such file", 1),
         (["--model", "nowhere"], "nowhere: no such file or folder", 1),
-        (["--words", "nowhere"], "nowhere: No such file", 1),
+        (["--words", "nowhere"], "nowhere: no such file", 2),
     ],
 )
 def test_bad_options(

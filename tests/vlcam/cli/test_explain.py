@@ -39,6 +39,7 @@ from vlcam.attribution.occlusion import Patch
 from vlcam.cli.parser import main
 from vlcam.formats.vocabulary import END, words_of
 from vlcam.photo.loading import load_photo
+from vlcam.utils import progress
 
 
 @pytest.fixture(scope="module")
@@ -423,3 +424,14 @@ def test_little_is_imported_before_the_photo_is_looked_at(tmp_path: Path) -> Non
     modules = json.loads(found.stdout.splitlines()[-1])
     assert not NOT_BEFORE & set(modules)
     assert len(modules) < 300
+
+
+def test_progress_of_photos_and_of_patches_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0)  # seconds
+    asked = ("--caption", "a dog", "--method", "occlusion", "--patch-stride", "60")
+    assert called("explain", *PHOTOS[:2], *asked, "--out", tmp_path) == 0
+    told = [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()]
+    assert told[1::2] == ["photos: 1 of 2 (50 %)", "photos: 2 of 2 (100 %)"]
+    assert all(re.fullmatch(r"patches: (\d+) of \1 \(100 %\)", line) for line in told[::2])

@@ -62,7 +62,7 @@ def test_the_command(
     [
         (("--method", "guided-backprop"), "maps of guided-backprop do not live at a layer"),
         (("--method", "cam"), "unknown method 'cam'"),
-        (("--layers", "stage9"), "layer 'stage9' of small: unknown; near: stage"),
+        (("--layers", "stage9"), "layer 'stage9' of small: unknown; did you mean stage"),
         (("--answers", "red"), "--answers and --contrast go with a --question"),
         (("--caption", "a zyx"), ""),
     ],

@@ -59,7 +59,7 @@ for command in (["explain"], ["demo"], ["scenes"], ["train"], ["train", "caption
         main([*command, "--help"])
     except SystemExit as left:
         assert left.code == 0
-assert main(["models"]) == 0
+assert main(["models"]) == main(["methods"]) == 0
 heavy = {"torch", "torchvision", "numpy", "PIL", "matplotlib", "transformers", "tqdm"}
 print("heavy:", sorted(heavy & set(sys.modules)))
 """
@@ -82,3 +82,42 @@ def test_a_full_disk_behind_the_output_is_told() -> None:
         )
     said = "vlcam: standard output: No space left on device\n"
     assert (found.returncode, found.stderr) == (1, said)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("explian", "vlcam: unknown command 'explian'; did you mean explain? (see vlcam --help)\n"),
+        ("Explain a.jpg", "did you mean explain?"),
+        ("words --data x", "unknown command 'words'; did you mean evaluate words?"),
+        ("captionner", "unknown command 'captionner'; did you mean train captioner?"),
+        ("zzz", "unknown command 'zzz'; known: explain, layers, "),
+        ("evaluate wrods", "vlcam evaluate: unknown command 'wrods'; did you mean words?"),
+        ("train captoiner --data x", "vlcam train: unknown command 'captoiner'; did you mean capt"),
+        ("--verison", "vlcam: unknown option '--verison'; did you mean --version?"),
+        ("explain a.jpg --metod x", "vlcam explain: unknown option '--metod'; did you mean --meth"),
+        ("explain --metod x", "unknown option '--metod'; did you mean --method"),  # no photo yet
+        ("explain a.jpg --capton=dog", "unknown option '--capton'; did you mean --caption?"),
+        ("explain a.jpg -m x", "unknown option '-m'; known: -h, --help, "),
+        ("train vqa --cnn-wieghts x", "unknown option '--cnn-wieghts'; did you mean --cnn-weights"),
+        ("evaluate words --dta x", "unknown option '--dta'; did you mean --data?"),
+        ("evaluate faithfulness --foto x", "unknown option '--foto'; did you mean --photos?"),
+        ("explain a.jpg --target wrod", "argument --target: unknown choice 'wrod'; did you mean w"),
+        ("evaluate words --engine rya", "unknown choice 'rya'; did you mean ray?"),
+    ],
+)
+def test_unknown_names(capsys: pytest.CaptureFixture[str], line: str, said: str) -> None:
+    assert said in refused(capsys, *line.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [  # what begins with a dash and is no unknown option
+        ("explain --patch-fill -1 --answers a -- -x.jpg", "--answers"),
+        ("explain a.jpg --answers a --quest", "--question: expected one argument"),  # cut short
+        ("explain a.jpg --answers - -1", "--answers"),
+    ],
+)
+def test_other_words_with_dashes(capsys: pytest.CaptureFixture[str], line: str, said: str) -> None:
+    told = refused(capsys, *line.split())
+    assert said in told and "unknown option" not in told

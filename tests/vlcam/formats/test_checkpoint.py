@@ -95,7 +95,7 @@ BAD_MODELS: list[tuple[str, Callable[[Path], Path]]] = [
         "logits.bias holds numbers that are not finite",
         _weights(lambda state: state["logits.bias"][3:4].fill_(torch.nan)),
     ),
-    (f"{CONFIG}unknown CNN 'resnt50'; near: resnet50", _settings(cnn="resnt50")),
+    (f"{CONFIG}unknown CNN 'resnt50'; did you mean resnet50", _settings(cnn="resnt50")),
     (f"{CONFIG}unknown CNN 5", _settings(cnn=5)),
     (f"{CONFIG}embedding is '256'", _settings(embedding="256")),
     (f"{CONFIG}hidden is -1", _settings(hidden=-1)),

@@ -80,7 +80,7 @@ def test_cut_at_any_layer_the_halves_are_the_whole(tmp_path: Path) -> None:
         (found,) = measure(before, torch.zeros(1, 3, 96, 96).double(), [(middle, middle)], rounds=6)
         step = grid.stride[0]
         np.testing.assert_allclose(found, grid.center(middle, middle), atol=0.25 * step + 0.5)
-    with pytest.raises(ValueError, match=r"layer '6\.9' of this CNN: unknown; near: .*6\.1"):
+    with pytest.raises(ValueError, match=r"layer '6\.9' of this CNN: unknown; did you mean .*6\.1"):
         net.layer("6.9")
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tests.samples.vqa.human_attention import grey, noise
 from tests.samples.vqa.training import SIZES, write_data
+from tests.tools.command_line import refused
 from tests.tools.evaluations import records
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.cli.parser import main
@@ -137,8 +138,8 @@ def test_bad_options(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     data, model = trained
-    command = ["evaluate", "attention", "--model", str(model), "--data", str(data)]
-    assert main([*command, "--out", str(tmp_path / "out"), *options]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("vlcam: ") and message in line
+    given = {"--model": str(model), "--data": str(data)} | dict([options])
+    words = [word for pair in given.items() for word in pair]
+    out = str(tmp_path / "out")
+    assert message in refused(capsys, "evaluate", "attention", *words, "--out", out)
     assert not (tmp_path / "out").exists()

@@ -263,7 +263,7 @@ def test_a_configuration_that_is_none(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_a_layer_it_has_not(checkpoint: Path) -> None:
-    with pytest.raises(ValueError, match=r"layer 'features.99' of this CNN: unknown; near"):
+    with pytest.raises(ValueError, match=r"layer 'features.99' of this CNN: unknown; did you mean"):
         load(checkpoint, "features.99")
 
 

@@ -11,9 +11,10 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from vlcam.formats.hub import cache, files
+from vlcam.formats.hub import cache, counted, files
 from vlcam.formats.hub.consent import Fetch, check_agreed
 from vlcam.formats.hub.published import Published, sized
+from vlcam.utils import progress
 from vlcam.utils.errors import one_line
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -52,7 +53,7 @@ def downloaded(repository: str, published: Published | None = None) -> Path:
         )
     )
     _check_room(repository, offer.bytes or 0)
-    return _fetched(repository, offer.names, published)
+    return _fetched(repository, offer, published)
 
 
 @dataclass(frozen=True)
@@ -129,20 +130,21 @@ def _check_room(repository: str, size: int) -> None:
         )
 
 
-def _fetched(repository: str, names: Iterable[str], published: Published | None) -> Path:
+def _fetched(repository: str, offer: Offer, published: Published | None) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = [escape(name) for name in names]
+    wanted, what = [escape(name) for name in offer.names], f"{repository}, bytes"
     try:
-        with _quietly():
-            return Path(snapshot_download(repository, allow_patterns=wanted))
+        with _quietly(), progress.of(what, offer.bytes, unit="B") as work:
+            bars = counted.bars(work)
+            return Path(snapshot_download(repository, allow_patterns=wanted, tqdm_class=bars))
     except Exception as error:  # as in offered
         raise ValueError(_refused(repository, error, published)) from error
 
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without huggingface_hub's warnings: what matters, we raise. Its progress bars stay."""
+    """Without huggingface_hub's warnings: what matters, we raise."""
     from huggingface_hub.utils import logging
 
     before = logging.get_verbosity()

@@ -206,5 +206,5 @@ def test_other_files_are_not_recognised(checkpoint: Path, tmp_path: Path) -> Non
     assert not im2txt.recognises(tmp_path)
     for file in (*tmp_path.iterdir(), checkpoint / "word_counts.txt", tmp_path / "nothing"):
         assert not im2txt.recognises(file), file
-    with pytest.raises(ValueError, match="unknown; near: Mixed_7c, Mixed_7b"):
+    with pytest.raises(ValueError, match="unknown; did you mean Mixed_7"):
         vlcam.load(checkpoint, "Mixed_7d")

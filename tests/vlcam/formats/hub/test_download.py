@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from vlcam.formats.hub import cache
 from vlcam.formats.hub.consent import agreed
 from vlcam.formats.hub.download import downloaded, offered
 from vlcam.formats.hub.published import Published
+from vlcam.utils import progress
 
 LARGE = {"pytorch_model.bin": 990_000_000}
 
@@ -31,6 +33,16 @@ def test_a_small_model_is_fetched_once_and_then_asked_nobody(served: Hub) -> Non
     assert names == {"config.json", "vocab.txt", "pytorch_model.bin"}  # nothing of TensorFlow
     served.asked.clear()
     assert downloaded("owner/name") == folder and served.asked == []
+
+
+def test_the_bytes_that_came_are_told(served: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    size = offered("owner/name").bytes
+    with progress.shown(clock=count(0, 10).__next__):
+        folder = downloaded("owner/name")
+    told = capsys.readouterr().err.splitlines()
+    assert sum(path.stat().st_size for path in folder.iterdir()) == size
+    assert told[-1].startswith(f"owner/name, bytes: {size} of {size} (100 %), ")
+    assert all(line.startswith("owner/name, bytes: ") for line in told)
 
 
 def test_a_large_one_only_if_one_agrees(served: Hub) -> None:

@@ -181,7 +181,7 @@ def test_what_cannot_be(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=said):
             Config("small", WORDS, ("yes",), small, **wrong)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="layer 'stage9' of small: unknown; near: stage"):
+    with pytest.raises(ValueError, match="layer 'stage9' of small: unknown; did you mean stage"):
         CoAttention(Config("small", WORDS, ("yes",), small, regions="stage9"))
 
 
