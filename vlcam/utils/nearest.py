@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher, get_close_matches
 
+_BETWEEN_WORDS = re.compile(r"[-_. ]")
 _NEAR = 3
 _AS_NEAR = 0.12  # of likeness: what is so much less like a name than another is not what was meant
 _LISTED = 24  # names: more than that are no help
@@ -12,12 +14,14 @@ _SHORTEST = 3  # letters of a part of a name
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """The known names that are most like that one, at most three, the nearest first; or those it is
-    a part of. Capital letters and dashes in front do not count."""
+    """The known names of which that one is a whole word, then those that are most like it, at most
+    three; or those it is a part of. Capital letters and dashes in front do not count."""
     folded = {_plain(one): one for one in known}
     wanted = _plain(name)
     near = get_close_matches(wanted, folded, n=_NEAR)
+    words = [one for one in folded if wanted in _BETWEEN_WORDS.split(one)]
     near = [one for one in near if _likeness(wanted, one) > _likeness(wanted, near[0]) - _AS_NEAR]
+    near = list(dict.fromkeys([*words, *near]))[:_NEAR]
     if not near and len(wanted) >= _SHORTEST:
         near = [one for one in folded if wanted in one][:_NEAR]
     return [folded[one] for one in near]

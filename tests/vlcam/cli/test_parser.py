@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.tools.command_line import FILES, PHOTO, REPOSITORY, below, read, refused
+from tests.tools.command_line import FILES, PHOTO, REPOSITORY, below, called, read, refused
+from vlcam.attribution.methods import METHODS
 
 
 def test_whoever_reads_the_output_may_stop() -> None:
@@ -89,7 +91,7 @@ def test_a_full_disk_behind_the_output_is_told() -> None:
     [
         ("explian", "vlcam: unknown command 'explian'; did you mean explain? (see vlcam --help)\n"),
         ("Explain a.jpg", "did you mean explain?"),
-        ("words --data x", "unknown command 'words'; did you mean evaluate words?"),
+        ("words --data x", "unknown command 'words'; did you mean evaluate words"),
         ("captionner", "unknown command 'captionner'; did you mean train captioner?"),
         ("zzz", "unknown command 'zzz'; known: explain, layers, "),
         ("evaluate wrods", "vlcam evaluate: unknown command 'wrods'; did you mean words?"),
@@ -121,3 +123,11 @@ def test_unknown_names(capsys: pytest.CaptureFixture[str], line: str, said: str)
 def test_other_words_with_dashes(capsys: pytest.CaptureFixture[str], line: str, said: str) -> None:
     told = refused(capsys, *line.split())
     assert said in told and "unknown option" not in told
+
+
+def test_methods(capsys: pytest.CaptureFixture[str]) -> None:
+    assert called("methods") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(METHODS)
+    for line in lines:  # a place in the paper, or another paper with its year
+        assert re.search(r"eq\. \d|section \d|Table \d|\(.* \d{4}\)", line)

@@ -93,9 +93,9 @@ def test_weights_are_loaded_and_guided(tmp_path: Path) -> None:
 def test_what_it_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for name, said in (
-        ("timm:resnt50", "near, of timm: .*resnet50"),
-        ("timm:", "near, of timm"),
-        ("timm:hf-hub:owner/name", "near, of timm"),
+        ("timm:resnt50", "did you mean timm:resnet50"),
+        ("timm:", "unknown CNN 'timm:'; "),
+        ("timm:hf-hub:owner/name", "unknown CNN 'timm:hf-hub:owner/name'; "),
         ("timm:resnet50.nobody", "resnet50.nobody"),
         ("timm:test_vit4", "CNN timm:test_vit4"),
     ):

@@ -26,6 +26,10 @@ def test_the_nearest_names(name: str, near: list[str]) -> None:
     assert nearest(name, _METHODS) == near
 
 
+def test_a_whole_word_of_a_name_comes_before_what_is_like_it() -> None:
+    assert nearest("words", ["world", "evaluate words"]) == ["evaluate words", "world"]
+
+
 def test_what_is_said_of_it() -> None:
     assert unknown("method", "grad-can", _METHODS) == (
         "unknown method 'grad-can'; did you mean grad-cam or grad-cam++?"
