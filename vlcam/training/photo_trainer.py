@@ -265,7 +265,7 @@ class PhotoTrainer(Trainer):
     def know_world(self) -> None:
         """Let the average model know what its training photos look like, by those of ``test``, or
         else ``val``, as others of their kind; where there are too few of either, it does not."""
-        held_out = self.paths.get("test") or self.paths["val"]
+        held_out = self.paths.get("test") or self.paths.get("val", [])
         if not self.how.sees:
             return
         try:
