@@ -16,10 +16,14 @@ FAMILIES = (
         "captioning.models.neuraltalk.neuraltalk",
         recognises=of_architecture("neuraltalk"),
         bundled={
+            "photos": (
+                Path(__file__).parent / "bundled" / "photos",
+                "captioner of real photos like Flickr8k's: people, dogs, sports, outdoors",
+            ),
             "scenes": (
                 Path(__file__).parent / "bundled" / "scenes",
-                "captioner of rendered scenes (vlcam scenes), trained from scratch",
-            )
+                "captioner of rendered scenes (vlcam scenes), to check methods with: all is known",
+            ),
         },
     ),
     family(

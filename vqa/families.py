@@ -30,10 +30,14 @@ FAMILIES = (
         "vqa.models.glimpses",
         recognises=of_architecture("glimpses"),
         bundled={
+            "photos": (
+                Path(__file__).parent / "bundled" / "photos",
+                "VQA model of real photos like Flickr8k's: who, what, which colour, how many, where",
+            ),
             "scenes": (
                 Path(__file__).parent / "bundled" / "scenes",
-                "VQA model of rendered scenes (vlcam scenes), glimpses on the captioner's CNN",
-            )
+                "VQA model of rendered scenes (vlcam scenes), to check methods with: all is known",
+            ),
         },
     ),
     family(

@@ -23,7 +23,7 @@ def count(text: str) -> int:
     return int(text)
 
 
-_DEFAULT = "scenes"
+_DEFAULT = "photos"
 
 _MOST_ANSWERS = 100
 """More would make an unreadable page."""
