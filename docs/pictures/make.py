@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,14 @@ from vlcam.geometry.grid import place
 HERE = Path(__file__).parent
 PHOTOS = Path(vlcam.__file__).parent / "bundled" / "photos"
 DOGS, HYDRANT = PHOTOS / "dogs-clock.jpg", PHOTOS / "hydrant-bicycle.jpg"
+REAL = Path(str(resources.files("skimage"))) / "data" / "camera.png"
 COLOUR = "what color is the fire hydrant?"
 CHANNELS = 4  # of the feature maps, shown in the picture of Figure 2
 
 
 def caption() -> Figure:
-    """A caption the bundled captioner writes, word by word."""
-    return vlcam.explain(captioning.load("scenes"), DOGS).figure()
+    """A caption the bundled captioner writes of a real photo, word by word."""
+    return vlcam.explain(captioning.load("photos"), REAL, beam=5).figure()
 
 
 def answers() -> Figure:

@@ -16,12 +16,14 @@ import torch
 
 import captioning
 import vlcam
+import vqa
 from tests.samples.captioning import blip
 from tests.samples.captioning.neuraltalk2_pytorch import write_checkpoint
 from tests.samples.tiny import TinyCaptioner, photo
 from tests.tools import hub
 from tests.tools.command_line import PHOTO, SCENES, Payload, refused
 from vlcam import models
+from vlcam.adapters.cnn import CnnAdapter
 from vlcam.cli.parser import main
 from vlcam.formats.hub.published import Published
 from vlcam.formats.pretrained import from_pretrained_with
@@ -333,3 +335,19 @@ def test_a_malicious_pickle_is_never_run(
 def test_the_payload_would_run(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Payload(tmp_path / "ran")))
     assert (tmp_path / "ran").exists()
+
+
+def test_the_models_of_real_photos_that_come_with_the_package() -> None:
+    caption, answer = captioning.load("photos"), vqa.load("photos")
+    assert isinstance(caption, CnnAdapter) and isinstance(answer, CnnAdapter)
+    captions, answers = (model.module.encoder.net.state_dict() for model in (caption, answer))
+    assert all(torch.equal(value, captions[name]) for name, value in answers.items())
+    folders = [Path(module.__file__).parent / "bundled" for module in (captioning, vqa, vlcam)]
+    folders = [folders[0] / "photos", folders[1] / "photos", folders[2] / "cnn"]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files if path.suffix == ".safetensors") < 16e6
+    for folder in folders[:2]:
+        card = (folder / "README.md").read_text("utf-8")
+        for part in ("Data", "Licence of the data", "Recipe", "Figures", "What it does not know"):
+            assert f"**{part}" in card
+        assert (folder / "world.safetensors").is_file()
