@@ -14,7 +14,7 @@ from tests.tools.command_line import below, refused
     [
         (("new", "--images", "0"), "'0' is not a whole number"),
         (("new", "--images", "-1"), "'-1' is not a whole number"),
-        (("new", "--images", "1", "--seed", "-1"), "seed=-1"),
+        (("new", "--images", "1", "--seed", "-1"), "'-1' is not a whole number, at least 0"),
         (("new", "--images", "few"), "'few'"),
         (("new",), "--images"),
         (("full", "--images", "1"), "full already exists and is not empty"),

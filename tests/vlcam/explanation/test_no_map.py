@@ -76,7 +76,7 @@ def test_an_answer_without_a_map_is_compared_with_the_likeliest() -> None:
     command = no_map(asked, 1).then.partition("another layer: ")[2].removesuffix(".")
     _, *arguments = shlex.split(command)
     args = parser(arguments).parse_args(arguments)
-    assert (args.photo, args.question) == ("my photos/it's.jpg", "what color?")
+    assert (args.photos, args.question) == (["my photos/it's.jpg"], "what color?")
 
 
 def test_many_words_without_a_map_are_told_briefly() -> None:
