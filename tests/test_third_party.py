@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools.command_line import OF_SCENES
+
 ROOT = Path(__file__).parents[1]
 
 PYPROJECT = """
@@ -205,7 +207,7 @@ def test_its_family_and_its_method(environment: dict[str, str], tmp_path: Path) 
 
 def test_its_experiment(environment: dict[str, str], tmp_path: Path) -> None:
     photos = ROOT / "vlcam" / "bundled" / "photos"
-    methods = ("--method", "grad-cam,acme-cam")
+    methods = (*OF_SCENES, "--method", "grad-cam,acme-cam")
     text = vlcam(
         environment, "evaluate", "strength", "--photos", photos, "--out", tmp_path / "out", *methods
     )

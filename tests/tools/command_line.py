@@ -16,6 +16,8 @@ from vlcam.cli.parser import main
 REPOSITORY = Path(vlcam.__file__).parent.parent
 PHOTOS = sorted((REPOSITORY / "vlcam" / "bundled" / "photos").iterdir())
 PHOTO = PHOTOS[0]
+OF_SCENES = ("--model", "scenes")
+"""The models that know those photos, rendered scenes, and are not the default."""
 SCENES = Path(captioning.__file__).parent / "bundled" / "scenes"
 FILES = ["explanation.json", "figure.png", "maps.npz", "page.html"]
 

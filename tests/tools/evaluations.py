@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as parquet
 
+from tests.tools.command_line import OF_SCENES
 from vlcam.cli.parser import main
 
 SUMMARIES = ("summary.json", "summary.md", "summary.tex", "report.html")
@@ -14,7 +15,7 @@ SUMMARIES = ("summary.json", "summary.md", "summary.tex", "report.html")
 
 def words(folder: Path, out: Path, *more: str) -> int:
     command = ["evaluate", "words", "--data", str(folder), "--out", str(out)]
-    return main([*command, *more])
+    return main([*command, *more, *(() if "--model" in more else OF_SCENES)])
 
 
 def records(out: Path) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import torch
 
 from captioning.models import densecap
 from captioning.models.densecap import Source
+from tests.tools.command_line import OF_SCENES
 from vlcam.cli.parser import main
 
 
@@ -24,7 +25,7 @@ def test_the_whole_pipeline(dense_captioner: Path, squares_data: Path, tmp_path:
         "--photos",
         str(squares_data),
     ]
-    command += ["--limit", "3", "--out", str(out)]
+    command += [*OF_SCENES, "--limit", "3", "--out", str(out)]
     assert main([*command, "--top", "2"]) == 0
     summary = json.loads((out / "summary.json").read_text())
     (ours,) = (row for row in summary["tables"][0]["rows"] if row["map"] == "grad-cam")
@@ -39,7 +40,8 @@ def test_another_dense_captioner_does_not_resume(
     dense_captioner: Path, squares_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "out")
-    command = ["evaluate", "regions", "--photos", str(squares_data), "--limit", "1", "--out", out]
+    command = ["evaluate", "regions", *OF_SCENES, "--photos", str(squares_data)]
+    command += ["--limit", "1", "--out", out]
     assert main([*command, "--regions", str(dense_captioner)]) == 0
     changed = densecap.load_module(dense_captioner)
     torch.nn.init.zeros_(changed.writer.logits.bias)

@@ -11,6 +11,7 @@ import captioning
 import vlcam
 from captioning.experiments.regions import BoxRatios
 from tests.samples.photos import photo
+from tests.tools.command_line import OF_SCENES
 from tests.tools.evaluations import records
 from vlcam.cli.parser import main
 
@@ -21,7 +22,7 @@ def visual_genome(folder: Path) -> Path:
 
 def test_box_ratios_of_the_scenes_regions(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = ["evaluate", "regions", "--regions", str(visual_genome(scenes))]
+    command = ["evaluate", "regions", *OF_SCENES, "--regions", str(visual_genome(scenes))]
     command += ["--photos", str(scenes), "--method", "grad-cam,guided-backprop", "--out", str(out)]
     assert main(command) == 0
     found = records(out)

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 import vlcam
-from tests.tools.command_line import PHOTOS, below, called, read, refused
+from tests.tools.command_line import OF_SCENES, PHOTOS, below, called, read, refused
 from vlcam.adapters.adapter import FeatureMaps
 from vlcam.adapters.cnn import CnnAdapter
 from vlcam.attribution.methods import METHODS
@@ -72,7 +72,7 @@ def test_models_layers_and_answers_are_spelled_alike(tmp_path: Path) -> None:
     with_comma = tmp_path / "a,b"
     with_comma.mkdir()
     for options, models in (
-        ([], ["scenes"]),
+        ([], ["photos"]),
         (["--model", "a", "--model", "b"], ["a", "b"]),
         (["--model", "a,b"], ["a", "b"]),
         (["--models", "a, b", "--model", "a"], ["a", "b", "a"]),
@@ -80,6 +80,7 @@ def test_models_layers_and_answers_are_spelled_alike(tmp_path: Path) -> None:
         (["--model", ",".join(100 * ["a"])], 100 * ["a"]),
     ):
         assert list(parsed("explain", "a.jpg", *options).models) == models
+    assert {parsed(*command).model for command in COMMANDS[1:]} == {"photos"}
     for options in (["a", "b"], ["a,b"], ["a", "--layers", "b"], ["a", "--layer", "b"]):
         assert parsed("layers", "a.jpg", "--layers", *options).layers == ["a", "b"]
     for options in (["a, b", "c"], ["a, b", "--answers", "c"]):
@@ -159,7 +160,7 @@ def test_methods_side_by_side(
     out, alone = tmp_path / "out", tmp_path / "alone"
     (tmp_path / "bad.png").write_bytes(b"no photo")
     photos = [PHOTOS[0], tmp_path / "bad.png", PHOTOS[1]]
-    common = ("--caption", "a dog", "--layer", "stage3")
+    common = (*OF_SCENES, "--caption", "a dog", "--layer", "stage3")
     assert called("explain", *photos, *common, "--method", ",".join(names), "--out", out) == 1
     assert encoded == [1, 1, 1]  # two, and the plain picture that is tried after a failure
     told, err = capsys.readouterr()
@@ -231,7 +232,7 @@ def test_what_cannot_be_compared_leaves_nothing(
 def test_caveats_are_told_of_the_methods_they_are_about(
     two_photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    common = ("--caption", "a dog", "--target", "caption", "--out", tmp_path / "out")
+    common = (*OF_SCENES, "--caption", "a dog", "--target", "caption", "--out", tmp_path / "out")
     by = "grad-cam,guided-grad-cam,guided-backprop"
     assert called("explain", two_photos[0], "--method", by, *common) == 0
     caveat = METHODS["guided-grad-cam"].caveat

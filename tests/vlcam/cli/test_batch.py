@@ -15,7 +15,7 @@ import pytest
 
 from tests.samples import by_hand
 from tests.samples.tiny import TinyCaptioner, photo
-from tests.tools.command_line import PHOTO, PHOTOS, below, called
+from tests.tools.command_line import OF_SCENES, PHOTO, PHOTOS, below, called
 from vlcam.cli import batch
 from vlcam.cli.batch import FILES, explain_photos
 from vlcam.cli.parser import main
@@ -271,7 +271,7 @@ def test_a_batch_goes_on_and_says_at_the_end_which_failed(
     empty, out = tmp_path / "empty.jpg", tmp_path / "out"
     empty.touch()
     photos = [empty, PHOTOS[0], tmp_path, PHOTOS[1]]
-    assert called("explain", *photos, "--caption", "a dog", "--out", out) == 1
+    assert called("explain", *photos, *OF_SCENES, "--caption", "a dog", "--out", out) == 1
     told = capsys.readouterr()
     first, second, last = told.err.splitlines()
     assert str(empty) in first and f"{tmp_path}: " in second
@@ -313,7 +313,7 @@ def test_a_write_that_breaks_off_leaves_all_as_it_was(
     error: BaseException,
 ) -> None:
     """Neither a new folder, nor half of one, nor a draft; what was there before stays whole."""
-    command = ("explain", PHOTO, "--caption", "a dog", "--target", "caption", "--out")
+    command = ("explain", PHOTO, *OF_SCENES, "--caption", "a dog", "--target", "caption", "--out")
     old, new = tmp_path / "old", tmp_path / "new"
     folder = old / PHOTO.stem
     folder.mkdir(parents=True)
@@ -342,7 +342,7 @@ def test_ctrl_c_stops_a_batch(
     monkeypatch.setattr(
         "vlcam.explanation.explanation.Explanation.html", _broken(KeyboardInterrupt())
     )
-    command = ("explain", *PHOTOS[:2], "--caption", "a dog", "--out", tmp_path)
+    command = ("explain", *PHOTOS[:2], *OF_SCENES, "--caption", "a dog", "--out", tmp_path)
     assert called(*command) == 130
     assert capsys.readouterr() == ("", "") and below(tmp_path) == []
 
@@ -416,7 +416,7 @@ def test_several_photos_have_an_index(
     for name in ODD:
         save(name)
     Path("<i>.png").write_bytes(b"no photo")
-    ask = ("--caption", "a dog", "--target", "caption", "--out", "out")
+    ask = (*OF_SCENES, "--caption", "a dog", "--target", "caption", "--out", "out")
     assert called("explain", ODD[0], *ask) == 0 and not Path("out/index.html").exists()
     assert called("explain", ODD[0], "<i>.png", *ODD[1:], *ask) == 1
     told, err = capsys.readouterr()
@@ -439,7 +439,7 @@ def test_an_index_of_somebody_else_is_left_alone(
     out = tmp_path / "out"
     out.mkdir()
     (out / "index.html").write_text("mine")
-    ask = ("--caption", "a dog", "--target", "caption", "--out", out)
+    ask = (*OF_SCENES, "--caption", "a dog", "--target", "caption", "--out", out)
     by = ("--method", "grad-cam,layercam")
     for _ in range(2):
         assert called("explain", *two_photos, *ask, *by) == 0
@@ -453,5 +453,5 @@ def test_of_nothing_there_is_no_index(tmp_path: Path, capsys: pytest.CaptureFixt
     for name in "ab":
         (tmp_path / f"{name}.png").write_bytes(b"no photo")
     photos = (tmp_path / "a.png", tmp_path / "b.png")
-    assert called("explain", *photos, "--out", tmp_path / "out") == 1
+    assert called("explain", *photos, *OF_SCENES, "--out", tmp_path / "out") == 1
     assert not (tmp_path / "out").exists() and "in a browser" not in capsys.readouterr().out

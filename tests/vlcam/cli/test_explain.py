@@ -26,6 +26,7 @@ import vlcam
 from captioning.models.neuraltalk import neuraltalk
 from tests.tools.command_line import (
     FILES,
+    OF_SCENES,
     PHOTO,
     PHOTOS,
     SCENES,
@@ -48,7 +49,7 @@ def explained(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     out = tmp_path_factory.mktemp("explain") / "new" / "out"
     printed = io.StringIO()
     with redirect_stdout(printed):
-        assert called("explain", *PHOTOS[:2], "--out", out) == 0
+        assert called("explain", *PHOTOS[:2], *OF_SCENES, "--out", out) == 0
     return printed.getvalue(), out
 
 
@@ -71,6 +72,14 @@ def test_keys_of_the_explanation(explained: tuple[str, Path]) -> None:
         assert data["caption"] == " ".join(word["text"] for word in data["words"]) != ""
         for word in data["words"]:
             assert {*word} == {"text", "log_probability", "probability", "peak", "degenerate"}
+
+
+def test_the_models_of_real_photos_are_the_default(tmp_path: Path) -> None:
+    """Of captions and of answers alike."""
+    for asked, explained in (((), "words"), (("--question", "what is this?"), "answers")):
+        assert called("explain", PHOTO, *asked, "--out", tmp_path) == 0
+        data = read(tmp_path / PHOTO.stem)
+        assert data["model"] == "photos" and data[explained]
 
 
 def test_probabilities_are_those_of_the_log_probabilities(explained: tuple[str, Path]) -> None:
@@ -118,7 +127,7 @@ def test_figure_and_page_open_by_themselves(explained: tuple[str, Path]) -> None
 def test_a_given_caption_is_explained_by_teacher_forcing(tmp_path: Path) -> None:
     """Word after word as the captioner itself would write them, punctuation and case aside."""
     caption = "A person, and a red BUS."
-    assert called("explain", PHOTO, "--caption", caption, "--out", tmp_path) == 0
+    assert called("explain", PHOTO, *OF_SCENES, "--caption", caption, "--out", tmp_path) == 0
     data = read(tmp_path / PHOTO.stem)
     assert data["caption"] == caption
     assert [word["text"] for word in data["words"]] == words_of(caption)
@@ -139,7 +148,7 @@ def test_the_models_own_caption_given_back_is_explained_alike(
 ) -> None:
     photo, folder = folders(explained)[0]
     own = read(folder)
-    assert called("explain", photo, "--caption", own["caption"], "--out", tmp_path) == 0
+    assert called("explain", photo, *OF_SCENES, "--caption", own["caption"], "--out", tmp_path) == 0
     given = read(tmp_path / photo.stem)
     for one, other in zip(own["words"], given["words"], strict=True):
         assert one["log_probability"] == pytest.approx(other["log_probability"], abs=1e-4)
@@ -149,10 +158,10 @@ def test_the_models_own_caption_given_back_is_explained_alike(
 @pytest.mark.parametrize("name", [name for name, m in METHODS.items() if m.at != "attention"])
 def test_every_method(tmp_path: Path, name: str) -> None:
     layer = "stage3"  # which a ReLU follows, so that there is something to guide
-    common = ("--layer", layer, "--caption", "a dog", "--target", "caption", "--out", tmp_path)
+    common = (*OF_SCENES, "--layer", layer, "--caption", "a dog", "--target", "caption")
     coarse = ("--patch-size", 80, "--patch-stride", 60)
     options = coarse if METHODS[name].at == "patches" else ()
-    assert called("explain", PHOTO, "--method", name, *common, *options) == 0
+    assert called("explain", PHOTO, "--method", name, *common, *options, "--out", tmp_path) == 0
     folder = tmp_path / PHOTO.stem
     assert below(folder) == FILES and read(folder)["method"] == name
     model = captioning.load("scenes", layer)
@@ -167,7 +176,7 @@ def test_every_method(tmp_path: Path, name: str) -> None:
 def test_occlusion_records_its_patch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     patch = ("--patch-size", "100", "--patch-stride", "110", "--patch-fill", "-0.5")
     common = ("--method", "occlusion", *patch, "--caption", "a dog", "--out", tmp_path)
-    assert called("explain", PHOTO, *common) == 0
+    assert called("explain", PHOTO, *OF_SCENES, *common) == 0
     data = read(tmp_path / PHOTO.stem)
     asked = {"size": 100, "stride": 110, "fill": -0.5}
     assert data["details"]["occlusion"] == asked | {"whole_passes_because": None}
@@ -194,13 +203,13 @@ def test_occlusion_records_its_patch(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_patches_that_cannot_be(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
 ) -> None:
-    assert said in refused(capsys, "explain", PHOTO, *options, "--out", tmp_path)
+    assert said in refused(capsys, "explain", PHOTO, *OF_SCENES, *options, "--out", tmp_path)
     assert not below(tmp_path)
 
 
 def test_another_layer(tmp_path: Path) -> None:
-    command = ("explain", PHOTO, "--layer", "stage2", "--caption", "a dog", "--out", tmp_path)
-    assert called(*command) == 0
+    asked = ("--layer", "stage2", "--caption", "a dog", "--out", tmp_path)
+    assert called("explain", PHOTO, *OF_SCENES, *asked) == 0
     data = read(tmp_path / PHOTO.stem)
     layer = neuraltalk.load_module(SCENES).encoder.layer("stage2")
     assert data["layer"] == "stage2" and tuple(data["grid"]["size"]) == layer.shape[1:]
@@ -209,7 +218,7 @@ def test_another_layer(tmp_path: Path) -> None:
 def test_a_wide_beam_writes_no_less_likely_a_caption(
     explained: tuple[str, Path], tmp_path: Path
 ) -> None:
-    assert called("explain", *PHOTOS[:2], "--beam", 4, "--out", tmp_path) == 0
+    assert called("explain", *PHOTOS[:2], *OF_SCENES, "--beam", 4, "--out", tmp_path) == 0
     model = neuraltalk.load_module(SCENES)
     for photo, folder in folders(explained):
         pixels, _ = model.config.preprocess(load_photo(photo))
@@ -220,7 +229,7 @@ def test_a_wide_beam_writes_no_less_likely_a_caption(
 
 
 def test_one_map_for_the_whole_caption(tmp_path: Path) -> None:
-    common = ("explain", PHOTO, "--caption", "a red bus", "--out")
+    common = ("explain", PHOTO, *OF_SCENES, "--caption", "a red bus", "--out")
     assert called(*common, tmp_path / "words") == 0
     assert called(*common, tmp_path / "whole", "--target", "caption") == 0
     words, whole = (read(tmp_path / name / PHOTO.stem) for name in ("words", "whole"))
@@ -234,7 +243,7 @@ def test_unknown_words_are_named_and_the_rest_is_explained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caption = "a Quokka and a dog, café"
-    assert called("explain", PHOTO, "--caption", caption, "--out", tmp_path) == 0
+    assert called("explain", PHOTO, *OF_SCENES, "--caption", caption, "--out", tmp_path) == 0
     told = capsys.readouterr()
     assert told.err == f"vlcam: {PHOTO}: not in the model's vocabulary: quokka, café\n"
     data = read(tmp_path / PHOTO.stem)
@@ -246,7 +255,7 @@ def test_unknown_words_are_named_and_the_rest_is_explained(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("--layer", "nope"), ("nope", "stage4")),
+        ((*OF_SCENES, "--layer", "nope"), ("nope", "stage4")),
         (("--method", "grad-cm"), ("grad-cm", "grad-cam")),
         (("--method", "?"), ("'?'", *METHODS)),
         (("--model", "nope"), ("nope", "scenes")),
@@ -258,9 +267,9 @@ def test_unknown_words_are_named_and_the_rest_is_explained(
         (("--target", "letter"), ("'letter'", "word", "caption")),
         (("--caption", ""), ("--caption",)),
         (("--caption", " \t\n"), ("--caption",)),
-        (("--caption", "... !?"), ("'... !?'",)),
-        (("--caption", "Quokka ☃"), ("quokka", "☃")),
-        (("--caption", "a quokka", "--strict"), ("quokka",)),
+        ((*OF_SCENES, "--caption", "... !?"), ("'... !?'",)),
+        ((*OF_SCENES, "--caption", "Quokka ☃"), ("quokka", "☃")),
+        ((*OF_SCENES, "--caption", "a quokka", "--strict"), ("quokka",)),
         (("--nope",), ("--nope", "--help")),
     ],
 )
@@ -307,7 +316,7 @@ def test_a_bad_photo_is_told_of_in_one_line(
     content = BAD_PHOTOS[name]
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    line = refused(capsys, "explain", tmp_path / name, "--out", tmp_path / "out")
+    line = refused(capsys, "explain", tmp_path / name, *OF_SCENES, "--out", tmp_path / "out")
     assert f"{tmp_path / name}: ".replace("\n", " ") in line
     assert not (tmp_path / "out").exists()
 
@@ -331,7 +340,7 @@ def test_photos_as_they_come(tmp_path: Path) -> None:
     for name, save in makers.items():
         photos.append(tmp_path / name)
         save(photos[-1])
-    common = ("--caption", "a dog", "--target", "caption", "--out", tmp_path / "out")
+    common = (*OF_SCENES, "--caption", "a dog", "--target", "caption", "--out", tmp_path / "out")
     assert called("explain", *photos, *common) == 0
     sizes = {"turned": (40, 30), "tiny": (1, 1), "wide": (2, 3000)}
     for photo in photos:
@@ -347,13 +356,13 @@ def test_a_larger_input_gives_finer_maps(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo = str(Path(vlcam.__file__).parent / "bundled" / "photos" / "cat-horse-sheep.jpg")
-    command = ["explain", photo, "--caption", "a cat", "--out"]
+    command = ["explain", photo, *OF_SCENES, "--caption", "a cat", "--out"]
     assert main([*command, str(tmp_path / "own")]) == 0
     assert main([*command, str(tmp_path / "large"), "--size", "480"]) == 0
     maps = [np.load(tmp_path / n / "cat-horse-sheep" / "maps.npz") for n in ("own", "large")]
     assert [found["maps"].shape for found in maps] == [(2, 20, 20), (2, 30, 30)]
     capsys.readouterr()
-    question = ["explain", photo, "--question", "what is this?", "--size", "480"]
+    question = ["explain", photo, *OF_SCENES, "--question", "what is this?", "--size", "480"]
     assert main([*question, "--out", str(tmp_path / "asked")]) == 1
     assert "scenes takes photos at its own size only" in capsys.readouterr().err
 
@@ -362,9 +371,9 @@ def test_who_chooses_a_guided_method_is_told_what_it_fails(
     two_photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = "fail the randomisation check (Adebayo et al. 2018)"
-    common = ["explain", str(two_photos[0]), "--caption", "a dog", "--out", str(tmp_path / "out")]
+    asked = ["--caption", "a dog", "--out", str(tmp_path / "out")]
     for method, told in (("guided-backprop", True), ("guided-grad-cam", True), ("grad-cam", False)):
-        assert main([*common, "--method", method]) == 0
+        assert main(["explain", str(two_photos[0]), *OF_SCENES, *asked, "--method", method]) == 0
         page = (tmp_path / "out" / "one" / "page.html").read_text("utf-8")
         drawn = vlcam.Explanation.load(tmp_path / "out" / "one").figure().texts
         figure = " ".join(text.get_text() for text in drawn).replace("\n", " ")
@@ -430,7 +439,7 @@ def test_progress_of_photos_and_of_patches_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "EVERY", 0)  # seconds
-    asked = ("--caption", "a dog", "--method", "occlusion", "--patch-stride", "60")
+    asked = (*OF_SCENES, "--caption", "a dog", "--method", "occlusion", "--patch-stride", "60")
     assert called("explain", *PHOTOS[:2], *asked, "--out", tmp_path) == 0
     told = [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()]
     assert told[1::2] == ["photos: 1 of 2 (50 %)", "photos: 2 of 2 (100 %)"]

@@ -12,7 +12,7 @@ from PIL import Image
 import vlcam
 from tests.samples.vqa import blip
 from tests.samples.vqa import vilt as vilt_files
-from tests.tools.command_line import DEPTHS, REPOSITORY
+from tests.tools.command_line import DEPTHS, OF_SCENES, REPOSITORY
 from vlcam.choosing.layers import depths
 from vlcam.cli.parser import main
 from vlcam.models import load
@@ -70,7 +70,7 @@ def test_the_command(
 def test_sweeps_that_cannot_be(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
 ) -> None:
-    code = main(["layers", str(PHOTO), *options, "--out", str(tmp_path / "out")])
+    code = main(["layers", str(PHOTO), *options, *OF_SCENES, "--out", str(tmp_path / "out")])
     err = capsys.readouterr().err
     if not said:  # an unknown word is left out of a caption
         assert code == 0
@@ -127,7 +127,7 @@ def test_scores_that_cannot_be(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
 ) -> None:
     out = tmp_path / "out"
-    assert main(["layers", str(PHOTO), *options, "--score", "--out", str(out)]) == 1
+    assert main(["layers", str(PHOTO), *options, *OF_SCENES, "--score", "--out", str(out)]) == 1
     told = capsys.readouterr()
     assert said in told.err and told.err.count("\n") == 1 and told.out == ""
     assert not out.exists()

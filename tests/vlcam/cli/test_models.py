@@ -121,6 +121,6 @@ def test_a_large_one_is_asked_for(
 def test_answers_without_a_question(capsys: pytest.CaptureFixture[str], cache: Path) -> None:
     """For models that compare texts only, which is told before any is loaded."""
     line = refused(capsys, "explain", PHOTO, "--answers", "a dog")
-    assert "scenes: --answers and --contrast go with a --question" in line
+    assert "photos: --answers and --contrast go with a --question" in line
     line = refused(capsys, "explain", PHOTO, "--model", "clip", "--answers", "a dog", "a cat")
     assert "openai/clip-vit-base-patch32: not in the cache" in line

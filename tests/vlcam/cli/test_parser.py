@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.command_line import FILES, PHOTO, REPOSITORY, below, called, read, refused
+from tests.tools.command_line import (
+    FILES,
+    OF_SCENES,
+    PHOTO,
+    REPOSITORY,
+    below,
+    called,
+    read,
+    refused,
+)
 from vlcam.attribution.methods import METHODS
 
 
@@ -31,8 +40,9 @@ def test_whoever_reads_the_output_may_stop() -> None:
 def test_names_that_a_terminal_cannot_show(tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/caf\xe9 \xc3\xa9.jpg"
     Path(os.fsdecode(name)).write_bytes(PHOTO.read_bytes())
+    asked = ("--caption", "a dog")
     run = subprocess.run(
-        [sys.executable, "-m", "vlcam", "explain", name, "--caption", "a dog", "--out", tmp_path],
+        [sys.executable, "-m", "vlcam", "explain", name, *OF_SCENES, *asked, "--out", tmp_path],
         cwd=REPOSITORY,
         capture_output=True,
         env={**os.environ, "PYTHONIOENCODING": "ascii"},

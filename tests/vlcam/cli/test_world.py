@@ -16,7 +16,7 @@ from torch import nn
 import vlcam
 import vlcam.training.world
 from captioning.models import densecap
-from tests.tools.command_line import PHOTO, PHOTOS, SCENES, called, read, refused
+from tests.tools.command_line import OF_SCENES, PHOTO, PHOTOS, SCENES, called, read, refused
 from vlcam.explanation.explanation import Explanation
 from vlcam.explanation.page import Section, index
 from vlcam.formats.world import WORLD, read_world
@@ -37,7 +37,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_unlike_photo_is_explained_all_the_same_with_one_line(
     noise: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: list[str]
 ) -> None:
-    assert called("explain", noise, PHOTO, *asked, "--out", tmp_path) == 0
+    assert called("explain", noise, PHOTO, *OF_SCENES, *asked, "--out", tmp_path) == 0
     told = capsys.readouterr().out
     line = next(text.strip() for text in told.splitlines() if LINE in text)
     assert told.count(LINE) == 1 and told.index(str(noise)) < told.index(LINE)
@@ -106,7 +106,8 @@ def test_no_second_pass_of_the_cnn(noise: Path) -> None:
 def test_layers_and_regions_tell_it_too(
     noise: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert called("layers", noise, "--layers", "stage4", "stage3", "--out", tmp_path) == 0
+    layers = (*OF_SCENES, "--layers", "stage4", "stage3")
+    assert called("layers", noise, *layers, "--out", tmp_path) == 0
     assert capsys.readouterr().out.count(LINE) == 1
     out = tmp_path / "results.json"
     assert called("regions", noise, PHOTO, "--top", 1, "--out", out) == 0

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools.command_line import OF_SCENES
 from vlcam.cli.parser import main
 
 
 def test_faithfulness_of_words_and_of_answers(scenes: Path, tmp_path: Path) -> None:
     common = ["--patch-size", "80", "--patch-stride", "80", "--limit", "1"]
-    common += ["--method", "grad-cam,gradient"]
+    common += [*OF_SCENES, "--method", "grad-cam,gradient"]
     for kind, path in (("--photos", scenes / "images"), ("--data", scenes)):
         out = tmp_path / kind.strip("-")
         command = ["evaluate", "faithfulness", kind, str(path), "--out", str(out), *common]

@@ -14,6 +14,7 @@ import torch
 
 import captioning
 from captioning.experiments.words import AskedWords, Words
+from tests.tools.command_line import OF_SCENES
 from vlcam.adapters.adapter import Adapter
 from vlcam.attribution import methods
 from vlcam.attribution.encoding import Encoded
@@ -50,7 +51,7 @@ def every(read: tuple[Columns, list[str]]) -> tuple[list[Record], list[str]]:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # of what Ray sets itself
 def test_on_ray_the_same_comes_out_though_a_worker_dies(scenes: Path, tmp_path: Path) -> None:
     local, cluster = tmp_path / "local", tmp_path / "ray"
-    command = ["evaluate", "words", "--data", str(scenes), "--part", "2", "--out"]
+    command = ["evaluate", "words", *OF_SCENES, "--data", str(scenes), "--part", "2", "--out"]
     assert main([*command, str(local)]) == 0
     experiment = Deadly(scenes)
     experiment.grave = tmp_path / "grave"

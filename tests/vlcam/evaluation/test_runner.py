@@ -16,6 +16,7 @@ import torch
 
 import captioning
 from captioning.experiments.words import Words
+from tests.tools.command_line import OF_SCENES
 from tests.tools.evaluations import records, summaries, words
 from vlcam.attribution import methods
 from vlcam.evaluation import gallery, runner
@@ -191,7 +192,7 @@ def test_a_run_that_was_killed_resumes_to_the_same_summary(
 def test_kill_minus_nine(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "vlcam", "evaluate", "words", "--data", str(scenes)]
-    more = ["--method", "guided-backprop", "--part", "1", "--captions", "first"]
+    more = [*OF_SCENES, "--method", "guided-backprop", "--part", "1", "--captions", "first"]
     command += ["--out", str(out), *more]
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
