@@ -32,7 +32,7 @@ FAMILIES = (
         bundled={
             "photos": (
                 Path(__file__).parent / "bundled" / "photos",
-                "VQA model of real photos like Flickr8k's: who, what, which colour, how many, where",
+                "VQA model of real photos like Flickr8k's: who, what, what colour, where",
             ),
             "scenes": (
                 Path(__file__).parent / "bundled" / "scenes",
