@@ -82,11 +82,14 @@ def test_every_figure_is_in_the_table(folders: Path, monkeypatch: pytest.MonkeyP
     # Of the test answers "red", the training's most frequent one, is one of two.
     assert found["color"][:2] == ["2", "50.0 ± 50.0"]
     # One of the two has boxes, which cover three quarters of the photo.
-    assert found["people's answer, forced: color"][:2] == ["1", "75.0 ± nan"]
+    assert found["people's answer, forced: color"][:2] == ["1", "75.0 (one photo: no error)"]
     assert found["people's answer, forced: what"][:2] == ["0", ""]
     assert "2 questions about 1 COCO photos" in text and "which count as wrong: 1" in text
     assert "Skipped: 1." in text
-    assert found["other"][:2] == ["1", "100.0 ± nan"] and found["yes/no"][1] == "0.0 ± nan"
+    assert (
+        found["other"][:2] == ["1", "100.0 (one photo: no error)"]
+        and found["yes/no"][1] == "0.0 (one photo: no error)"
+    )
 
 
 def test_what_is_no_evidence_is_refused(tmp_path: Path) -> None:

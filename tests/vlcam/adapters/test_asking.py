@@ -14,6 +14,7 @@ import captioning
 import vlcam
 from tests.samples.tiny import TinyCaptioner, photo
 from tests.samples.vqa.lstm_cnn import ANSWERS, save
+from tests.tools.command_line import PHOTO
 from vlcam.attribution.gradients import score
 from vlcam.attribution.targets import unit
 from vlcam.cli.parser import main
@@ -105,7 +106,7 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         (("--question", "what " * 3000), "has 3000 words; tiny-vqa reads at most 26"),
         (("--question", "zebra?"), "knows no word of the question: zebra"),
         (("--question", "what", "--answers", "yelow"), "did you mean yellow"),
-        (("--question", "what", "--contrast", "red", "red"), "a contrast of 'red' with itself"),
+        (("--question", "what", "--contrast", "red", "red"), "--contrast of 'red' with itself"),
         (("--question", "what", "--contrast", "red", "two", "--answers", "two"), "give one of"),
         (("--question", "what", "--caption", "a dog"), "--caption and --question"),
         (("--question", "what is it", "--strict"), "not in the vocabulary of tiny-vqa: it"),
@@ -132,6 +133,6 @@ def test_models_of_the_other_kind(model: CnnAnswerer, capsys: Any) -> None:
     with pytest.raises(ValueError, match="tiny answers no questions"):
         vlcam.explain(TinyCaptioner(), photo(), question="what?")
     captioner = Path(str(captioning.__file__)).parent / "bundled" / "scenes"
-    asked = ["explain", "photo.png", "--model", str(captioner), "--question", "what?"]
+    asked = ["explain", str(PHOTO), "--model", str(captioner), "--question", "what?"]
     assert main(asked) == 1
     assert "neuraltalk is a captioner, which answers no questions" in capsys.readouterr().err

@@ -10,33 +10,47 @@ import pytest
 from tests.tools.command_line import PHOTO, below, refused
 
 MISSING = "missing"
-"""A model, photo or folder of data that is not there: what is told first is what is tried first."""
+"""A model or photo that is not there: what is told first is what is tried first."""
+EMPTY = "empty"
+"""Stands for a folder of the files that are looked for, all empty."""
+FILES = ("instances.json", "captions.json", "v2_questions.json", "v2_annotations.json")
 
 COMMANDS = {
     "explain": ("explain", MISSING, "--model", MISSING, "--out"),
-    "layers": ("layers", MISSING, "--model", MISSING, "--out"),
-    "regions": ("regions", MISSING, "--model", MISSING, "--out"),
+    "layers": ("layers", PHOTO, "--model", EMPTY, "--out"),
+    "regions": ("regions", PHOTO, "--model", EMPTY, "--out"),
     "demo": ("demo", "--out"),
-    "words": ("evaluate", "words", "--data", MISSING, "--out"),
-    "regions' ratio": ("evaluate", "regions", "--regions", MISSING, "--photos", MISSING, "--out"),
-    "attention": ("evaluate", "attention", "--data", MISSING, "--out"),
-    "faithfulness": ("evaluate", "faithfulness", "--photos", MISSING, "--out"),
-    "captioner": ("train", "captioner", "--data", MISSING, "--out"),
-    "densecap": ("train", "densecap", "--data", MISSING, "--out"),
-    "vqa": ("train", "vqa", "--data", MISSING, "--out"),
+    "words": ("evaluate", "words", "--data", EMPTY, "--out"),
+    "regions' ratio": ("evaluate", "regions", "--regions", EMPTY, "--photos", EMPTY, "--out"),
+    "attention": ("evaluate", "attention", "--data", EMPTY, "--out"),
+    "faithfulness": ("evaluate", "faithfulness", "--photos", EMPTY, "--out"),
+    "captioner": ("train", "captioner", "--data", EMPTY, "--out"),
+    "densecap": ("train", "densecap", "--data", EMPTY, "--out"),
+    "vqa": ("train", "vqa", "--data", EMPTY, "--out"),
     "convert": ("convert", MISSING),
-    "questions": ("questions", "--data", MISSING, "--entities", MISSING, "--out"),
+    "questions": ("questions", "--data", EMPTY, "--entities", EMPTY, "--out"),
     "scenes": ("scenes", "--images", "1000000"),
 }
+
+
+@pytest.fixture
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "annotations").mkdir()
+    for name in FILES:
+        (folder / "annotations" / name).touch()
+    return folder
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_output_that_cannot_be_is_told_first(
     tmp_path: Path,
+    empty: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     command: str,
 ) -> None:
+    arguments = [empty if part == EMPTY else part for part in COMMANDS[command]]
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("mine")
     long = "n" * 300
@@ -47,8 +61,8 @@ def test_an_output_that_cannot_be_is_told_first(
         ("/proc/out", "/proc/out: No such file or directory"),
     ):
         # Layers' are in a folder for each photo.
-        line = refused(capsys, *COMMANDS[command], out)
-        assert line == f"vlcam: {said}\n" or line.startswith(f"vlcam: {out}/missing: "), line
+        line = refused(capsys, *arguments, out)
+        assert line == f"vlcam: {said}\n" or line.startswith(f"vlcam: {out}/{PHOTO.stem}/"), line
     assert below(tmp_path) == ["file"] and Path("file").read_text() == "mine"
 
 
@@ -75,19 +89,19 @@ def test_layers_are_not_drawn_over_the_photo(
 
 
 def test_a_training_does_not_write_over_its_weights(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, empty: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"weights")
     for given in (tmp_path, weights):
-        options = ("--data", MISSING, "--out", tmp_path, "--cnn-weights", given)
+        options = ("--data", empty, "--out", tmp_path, "--cnn-weights", given)
         assert "is read for it" in refused(capsys, "train", "vqa", *options)
     assert weights.read_bytes() == b"weights"
 
 
 def test_an_evaluation_that_is_there_is_told_of_before_any_data_is_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, empty: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "manifest.json").write_text("{}")
-    command = ("evaluate", "words", "--data", MISSING, "--out", tmp_path)
+    command = ("evaluate", "words", "--data", empty, "--out", tmp_path)
     assert "holds an evaluation; give --resume" in refused(capsys, *command)

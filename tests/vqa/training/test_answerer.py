@@ -108,12 +108,12 @@ def test_a_question_only_model_sees_nothing(data: Path, tmp_path: Path, architec
         ({"cnn_epochs": 0}, "--cnn-weights"),
         (
             {"architecture": "mlp"},
-            "mlp: must be one of lstm-cnn, coattention, glimpses",
+            "unknown --architecture 'mlp'; known: lstm-cnn, coattention, glimpses",
         ),
         ({"question_only": True}, "--question-only: .* without --cnn-epochs"),
         ({"glimpses": 0}, "--glimpses 0: must be at least 1"),
         ({"answers": 0}, "--answers 0: must be at least 1"),
-        ({"precision": "half"}, "must be auto, float32 or bfloat16"),
+        ({"precision": "half"}, "unknown --precision 'half'; known: auto, float32, bfloat16"),
         ({"first_size": 64}, "--first-size 64"),
     ],
 )

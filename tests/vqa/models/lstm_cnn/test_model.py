@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.samples.vqa.lstm_cnn import save
+from tests.tools.command_line import PHOTO
 from vlcam.cli.parser import main
 
 
@@ -38,6 +39,6 @@ def test_a_bad_model_is_told_of_in_one_line(
 ) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | changes))
-    assert main(["explain", "photo.png", "--question", "what?", "--model", str(folder)]) == 1
+    assert main(["explain", str(PHOTO), "--question", "what?", "--model", str(folder)]) == 1
     err = capsys.readouterr().err
     assert said in err and str(folder) in err and err.count("\n") == 1
