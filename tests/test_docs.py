@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.samples.tiny import photo
-from vlcam.cli.models import published_table
+from vlcam.cli.commands.models import published_table
 from vlcam.models import table
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,7 @@ def program() -> NoReturn:
     """Run the command line of this process, and end it."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # while the rest is imported
     from vlcam.cli.parser import main
-    from vlcam.utils import interrupt
+    from vlcam.utils.terminal import interrupt
 
     interrupt.end(main())
 

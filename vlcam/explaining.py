@@ -44,8 +44,8 @@ from vlcam.formats.world import Likeness
 from vlcam.geometry.peaks import peaks
 from vlcam.models import MATCHER, families_that_attend, load
 from vlcam.photo.given import Photo
-from vlcam.utils.expected import expect
-from vlcam.utils.nearest import unknown
+from vlcam.utils.messages.expected import expect
+from vlcam.utils.messages.nearest import unknown
 from vlcam.utils.untouched import untouched
 
 TargetName = Literal["word", "caption"]

@@ -19,9 +19,9 @@ from vlcam.formats.folders.foreign import ADAPTER, foreign
 from vlcam.formats.hub.consent import agreed
 from vlcam.formats.hub.download import downloaded, is_hub_name
 from vlcam.formats.hub.published import Published
-from vlcam.utils.atomic import recover
-from vlcam.utils.errors import flat, one_line
-from vlcam.utils.nearest import nearest
+from vlcam.utils.files.atomic import recover
+from vlcam.utils.messages.errors import flat, one_line
+from vlcam.utils.messages.nearest import nearest
 from vlcam.utils.registered import registered
 
 if TYPE_CHECKING:

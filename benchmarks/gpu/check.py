@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 
 from vlcam.evaluation.tables import table
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
 
 
 @dataclass(frozen=True)

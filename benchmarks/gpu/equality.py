@@ -24,7 +24,7 @@ from vlcam.attribution.encoding import Encoded, encode
 from vlcam.attribution.maps import alike, explain_targets_by
 from vlcam.attribution.methods import METHODS, Method
 from vlcam.geometry.grid import Placement
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
 
 GROUPS = ("own", "packages", "pretrained")
 """Modules of ``tests/samples/families``, each of which needs more packages than the one before."""

@@ -13,7 +13,7 @@ from benchmarks.gpu.check import Checks, Section, Settings
 from benchmarks.gpu.equality import EXACT, Maps, cases, difference, explained
 from tests.samples.families.case import Case
 from vlcam.attribution.methods import METHODS
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
 
 _METHODS = ("grad-cam", "grad-cam-guided", "guided-grad-cam", "gradient")
 

@@ -35,8 +35,8 @@ from vlcam.evaluation.experiment import Experiment
 from vlcam.evaluation.records import Columns
 from vlcam.evaluation.summary import difference
 from vlcam.metrics.estimates import mean, ratio_of_sums
-from vlcam.utils import progress
-from vlcam.utils.text_files import read_lines
+from vlcam.utils.files.text_files import read_lines
+from vlcam.utils.terminal import progress
 
 
 class OfLogits(NeuralTalkCaptioner):

@@ -25,7 +25,7 @@ from vlcam.evaluation.tables import table
 from vlcam.geometry.grid import Grid, Placement, place
 from vlcam.geometry.peaks import peaks
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils import progress
+from vlcam.utils.terminal import progress
 
 SQUARE = Preprocess()
 LAYERS = {

@@ -33,8 +33,8 @@ from vlcam.evaluation.entities import Entities
 from vlcam.geometry.grid import Placement, place
 from vlcam.metrics.box_ratio import BoxMeans, box_means, boxes_in_input
 from vlcam.metrics.pointing import centred_gaussian
-from vlcam.utils import progress
-from vlcam.utils.text_files import read_lines
+from vlcam.utils.files.text_files import read_lines
+from vlcam.utils.terminal import progress
 
 PROTOCOLS: dict[str, Protocol] = {
     "phrase as a caption": "alone",

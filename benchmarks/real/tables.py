@@ -27,7 +27,7 @@ from captioning.experiments.words import Words
 from vlcam.cli.arguments import methods_argument
 from vlcam.evaluation.evaluate import How, evaluate
 from vlcam.evaluation.experiment import Experiment
-from vlcam.utils.text_files import read_lines
+from vlcam.utils.files.text_files import read_lines
 
 
 def one_coco(coco: Path, folder: Path) -> Path:

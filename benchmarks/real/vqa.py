@@ -44,7 +44,7 @@ from vlcam.geometry.grid import Placement, place
 from vlcam.geometry.peaks import peaks
 from vlcam.metrics.box_ratio import Box, BoxMeans, box_means, boxes_in_input
 from vlcam.metrics.pointing import centre, centred_gaussian, hit, points_at
-from vlcam.utils import progress
+from vlcam.utils.terminal import progress
 from vqa.answering.answerer import Answerer
 from vqa.answering.cnn_answerer import CnnAnswerer
 from vqa.data.accuracy import accuracy

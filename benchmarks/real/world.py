@@ -33,7 +33,7 @@ from PIL import Image, ImageFilter, ImageOps
 import vlcam
 from benchmarks.shared import report
 from captioning.models import densecap
-from vlcam.cli.world import photos as photos_in
+from vlcam.cli.commands.world import photos as photos_in
 from vlcam.evaluation.tables import table
 from vlcam.formats.world import World
 from vlcam.photo.loading import load_photo

@@ -31,7 +31,7 @@ from vlcam.cli.arguments import methods_argument
 from vlcam.evaluation.tables import figure, interval, table
 from vlcam.geometry.grid import Grid, Placement, place
 from vlcam.metrics.box_ratio import Box, BoxMeans, box_in_input, box_mask, box_means, box_ratio
-from vlcam.utils import progress
+from vlcam.utils.terminal import progress
 
 BOX_METHODS = ("guided-backprop", "grad-cam", "guided-grad-cam")
 

@@ -26,7 +26,7 @@ from vlcam.formats.vocabulary import words_of
 from vlcam.photo.loading import load_photo
 from vlcam.scenes.colours import COLOURS
 from vlcam.scenes.text import category_of
-from vlcam.utils import progress
+from vlcam.utils.terminal import progress
 
 ALIKE = 0.5
 

@@ -32,7 +32,7 @@ from vlcam.attribution.targets import Target
 from vlcam.cli.arguments import methods_argument
 from vlcam.evaluation.tables import table
 from vlcam.metrics.faithfulness import cascade, on_patches, rank_correlation
-from vlcam.utils import progress
+from vlcam.utils.terminal import progress
 
 METHODS = (
     "grad-cam",

@@ -40,7 +40,7 @@ from vlcam.geometry.peaks import peaks
 from vlcam.metrics.pointing import Mask, centre, hit, points_at
 from vlcam.scenes.questions import SceneQuestion, questions
 from vlcam.scenes.scene import Item, Scene, scene
-from vlcam.utils import progress
+from vlcam.utils.terminal import progress
 from vqa.answering.answerer import Answerer
 from vqa.data.accuracy import accuracy
 from vqa.data.questions import AnsweredQuestion, read_data

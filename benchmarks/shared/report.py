@@ -17,7 +17,7 @@ import torch
 from vlcam.evaluation import tables
 from vlcam.metrics.box_ratio import BoxMeans, box_ratio
 from vlcam.metrics.estimates import Estimate, mean
-from vlcam.utils.atomic import written
+from vlcam.utils.files.atomic import written
 
 
 class Table:

@@ -48,8 +48,8 @@ from vlcam.evaluation.experiment import Experiment, Item
 from vlcam.evaluation.store import opened
 from vlcam.evaluation.tables import table
 from vlcam.photo.loading import load_photo
-from vlcam.utils import progress
 from vlcam.utils.allocator import keep_freed_memory
+from vlcam.utils.terminal import progress
 
 PART = 64
 ROUND = 15  # parts, one after the other, as a run over 1,000 photos has them

@@ -6,8 +6,9 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vlcam.cli import early, evaluate
+from vlcam.cli import early
 from vlcam.cli.arguments import count
+from vlcam.cli.commands import evaluate
 
 if TYPE_CHECKING:
     from captioning.experiments.regions import BoxRatios
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     def experiment() -> BoxRatios:
         from captioning.experiments.regions import BoxRatios
-        from vlcam.utils.text_files import read_lines
+        from vlcam.utils.files.text_files import read_lines
 
         names = read_lines(args.names) if args.names else None
         return BoxRatios(

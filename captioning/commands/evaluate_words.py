@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from vlcam.cli import early, evaluate
+from vlcam.cli import early
 from vlcam.cli.arguments import count
-from vlcam.utils.input_files import check_file
+from vlcam.cli.commands import evaluate
+from vlcam.utils.files.input_files import check_file
 
 if TYPE_CHECKING:
     from captioning.experiments.words import Words

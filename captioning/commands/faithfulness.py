@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from vlcam.cli.arguments import count
-from vlcam.cli.faithfulness import Subject
+from vlcam.cli.commands.faithfulness import Subject
 
 if TYPE_CHECKING:
     from captioning.experiments.faithfulness import OfWords

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vlcam.cli import early
 from vlcam.cli.arguments import complain, count
-from vlcam.utils.outputs import check_apart, check_file
+from vlcam.utils.files.outputs import check_apart, check_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
     from captioning.models.densecap import Described, Source
     from vlcam.formats.world import Likeness
     from vlcam.photo.loading import load_photo
-    from vlcam.utils import progress
-    from vlcam.utils.errors import one_line
+    from vlcam.utils.messages.errors import one_line
+    from vlcam.utils.terminal import progress
 
     source = Source.found(args.model)
     if source is None:

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from vlcam.formats.vocabulary import words_of
-from vlcam.utils.text_files import read_lines, read_text
+from vlcam.utils.files.text_files import read_lines, read_text
 from word_maps.entries import Entries, Id, NamedImage, Text, of_file_name, read_entries, sound
 
 Thing = TypeVar("Thing")

@@ -29,7 +29,7 @@ from vlcam.evaluation.entities import Entities, Marked
 from vlcam.formats.world import Likeness
 from vlcam.metrics.box_ratio import Box
 from vlcam.photo.loading import size_of
-from vlcam.utils.atomic import written
+from vlcam.utils.files.atomic import written
 from word_maps.entries import Entries, NamedImage, read_entries, sound
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")

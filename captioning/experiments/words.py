@@ -32,7 +32,7 @@ from vlcam.geometry.grid import place
 from vlcam.geometry.peaks import Peak, peaks
 from vlcam.metrics.estimates import mean, mean_by_class
 from vlcam.metrics.pointing import Mask, centre, hit, near, points_at
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
 from vlcam.utils.untouched import untouched
 from word_maps.coco import annotation_file, read_captions, read_instances
 

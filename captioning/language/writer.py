@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from captioning.language.decoding import Caption, Search, search, search_all
 from vlcam.formats.vocabulary import END, Vocabulary
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ from vlcam.metrics.box_ratio import Box, box_in_photo
 from vlcam.models import configuration
 from vlcam.networks.encoder import RegionEncoder
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 
 ARCHITECTURE = "densecap"
 BUNDLED = Path(__file__).parents[1] / "bundled" / "densecap"

@@ -34,8 +34,8 @@ from vlcam.geometry.grid import Grid
 from vlcam.models import configuration
 from vlcam.networks.resnet import PooledResNet, resnet
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils.errors import one_line
-from vlcam.utils.expected import expect
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.messages.expected import expect
 
 ARCHITECTURE = "show-attend-tell"
 

@@ -28,7 +28,7 @@ from captioning.training.word_detector import WordDetector, frequent
 from vlcam.formats.vocabulary import Vocabulary
 from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining
 from vlcam.training.trainer import Phase, Schedule
-from vlcam.utils import progress
+from vlcam.utils.terminal import progress
 
 LENGTH_POWERS = (0.0, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0)
 

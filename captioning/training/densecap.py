@@ -34,7 +34,7 @@ from vlcam.training import phases
 from vlcam.training.photo_cache import See
 from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining, Views
 from vlcam.training.trainer import Phase, Schedule
-from vlcam.utils import progress
+from vlcam.utils.terminal import progress
 
 MAX_WORDS = 15
 TOP = 5

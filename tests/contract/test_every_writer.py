@@ -32,7 +32,7 @@ from vlcam.photo.preprocess import Preprocess
 from vlcam.scenes import write as scenes
 from vlcam.training.photo_cache import Photos
 from vlcam.training.trainer import STATE, Phase, Schedule, Trainer
-from vlcam.utils.atomic import recover
+from vlcam.utils.files.atomic import recover
 
 Write = Callable[[Path, int], object]
 Read = Callable[[Path], object]

@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from vlcam.adapters.attention_flow import Flow
 from vlcam.formats.world import Likeness
 from vlcam.geometry.grid import Cells, Grid, Placement
-from vlcam.utils.brief import Brief
-from vlcam.utils.expected import described, expect
+from vlcam.utils.messages.brief import Brief
+from vlcam.utils.messages.expected import described, expect
 
 Prompt = Hashable
 """What scores are read under: the token ids of a caption, those of a question. Made by the adapter,

@@ -16,8 +16,8 @@ from torch import Tensor
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Question, Reading, Unit
 from vlcam.adapters.scales import LOGITS, Scale
 from vlcam.adapters.scores import refuse_not_finite
-from vlcam.utils.expected import described, expect
-from vlcam.utils.nearest import hint
+from vlcam.utils.messages.expected import described, expect
+from vlcam.utils.messages.nearest import hint
 
 
 class AnswersQuestions(Protocol):

@@ -19,7 +19,7 @@ from vlcam.geometry.grid import Grid, Placement
 from vlcam.networks.channels_last import run_channels_last
 from vlcam.networks.trunk import GivenMaps
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
 
 
 class CnnAdapter(Adapter):

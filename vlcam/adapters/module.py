@@ -17,10 +17,10 @@ from vlcam.adapters.scores import checked, kind_of
 from vlcam.geometry.cells import derive
 from vlcam.geometry.grid import Grid, Placement
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils.errors import one_line
-from vlcam.utils.expected import described, expect
 from vlcam.utils.functions import check_takes
-from vlcam.utils.nearest import hint
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.messages.expected import described, expect
+from vlcam.utils.messages.nearest import hint
 from vlcam.utils.untouched import untouched
 
 Score = Callable[[nn.Module, Tensor, Sequence[Prompt]], Tensor]

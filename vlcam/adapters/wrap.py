@@ -14,9 +14,9 @@ from vlcam.adapters.scales import LOGITS, Kind, Scale, Squashings, check_kind, s
 from vlcam.adapters.scores import kind_of
 from vlcam.geometry.grid import Grid
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils.errors import one_line
-from vlcam.utils.expected import described, expect
 from vlcam.utils.functions import check_takes
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.messages.expected import described, expect
 
 Read = Callable[[str], Question | Prompt]
 """A question's text to the prompt that the scoring function gets; or to a :class:`Question`, which

@@ -13,7 +13,7 @@ from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt, check_is_adapte
 from vlcam.attribution.guards import check_features
 from vlcam.geometry.grid import Placement
 from vlcam.photo.given import Photo, given_photo
-from vlcam.utils.brief import Brief
+from vlcam.utils.messages.brief import Brief
 from vlcam.utils.untouched import untouched
 
 

@@ -18,7 +18,7 @@ from vlcam.attribution.incremental import incremental
 from vlcam.attribution.occlusion import Patch, occlusion_maps
 from vlcam.attribution.targets import Target, only_prompt
 from vlcam.geometry.grid import Cells, Grid
-from vlcam.utils.brief import Brief
+from vlcam.utils.messages.brief import Brief
 
 
 @dataclass(frozen=True, repr=False)

@@ -25,7 +25,7 @@ from vlcam.attribution.reducers import (
     xgrad_cam,
 )
 from vlcam.attribution.relevance import Follow, rollout, weighted
-from vlcam.utils.nearest import unknown
+from vlcam.utils.messages.nearest import unknown
 from vlcam.utils.registered import registered
 
 if TYPE_CHECKING:

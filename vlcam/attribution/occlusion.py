@@ -21,7 +21,7 @@ from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.adapters.scores import decoded, refuse_not_finite
 from vlcam.attribution.targets import Target
 from vlcam.geometry.grid import Grid
-from vlcam.utils import progress
+from vlcam.utils.terminal import progress
 from vlcam.utils.untouched import untouched
 
 

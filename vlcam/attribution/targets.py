@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlcam.adapters.adapter import Prompt, Reading, Unit
-from vlcam.utils.brief import Brief
+from vlcam.utils.messages.brief import Brief
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vlcam.choosing.figures import Figure, shown
 from vlcam.choosing.recommending import Recommendation
 from vlcam.evaluation.tables import table
-from vlcam.utils.atomic import folder_written
+from vlcam.utils.files.atomic import folder_written
 
 if TYPE_CHECKING:
     import pandas

@@ -28,8 +28,8 @@ from vlcam.explaining import Request
 from vlcam.metrics.faithfulness import rank_correlation
 from vlcam.models import load
 from vlcam.photo.given import Photo, given_photo
-from vlcam.utils import progress
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.terminal import progress
 
 METHODS = ("grad-cam", "hirescam", "layercam")
 """What is compared where nothing else is asked for; they share their gradients."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.adapters.scores import decoded
 from vlcam.attribution.encoding import encode
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
 from vlcam.utils.untouched import untouched
 
 _SAME = 1e-3

@@ -23,7 +23,7 @@ from vlcam.choosing.asking import ends
 from vlcam.geometry.grid import Cells, Grid, Placement, place
 from vlcam.metrics.faithfulness import Curves, curves, on_patches, rank_correlation
 from vlcam.metrics.pointing import centred_gaussian
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
 
 STEPS = 8
 """In how many equal parts pixels are removed, or shown."""

@@ -11,8 +11,8 @@ from PIL import Image
 
 from vlcam.adapters.adapter import Adapter
 from vlcam.explaining import Request, explain_request
-from vlcam.utils.errors import one_line
-from vlcam.utils.outputs import check_folder
+from vlcam.utils.files.outputs import check_folder
+from vlcam.utils.messages.errors import one_line
 
 _SIZE = (672, 448)
 """Of a plain picture: multiples of 14, 16, 28 and 32, as models may want them."""

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
-from vlcam.utils.errors import flat
-from vlcam.utils.nearest import unknown
+from vlcam.utils.messages.errors import flat
+from vlcam.utils.messages.nearest import unknown
 
 
 class Parser(argparse.ArgumentParser):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vlcam.models import MATCHER, compares_texts
-from vlcam.utils.errors import flat
+from vlcam.utils.messages.errors import flat
 
 DEVICE = "cuda, cuda:1, cpu, ...; auto spreads a model of transformers over what there is"
 """What ``--device`` is for."""

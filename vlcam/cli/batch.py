@@ -14,10 +14,10 @@ from vlcam.explaining import Request, explain_request
 from vlcam.explanation import no_map, saving
 from vlcam.explanation.explanation import Explanation
 from vlcam.explanation.page import Section, compared, index
-from vlcam.utils import progress
-from vlcam.utils.atomic import folder_written, recover, written
-from vlcam.utils.errors import one_line
-from vlcam.utils.text_files import read_json
+from vlcam.utils.files.atomic import folder_written, recover, written
+from vlcam.utils.files.text_files import read_json
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.terminal import progress
 
 FILES = ("explanation.json", "maps.npz", "figure.png", "page.html")
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vlcam.utils.errors import one_line
-from vlcam.utils.input_files import check_file
-from vlcam.utils.nearest import hint, unknown
+from vlcam.utils.files.input_files import check_file
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.messages.nearest import hint, unknown
 
 _DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "npu", "xla", "mtia", "meta")
 """The devices of torch that compute, and our ``auto``."""

@@ -14,8 +14,8 @@ from vlcam.cli.argument_parser import Parser
 from vlcam.cli.arguments import complain
 from vlcam.cli.commands import Command
 from vlcam.formats.hub.consent import agreed
-from vlcam.utils import interrupt, progress
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.terminal import interrupt, progress
 
 
 def main(argv: Sequence[str] | None = None) -> int:

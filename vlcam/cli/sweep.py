@@ -11,8 +11,8 @@ from vlcam.attribution import methods
 from vlcam.explaining import Request, explain_request
 from vlcam.explanation import saving
 from vlcam.explanation.explanation import Explanation
-from vlcam.utils import progress
-from vlcam.utils.atomic import folder_written
+from vlcam.utils.files.atomic import folder_written
+from vlcam.utils.terminal import progress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,8 +15,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from vlcam.metrics.box_ratio import Box
-from vlcam.utils.input_files import open_file
-from vlcam.utils.text_files import decoded
+from vlcam.utils.files.input_files import open_file
+from vlcam.utils.files.text_files import decoded
 
 _LONGEST = 2**20  # bytes of a file: the official ones have a few thousand
 _MARK = re.compile(r"\[/EN#([0-9]+)/(\S+) ([^\]]*)\]")

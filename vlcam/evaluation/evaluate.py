@@ -23,7 +23,7 @@ from vlcam.evaluation.experiment import Experiment
 from vlcam.evaluation.ray_runner import Cluster
 from vlcam.evaluation.store import opened
 from vlcam.models import families_that_attend, load
-from vlcam.utils.atomic import folder_written
+from vlcam.utils.files.atomic import folder_written
 
 _VERSIONS = ("vlcam", "torch", "torchvision", "numpy", "pycocotools")
 

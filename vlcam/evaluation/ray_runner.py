@@ -22,9 +22,9 @@ from vlcam.adapters.adapter import Adapter
 from vlcam.evaluation.runner import Work, measure
 from vlcam.evaluation.store import Part, Store
 from vlcam.models import families_that_attend
-from vlcam.utils import progress
 from vlcam.utils.allocator import keep_freed_memory
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.terminal import progress
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from vlcam.evaluation.experiment import Asked, Experiment, Item, Thing
 from vlcam.evaluation.records import Columns, Record
 from vlcam.evaluation.store import Part, Store
 from vlcam.photo.loading import load_photo
-from vlcam.utils import progress
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.terminal import progress
 
 PART = 64
 """Photos of a part, whose records are written together: a kill loses those of one at most."""

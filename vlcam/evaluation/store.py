@@ -20,8 +20,8 @@ import pyarrow.parquet as parquet
 from filelock import FileLock, Timeout
 
 from vlcam.evaluation.records import Record
-from vlcam.utils.atomic import HIDDEN, recover, written
-from vlcam.utils.text_files import read_json
+from vlcam.utils.files.atomic import HIDDEN, recover, written
+from vlcam.utils.files.text_files import read_json
 
 MANIFEST = "manifest.json"
 _SKIPPED = b"skipped"

@@ -14,7 +14,7 @@ from vlcam.attribution import methods
 from vlcam.formats.world import Likeness
 from vlcam.geometry.grid import Cells, Placement, place
 from vlcam.geometry.peaks import peaks
-from vlcam.utils.brief import Brief, shortened
+from vlcam.utils.messages.brief import Brief, shortened
 
 _SAID, _TEXT = 8, 100
 """How many words or answers, and characters of a text, a result's ``repr`` has."""

@@ -17,9 +17,9 @@ from vlcam.explanation.result import Answer, AttentionMap, AttentionMaps, Result
 from vlcam.formats.arrays import read_arrays
 from vlcam.formats.world import Likeness
 from vlcam.geometry.grid import Boxes, Cells, Grid, Placement
-from vlcam.utils.atomic import folder_written, recover
-from vlcam.utils.expected import described
-from vlcam.utils.input_files import read_bytes
+from vlcam.utils.files.atomic import folder_written, recover
+from vlcam.utils.files.input_files import read_bytes
+from vlcam.utils.messages.expected import described
 
 FORMAT = 2
 """Format 1 also held the maps at photo size, half a gigabyte of a large photo; they are made from
@@ -73,7 +73,7 @@ def save(result: Result, directory: Path) -> None:
 
 
 def write(result: Result, draft: Path) -> None:
-    """As :func:`save`, to a folder that is a draft itself (:mod:`vlcam.utils.atomic`)."""
+    """As :func:`save`, to a folder that is a draft itself (:mod:`vlcam.utils.files.atomic`)."""
     _write_arrays(result, draft / "maps.npz")
     # What UTF-8 cannot hold (bytes in a photo's name) is escaped as JSON does it.
     text = json.dumps(to_json(result), indent=1, ensure_ascii=False, allow_nan=False)

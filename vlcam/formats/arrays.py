@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from vlcam.utils.input_files import open_file
+from vlcam.utils.files.input_files import open_file
 
 _ARCHIVE = b"PK\x03\x04"
 _MOST = 2**30  # bytes of the arrays of one file

@@ -15,10 +15,10 @@ from vlcam.formats.extent import Extent, no_larger_than
 from vlcam.formats.packaged import KEY, filled_in, read_packaged, without_packaged
 from vlcam.formats.state_dict import CNN_PREFIX, WEIGHTS, load_exactly, read_state_dict
 from vlcam.formats.world import WORLD, read_world
-from vlcam.utils.atomic import folder_written, recover, written
-from vlcam.utils.errors import one_line
-from vlcam.utils.expected import described
-from vlcam.utils.text_files import read_json
+from vlcam.utils.files.atomic import folder_written, recover, written
+from vlcam.utils.files.text_files import read_json
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.messages.expected import described
 
 CONFIG = "config.json"
 

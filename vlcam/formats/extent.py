@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlcam.utils.text_files import objects_within
+from vlcam.utils.files.text_files import objects_within
 from vlcam.utils.torch_calls import TorchCalls
 
 _BESIDE = 2**24

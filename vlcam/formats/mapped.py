@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vlcam.utils.input_files import open_file
+from vlcam.utils.files.input_files import open_file
 
 Bytes = bytes | mmap.mmap
 """Those of a file; an empty one cannot be mapped."""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from vlcam.formats.state_dict import CNN_PREFIX, read_state_dict
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 
 KEY = "cnn_from"
 """What ``config.json`` calls the list of files."""

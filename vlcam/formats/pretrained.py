@@ -22,8 +22,8 @@ from vlcam.formats.folders.peft_adapter import MERGED, merge_adapter
 from vlcam.formats.folders.tokenizer import load_tokenizer
 from vlcam.formats.folders.weights import StoredWeights
 from vlcam.formats.state_dict import unreadable
-from vlcam.utils.expected import described_shape
-from vlcam.utils.text_files import objects_within, read_json
+from vlcam.utils.files.text_files import objects_within, read_json
+from vlcam.utils.messages.expected import described_shape
 
 _CONFIG, _GENERATION = "config.json", "generation_config.json"
 _SETTINGS = (

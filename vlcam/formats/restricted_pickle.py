@@ -22,7 +22,7 @@ from vlcam.formats.mapped import mapped
 from vlcam.formats.pickles.keys import RefusedError
 from vlcam.formats.pickles.machine import Machine, Named
 from vlcam.formats.pickles.names import plain_names
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
 
 _LONGEST_REASON = 300  # characters
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from vlcam.formats.torch_pickle import module_state, read_torch_modules
 from vlcam.formats.wrapped_names import unwrapped
-from vlcam.utils.errors import one_line
-from vlcam.utils.expected import described_shape, expect
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.messages.expected import described_shape, expect
 
 WEIGHTS = "model.safetensors"
 """The file with a model's weights, in the model's folder."""

@@ -21,7 +21,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 
 STATE = "checkpoint"
 """The file of a folder that names its newest checkpoint."""

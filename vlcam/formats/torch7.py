@@ -20,7 +20,7 @@ import numpy as np
 from vlcam.formats.budget import Budget
 from vlcam.formats.mapped import Bytes, mapped
 from vlcam.formats.pickles.keys import Keys
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
 
 _NIL, _NUMBER, _STRING, _TABLE, _OBJECT, _BOOLEAN = range(6)
 _FUNCTION, _OLD_REFERENCED_FUNCTION, _REFERENCED_FUNCTION = 6, 7, 8

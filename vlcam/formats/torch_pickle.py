@@ -46,7 +46,7 @@ from vlcam.formats.pickles.names import plain_names
 from vlcam.formats.pickles.storages import Place, Storage, Storages, StoredTensor, read_tensors
 from vlcam.formats.restricted_pickle import described_name, reason
 from vlcam.formats.wrapped_names import unwrapped, without_wrappers
-from vlcam.utils.expected import described, described_shape, expect
+from vlcam.utils.messages.expected import described, described_shape, expect
 
 _KINDS = {
     "DoubleStorage": torch.float64,

@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vlcam.utils.atomic import written
-from vlcam.utils.expected import described, expect
-from vlcam.utils.text_files import read_json
+from vlcam.utils.files.atomic import written
+from vlcam.utils.files.text_files import read_json
+from vlcam.utils.messages.expected import described, expect
 
 END = 0
 UNKNOWN = "UNK"

@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vlcam.formats.state_dict import unreadable
-from vlcam.utils.errors import flat
-from vlcam.utils.expected import described, described_shape, expect
+from vlcam.utils.messages.errors import flat
+from vlcam.utils.messages.expected import described, described_shape, expect
 
 WORLD = "world.safetensors"
 """The file, in the model's folder."""

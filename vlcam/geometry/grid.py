@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlcam.utils.brief import Brief
+from vlcam.utils.messages.brief import Brief
 
 
 @dataclass(frozen=True, repr=False)

@@ -16,7 +16,7 @@ from vlcam.networks import efficientnet_lite, timm_cnn, transformers_cnn
 from vlcam.networks.efficientnet_lite import EfficientNetLite
 from vlcam.networks.small_cnn import SmallCNN
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils.nearest import unknown
+from vlcam.utils.messages.nearest import unknown
 
 _PACKAGE = Path(__file__).parents[1]
 _BUNDLED = "bundled/cnn"

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from vlcam.networks.tracing import Tracer
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
 
 
 @dataclass(frozen=True)

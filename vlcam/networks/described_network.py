@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
 
 Description = Mapping[str, Any]
 """A layer's: its kind and its options."""

@@ -26,8 +26,8 @@ from vlcam.networks.cutting import (
     trace_layers,
 )
 from vlcam.networks.efficientnet_lite import EfficientNetLite
-from vlcam.utils.errors import one_line
-from vlcam.utils.nearest import hint
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.messages.nearest import hint
 
 # The auxiliary classifiers of GoogLeNet and Inception v3: published weights contain them, and they
 # are not built here.

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils.errors import one_line
-from vlcam.utils.nearest import unknown
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.messages.nearest import unknown
 
 PREFIX = "timm:"
 

@@ -23,7 +23,7 @@ from vlcam.formats.state_dict import load_exactly
 from vlcam.formats.torch7 import LuaObject, LuaTable, class_of, get, items, load_torch7
 from vlcam.networks.described_network import DEEPEST, LARGEST, MOST, Description, network
 from vlcam.networks.trunk import Trunk
-from vlcam.utils.expected import described, described_shape
+from vlcam.utils.messages.expected import described, described_shape
 
 TORCH7 = "torch7"
 """The name of these networks in configurations, whatever their layers."""

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vlcam.utils.errors import one_line
-from vlcam.utils.text_files import read_json
+from vlcam.utils.files.text_files import read_json
+from vlcam.utils.messages.errors import one_line
 
 PREFIX = "transformers:"
 

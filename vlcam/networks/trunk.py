@@ -19,8 +19,8 @@ from torch.func import functional_call
 
 from vlcam.geometry.grid import Grid
 from vlcam.networks.cutting import Layer
-from vlcam.utils.errors import one_line
-from vlcam.utils.nearest import hint
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.messages.nearest import hint
 
 
 class Trunk(nn.Module):

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from vlcam.photo.loading import load_photo, upright
-from vlcam.utils.errors import one_line
-from vlcam.utils.expected import described_shape
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.messages.expected import described_shape
 
 Photo = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 """A path; a PIL image; RGB, RGBA or grey levels (height, width, channels), (channels, height,

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from vlcam.photo.quiet import quietly
-from vlcam.utils.input_files import check_file, open_file
+from vlcam.utils.files.input_files import check_file, open_file
 
 MAX_PIXELS = 100_000_000
 """Larger photos are refused before they are decoded."""

@@ -39,8 +39,8 @@ from vlcam.scenes.questions import SceneQuestion, questions
 from vlcam.scenes.scene import Item, Scene, scene
 from vlcam.scenes.text import captions, generator, pick, regions
 from vlcam.scenes.things import THINGS
-from vlcam.utils import progress
-from vlcam.utils.atomic import folder_written, recover
+from vlcam.utils.files.atomic import folder_written, recover
+from vlcam.utils.terminal import progress
 
 Record = dict[str, Any]
 

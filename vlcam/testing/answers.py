@@ -16,7 +16,7 @@ from vlcam.adapters.wrap import WrappedAnswerer
 from vlcam.attribution.gradients import score
 from vlcam.attribution.targets import Target
 from vlcam.testing.trial import Trial, close
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 
 _GROWN = 100.0  # times as large feature maps: logits grow with them, probabilities saturate
 _NEAR = 1e-3  # to 0 and 1, where a probability saturates; of a sum that does not change

@@ -27,8 +27,8 @@ from vlcam.testing.promises import (
     targets_are_independent,
 )
 from vlcam.testing.trial import BrokenError, Trial, noise
-from vlcam.utils.brief import Brief, shortened
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.brief import Brief, shortened
+from vlcam.utils.messages.errors import one_line
 
 _Promise = Callable[[Trial], Iterator[str]]
 

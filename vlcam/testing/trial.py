@@ -18,7 +18,7 @@ from vlcam.attribution import targets
 from vlcam.attribution.encoding import encode
 from vlcam.attribution.gradients import seam_gradients
 from vlcam.attribution.targets import Target, Term
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
 from vlcam.utils.untouched import untouched
 
 _QUESTION = "what is this?"  # where a VQA model is given none

@@ -23,8 +23,8 @@ from torch.nn import functional
 from vlcam.photo.loading import load_photo
 from vlcam.photo.preprocess import Preprocess
 from vlcam.training.precision import autocast
-from vlcam.utils import progress
-from vlcam.utils.atomic import recover, written
+from vlcam.utils.files.atomic import recover, written
+from vlcam.utils.terminal import progress
 
 See = Callable[[Sequence[int], np.random.Generator], Tensor]
 """Image features (N, F) in float32 of photos, by their places, each in a random view."""

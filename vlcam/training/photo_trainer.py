@@ -30,8 +30,8 @@ from vlcam.training.precision import (
 )
 from vlcam.training.trainer import Schedule, Trainer, begun_with
 from vlcam.training.world import TooFewError, know_world
-from vlcam.utils.atomic import written
-from vlcam.utils.errors import flat
+from vlcam.utils.files.atomic import written
+from vlcam.utils.messages.errors import flat
 
 SPLITS = ("train", "val", "test")
 REPORT = "report.json"
@@ -41,7 +41,7 @@ _FIRST_SHARE = 0.75  # of the epochs with the CNN, on photos of the first size
 
 @dataclass(frozen=True)
 class PhotoTraining:
-    """The options of all trainings: what to train, on what, and how (see ``vlcam/cli/train.py``).
+    """The options of all trainings: what to train, on what, and how; ``vlcam train`` has them.
 
     Attributes:
         least: the least value of each option, by field.

@@ -25,8 +25,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vlcam.utils import progress
-from vlcam.utils.atomic import recover, written
+from vlcam.utils.files.atomic import recover, written
+from vlcam.utils.terminal import progress
 
 STATE = "training.safetensors"
 

@@ -14,7 +14,7 @@ from vlcam.formats.world import World, check_text, vectors
 from vlcam.networks.encoder import Encoder
 from vlcam.photo.loading import load_photo
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils import progress
+from vlcam.utils.terminal import progress
 from vlcam.utils.untouched import untouched
 
 LEAST, LEAST_HELD_OUT = 100, 40

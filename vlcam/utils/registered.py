@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
 
 Kind = TypeVar("Kind")
 

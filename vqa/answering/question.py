@@ -13,7 +13,7 @@ from torch import Tensor
 from vlcam.formats import checkpoint
 from vlcam.formats.vocabulary import Vocabulary, words_of
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 
 Tokenizer = Literal["words", "nltk"]
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from vlcam.cli import early
-from vlcam.utils.outputs import check_folder
+from vlcam.utils.files.outputs import check_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 from vlcam.evaluation.entities import Entities, Marked
 from vlcam.metrics.box_ratio import Box
 from vlcam.photo.loading import size_of
-from vlcam.utils import progress
-from vlcam.utils.atomic import folder_written
-from vlcam.utils.text_files import read_lines
+from vlcam.utils.files.atomic import folder_written
+from vlcam.utils.files.text_files import read_lines
+from vlcam.utils.terminal import progress
 from vqa.data.from_captions import Pair, pairs
 from word_maps.entries import of_file_name
 

@@ -28,8 +28,8 @@ from vlcam.evaluation.summary import Cell, Summary, Table, difference, differenc
 from vlcam.geometry.grid import Cells, Placement, place
 from vlcam.metrics.estimates import mean
 from vlcam.metrics.pointing import centred_gaussian
-from vlcam.utils.errors import one_line
-from vlcam.utils.text_files import read_text
+from vlcam.utils.files.text_files import read_text
+from vlcam.utils.messages.errors import one_line
 from vlcam.utils.untouched import untouched
 from vqa.answering.answerer import Answerer, likeliest
 from vqa.data import questions as data

@@ -13,7 +13,7 @@ from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.occlusion import Patch
 from vlcam.evaluation.experiment import Item, sample
 from vlcam.evaluation.faithfulness_experiment import Faithfulness, Occluded
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
 from vqa.answering.answerer import Answerer, likeliest
 from vqa.data import questions as data
 

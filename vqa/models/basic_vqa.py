@@ -24,7 +24,7 @@ from vlcam.models import of_architecture
 from vlcam.networks.vgg import TorchvisionVgg
 from vlcam.photo.preprocess import Preprocess
 from vlcam.utils.exact_backward import exact_backward
-from vlcam.utils.text_files import read_text
+from vlcam.utils.files.text_files import read_text
 from vqa.answering.cnn_answerer import CnnAnswerer, folder_name
 from vqa.models.published import ListedConfig, checkpoints, the_checkpoint
 

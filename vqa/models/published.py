@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from vlcam.formats import checkpoint
 from vlcam.formats.torch_pickle import mentions
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 
 
 @dataclass(frozen=True)

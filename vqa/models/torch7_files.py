@@ -19,8 +19,8 @@ from torch import Tensor
 from vlcam.formats.torch7 import load_torch7, mentions
 from vlcam.formats.vocabulary import UNKNOWN
 from vlcam.networks.torch7_network import is_network
-from vlcam.utils.expected import described, expect
-from vlcam.utils.text_files import read_json
+from vlcam.utils.files.text_files import read_json
+from vlcam.utils.messages.expected import described, expect
 
 CNN_SUFFIXES = (".safetensors", ".pth", ".pt")
 """Of files with a CNN's weights that may lie beside a checkpoint."""

@@ -22,8 +22,8 @@ from vlcam.formats.vocabulary import Vocabulary, words_of
 from vlcam.training.photo_cache import See
 from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining
 from vlcam.training.trainer import Phase
-from vlcam.utils import progress
-from vlcam.utils.nearest import unknown
+from vlcam.utils.messages.nearest import unknown
+from vlcam.utils.terminal import progress
 from vqa.data.accuracy import accuracy, normalised
 from vqa.data.questions import AnsweredQuestion, read_data
 from vqa.models import glimpses

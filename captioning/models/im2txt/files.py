@@ -29,7 +29,7 @@ from vlcam.formats.tensorflow_checkpoint import (
     read_checkpoint,
 )
 from vlcam.models import of_architecture
-from vlcam.utils.input_files import read_bytes
+from vlcam.utils.files.input_files import read_bytes
 
 WORDS = "word_counts.txt"
 """The usual name of the vocabulary's file; any other ``.txt`` of such content will do."""

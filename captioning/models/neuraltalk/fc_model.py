@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vlcam.formats import checkpoint
 from vlcam.networks.resnet import resnet
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 
 ARCHITECTURE = "neuraltalk2-pytorch"
 

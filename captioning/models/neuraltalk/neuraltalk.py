@@ -25,7 +25,7 @@ from vlcam.formats import checkpoint
 from vlcam.formats.vocabulary import END, words_of
 from vlcam.networks.encoder import Encoder
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 
 ARCHITECTURE = "neuraltalk"
 

@@ -27,7 +27,7 @@ from vlcam.formats.state_dict import matrix
 from vlcam.formats.vocabulary import END, words_of
 from vlcam.networks.vgg import CAFFE, SIZE, CaffeVgg
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 
 ARCHITECTURE = "neuraltalk2"
 

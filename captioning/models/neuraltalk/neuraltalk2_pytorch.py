@@ -49,7 +49,7 @@ from vlcam.models import configuration
 from vlcam.networks.channels_last import run_channels_last
 from vlcam.networks.resnet import resnet
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils.expected import described, expect
+from vlcam.utils.messages.expected import described, expect
 
 LAYERS = ("4", "5", "6", "7")
 """Layers that can be explained: the four stages of the ResNet; the last is the default."""

@@ -25,7 +25,7 @@ from captioning.models.neuraltalk.neuraltalk2 import (
 from vlcam.formats.state_dict import load_exactly
 from vlcam.formats.torch7 import LuaObject, LuaTable, get, items, load_torch7, mentions, outline
 from vlcam.models import configuration
-from vlcam.utils.expected import described_shape, expect
+from vlcam.utils.messages.expected import described_shape, expect
 
 _CLASS = "nn.LanguageModel"
 

@@ -19,7 +19,7 @@ from vlcam.attribution.occlusion import Patch, occlusion_maps
 from vlcam.attribution.targets import units, whole
 from vlcam.geometry.grid import Grid
 from vlcam.networks.encoder import Encoder
-from vlcam.utils import progress
+from vlcam.utils.terminal import progress
 
 
 def noise(size: int, seed: int = 0) -> Tensor:

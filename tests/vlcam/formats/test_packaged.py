@@ -14,7 +14,7 @@ from torch import nn
 
 import vlcam
 from captioning.models.neuraltalk.neuraltalk import Config, NeuralTalk, load_module, save_module
-from vlcam.cli.convert import convert
+from vlcam.cli.commands.convert import convert
 from vlcam.formats import checkpoint
 from vlcam.formats.packaged import KEY, PackagedFile
 from vlcam.formats.vocabulary import Vocabulary

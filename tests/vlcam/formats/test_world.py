@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import vlcam
 from tests.tools.command_line import PHOTO, SCENES, refused
-from vlcam.cli.convert import convert
+from vlcam.cli.commands.convert import convert
 from vlcam.formats.world import WORLD, Likeness, World, read_world
 from vlcam.models import find
 

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.tools.disk import check_writer
 from vlcam.cli.parser import main
 from vlcam.evaluation.entities import Entities, parts
-from vlcam.utils.atomic import recover
+from vlcam.utils.files.atomic import recover
 from vqa.data.accuracy import accuracy
 from vqa.data.from_captions import pairs
 from vqa.data.make_questions import write

@@ -16,8 +16,8 @@ from vlcam.attribution.derivative.differences import LOOSE, STEPS, TOLERANCE, WI
 from vlcam.attribution.derivative.disturbed import is_used
 from vlcam.attribution.derivative.mirror import Found, Mirror
 from vlcam.attribution.derivative.suspects import Suspect, scripted
-from vlcam.utils.errors import one_line
 from vlcam.utils.exact_backward import exact_backward
+from vlcam.utils.messages.errors import one_line
 
 Score = Callable[[Tensor], Tensor]
 """From maps (1, K, u, v), or pixels, to one number."""

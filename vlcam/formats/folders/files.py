@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from vlcam.formats.hub.cache import repository_of
-from vlcam.utils.errors import one_line
-from vlcam.utils.expected import described, expect
-from vlcam.utils.input_files import check_file
-from vlcam.utils.text_files import read_json
+from vlcam.utils.files.input_files import check_file
+from vlcam.utils.files.text_files import read_json
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.messages.expected import described, expect
 
 _BLOBS = ("snapshots", "blobs")
 """How the Hugging Face hub's cache calls the folders of a revision's links, and of the files."""

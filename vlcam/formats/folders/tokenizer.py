@@ -12,9 +12,9 @@ from transformers import AutoTokenizer
 
 from vlcam.formats.folders.files import read_settings
 from vlcam.formats.state_dict import unreadable
-from vlcam.utils.errors import one_line
-from vlcam.utils.native_stderr import held_back
-from vlcam.utils.text_files import objects_within
+from vlcam.utils.files.text_files import objects_within
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.terminal.native_stderr import held_back
 
 _FAST = "tokenizer.json"
 _FILES = (

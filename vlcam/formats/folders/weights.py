@@ -15,7 +15,7 @@ from vlcam.formats.folders.files import inside, read_settings
 from vlcam.formats.folders.foreign import foreign
 from vlcam.formats.state_dict import read_state_dict, unreadable
 from vlcam.formats.wrapped_names import unwrapped
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 
 _KINDS = ("model.safetensors", "pytorch_model.bin")
 """The files of weights, the preferred first; each may be several, which an index names."""

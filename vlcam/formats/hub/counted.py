@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlcam.utils.progress import Work
+from vlcam.utils.terminal.progress import Work
 
 
 def bars(work: Work) -> type[Any]:

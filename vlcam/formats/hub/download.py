@@ -14,8 +14,8 @@ from typing import Any
 from vlcam.formats.hub import cache, counted, files
 from vlcam.formats.hub.consent import Fetch, check_agreed
 from vlcam.formats.hub.published import Published, sized
-from vlcam.utils import progress
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
+from vlcam.utils.terminal import progress
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PATIENCE = 10

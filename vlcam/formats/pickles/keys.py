@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vlcam.formats.budget import Budget
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 
 _ENTRY = 70  # rough bytes in memory
 _LONG = 1024  # characters; beyond, the time to compare two texts is counted

@@ -23,7 +23,7 @@ from vlcam.formats.budget import Budget
 from vlcam.formats.mapped import Bytes
 from vlcam.formats.pickles.keys import Keys, RefusedError
 from vlcam.formats.pickles.nesting import check_nesting
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 
 _PROTOCOL = 5  # the newest there is
 _STOP = ord(".")

@@ -9,7 +9,7 @@ from vlcam.formats.budget import Budget
 from vlcam.formats.pickles.keys import Keys, RefusedError
 from vlcam.formats.pickles.machine import Named
 from vlcam.formats.pickles.numpy_names import numpy_names
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 
 _OBJECT = ("builtins.object", "__builtin__.object")
 _ELEMENT = 40  # rough bytes in memory

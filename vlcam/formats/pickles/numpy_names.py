@@ -9,7 +9,7 @@ import numpy as np
 
 from vlcam.formats.budget import Budget
 from vlcam.formats.pickles.keys import RefusedError
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 
 _PLAIN_NUMBERS = re.compile(r"[|<>=]?([?]|b1|[iu][1248]|f[248]|c8|c16|[SU]\d{1,9})")
 _MOST_DIMENSIONS = 32

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from vlcam.utils.expected import described, described_shape
+from vlcam.utils.messages.expected import described, described_shape
 
 _MOST_NAMED, _FEW = 4, 2**20
 """Tensors may share their numbers, but all names together ask for no more than this many times the

@@ -34,8 +34,8 @@ from vlcam.formats.folders.files import model_name
 from vlcam.formats.folders.tokenizer import tokenize
 from vlcam.formats.pretrained import about, load_pretrained, save_pretrained
 from vlcam.models import configuration
-from vlcam.utils.errors import one_line
-from vlcam.utils.text_files import read_json, read_text
+from vlcam.utils.files.text_files import read_json, read_text
+from vlcam.utils.messages.errors import one_line
 from vqa.answering.writing_answerer import WritingAnswerer
 from vqa.models.chat.template import rendered
 

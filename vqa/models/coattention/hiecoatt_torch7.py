@@ -22,7 +22,7 @@ from vlcam.formats.vocabulary import Vocabulary
 from vlcam.networks.torch7_network import TORCH7, read_trunk
 from vlcam.networks.vgg import CAFFE, MEAN, STD, read_vgg_trunk
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils.expected import expect
+from vlcam.utils.messages.expected import expect
 from vqa.models.coattention.model import (
     LEVELS,
     NO_CNN,

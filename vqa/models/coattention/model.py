@@ -26,7 +26,7 @@ from vlcam.networks.torch7_network import TORCH7
 from vlcam.networks.torch7_network import trunk as torch7_trunk
 from vlcam.networks.trunk import GivenMaps
 from vlcam.networks.vgg import CAFFE, vgg_trunk
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 from vqa.answering.cnn_answerer import CnnAnswerer, folder_name
 from vqa.answering.question import QuestionConfig, padded
 

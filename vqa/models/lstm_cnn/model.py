@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from vlcam.formats import checkpoint
 from vlcam.networks.encoder import Encoder
 from vlcam.networks.vgg import CAFFE, CaffeVgg
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 from vqa.answering.cnn_answerer import CnnAnswerer, folder_name
 from vqa.answering.question import QuestionConfig, padded
 

@@ -26,7 +26,7 @@ from vlcam.attribution.backward_rules import outside_cnn
 from vlcam.formats.folders.files import model_name
 from vlcam.formats.pretrained import about, load_pretrained
 from vlcam.geometry.grid import Boxes, Cells, Grid, Placement
-from vlcam.utils.text_files import read_json
+from vlcam.utils.files.text_files import read_json
 from vqa.answering.answerer import Answerer
 from vqa.answering.tokenized import understand
 from vqa.models.lxmert import region_features

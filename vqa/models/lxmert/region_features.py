@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vlcam.formats.arrays import read_arrays
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
 
 SUFFIX = ".regions.npz"
 _LONGEST = 300  # characters of what is wrong with a file

@@ -30,9 +30,9 @@ from vlcam.formats.torch_pickle import mentions, read_checkpoint
 from vlcam.models import configuration
 from vlcam.networks.resnet import resnet
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils.errors import one_line
-from vlcam.utils.input_files import read_bytes
-from vlcam.utils.text_files import read_json
+from vlcam.utils.files.input_files import read_bytes
+from vlcam.utils.files.text_files import read_json
+from vlcam.utils.messages.errors import one_line
 from vqa.models.vqa_pytorch import fusion
 from vqa.models.vqa_pytorch.model import ARCHITECTURE, LONGEST, Config, Model, VqaPyTorch
 from vqa.models.vqa_pytorch.tokenizers import TOKENIZERS

@@ -23,7 +23,7 @@ from vlcam.geometry.cells import derive
 from vlcam.geometry.grid import Grid, Placement
 from vlcam.networks.channels_last import run_channels_last
 from vlcam.photo.preprocess import Preprocess
-from vlcam.utils.expected import described
+from vlcam.utils.messages.expected import described
 from vqa.answering.answerer import Answerer
 from vqa.models.vqa_pytorch import fusion
 from vqa.models.vqa_pytorch.fusion import WithAttention, WithoutAttention

@@ -15,7 +15,7 @@ from vlcam.formats.hub import cache
 from vlcam.formats.hub.consent import agreed
 from vlcam.formats.hub.download import downloaded, offered
 from vlcam.formats.hub.published import Published
-from vlcam.utils import progress
+from vlcam.utils.terminal import progress
 
 LARGE = {"pytorch_model.bin": 990_000_000}
 

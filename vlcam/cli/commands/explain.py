@@ -11,7 +11,7 @@ from vlcam.attribution import methods
 from vlcam.cli import early
 from vlcam.cli.arguments import DEVICE, add_asking, checked, complain, count, models_argument
 from vlcam.models import find, load
-from vlcam.utils.outputs import check_folder
+from vlcam.utils.files.outputs import check_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

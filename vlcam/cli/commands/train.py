@@ -12,7 +12,7 @@ from pathlib import Path
 from vlcam.cli.arguments import count
 from vlcam.cli.early import amount, as_given, device, file_or_folder, natural, one_of
 from vlcam.training import cnn_needs
-from vlcam.utils.outputs import check_apart, check_folder
+from vlcam.utils.files.outputs import check_apart, check_folder
 
 Options = Mapping[str, tuple[Callable[[str], object], str]]
 """What follows the dashes, what its text is read by, and what it is."""

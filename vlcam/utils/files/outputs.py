@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from vlcam.utils.atomic import folder_written, written
+from vlcam.utils.files.atomic import folder_written, written
 
 
 class _CanBeError(Exception):

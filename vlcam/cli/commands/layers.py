@@ -12,7 +12,7 @@ from typing import Any
 from vlcam.attribution import methods as known
 from vlcam.cli.arguments import CollectDistinct, add_asking, checked, model_argument, names, stem
 from vlcam.models import find, load
-from vlcam.utils.outputs import check_apart, check_folder
+from vlcam.utils.files.outputs import check_apart, check_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from vlcam.utils.errors import flat, one_line
+from vlcam.utils.messages.errors import flat, one_line
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vlcam.cli.arguments import yes_argument
 from vlcam.models import Family, find
-from vlcam.utils.atomic import folder_written
-from vlcam.utils.outputs import check_folder
+from vlcam.utils.files.atomic import folder_written
+from vlcam.utils.files.outputs import check_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

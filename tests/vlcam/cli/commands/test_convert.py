@@ -9,10 +9,10 @@ import torch
 
 from tests.samples.vqa.lstm_cnn_torch7 import write_checkpoint
 from tests.tools.disk import check_writer
-from vlcam.cli.convert import convert
+from vlcam.cli.commands.convert import convert
 from vlcam.cli.parser import main
 from vlcam.models import load
-from vlcam.utils.atomic import recover
+from vlcam.utils.files.atomic import recover
 
 
 def test_a_converted_model_is_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

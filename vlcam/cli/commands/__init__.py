@@ -13,7 +13,7 @@ import argparse
 from dataclasses import dataclass
 from importlib import import_module
 
-from vlcam.utils.errors import one_line
+from vlcam.utils.messages.errors import one_line
 from vlcam.utils.registered import registered
 
 COMMANDS_GROUP = "vlcam.commands"
@@ -55,34 +55,34 @@ OURS = (
     Command(
         "explain",
         "Caption photos, or ask about them, and explain each word or answer.",
-        "vlcam.cli.explain",
+        "vlcam.cli.commands.explain",
     ),
     Command(
         "layers",
         "Explain one photo at many layers, to see how maps change with depth.",
-        "vlcam.cli.layers",
+        "vlcam.cli.commands.layers",
     ),
     Command(
         "demo",
         "Explain captions and answers of real photos and of rendered scenes, with an index.",
-        "vlcam.cli.demo",
+        "vlcam.cli.commands.demo",
     ),
     Command(
         "models",
         "List the models there are, or say what a file or folder is.",
-        "vlcam.cli.models",
+        "vlcam.cli.commands.models",
     ),
     Command(
         "convert",
         "Rewrite a checkpoint as safetensors and JSON, in a new folder.",
-        "vlcam.cli.convert",
+        "vlcam.cli.commands.convert",
     ),
     Command(
         "world",
         "Measure what a model's training photos look like, so that it tells of others.",
-        "vlcam.cli.world",
+        "vlcam.cli.commands.world",
     ),
-    Command("methods", "List the methods there are.", "vlcam.cli.methods"),
+    Command("methods", "List the methods there are.", "vlcam.cli.commands.methods"),
 )
 """The commands every installation has; those of packages come behind them."""
 
@@ -90,7 +90,7 @@ SCENES = (
     Command(
         "scenes",
         "Write rendered scenes in which everything is known.",
-        "vlcam.cli.scenes",
+        "vlcam.cli.commands.scenes",
     ),
 )
 """What vlcam itself registers as :data:`COMMANDS_GROUP`."""
@@ -99,7 +99,7 @@ FAITHFULNESS = (
     Command(
         "faithfulness",
         "Do maps tell the truth about the model? Occlusion, deletion and insertion.",
-        "vlcam.cli.faithfulness",
+        "vlcam.cli.commands.faithfulness",
     ),
 )
 """What vlcam itself registers as :data:`EXPERIMENTS_GROUP`."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlcam.cli.arguments import complain
-from vlcam.utils.outputs import check_folder
+from vlcam.utils.files.outputs import check_folder
 
 if TYPE_CHECKING:
     from vlcam.cli.batch import Tell
@@ -114,7 +114,7 @@ def demo(out: Path, tell: Tell, debug: bool = False) -> Path:
     """
     check_folder(out)
     from vlcam.explanation.page import Section, index
-    from vlcam.utils.atomic import written
+    from vlcam.utils.files.atomic import written
 
     sections = [
         Section(one.heading, _entries(explain(one, out, tell, debug), out), one.text)

@@ -6,8 +6,8 @@ import argparse
 import random
 from pathlib import Path
 
-from vlcam.utils.outputs import check_folder
-from vlcam.utils.text_files import read_lines
+from vlcam.utils.files.outputs import check_folder
+from vlcam.utils.files.text_files import read_lines
 
 _SHARE = 0.2  # of the photos that are held out where no others are given
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from vlcam.models import load
     from vlcam.networks.encoder import Encoder
     from vlcam.training.world import know_world
-    from vlcam.utils.atomic import folder_written
+    from vlcam.utils.files.atomic import folder_written
 
     module: Any = load(args.model).module
     encoder = getattr(module, "encoder", None)

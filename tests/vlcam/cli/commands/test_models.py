@@ -13,7 +13,7 @@ from tests.samples.vqa import vilt
 from tests.tools import hub
 from tests.tools.command_line import PHOTO, called, read, refused
 from tests.tools.hub import Hub
-from vlcam.cli.models import published_table
+from vlcam.cli.commands.models import published_table
 from vlcam.models import families
 
 WORDS = {"blip", "vit-gpt2", "smolvlm-256m", "qwen2.5-vl-3b", "blip-vqa", "vilt", "clip"}

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vlcam.cli import early, evaluate
+from vlcam.cli import early
 from vlcam.cli.arguments import count
+from vlcam.cli.commands import evaluate
 from vlcam.utils.registered import registered
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from vlcam.cli import early
 from vlcam.cli.arguments import DEVICE, count, methods_argument, model_argument
 from vlcam.models import find
 from vlcam.utils.allocator import keep_freed_memory
-from vlcam.utils.outputs import check_folder
+from vlcam.utils.files.outputs import check_folder
 
 if TYPE_CHECKING:
     from vlcam.evaluation.experiment import Experiment

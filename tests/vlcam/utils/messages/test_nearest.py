@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vlcam.utils.nearest import hint, nearest, unknown
+from vlcam.utils.messages.nearest import hint, nearest, unknown
 
 _METHODS = ["grad-cam", "grad-cam++", "hirescam", "guided-backprop", "occlusion"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vlcam.utils.text_files import read_json, read_lines, read_text
+from vlcam.utils.files.text_files import read_json, read_lines, read_text
 
 
 def test_marks_and_line_ends_are_no_part_of_a_text(tmp_path: Path) -> None:

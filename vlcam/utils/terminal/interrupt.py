@@ -15,7 +15,7 @@ from threading import Thread
 from types import FrameType
 from typing import NoReturn
 
-from vlcam.utils.atomic import abandon
+from vlcam.utils.files.atomic import abandon
 
 EXIT_CODE = 130
 """Of a program that was interrupted, as shells have it."""

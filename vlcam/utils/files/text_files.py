@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vlcam.utils.input_files import read_bytes
+from vlcam.utils.files.input_files import read_bytes
 
 
 def read_text(path: Path) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 PROGRAM = """
 import signal, sys, threading, time
-from vlcam.utils.interrupt import end_at_once
-from vlcam.utils.atomic import written
+from vlcam.utils.terminal.interrupt import end_at_once
+from vlcam.utils.files.atomic import written
 
 end_at_once()
 threading.Thread(target=time.sleep, args=(60,)).start()  # which the program would wait for

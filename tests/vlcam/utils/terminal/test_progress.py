@@ -8,8 +8,8 @@ from threading import Thread
 
 import pytest
 
-from vlcam.utils import progress
-from vlcam.utils.progress import duration
+from vlcam.utils.terminal import progress
+from vlcam.utils.terminal.progress import duration
 
 
 class Clock:

@@ -40,7 +40,7 @@ from vlcam.attribution.occlusion import Patch
 from vlcam.cli.parser import main
 from vlcam.formats.vocabulary import END, words_of
 from vlcam.photo.loading import load_photo
-from vlcam.utils import progress
+from vlcam.utils.terminal import progress
 
 
 @pytest.fixture(scope="module")

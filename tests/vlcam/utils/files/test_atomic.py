@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.disk import check_writer, hidden
-from vlcam.utils.atomic import folder_written, recover, written
+from vlcam.utils.files.atomic import folder_written, recover, written
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

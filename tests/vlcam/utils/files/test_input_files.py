@@ -18,9 +18,9 @@ from tests.samples.adapters import ADAPTERS
 from vlcam.evaluation.entities import Entities
 from vlcam.explanation.explanation import Explanation
 from vlcam.formats.vocabulary import Vocabulary
-from vlcam.utils import input_files
-from vlcam.utils.input_files import check_file, open_file, read_bytes
-from vlcam.utils.text_files import read_json, read_text
+from vlcam.utils.files import input_files
+from vlcam.utils.files.input_files import check_file, open_file, read_bytes
+from vlcam.utils.files.text_files import read_json, read_text
 
 READERS: list[Callable[[Path], object]] = [check_file, open_file, read_bytes]
 

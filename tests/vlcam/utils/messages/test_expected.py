@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vlcam.utils.expected import described, expect
+from vlcam.utils.messages.expected import described, expect
 
 
 def test_what_is_found_is_said_in_a_few_words() -> None:

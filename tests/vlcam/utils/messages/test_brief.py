@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vlcam.utils.brief import Brief, brief
+from vlcam.utils.messages.brief import Brief, brief
 
 
 @dataclass(frozen=True, repr=False)

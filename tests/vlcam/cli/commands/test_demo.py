@@ -14,7 +14,7 @@ import pytest
 
 from tests.tools.browser import DESK, PHONE, Browser
 from tests.tools.command_line import FILES, PHOTOS, below, called, read
-from vlcam.cli.demo import EXHIBITS
+from vlcam.cli.commands.demo import EXHIBITS
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""The terminal and its user: progress, Ctrl-C, what C libraries print."""
