@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vlcam.cli import early
-from vlcam.cli.arguments import count
 from vlcam.cli.commands import evaluate
+from vlcam.cli.early import count
 
 if TYPE_CHECKING:
     from captioning.experiments.regions import BoxRatios

@@ -6,8 +6,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from vlcam.cli import early
-from vlcam.cli.arguments import count
 from vlcam.cli.commands import evaluate
+from vlcam.cli.early import count
 from vlcam.utils.files.input_files import check_file
 
 if TYPE_CHECKING:

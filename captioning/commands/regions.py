@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from vlcam.cli import early
-from vlcam.cli.arguments import complain, count
+from vlcam.cli.arguments import complain
+from vlcam.cli.early import count
 from vlcam.utils.files.outputs import check_apart, check_file
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from vlcam.cli.arguments import count
 from vlcam.cli.commands import train
-from vlcam.cli.early import amount, as_given, folder, natural, share
+from vlcam.cli.early import amount, as_given, count, folder, natural, share
 
 _OPTIONS: train.Options = {
     "data": (as_given(folder), "folder in COCO's or Flickr8k's layout"),

@@ -28,11 +28,9 @@ from captioning.data.region_files import (
 from vlcam.evaluation.entities import Entities, Marked
 from vlcam.formats.world import Likeness
 from vlcam.metrics.box_ratio import Box
-from vlcam.photo.loading import size_of
+from vlcam.photo.loading import is_picture, size_of
 from vlcam.utils.files.atomic import written
 from word_maps.entries import Entries, NamedImage, read_entries, sound
-
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def _pictures(folder: Path, lines: list[str]) -> dict[str, Path]:
         raise ValueError(f"{folder}: no such folder")
     found: dict[str, Path] = {}
     for place in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
-        for path in sorted(p for p in place.iterdir() if p.suffix.lower() in _PICTURES):
+        for path in sorted(p for p in place.iterdir() if is_picture(p)):
             if re.search("[\ud800-\udfff]", path.name):  # what stands for bytes that are no UTF-8
                 lines.append(f"{str(path)!r}: the name is not UTF-8")
             elif found.setdefault(path.name, path) is not path:

@@ -18,9 +18,8 @@ from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
 from vlcam.evaluation.experiment import Item, sample
 from vlcam.evaluation.faithfulness_experiment import Faithfulness, Occluded
+from vlcam.photo.loading import is_picture
 from vlcam.utils.untouched import untouched
-
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 class OfWords(Faithfulness):
@@ -58,7 +57,7 @@ class OfWords(Faithfulness):
 
     @cached_property
     def items(self) -> Sequence[Item]:
-        found = sorted(p for p in self.photos.iterdir() if p.suffix.lower() in _PICTURES)
+        found = sorted(p for p in self.photos.iterdir() if is_picture(p))
         return [Item(path.name, path) for path in sample(found, self.limit, self.seed)]
 
     def ask(self, model: Adapter, item: Item, photo: Encoded, written: Any) -> Occluded:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vlcam.cli.early import whole
 from vlcam.models import MATCHER, compares_texts
 from vlcam.utils.messages.errors import flat
 
@@ -16,23 +17,10 @@ DEVICE = "cuda, cuda:1, cpu, ...; auto spreads a model of transformers over what
 """What ``--device`` is for."""
 
 
-def count(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least 1")
-    return int(text)
-
-
 _DEFAULT = "photos"
 
 _MOST_ANSWERS = 100
 """More would make an unreadable page."""
-
-
-def top(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST_ANSWERS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 to {_MOST_ANSWERS}")
-    return int(text)
 
 
 def names(text: str) -> list[str]:
@@ -148,7 +136,11 @@ def add_asking(parser: argparse.ArgumentParser) -> None:
         " model such as CLIP compares with the photo",
     )
     parser.add_argument(
-        "--top", metavar="K", type=top, default=5, help="explain the K likeliest; default: 5"
+        "--top",
+        metavar="K",
+        type=whole(1, _MOST_ANSWERS),
+        default=5,
+        help="explain the K likeliest; default: 5",
     )
     parser.add_argument(
         "--contrast", metavar=("A", "B"), nargs=2, help="explain why answer A rather than B"

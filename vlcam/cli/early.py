@@ -18,11 +18,28 @@ _DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "npu", "xla", "mtia", "m
 """The devices of torch that compute, and our ``auto``."""
 
 
-def natural(text: str) -> int:
-    """A whole number of at least 0."""
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, at least 0")
-    return int(text)
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A whole number of at least so much, and at most so much."""
+    range_ = f"at least {least}" if most is None else f"{least} to {most}"
+
+    def read(text: str) -> int:
+        digits = text.isascii() and text.isdigit()
+        if not digits or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {range_}")
+        return int(text)
+
+    return read
+
+
+natural, count = whole(0), whole(1)
+
+
+def number(text: str) -> float:
+    """A finite number."""
+    value = _finite(text)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return value
 
 
 def amount(text: str) -> float:

@@ -48,6 +48,15 @@ class PhotoError(ValueError):
     """A photo that cannot be read; the one-line message names the file."""
 
 
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+"""What the names of pictures in a folder end with, in small letters or capitals."""
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file's name is one of a picture."""
+    return path.suffix.lower() in PICTURES
+
+
 def load_photo(path: str | Path) -> Image.Image:
     """Read a photo as a person sees it: 8-bit RGB, upright, the first frame where it is animated.
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from vlcam.cli.arguments import count
 from vlcam.cli.commands import train
-from vlcam.cli.early import amount, as_given, folder, natural, one_of, share
+from vlcam.cli.early import amount, as_given, count, folder, natural, one_of, share
 
 _OPTIONS: train.Options = {
     "data": (

@@ -18,13 +18,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from vlcam.metrics.faithfulness import rank_correlation
-from vlcam.photo.loading import load_photo
+from vlcam.photo.loading import is_picture, load_photo
 
 CELLS = (14, 14)
 """Rows and columns of the grid on which maps are compared."""
 
 _NAME = re.compile(r"(0|[1-9][0-9]*)_([0-9]+)\.png")
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def find(folder: Path) -> HumanMaps:
         name = _NAME.fullmatch(path.name)
         if name:
             found.setdefault(int(name[1]), []).append((int(name[2]), path))
-        elif path.suffix.lower() in _PICTURES:
+        elif is_picture(path):
             skipped.append(f"{path}: not named QUESTION_K.png")
     if not found:
         raise ValueError(f"{folder}: no attention map in it (QUESTION_K.png, as in VQA-HAT)")

@@ -18,7 +18,7 @@ def test_what_cannot_be_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture
     folder = tmp_path / "data"
     entries = squares(folder, 4, 0)
     command = ["train", "densecap", "--cnn-epochs", "1", "--out", str(tmp_path / "m")]
-    assert main([*command, "--data", str(folder)]) == 1
+    assert main([*command, "--data", str(folder)]) == 2
     assert "neither region_descriptions.json nor" in capsys.readouterr().err
     inside = {"phrase": "a dog", "x": -5, "y": 90, "width": 10, "height": 20}
     beyond = {"phrase": "a cat", "x": 100, "y": 0, "width": 10, "height": 10}

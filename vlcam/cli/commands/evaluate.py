@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from vlcam.attribution import methods
 from vlcam.cli import early
-from vlcam.cli.arguments import DEVICE, count, methods_argument, model_argument
+from vlcam.cli.arguments import DEVICE, methods_argument, model_argument
+from vlcam.cli.early import count
 from vlcam.models import find
 from vlcam.utils.allocator import keep_freed_memory
 from vlcam.utils.files.outputs import check_folder

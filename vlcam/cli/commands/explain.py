@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from vlcam.attribution import methods
 from vlcam.cli import early
-from vlcam.cli.arguments import DEVICE, add_asking, checked, complain, count, models_argument
+from vlcam.cli.arguments import DEVICE, add_asking, checked, complain, models_argument
+from vlcam.cli.early import count
 from vlcam.models import find, load
 from vlcam.utils.files.outputs import check_folder
 
@@ -34,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", metavar="NAME", type=early.device, help=DEVICE)
     parser.add_argument(
-        "--beam", metavar="N", type=_beam, default=1, help="width of the beam; default: 1"
+        "--beam",
+        metavar="N",
+        type=early.whole(1, _WIDEST_BEAM),
+        default=1,
+        help="width of the beam; default: 1",
     )
     for name, text in (
         ("size", "side of the square that --method occlusion covers the input with; default: 45"),
@@ -45,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--patch-fill",
         metavar="VALUE",
-        type=_number,
+        type=early.number,
         help="its value, in units of normalised pixels; default: 0, the mean colour",
     )
     parser.add_argument(
@@ -63,22 +67,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 _WIDEST_BEAM = 100
 """Wider ones need much memory, and captions hardly change from 5 on."""
-
-
-def _beam(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _WIDEST_BEAM:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 to {_WIDEST_BEAM}")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vlcam.cli import early
-from vlcam.cli.arguments import count
 from vlcam.cli.commands import evaluate
+from vlcam.cli.early import count
 from vlcam.utils.registered import registered
 
 if TYPE_CHECKING:

@@ -6,11 +6,19 @@ Light to import.
 from __future__ import annotations
 
 import argparse
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from vlcam.attribution import methods as known
-from vlcam.cli.arguments import CollectDistinct, add_asking, checked, model_argument, names, stem
+from vlcam.cli.arguments import (
+    CollectDistinct,
+    add_asking,
+    checked,
+    model_argument,
+    names,
+    stem,
+)
 from vlcam.models import find, load
 from vlcam.utils.files.outputs import check_apart, check_folder
 
@@ -67,15 +75,10 @@ def run(args: argparse.Namespace) -> int:
     from vlcam.cli.sweep import sweep, write
 
     methods = args.methods or ("grad-cam",)
-    layers = args.layers or depths(load(args.model, kind=kind))
+    model = load(args.model, kind=kind)
+    layers, at = args.layers or depths(model), cache(model.at_layer)
     for photo, out in outs.items():
-        found = sweep(
-            lambda layer: load(args.model, layer, kind),
-            layers,
-            photo,
-            methods,
-            **_asked(args, kind),
-        )
+        found = sweep(at, layers, photo, methods, **_asked(args, kind))
         write(found, out)
         print(f"{photo}: {found[0][0].text}")
         if found[0][0].unlike:

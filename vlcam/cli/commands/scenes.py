@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vlcam.cli.arguments import count
-from vlcam.cli.early import natural
+from vlcam.cli.early import count, natural
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from vlcam.cli.arguments import count
-from vlcam.cli.early import amount, as_given, device, file_or_folder, natural, one_of
+from vlcam.cli.early import amount, as_given, count, device, file_or_folder, natural, one_of
 from vlcam.training import cnn_needs
 from vlcam.utils.files.outputs import check_apart, check_folder
 
@@ -95,18 +94,18 @@ def run(args: argparse.Namespace, kind: str, module: str, check: Callable[[Path]
         check_apart(written, *given)
     check_folder(out)
     told = vars(args)
-    cnn_needs.check(
-        cnn_epochs=told.get("cnn_epochs", 0),
-        pretrained="cnn_weights" in told or told.get("cnn", _SMALL) != _SMALL,  # others may be
-        cnn_fixed=told.get("cnn_fixed"),
-        first_size=told.get("first_size"),
-        sees=not told.get("question_only", False),
-    )
-    check(Path(args.data))
-    training = import_module(module)
-    fields = training.Training.__dataclass_fields__
     try:
-        training.train(training.Training(**{k: v for k, v in vars(args).items() if k in fields}))
+        cnn_needs.check(
+            cnn_epochs=told.get("cnn_epochs", 0),
+            pretrained="cnn_weights" in told or told.get("cnn", _SMALL) != _SMALL,  # others may be
+            cnn_fixed=told.get("cnn_fixed"),
+            first_size=told.get("first_size"),
+            sees=not told.get("question_only", False),
+        )
+        check(Path(args.data))
+        training = import_module(module)
+        fields = training.Training.__dataclass_fields__
+        training.train(training.Training(**{k: v for k, v in told.items() if k in fields}))
     except ValueError as error:
         print(f"vlcam train {kind}: {error}", file=sys.stderr)
         return 2

@@ -6,27 +6,36 @@ import argparse
 import random
 from pathlib import Path
 
+from vlcam.cli import early
 from vlcam.utils.files.outputs import check_folder
 from vlcam.utils.files.text_files import read_lines
 
 _SHARE = 0.2  # of the photos that are held out where no others are given
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="DIR", type=Path, help="a folder that vlcam train made")
+    parser.add_argument(
+        "model", metavar="DIR", type=early.folder, help="a folder that vlcam train made"
+    )
     where = "a folder, or a text file with a photo's path a line (from the file's own folder)"
     parser.add_argument(
-        "--photos", metavar="WHERE", type=Path, required=True, help=f"its training photos: {where}"
+        "--photos",
+        metavar="WHERE",
+        type=early.file_or_folder,
+        required=True,
+        help=f"its training photos: {where}",
     )
     parser.add_argument(
         "--test",
         metavar="WHERE",
-        type=Path,
+        type=early.file_or_folder,
         help="photos of the same kind that it was not trained on; default: a fifth of --photos",
     )
     parser.add_argument(
-        "--root", metavar="DIR", type=Path, help="the folder that the text files' paths begin in"
+        "--root",
+        metavar="DIR",
+        type=early.folder,
+        help="the folder that the text files' paths begin in",
     )
     parser.add_argument(
         "--name", metavar="TEXT", required=True, help='what they are, such as "rendered scenes"'
@@ -37,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help='what to do with others, such as "For real photos: --model photos"',
     )
-    parser.add_argument("--seed", metavar="S", type=int, default=0, help="default: 0")
+    parser.add_argument("--seed", metavar="S", type=early.natural, default=0, help="default: 0")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,8 +56,6 @@ def run(args: argparse.Namespace) -> int:
         random.Random(args.seed).shuffle(train)
         held_out = train[: int(_SHARE * len(train))]
         train = train[len(held_out) :]
-    if not args.model.is_dir():
-        raise ValueError(f"{args.model}: no such folder")
     check_folder(args.model)
     from typing import Any
 
@@ -86,8 +93,10 @@ def photos(where: Path, root: Path | None = None) -> list[Path]:
     Raises:
         ValueError: there are none, or one is missing.
     """
+    from vlcam.photo.loading import is_picture
+
     if where.is_dir():
-        found = sorted(p for p in where.rglob("*") if p.suffix.lower() in _PICTURES)
+        found = sorted(p for p in where.rglob("*") if is_picture(p))
     else:
         found = [(root or where.parent) / line for line in read_lines(where)]
         missing = next((path for path in found if not path.is_file()), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -15,7 +16,7 @@ from tests.samples.vqa import vilt as vilt_files
 from tests.tools.command_line import DEPTHS, OF_SCENES, REPOSITORY
 from vlcam.choosing.layers import depths
 from vlcam.cli.parser import main
-from vlcam.models import load
+from vlcam.models import Family, load
 
 PHOTO = REPOSITORY / "vlcam" / "bundled" / "photos" / "hydrant-bicycle.jpg"
 
@@ -55,6 +56,22 @@ def test_the_command(
     some = ["--layers", "stage1", "stage4.0.relu2", "--out", str(out / "some")]
     assert main(["layers", str(two_photos[0]), *ask, *some]) == 0
     assert len(list((out / "some" / "one").iterdir())) == 3
+
+
+def test_the_model_is_loaded_once_whatever_there_is_to_see(
+    answerers: list[Path], two_photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads, opened = [], Family.open
+
+    def open_(*arguments: Any) -> Any:
+        loads.append(arguments)
+        return opened(*arguments)
+
+    monkeypatch.setattr(Family, "open", open_)
+    ask = ["--question", "the red dog", "--answers", "red", "--model", str(answerers[1])]
+    some = ["--layers", "stage3", "stage4", "--out", str(tmp_path / "out")]
+    assert main(["layers", *map(str, two_photos), *ask, *some]) == 0
+    assert len(loads) == 1
 
 
 @pytest.mark.parametrize(
