@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 import captioning
 from benchmarks.shared import report
@@ -31,6 +30,7 @@ from vlcam.attribution.encoding import look
 from vlcam.evaluation.entities import Entities, Phrase
 from vlcam.evaluation.tables import share, table
 from vlcam.metrics.estimates import mean
+from vlcam.utils.terminal import progress
 from vqa.data.from_captions import Chunk
 
 OFTEN = 5  # times a word has to be the head of a training phrase, to be a noun
@@ -83,7 +83,7 @@ def bleu_error(captions: Captions, references: Sequence[Captions]) -> float:
 def written(model: Captioner, photos: Sequence[Example], beams: Sequence[int]) -> list[Captions]:
     """Captions of photos by each number of beams."""
     found: list[list[list[str]]] = [[] for _ in beams]
-    for example in tqdm(photos, "captions", unit="photo"):
+    for example in progress.each(photos, "captions", unit="photo"):
         encoded = look(model, example.photo)
         for beam, captions in zip(beams, found, strict=True):
             captions.append([w.text for w in model.generate(encoded.features, beam)])
@@ -162,4 +162,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with progress.shown():
+        sys.exit(main())

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from benchmarks.real.captions import nouns_of
 from benchmarks.shared import report
@@ -29,10 +28,12 @@ from vlcam.evaluation.tables import table
 from vlcam.networks import cnns
 from vlcam.networks.encoder import Encoder
 from vlcam.photo.loading import load_photo
+from vlcam.utils.terminal import progress
 
 WORDS = 150
 DECAYS = (0.01, 0.1, 1.0)  # of the weights; the best for each CNN is told
 STEPS = 600
+BATCH = 16
 
 
 def features(name: str, weights: Path | None, size: int, photos: Sequence[Example]) -> Tensor:
@@ -44,11 +45,15 @@ def features(name: str, weights: Path | None, size: int, photos: Sequence[Exampl
         encoder.load_packaged()
     prepare = cnns.preprocess(name, (size, size))
     found = []
-    with torch.inference_mode():
-        for start in tqdm(range(0, len(photos), 16), f"{name} {size}", unit_scale=16, unit="photo"):
-            some = [prepare(load_photo(one.photo))[0] for one in photos[start : start + 16]]
+    with (
+        torch.inference_mode(),
+        progress.of(f"{name} {size}, photos", len(photos), unit="photo") as work,
+    ):
+        for start in range(0, len(photos), BATCH):
+            some = [prepare(load_photo(one.photo))[0] for one in photos[start : start + BATCH]]
             batch = torch.stack(some).contiguous(memory_format=torch.channels_last)
             found.append(encoder(batch))
+            work.advance(len(some))
     every = torch.cat(found).clone()
     return (every - every.mean(0)) / (every.std(0) + 1e-3)
 
@@ -125,4 +130,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with progress.shown():
+        sys.exit(main())

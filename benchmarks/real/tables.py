@@ -28,6 +28,7 @@ from vlcam.cli.arguments import methods_argument
 from vlcam.evaluation.evaluate import How, evaluate
 from vlcam.evaluation.experiment import Experiment
 from vlcam.utils.files.text_files import read_lines
+from vlcam.utils.terminal import progress
 
 
 def one_coco(coco: Path, folder: Path) -> Path:
@@ -77,6 +78,7 @@ def main() -> int:
     add("--out", type=Path, default=Path(__file__).parent)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    args.out.mkdir(parents=True, exist_ok=True)  # before what takes minutes
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         for name, build in experiments(args.data, work, args.limit).items():
@@ -93,4 +95,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with progress.shown():
+        sys.exit(main())

@@ -38,6 +38,7 @@ from vlcam.evaluation.tables import table
 from vlcam.formats.world import World
 from vlcam.photo.loading import load_photo
 from vlcam.training.world import photo_vectors
+from vlcam.utils.terminal import progress
 
 Change = Callable[[Image.Image], Image.Image]
 
@@ -179,4 +180,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with progress.shown():
+        sys.exit(main())
