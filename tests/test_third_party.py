@@ -136,7 +136,7 @@ class Strength(Experiment[Asked]):
 EVALUATE = """
 from pathlib import Path
 
-from vlcam.cli.commands import evaluate
+from vlcam.cli import evaluate
 
 
 def add_arguments(parser):

@@ -6,8 +6,7 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vlcam.cli import early
-from vlcam.cli.commands import evaluate
+from vlcam.cli import early, evaluate
 from vlcam.cli.early import count
 
 if TYPE_CHECKING:

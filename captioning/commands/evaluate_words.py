@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from vlcam.cli import early
-from vlcam.cli.commands import evaluate
+from vlcam.cli import early, evaluate
 from vlcam.cli.early import count
 from vlcam.utils.files.input_files import check_file
 

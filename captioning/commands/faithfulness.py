@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from vlcam.cli.commands.faithfulness import Subject
 from vlcam.cli.early import count
+from vlcam.cli.faithfulness import Subject
 
 if TYPE_CHECKING:
     from captioning.experiments.faithfulness import OfWords

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from vlcam.cli import early
-from vlcam.cli.commands import evaluate
+from vlcam.cli import early, evaluate
 
 if TYPE_CHECKING:
     from vqa.experiments.attention import Attention

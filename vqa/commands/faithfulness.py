@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from vlcam.cli.commands.faithfulness import Subject
+from vlcam.cli.faithfulness import Subject
 
 if TYPE_CHECKING:
     from vlcam.attribution.occlusion import Patch

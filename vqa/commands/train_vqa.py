@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from vlcam.cli.commands import train
+from vlcam.cli import train
 from vlcam.cli.early import amount, as_given, count, folder, natural, one_of, share
 
 _OPTIONS: train.Options = {

@@ -99,7 +99,7 @@ FAITHFULNESS = (
     Command(
         "faithfulness",
         "Do maps tell the truth about the model? Occlusion, deletion and insertion.",
-        "vlcam.cli.commands.faithfulness",
+        "vlcam.cli.faithfulness",
     ),
 )
 """What vlcam itself registers as :data:`EXPERIMENTS_GROUP`."""

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vlcam.cli import early
-from vlcam.cli.commands import evaluate
+from vlcam.cli import early, evaluate
 from vlcam.cli.early import count
 from vlcam.utils.registered import registered
 
