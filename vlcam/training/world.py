@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def fitted(own: Tensor, others: Tensor, *, world: str, instead: str = "") -> Wor
         rest=max(rest.item(), least.item()),
     )
     threshold = float(np.quantile(found.scores(others).numpy(), PASS, method="higher"))
-    return World(**vars(found) | {"threshold": threshold})
+    return replace(found, threshold=threshold)
 
 
 def photo_vectors(
