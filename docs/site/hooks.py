@@ -1,7 +1,7 @@
-"""Lets mkdocs show the tables under ``benchmarks/``, which lie outside ``docs/``.
+"""Lets mkdocs show what lies outside ``docs/``: tables of ``benchmarks/``, cards of the models.
 
 A link to one (``../benchmarks/real/words.md``) works in the repository as it stands; on the site
-the table is a page of its own, and the link leads there.
+it is a page of its own, and the link leads there.
 """
 
 from __future__ import annotations
@@ -13,23 +13,34 @@ from typing import Any
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).parents[2]
-TABLES = "tables"  # the site's folder for them
+FOLDERS = {
+    "benchmarks": "tables",
+    "captioning/bundled": "cards/captioning",
+    "vqa/bundled": "cards/vqa",
+}
+"""Where pages lie outside ``docs/``, and on the site."""
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Each table becomes a page that the navigation does not list."""
-    for table in sorted((ROOT / "benchmarks").glob("*/*.md")):
-        uri = f"{TABLES}/{table.relative_to(ROOT / 'benchmarks').as_posix()}"
-        page = File.generated(config, uri, abs_src_path=str(table))
-        page.inclusion = InclusionLevel.NOT_IN_NAV
-        files.append(page)
+    """Each becomes a page that the navigation does not list."""
+    for folder, there in FOLDERS.items():
+        for path in sorted((ROOT / folder).glob("*/*.md")):
+            uri = f"{there}/{path.relative_to(ROOT / folder).as_posix()}"
+            page = File.generated(config, uri, abs_src_path=str(path))
+            page.inclusion = InclusionLevel.NOT_IN_NAV
+            files.append(page)
     return files
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Links to a table lead to its page; a table says which file it is."""
-    if page.file.src_uri.startswith(f"{TABLES}/"):
-        name = page.file.src_uri.removeprefix(f"{TABLES}/")
-        return f"{markdown}\n\nThis is `benchmarks/{name}`; see [results](../../results.md).\n"
-    up = "../" * page.file.src_uri.count("/")
-    return re.sub(r"\]\((?:\.\./)+benchmarks/([\w/]+\.md)\)", rf"]({up}{TABLES}/\1)", markdown)
+    """Links between ``docs/`` and such pages lead to where they are on the site; each says which
+    file it is."""
+    uri = page.file.src_uri
+    up = "../" * uri.count("/")
+    for folder, there in FOLDERS.items():
+        link = rf"\]\((?:\.\./)+{folder}/([\w/]+\.md)"
+        markdown = re.sub(link, rf"]({up}{there}/\1", markdown)
+        if uri.startswith(f"{there}/"):
+            file = folder + uri.removeprefix(there)
+            markdown += f"\n\nThis is `{file}`; see [results]({up}results.md).\n"
+    return re.sub(r"\]\((?:\.\./)+docs/", f"]({up}", markdown)
