@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vlcam.choosing.figures import Figure, shown
 from vlcam.choosing.recommending import Recommendation
 from vlcam.evaluation.tables import table
+from vlcam.explanation.frame import frame_of
 from vlcam.utils.files.atomic import folder_written
 
 if TYPE_CHECKING:
@@ -152,11 +153,7 @@ class Choice:
         Raises:
             ValueError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ValueError(f"a table needs pandas ({error}): pip install pandas") from error
-        return pandas.DataFrame([_flat(row) for row in self.rows])
+        return frame_of([_flat(row) for row in self.rows])
 
     def save(self, folder: str | Path) -> None:
         """Write ``scores.md`` and ``scores.json``, both or neither; what else is there stays."""

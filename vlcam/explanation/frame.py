@@ -1,7 +1,8 @@
-"""An explanation as a table in pandas, which is optional: a row for each word or answer."""
+"""Tables in pandas, which is optional: of an explanation, a row for each word or answer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlcam.explanation.result import Answer, Result, Word
@@ -24,13 +25,24 @@ def frame(result: Result) -> pandas.DataFrame:
     Raises:
         ValueError: pandas is not installed.
     """
+    rows = [_row(result, item) for item in result.explained]
+    table = frame_of(rows, [*_about(result), *_COLUMNS])
+    return table.astype({name: "float64" for name in _NUMBERS} | {"degenerate": bool})
+
+
+def frame_of(
+    rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None
+) -> pandas.DataFrame:
+    """Rows of values by column; ``columns`` None: those of the rows.
+
+    Raises:
+        ValueError: pandas is not installed.
+    """
     try:
         import pandas
     except ImportError as error:
         raise ValueError(f"a table needs pandas ({error}): pip install pandas") from error
-    rows = [_row(result, item) for item in result.explained]
-    table = pandas.DataFrame(rows, columns=[*_about(result), *_COLUMNS])
-    return table.astype({name: "float64" for name in _NUMBERS} | {"degenerate": bool})
+    return pandas.DataFrame(rows, columns=columns)
 
 
 _NUMBERS = ("score", "log_probability", "logit", "probability", "x", "y")
