@@ -106,7 +106,7 @@ class OnPhoto:
         for target, own, other in zip(
             self.targets, self._scores, found.scores.double(), strict=True
         ):
-            if abs(own - other.cpu()) > 1e-2 * (1 + abs(own)):
+            if abs(own - other.cpu()) > _OFF * (1 + abs(own)):
                 raise ValueError(
                     f"the score of {target.name} is {float(own):.4g} and then {float(other):.4g}:"
                     " of another model, or of one whose scores change from call to call"
