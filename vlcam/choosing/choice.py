@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlcam.choosing.figures import Figure, shown
+from vlcam.choosing.means import Mean, shown
 from vlcam.choosing.recommending import Recommendation
 from vlcam.evaluation.tables import table
 from vlcam.explanation.frame import frame_of
@@ -58,10 +58,10 @@ class Row:
     layer: str
     method: str
     cells: tuple[int, int] | None
-    faithfulness: Figure
-    occlusion: Figure
-    insertion: Figure
-    redrawn: Figure | None
+    faithfulness: Mean
+    occlusion: Mean
+    insertion: Mean
+    redrawn: Mean | None
     flat: int
     maps: int
     by_photo: tuple[float, ...]
@@ -174,7 +174,7 @@ def _cells(row: Row) -> Sequence[str]:
 def _flat(row: Row) -> dict[str, Any]:
     found: dict[str, Any] = {"layer": row.layer, "method": row.method}
     for name in ("faithfulness", "occlusion", "insertion", "redrawn"):
-        one: Figure | None = getattr(row, name)
+        one: Mean | None = getattr(row, name)
         found[name] = None if one is None else one.value
         found[f"{name}_error"] = None if one is None else one.error
     return found | {"flat": row.flat, "maps": row.maps, "remark": row.remark}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vlcam.choosing.figures import Figure, interval, mean, shown
+from vlcam.choosing.means import Mean, interval, mean, shown
 
 SURVIVES = 0.8
 """Maps that are more like those of the model with other weights are not recommended: most of what
@@ -42,7 +42,7 @@ class Candidate:
         return f"{self.method} at {self.layer}"
 
     @property
-    def mean(self) -> Figure:
+    def mean(self) -> Mean:
         return mean(self.by_photo)
 
 
@@ -66,7 +66,7 @@ class Recommendation:
     method: str | None
     told_apart: bool
     runner_up: str | None
-    difference: Figure | None
+    difference: Mean | None
     interval: tuple[float, float] | None
     as_good: tuple[str, ...]
     same: tuple[str, ...]
@@ -110,7 +110,7 @@ def _nothing(why: str) -> Recommendation:
     return Recommendation(None, None, False, None, None, None, (), (), False, text)
 
 
-def _difference(ours: Sequence[float], theirs: Sequence[float]) -> Figure:
+def _difference(ours: Sequence[float], theirs: Sequence[float]) -> Mean:
     return mean([a - b for a, b in zip(ours, theirs, strict=True)])
 
 
@@ -126,10 +126,10 @@ class _Found:
     same: Sequence[Candidate]
     others: Sequence[Candidate]
     as_good: Sequence[Candidate]
-    difference: Figure | None
+    difference: Mean | None
     beats_centre: bool
 
-    def text(self, centre: Figure, photos: int) -> str:
+    def text(self, centre: Mean, photos: int) -> str:
         parts = [self._said(photos)]
         if self.same:
             parts.append(f"The same maps: {_listed(self.same)}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vlcam.choosing.figures import interval, mean, shown
+from vlcam.choosing.means import interval, mean, shown
 from vlcam.choosing.recommending import Candidate, recommend
 
 

@@ -1,4 +1,12 @@
-"""Means over photos, which are the independent draws, with their standard errors."""
+"""Means over photos, which are the independent draws, with their standard errors.
+
+Of n photos with values x_k and mean m:
+
+* the standard error is ``sqrt(sum((x_k - m) ** 2) / (n - 1) / n)``, which is that of
+  :mod:`vlcam.metrics.estimates` where each photo is one item;
+* the 95 % interval is ``m ± t * error``, with the 97.5 % quantile t of Student's distribution of
+  n - 1 degrees of freedom. Photos are few here, for which that module's bootstrap is too narrow.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +16,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A mean.
+class Mean:
+    """A mean over photos.
 
     Attributes:
         value: the mean.
@@ -23,17 +31,17 @@ class Figure:
         return f"{self.value:.2f}" + ("" if self.error is None else f" ± {self.error:.2f}")
 
 
-def mean(values: Sequence[float]) -> Figure:
+def mean(values: Sequence[float]) -> Mean:
     """Of at least one value."""
     count = len(values)
     middle = math.fsum(values) / count
     if count < 2:
-        return Figure(middle, None)
+        return Mean(middle, None)
     squares = math.fsum((value - middle) ** 2 for value in values)
-    return Figure(middle, math.sqrt(squares / (count - 1) / count))
+    return Mean(middle, math.sqrt(squares / (count - 1) / count))
 
 
-def interval(found: Figure, count: int) -> tuple[float, float] | None:
+def interval(found: Mean, count: int) -> tuple[float, float] | None:
     """The 95 % interval of a mean of so many values, by Student's t; None: of one there is none."""
     if found.error is None:
         return None
