@@ -63,6 +63,23 @@ def blocks(name: str, modules: Iterable[Any]) -> list[Step]:
     return [Step(f"{name}.{i}", _plain(module)) for i, module in enumerate(modules)]
 
 
+def with_gradient(owner: str, layers: Sequence[str], layer: str | None) -> str:
+    """A layer by its name, among those whose patches the score has a gradient in; None: the last.
+
+    Args:
+        owner: the model's name, for errors.
+
+    Raises:
+        ValueError: there is no such layer among them, or none at all.
+    """
+    if not layers or (layer is not None and layer not in layers):
+        known = f"{layers[0]} ... {layers[-1]}" if layers else "none: it has only one"
+        raise ValueError(
+            f"{owner}: no layer {layer!r} with a gradient at its patches; known: {known}"
+        )
+    return layer or layers[-1]
+
+
 def _plain(module: Any) -> Callable[[Tensor, tuple[int, int]], Tensor]:
     # Some blocks must be given a mask: None, as all patches attend to each other.
     masks = {"attention_mask": None} if _takes_mask(module) else {}

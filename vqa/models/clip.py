@@ -20,6 +20,7 @@ from vlcam.adapters.adapter import FeatureMaps, Prompt, Question, Reading, Unit
 from vlcam.adapters.attention_flow import PHOTO, Flow
 from vlcam.adapters.pretrained import Pretrained, PretrainedAdapter, plain
 from vlcam.adapters.vision_encoders import image_size, only_size, vision_encoder
+from vlcam.adapters.vision_transformer import with_gradient
 from vlcam.formats.folders.tokenizer import tokenize
 
 _VISION = "vision_model"
@@ -53,13 +54,7 @@ class Clip(PretrainedAdapter):
         self._longest: int = parts.module.config.text_config.max_position_embeddings
 
     def cut_at(self, layer: str | None) -> None:
-        names = self.layers
-        if not names or (layer is not None and layer not in names):
-            known = f"{names[0]} ... {names[-1]}" if names else "none: it has only one"
-            raise ValueError(
-                f"{self.name}: no layer {layer!r} with a gradient at its patches; known: {known}"
-            )
-        super().cut_at(layer or names[-1])
+        super().cut_at(with_gradient(self.name, self.layers, layer))
 
     def understand(self, question: str) -> Question:
         """The one question it is asked, which it does not read.

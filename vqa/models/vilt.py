@@ -25,6 +25,7 @@ from transformers import (
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question
 from vlcam.adapters.attention_flow import PHOTO, Flow
 from vlcam.adapters.image_processor import assumed, image_processor
+from vlcam.adapters.vision_transformer import with_gradient
 from vlcam.formats.folders.files import model_name
 from vlcam.formats.pretrained import about, load_pretrained, save_pretrained
 from vlcam.geometry.grid import Grid, Placement
@@ -77,14 +78,8 @@ class ViltAnswerer(Answerer):
         self._patch = module.config.patch_size
 
     def cut_at(self, layer: str | None) -> None:
-        names = self.layers
-        if not names or (layer is not None and layer not in names):
-            known = f"{names[0]} ... {names[-1]}" if names else "none: it has only one"
-            raise ValueError(
-                f"{self.name}: no layer {layer!r} with a gradient at its patches; known: {known}"
-            )
-        self.layer = layer or names[-1]
-        self._before = names.index(self.layer) + 1
+        self.layer = with_gradient(self.name, self.layers, layer)
+        self._before = self.layers.index(self.layer) + 1
 
     def prepare(self, photo: Image.Image) -> tuple[Tensor, Placement]:
         """The photo's shorter side becomes 384 pixels, both sides multiples of 32."""
