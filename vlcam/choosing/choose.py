@@ -19,9 +19,9 @@ from vlcam.attribution.methods import Method
 from vlcam.attribution.occlusion import Patch
 from vlcam.choosing.asking import settled, targets_of
 from vlcam.choosing.choice import ATTENTION, PIXELS, Choice, Row, Unmeasured
-from vlcam.choosing.means import mean
 from vlcam.choosing.forgetting import forgetting
 from vlcam.choosing.layers import worth_comparing
+from vlcam.choosing.means import mean
 from vlcam.choosing.measuring import STEPS, Measured, OnPhoto, maps_by, patch_for
 from vlcam.choosing.recommending import SURVIVES, Candidate, recommend
 from vlcam.explaining import Request
