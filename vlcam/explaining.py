@@ -101,6 +101,24 @@ class Request:
         listed = self.answers is not None or self.contrast is not None
         return MATCHER if listed and self.caption is None else "captioner"
 
+    def settled(self, model: Adapter) -> Request:
+        """This, with the question that the model is always asked where neither a question nor a
+        caption is given.
+
+        Raises:
+            ValueError: the model has to do with no captions, or these do not go together.
+        """
+        question = self.question
+        if question is None and self.caption is None:
+            question = getattr(model, "question", None)
+        if question is None:
+            check_writes(model, self.caption)
+            if self.answers is not None or self.contrast is not None:
+                raise ValueError("answers and a contrast go with a question")
+        elif self.caption is not None:
+            raise ValueError("a caption and a question: give one of them")
+        return replace(self, question=question)
+
     def check(self, model: Adapter) -> None:
         """Raises ValueError where the model cannot be asked that, whatever the photo."""
         if self.question is not None:
@@ -194,20 +212,13 @@ def explain(
 def explain_request(model: Adapter, photo: Photo | Encoded, request: Request) -> list[Explanation]:
     """As :func:`explain`, which says what is raised: an explanation by each method. The photo is
     encoded once, and the model writes once, for all of them."""
-    question = request.question
     by = [methods.get(name) for name in request.methods]
     if request.patch is not None and all(method.at != "patches" for method in by):
         raise ValueError(f"a patch goes with method occlusion, not with {by[0].name}")
-    if question is None and request.caption is None:
-        question = getattr(model, "question", None)
-    if question is None:
-        check_writes(model, request.caption)
-        if request.answers is not None or request.contrast is not None:
-            raise ValueError("answers and a contrast go with a question")
+    request = request.settled(model)
+    if request.question is None:
         return _Explaining(model, _encoded(model, photo), request, by).caption()
-    if request.caption is not None:
-        raise ValueError("a caption and a question: give one of them")
-    ask = request.of_question(model, question)
+    ask = request.of_question(model, request.question)
     explaining = _Explaining(model, _encoded(model, photo), request, by)
     return explaining.written(ask) if isinstance(ask, AskWriter) else explaining.answers(ask)
 
@@ -227,12 +238,7 @@ class _Explaining:
 
     def caption(self) -> list[Explanation]:
         """A given caption, by teacher forcing, or the model's own."""
-        model, request = self.model, self.request
-        if request.caption is None:
-            with untouched(model.module), torch.no_grad():
-                own = cast(WritesCaptions, model).write(self.photo.seen(model), request.beam)
-            return self._text(own)
-        return self._text(read(model, request.caption, request.strict))
+        return self._text(caption_of(self.model, self.photo, self.request))
 
     def _text(self, reading: Reading, question: Question | None = None) -> list[Explanation]:
         """A caption, or the answer that a model wrote to a question."""
@@ -260,15 +266,12 @@ class _Explaining:
         """Answers that a model chooses among: the likeliest, or given ones."""
         prompt = ask.everything.prompt
         features = self.photo.seen(self.model, prompt)
-        own = features.rows(torch.zeros(1, dtype=torch.long, device=features.device))
-        with untouched(self.model.module), torch.no_grad():
-            logits = decoded(self.model, own, [prompt])[0].float()
+        logits = answer_logits(self.model, features, ask)
         units = ask.units(logits)
-        asked = [targets.unit(ask.everything, unit, ask.scale.explained) for unit in units]
+        asked = answer_targets(ask, units)
         chances = ask.scale.chances(logits[None])[0, [unit.scores[0] for unit in units]]
-        texts = [unit.text for unit in units]
+        texts = _texts(units, ask.contrast)
         if ask.contrast:
-            asked, texts = [asked[0] - asked[1]], [f"{texts[0]} rather than {texts[1]}"]
             chances = chances[:1] / chances.sum()
         asking = replace(self, photo=replace(self.photo, features=features))
         maps, attention = asking._maps(asked), asking._attention(prompt)
@@ -290,16 +293,10 @@ class _Explaining:
         """Answers that a model writes: the words of its own, or given ones as wholes."""
         model, question = self.model, ask.question
         if ask.readings is None:
-            with untouched(model.module), torch.no_grad():
-                features = self.photo.seen(model, question.prompt)
-                writer = cast(WritesAnswers, model)
-                own = writer.write_answer(features, question, self.request.beam)
+            own = written_answer(model, self.photo, question, self.request.beam)
             return self._text(own, question)
-        asked = [targets.whole(reading) for reading in ask.readings]
-        texts = [reading.text for reading in ask.readings]
-        if ask.contrast:
-            asked, texts = [asked[0] - asked[1]], [f"{texts[0]} rather than {texts[1]}"]
-        maps = self._maps(asked)
+        texts = _texts(ask.readings, ask.contrast)
+        maps = self._maps(reading_targets(ask.readings, ask.contrast))
         for found in () if ask.contrast else maps:
             _check_log_probabilities(model, texts, found.scores)
         unknown = [word for reading in ask.readings for word in _unknown(reading)]
@@ -401,6 +398,49 @@ def check_writes(model: Adapter, caption: str | None) -> None:
         )
     instead = "" if caption is None else " instead of the caption"
     raise ValueError(f"{model.name} writes no captions: give a question{instead}")
+
+
+def caption_of(model: Adapter, photo: Encoded, request: Request) -> Reading:
+    """The caption that is asked for, or the model's own of the photo."""
+    if request.caption is not None:
+        return read(model, request.caption, request.strict)
+    with untouched(model.module), torch.no_grad():
+        return cast(WritesCaptions, model).write(photo.seen(model), request.beam)
+
+
+def written_answer(model: Adapter, photo: Encoded, question: Question, beam: int = 1) -> Reading:
+    """The answer that a model writes."""
+    with untouched(model.module), torch.no_grad():
+        features = photo.seen(model, question.prompt)
+        return cast(WritesAnswers, model).write_answer(features, question, beam)
+
+
+def answer_logits(model: Adapter, features: FeatureMaps, ask: Ask) -> Tensor:
+    """Logits (A,) of all answers that a model chooses among, of one photo's feature maps under the
+    question, without gradients."""
+    with untouched(model.module), torch.no_grad():
+        return decoded(model, features.copied(), [ask.everything.prompt])[0].float()
+
+
+def answer_targets(ask: Ask, units: Sequence[Unit]) -> list[Target]:
+    """The answers to explain, of those that a model chooses among; of a contrast the difference."""
+    found = [targets.unit(ask.everything, unit, ask.scale.explained) for unit in units]
+    return _contrasted(found, ask.contrast)
+
+
+def reading_targets(readings: Sequence[Reading], contrast: bool) -> list[Target]:
+    """The same of a model that writes: each answer as a whole."""
+    return _contrasted([targets.whole(reading) for reading in readings], contrast)
+
+
+def _contrasted(found: list[Target], contrast: bool) -> list[Target]:
+    return [found[0] - found[1]] if contrast else found
+
+
+def _texts(answers: Sequence[Unit] | Sequence[Reading], contrast: bool) -> list[str]:
+    """What the targets of answers are called in an explanation."""
+    texts = [answer.text for answer in answers]
+    return [f"{texts[0]} rather than {texts[1]}"] if contrast else texts
 
 
 def read(model: Adapter, caption: str, strict: bool = False) -> Reading:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Reading
@@ -54,7 +53,7 @@ class Captioner(TeacherForced):
         self, images: Sequence[FeatureMaps], beam: int = 1
     ) -> list[list[TokenizedWord]]:
         """:meth:`generate` for each of several images."""
-        return [self.generate(_copy(features), beam) for features in images]
+        return [self.generate(features.copied(), beam) for features in images]
 
     def read(self, caption: str) -> Reading:
         """A caption as the model reads it.
@@ -79,8 +78,3 @@ class Captioner(TeacherForced):
                 f"{self.name} wrote an empty caption; give one with a caption of yours"
             )
         return reading(shown(words), words)
-
-
-def _copy(features: FeatureMaps) -> FeatureMaps:
-    """A copy of one image's row: a model may write into its input, and the maps are used again."""
-    return features.rows(torch.zeros(1, dtype=torch.long, device=features.device))

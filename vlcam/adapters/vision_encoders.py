@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import BlipImageProcessor
+from transformers import BlipImageProcessor, CLIPImageProcessor
 
 from vlcam.adapters.vision_transformer import Step, VisionTransformer, blocks
 
@@ -86,6 +86,14 @@ def blip_processor(module: Any) -> Any:
     """BLIP's image processor, for a folder that has none."""
     height, width = image_size(module.vision_model)
     return BlipImageProcessor(size={"height": height, "width": width})
+
+
+def clip_processor(module: Any) -> Any:
+    """CLIP's image processor, for a folder that has none: of a model that sees with CLIP's vision
+    transformer."""
+    side = module.config.vision_config.image_size
+    size = {"height": side, "width": side}
+    return CLIPImageProcessor(size={"shortest_edge": side}, crop_size=size)
 
 
 def only_size(encoder: Any) -> tuple[int, int] | None:

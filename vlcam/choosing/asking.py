@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from vlcam.adapters.adapter import Adapter, Prompt, Reading
-from vlcam.adapters.asking import Ask, WritesAnswers
-from vlcam.adapters.scores import decoded
+from vlcam.adapters.adapter import Adapter
+from vlcam.adapters.asking import Ask
 from vlcam.attribution import targets
 from vlcam.attribution.encoding import Encoded, encode
 from vlcam.attribution.gradients import score
 from vlcam.attribution.targets import Target
-from vlcam.explaining import Request, WritesCaptions, check_writes, read
-from vlcam.utils.untouched import untouched
-
-
-def settled(model: Adapter, request: Request) -> Request:
-    """What is asked of every photo, with the question that the model is always asked where there is
-    none.
-
-    Raises:
-        ValueError: the model cannot be asked that, whatever the photo.
-    """
-    if request.question is None and request.caption is None:
-        request = replace(request, question=getattr(model, "question", None))
-    if request.question is None:
-        check_writes(model, request.caption)
-        if request.answers is not None or request.contrast is not None:
-            raise ValueError("answers and a contrast go with a question")
-    elif request.caption is not None:
-        raise ValueError("a caption and a question: give one of them")
-    request.check(model)
-    return request
+from vlcam.explaining import (
+    Request,
+    answer_logits,
+    answer_targets,
+    caption_of,
+    reading_targets,
+    written_answer,
+)
 
 
 def targets_of(model: Adapter, photo: Encoded, request: Request) -> list[Target]:
@@ -44,25 +28,16 @@ def targets_of(model: Adapter, photo: Encoded, request: Request) -> list[Target]
     is given, those ``top`` words for which the photo matters most: whose score falls most where all
     of it is one colour."""
     if request.question is None:
-        words = targets.units(_caption(model, photo, request))
+        words = targets.units(caption_of(model, photo, request))
         return _most_seen(model, photo, words, request.top)
     ask = request.of_question(model, request.question)
     if isinstance(ask, Ask):
-        return _listed(model, photo, ask)
+        logits = answer_logits(model, photo.seen(model, ask.everything.prompt), ask)
+        return answer_targets(ask, ask.units(logits))
     if ask.readings is None:
-        with untouched(model.module), torch.no_grad():
-            features = photo.seen(model, ask.question.prompt)
-            own = cast(WritesAnswers, model).write_answer(features, ask.question)
+        own = written_answer(model, photo, ask.question, request.beam)
         return _most_seen(model, photo, targets.units(own), request.top)
-    found = [targets.whole(reading) for reading in ask.readings]
-    return [found[0] - found[1]] if ask.contrast else found
-
-
-def _caption(model: Adapter, photo: Encoded, request: Request) -> Reading:
-    if request.caption is not None:
-        return read(model, request.caption)
-    with untouched(model.module), torch.no_grad():
-        return cast(WritesCaptions, model).write(photo.seen(model))
+    return reading_targets(ask.readings, ask.contrast)
 
 
 def _most_seen(model: Adapter, photo: Encoded, words: list[Target], top: int) -> list[Target]:
@@ -71,17 +46,6 @@ def _most_seen(model: Adapter, photo: Encoded, words: list[Target], top: int) ->
     whole, blank = ends(model, photo.pixels, words).unbind(1)
     chosen = (whole - blank).topk(top).indices.sort().values.tolist()
     return [words[i] for i in chosen]
-
-
-def _listed(model: Adapter, photo: Encoded, ask: Ask) -> list[Target]:
-    """Answers that a model chooses among."""
-    prompt: Prompt = ask.question.prompt
-    features = photo.seen(model, prompt)
-    own = features.rows(torch.zeros(1, dtype=torch.long, device=features.device))
-    with untouched(model.module), torch.no_grad():
-        logits = decoded(model, own, [prompt])[0].float()
-    found = [targets.unit(ask.everything, u, ask.scale.explained) for u in ask.units(logits)]
-    return [found[0] - found[1]] if ask.contrast else found
 
 
 def ends(model: Adapter, pixels: Tensor, asked: Sequence[Target], fill: float = 0.0) -> Tensor:

@@ -17,7 +17,7 @@ from vlcam.attribution import methods as known
 from vlcam.attribution.encoding import look
 from vlcam.attribution.methods import Method
 from vlcam.attribution.occlusion import Patch
-from vlcam.choosing.asking import settled, targets_of
+from vlcam.choosing.asking import targets_of
 from vlcam.choosing.choice import ATTENTION, PIXELS, Choice, Row, Unmeasured
 from vlcam.choosing.forgetting import forgetting
 from vlcam.choosing.layers import worth_comparing
@@ -98,7 +98,9 @@ def choose(
             f"{model.name} is not fed pixels, so none can be covered or removed to compare layers"
             " and methods by"
         )
-    comparison = _Comparison(model, settled(model, request), by, patch, seed)
+    request = request.settled(model)
+    request.check(model)
+    comparison = _Comparison(model, request, by, patch, seed)
     if layers is not None:
         comparison.at = [model.at_layer(name) for name in _layers(layers)]
     return comparison.of(given)

@@ -50,8 +50,7 @@ def likeliest(model: Answerer, photo: Encoded, question: str) -> Target:
         ValueError: it cannot read the question.
     """
     reading = model.read(model.understand(question))
-    features = photo.seen(model, reading.prompt)
-    own = features.rows(torch.zeros(1, dtype=torch.long, device=features.device))
+    own = photo.seen(model, reading.prompt).copied()
     with untouched(model.module), torch.no_grad():
         best = int(model.decode(own, [reading.prompt]).argmax())
     return unit(reading, reading.units[best], "logit")

@@ -6,8 +6,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question, Reading
 from vlcam.adapters.teacher_forcing import TeacherForced, TokenizedWord, reading, shown
 
@@ -73,9 +71,7 @@ class WritingAnswerer(TeacherForced):
         Raises:
             ValueError: it is empty.
         """
-        # A copy of its one row: a model may write into its input, and the maps are used again.
-        own = features.rows(torch.zeros(1, dtype=torch.long, device=features.device))
-        words = self.generate_answer(own, question, beam)
+        words = self.generate_answer(features.copied(), question, beam)
         if not shown(words):
             raise ValueError(f"{self.name} wrote an empty answer; give one with answers of yours")
         return _under(question, reading(shown(words), words))

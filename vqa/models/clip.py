@@ -1,8 +1,13 @@
 """CLIP of transformers (Radford et al., ICML 2021), from a local folder: texts that fit a photo.
 
-A vision transformer and a text transformer each make one vector; a text's score is the cosine
-between them, times the model's temperature, and a softmax over the texts that are given makes
-probabilities. The feature maps are the tokens of the photo's patches.
+A vision transformer and a text transformer each make one vector, x of the photo and t_i of text i;
+a text's score is their cosine times the inverse temperature that the model has learned (its
+``logit_scale`` s)::
+
+    y_i = exp(s) * (x . t_i) / (|x| |t_i|)
+
+and a softmax over the texts that are given makes probabilities. The feature maps are the tokens of
+the photo's patches.
 """
 
 from __future__ import annotations
@@ -14,12 +19,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPImageProcessor, CLIPModel
+from torch.nn.functional import normalize
+from torch.nn.utils.rnn import pad_sequence
+from transformers import CLIPModel
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question, Reading, Unit
 from vlcam.adapters.attention_flow import PHOTO, Flow
 from vlcam.adapters.pretrained import Pretrained, PretrainedAdapter, plain
-from vlcam.adapters.vision_encoders import image_size, only_size, vision_encoder
+from vlcam.adapters.vision_encoders import clip_processor, only_size, vision_encoder
 from vlcam.adapters.vision_transformer import with_gradient
 from vlcam.formats.folders.tokenizer import tokenize
 
@@ -94,11 +101,9 @@ class Clip(PretrainedAdapter):
         """Logits (N, texts); 0 behind a row's texts, where another row has more."""
         module = self.module
         summary = module.vision_model.post_layernorm(self.vision.finish(features)[:, 0])
-        photo = _unit(module.visual_projection(summary))
+        photo = normalize(module.visual_projection(summary), dim=-1)
         texts = {prompt: self._encoded(prompt) for prompt in dict.fromkeys(prompts)}
-        most = max(map(len, texts.values()))
-        padded = {prompt: _padded(rows, most) for prompt, rows in texts.items()}
-        against = torch.stack([padded[prompt] for prompt in prompts])
+        against = pad_sequence([texts[prompt] for prompt in prompts], batch_first=True)
         cosines = (against @ photo[:, :, None])[:, :, 0]
         return cosines * module.logit_scale.exp()
 
@@ -110,21 +115,13 @@ class Clip(PretrainedAdapter):
                 self.module.get_text_features(input_ids=torch.tensor([ids], device=device))
                 for ids in prompt
             ]
-        return _unit(torch.cat([one.pooler_output for one in found]))
+        return normalize(torch.cat([one.pooler_output for one in found]), dim=-1)
 
     def attention_flow(self, prompt: Any) -> Flow:
         """The photo's tokens attend to each other, as do each text's; the class token is read."""
         layers = self.module.config.text_config.num_hidden_layers
         texts = [((f"text {i}", f"text {i}"),) for i in range(len(prompt)) for _ in range(layers)]
         return replace(self.vision.flow(texts, PHOTO), row=lambda _: 0)
-
-
-def _unit(vectors: Tensor) -> Tensor:
-    return vectors / vectors.norm(dim=-1, keepdim=True)
-
-
-def _padded(rows: Tensor, most: int) -> Tensor:
-    return torch.cat([rows, rows.new_zeros(most - len(rows), rows.shape[1])])
 
 
 def load(path: Path, layer: str | None = None) -> Clip:
@@ -137,10 +134,4 @@ def load(path: Path, layer: str | None = None) -> Clip:
             not fit together; one line says which.
     """
     kind: Any = CLIPModel
-    return Clip(Pretrained.load(kind, path, plain(_default_processor)), layer)
-
-
-def _default_processor(module: Any) -> Any:
-    height, width = image_size(module.vision_model)
-    size = {"height": height, "width": width}
-    return CLIPImageProcessor(size={"shortest_edge": height}, crop_size=size)
+    return Clip(Pretrained.load(kind, path, plain(clip_processor)), layer)

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPImageProcessor, GitForCausalLM
+from transformers import GitForCausalLM
 from transformers.modeling_outputs import BaseModelOutput
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt, Question, Reading
 from vlcam.adapters.pretrained import Pretrained, PretrainedAdapter, generate, plain
 from vlcam.adapters.teacher_forcing import TokenizedWord, padded
+from vlcam.adapters.vision_encoders import clip_processor
 from vlcam.adapters.vision_transformer import VisionTransformer, blocks
 from vlcam.attribution.backward_rules import outside_cnn
 from vlcam.networks.with_part import with_part
@@ -155,10 +156,4 @@ def load(path: Path, layer: str | None = None) -> Git:
             not fit together; one line says which.
     """
     kind: Any = GitForCausalLM
-    return Git(Pretrained.load(kind, path, plain(_default_processor)), layer)
-
-
-def _default_processor(module: Any) -> Any:
-    side = module.config.vision_config.image_size
-    size = {"height": side, "width": side}
-    return CLIPImageProcessor(size={"shortest_edge": side}, crop_size=size)
+    return Git(Pretrained.load(kind, path, plain(clip_processor)), layer)

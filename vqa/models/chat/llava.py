@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import CLIPImageProcessor, LlavaForConditionalGeneration, SiglipImageProcessor
+from transformers import LlavaForConditionalGeneration, SiglipImageProcessor
 
 from vlcam.adapters.adapter import FeatureMaps, Prompt
 from vlcam.adapters.image_processor import ImageProcessor
+from vlcam.adapters.vision_encoders import clip_processor
 from vlcam.adapters.vision_transformer import in_line, laid_out
 from vlcam.geometry.grid import Grid, Placement
 from vqa.models.chat.chat import DESCRIBE, LONGEST, ChatModel, Parts, load_parts
@@ -157,11 +158,10 @@ def _selected(name: str, layers: int | Sequence[int], blocks: int) -> list[int]:
 
 def _default_processor(module: Any) -> Any:
     """The processor that such a vision tower was trained with, for its size."""
-    side = module.config.vision_config.image_size
-    square = {"height": side, "width": side}
-    if module.config.vision_config.model_type == "siglip_vision_model":
-        return SiglipImageProcessor(size=square)
-    return CLIPImageProcessor(size={"shortest_edge": side}, crop_size=square)
+    vision = module.config.vision_config
+    if vision.model_type == "siglip_vision_model":
+        return SiglipImageProcessor(size={"height": vision.image_size, "width": vision.image_size})
+    return clip_processor(module)
 
 
 def _default_template(module: Any, tokenizer: Any) -> str:
