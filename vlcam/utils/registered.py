@@ -25,15 +25,16 @@ def registered(group: str, kind: type[Kind], taken: Iterable[str] = ()) -> list[
     found: list[Kind] = []
     owners: dict[object, str] = dict.fromkeys(taken, "vlcam itself")
     for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value)):
+        package = _package(entry)  # once an entry: its metadata are parsed anew each time
         for one in _loaded(entry, kind):
             name = getattr(one, "name", None)
             if name in owners:
                 raise ValueError(
-                    f"{_package(entry)} registers {name!r} ({group}), which {owners[name]} has"
+                    f"{package} registers {name!r} ({group}), which {owners[name]} has"
                     " already; uninstall it"
                 )
             if name is not None:
-                owners[name] = _package(entry)
+                owners[name] = package
             found.append(one)
     return found
 
