@@ -419,7 +419,7 @@ def answer_logits(model: Adapter, features: FeatureMaps, ask: Ask) -> Tensor:
     """Logits (A,) of all answers that a model chooses among, of one photo's feature maps under the
     question, without gradients."""
     with untouched(model.module), torch.no_grad():
-        return decoded(model, features.copied(), [ask.everything.prompt])[0].float()
+        return decoded(model, features.copy(), [ask.everything.prompt])[0].float()
 
 
 def answer_targets(ask: Ask, units: Sequence[Unit]) -> list[Target]:

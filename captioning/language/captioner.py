@@ -53,7 +53,7 @@ class Captioner(TeacherForced):
         self, images: Sequence[FeatureMaps], beam: int = 1
     ) -> list[list[TokenizedWord]]:
         """:meth:`generate` for each of several images."""
-        return [self.generate(features.copied(), beam) for features in images]
+        return [self.generate(features.copy(), beam) for features in images]
 
     def read(self, caption: str) -> Reading:
         """A caption as the model reads it.

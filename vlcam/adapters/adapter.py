@@ -70,7 +70,7 @@ class FeatureMaps(Brief):
             index if self.image is None else self.image.index_select(0, index),
         )
 
-    def copied(self) -> FeatureMaps:
+    def copy(self) -> FeatureMaps:
         """A copy of one image's row: a model may write into its input, and the maps are used
         again."""
         return self.rows(torch.zeros(1, dtype=torch.long, device=self.device))

@@ -50,7 +50,7 @@ def likeliest(model: Answerer, photo: Encoded, question: str) -> Target:
         ValueError: it cannot read the question.
     """
     reading = model.read(model.understand(question))
-    own = photo.seen(model, reading.prompt).copied()
+    own = photo.seen(model, reading.prompt).copy()
     with untouched(model.module), torch.no_grad():
         best = int(model.decode(own, [reading.prompt]).argmax())
     return unit(reading, reading.units[best], "logit")

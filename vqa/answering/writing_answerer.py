@@ -71,7 +71,7 @@ class WritingAnswerer(TeacherForced):
         Raises:
             ValueError: it is empty.
         """
-        words = self.generate_answer(features.copied(), question, beam)
+        words = self.generate_answer(features.copy(), question, beam)
         if not shown(words):
             raise ValueError(f"{self.name} wrote an empty answer; give one with answers of yours")
         return _under(question, reading(shown(words), words))
