@@ -17,8 +17,13 @@ _OPTIONS: train.Options = {
     ),
     "detected": (
         natural,
-        "the LSTM also reads which words --naming detects, of those that the captions of at least "
-        "so many photos have (default: none)",
+        "words that --naming detects speak for themselves when the next one is chosen: those that "
+        "the captions of at least so many photos have (default: none)",
+    ),
+    "recalled": (
+        amount,
+        "more words are detected: those of captioning/training/recalled.py, by the classes of "
+        "ImageNet that they name; a loss that counts so much keeps the CNN to it (default 0: none)",
     ),
     "views": (count, "1: photos as they are; 2: and mirrored; more: and crops (default 2)"),
     "threshold": (count, "words rarer than this become UNK (default 5)"),
@@ -39,6 +44,11 @@ _OPTIONS: train.Options = {
         "then passes over the photos that reward BLEU of beam search (default 0)",
     ),
     "reward-lr": (amount, "their highest learning rate (default 3e-4)"),
+    "reward-truth": (
+        amount,
+        "what the share of a caption's words that people say of the photo, too, counts beside BLEU "
+        "(default 0)",
+    ),
     "beams": (count, "of beam search, in them and in the final report (default 5)"),
     **train.GENERAL,
 }

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,20 +24,25 @@ from captioning.models.neuraltalk.neuraltalk import Config, NeuralTalk, save_mod
 from captioning.models.neuraltalk.word_evidence import WordEvidence
 from captioning.training.bleu import bleu
 from captioning.training.phases import MAX_WORDS, FixedCnn, Rewarded, WithCnn
+from captioning.training.recalled import RECALLED, Recalled, recall
 from captioning.training.word_detector import WordDetector, frequent
 from vlcam.formats.vocabulary import Vocabulary
+from vlcam.networks.encoder import Encoder
 from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining
 from vlcam.training.trainer import Phase, Schedule
 from vlcam.utils.terminal import progress
 
-LENGTH_POWERS = (0.0, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0)
+LENGTH_POWERS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.3, 1.6, 2.0)
 
 
 @dataclass(frozen=True)
 class Training(PhotoTraining):
     """What to train, on what, and how; ``captioning/commands/train_captioner.py`` explains each."""
 
-    least = PhotoTraining.least | {"beams": 1, "reward_epochs": 0, "image_decay": 0, "detected": 1}
+    least = PhotoTraining.least | {
+        **dict.fromkeys(("beams", "detected"), 1),
+        **dict.fromkeys(("reward_epochs", "reward_truth", "image_decay", "recalled"), 0),
+    }
 
     views: int = 2
     threshold: int = 5
@@ -47,11 +52,13 @@ class Training(PhotoTraining):
     dropout_output: float = 0.5
     naming: float = 0.0
     detected: int | None = None
+    recalled: float = 0.0
     lr: float = 2e-3
     smoothing: float = 0.0
     image_decay: float | None = None
     reward_epochs: int = 0
     reward_lr: float = 3e-4
+    reward_truth: float = 0.0
     beams: int = 5
 
     def __post_init__(self) -> None:
@@ -64,6 +71,8 @@ class Training(PhotoTraining):
             raise ValueError("--naming is about training the CNN: with --cnn-epochs")
         if self.detected and not self.naming:
             raise ValueError("--detected: words are detected as --naming teaches it")
+        if self.recalled and not self.detected:
+            raise ValueError("--recalled adds words to those of --detected: give both")
 
     def schedules(self) -> tuple[Schedule, ...]:
         """Of each phase: with the CNN, with it fixed, and for a reward."""
@@ -98,7 +107,7 @@ class _Trainer(PhotoTrainer):
     @cached_property
     def vocabulary(self) -> Vocabulary:
         captions = [words for example in self.examples["train"] for words in example.captions]
-        return Vocabulary.count(captions, self.how.threshold)
+        return Vocabulary.count(captions, self.how.threshold, RECALLED if self.how.recalled else ())
 
     @cached_property
     def tokens(self) -> list[list[list[int]]]:
@@ -110,11 +119,11 @@ class _Trainer(PhotoTrainer):
 
     def make_model(self) -> NeuralTalk:
         how = self.how
-        seen = frequent(self.tokens, how.detected) if how.detected else []
-        unknown = self.vocabulary.unknown
+        self.learned = self._learned(how.detected) if how.detected else ()
+        recalled = tuple(RECALLED) if how.recalled else ()
         config = Config(
             cnn=how.cnn,
-            detected=tuple(self.vocabulary.text(token for token in seen if token != unknown)),
+            detected=(*self.learned, *recalled),
             vocabulary=self.vocabulary,
             preprocess=how.preprocess,
             embedding=how.embedding,
@@ -129,17 +138,33 @@ class _Trainer(PhotoTrainer):
 
     def make_helpers(self, model: NeuralTalk) -> Mapping[str, nn.Module]:
         if model.config.detected:
-            self.naming = self._detector(model, model.encoder.get_submodule("words"))
+            evidence = cast(WordEvidence, model.encoder.get_submodule("words"))
+            self.naming = self._detector(evidence)
+            if self.how.recalled:
+                recall(model.encoder, RECALLED, evidence)
             return {}
         channels, tokens = model.encoder.layer().shape[0], len(self.vocabulary)
-        self.naming = self._detector(model, WordEvidence(channels, tokens))
+        self.naming = self._detector(WordEvidence(channels, tokens))
         return {"naming": self.naming.to(self.device)}
 
-    def _detector(self, model: NeuralTalk, evidence: Any) -> WordDetector:
+    def _detector(self, evidence: WordEvidence) -> WordDetector:
         """Of the words that the model detects, or of all."""
-        detected = self.vocabulary.tokens(model.config.detected)
-        words = detected or list(range(len(self.vocabulary)))
+        words = self.vocabulary.tokens(self.learned) or list(range(len(self.vocabulary)))
         return WordDetector(evidence, words, self.tokens, pretrained=self.how.pretrained)
+
+    def _learned(self, photos: int) -> tuple[str, ...]:
+        """The words whose detectors are learned: those of so many photos that are not recalled."""
+        but = {self.vocabulary.unknown}
+        if self.how.recalled:
+            but |= set(self.vocabulary.tokens(tuple(RECALLED)))
+        return tuple(self.vocabulary.text(t for t in frequent(self.tokens, photos) if t not in but))
+
+    def _recalled(self) -> Recalled:
+        published = Encoder(self.how.cnn, self.how.preprocess.size)
+        published.load_published()
+        before, _ = self.views().halves(published.to(self.device))
+        words = cast(WordEvidence, self.model.encoder.get_submodule("words"))
+        return Recalled(before, words, len(RECALLED), self.how.recalled)
 
     # -- phases -----------------------------------------------------------------------------
 
@@ -155,6 +180,7 @@ class _Trainer(PhotoTrainer):
                 naming=self.naming,
                 helpers=() if self.model.config.detected else (self.naming,),
                 naming_weight=how.naming,
+                recalled=self._recalled() if how.recalled else None,
             )
         if index == 1:
             return FixedCnn(
@@ -165,7 +191,14 @@ class _Trainer(PhotoTrainer):
                 smoothing=how.smoothing,
                 image_decay=how.image_decay,
             )
-        return Rewarded(self.model, schedule, see=self.see(), tokens=self.tokens, beams=how.beams)
+        return Rewarded(
+            self.model,
+            schedule,
+            see=self.see(),
+            tokens=self.tokens,
+            beams=how.beams,
+            truth=how.reward_truth,
+        )
 
     def leave_phase(self, phase: Phase) -> None:
         """The language model that was learned beside a changing CNN begins anew."""

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from captioning.models.neuraltalk.neuraltalk import NeuralTalk
-from captioning.training.reward import NOTHING, References
+from captioning.training.recalled import Recalled
+from captioning.training.reward import NOTHING, References, Truth
 from captioning.training.word_detector import WordDetector
 from vlcam.formats.vocabulary import END
 from vlcam.training import phases
@@ -42,6 +43,7 @@ class WithCnn(phases.WithCnn):
         model, schedule, views, pretrained: see :class:`vlcam.training.phases.WithCnn`.
         tokens: the photos' captions.
         naming: detects words in the CNN's cells; its loss counts ``naming_weight`` times.
+        recalled: keeps the CNN to what it told of words before.
         helpers: what is trained besides the model.
     """
 
@@ -57,11 +59,13 @@ class WithCnn(phases.WithCnn):
         tokens: Captions,
         naming: WordDetector,
         naming_weight: float,
+        recalled: Recalled | None = None,
         helpers: Sequence[nn.Module],
     ) -> None:
         super().__init__(model, schedule, views=views, pretrained=pretrained)
         self.tokens, self._helpers = tokens, helpers
         self.naming, self.naming_weight = naming, naming_weight
+        self.recalled = recalled
 
     def helpers(self) -> Sequence[nn.Module]:
         return self._helpers
@@ -75,7 +79,8 @@ class WithCnn(phases.WithCnn):
         rows = [i for i, _ in batch]
         # Half precision makes the CNN faster, not the LSTM, which sums long chains of small terms.
         with self.views.autocast():
-            maps = self.before(self.views(rows, rng))
+            seen = self.views(rows, rng)
+            maps = self.before(seen)
             feature = self.after(maps)
         texts = [self.tokens[i][k] for i, k in batch]
         loss = self.model.word_losses(feature.float(), texts)[0].mean()
@@ -83,6 +88,9 @@ class WithCnn(phases.WithCnn):
         if self.naming_weight:
             named = self.naming.loss(maps.float(), [self.tokens[i] for i in rows])
             loss = loss + self.naming_weight * named
+        if self.recalled:
+            with self.views.autocast():
+                loss = loss + self.recalled.loss(seen, maps)
         return loss, value
 
 
@@ -142,6 +150,7 @@ class Rewarded(FixedCnn):
     Args:
         model, schedule, see, tokens: see :class:`FixedCnn`.
         beams: candidates per photo, at least 2.
+        truth: how much :class:`captioning.training.reward.Truth` counts beside BLEU.
     """
 
     measure = "reward"
@@ -156,12 +165,14 @@ class Rewarded(FixedCnn):
         see: See,
         tokens: Captions,
         beams: int,
+        truth: float = 0.0,
     ) -> None:
         # The image embedding has no decay of its own: a reward's small gradients could not
         # outweigh it.
         super().__init__(model, schedule, see=see, tokens=tokens)
         self.beams = beams
         self._references = [References([_ended(c) for c in captions]) for captions in tokens]
+        self._truth, self._truth_weight = Truth(tokens), truth
         self._sums, self._count = NOTHING, 0.0
 
     def begin_epoch(self, epoch: int, rng: np.random.Generator) -> list[Any]:
@@ -186,14 +197,23 @@ class Rewarded(FixedCnn):
         return -(chances * rewards).sum() / len(batch), self._sums.bleu()
 
     def _rewards(self, photos: Rows, texts: Sequence[Sequence[int]], rows: Rows) -> Tensor:
-        """What each text would add to the BLEU of the best candidates so far, standardised."""
+        """What each text would add to the BLEU of the best candidates so far, and how true it is;
+        both standardised."""
         pairs = zip(photos, texts, strict=True)
         counts = [self._references[photo].count(_ended(text)) for photo, text in pairs]
         best = [c for i, c in enumerate(counts) if i == 0 or rows[i] != rows[i - 1]]
         self._sums = sum(best, self._sums * MEMORY)
         self._count = self._count * MEMORY + len(best)
-        gains = torch.tensor([each.gain(self._sums, self._count) for each in counts])
-        return (gains - gains.mean()) / (gains.std(correction=0) + 1e-6)
+        gains = _standard([each.gain(self._sums, self._count) for each in counts])
+        if not self._truth_weight:
+            return gains
+        pairs = zip(photos, texts, strict=True)
+        return gains + self._truth_weight * _standard([self._truth.share(*one) for one in pairs])
+
+
+def _standard(values: Sequence[float]) -> Tensor:
+    found = torch.tensor(values)
+    return (found - found.mean()) / (found.std(correction=0) + 1e-6)
 
 
 def _shares(scores: Tensor, groups: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The reward of a caption: what it adds to the BLEU-4 of all captions.
+"""The rewards of a caption: what it adds to the BLEU-4 of all captions, and how much of it is true.
 
 BLEU of single captions, smoothed, is a bad guide to the BLEU of a set: a caption of three words
 loses little by having no 4-gram, so training drifts to ever shorter ones. The linear expansion of
@@ -80,6 +80,28 @@ class Counts:
 
 
 NOTHING = Counts((0.0,) * 4, (0.0,) * 4, 0.0, 0.0)
+
+
+class Truth:
+    """How much of what a caption says people say of the photo, too: the share of its words that are
+    in one of the photo's captions, each word w weighing ``log(photos / photos whose captions have
+    w)``, as in CIDEr (Vedantam et al., CVPR 2015), so that it is nouns that count.
+
+    Args:
+        captions: of each photo.
+    """
+
+    def __init__(self, captions: Sequence[Sequence[Tokens]]) -> None:
+        self._said = [frozenset(token for one in some for token in one) for some in captions]
+        photos = Counter(token for said in self._said for token in said)
+        self._weights = {token: math.log(len(captions) / n) for token, n in photos.items()}
+        self._most = math.log(len(captions))  # of a word that nobody says
+
+    def share(self, photo: int, tokens: Tokens) -> float:
+        """0..1, of a caption of a photo; 1 where nothing is said that weighs."""
+        weights = [self._weights.get(token, self._most) for token in tokens]
+        true = [w for w, token in zip(weights, tokens, strict=True) if token in self._said[photo]]
+        return sum(true) / sum(weights) if sum(weights) else 1.0
 
 
 class References:

@@ -32,8 +32,9 @@ class WordDetector(nn.Module):
     photos, half of them, drawn for each photo, are dropped in training.
 
     Args:
-        evidence: of D words; made ready to be trained.
-        words: their tokens.
+        evidence: of words, the first D of which are made ready to be trained; others are left as
+            they are.
+        words: the tokens of the D.
         captions: of each training photo.
         pretrained: whether the CNN is.
     """
@@ -54,8 +55,9 @@ class WordDetector(nn.Module):
             counts[self._used(some)] += 1
         with torch.no_grad():
             if pretrained:
-                evidence.weight.zero_()
-            evidence.bias.copy_((counts / len(captions)).clamp(1e-4, 1 - 1e-4).logit())
+                evidence.weight[: len(words)] = 0
+            often = (counts / len(captions)).clamp(1e-4, 1 - 1e-4)
+            evidence.bias[: len(words)] = often.logit()
 
     def forward(self, maps: Tensor) -> Tensor:
         """Logits (N, D) that a word is in the photo's captions, from feature maps (N, K, u, v)."""
@@ -65,7 +67,7 @@ class WordDetector(nn.Module):
             with torch.no_grad():
                 self.evidence.weight.clamp_(min=0)
         logits: Tensor = self.evidence(maps)
-        return logits
+        return logits[:, : len(self._columns)]
 
     def loss(self, maps: Tensor, captions: Sequence[Captions]) -> Tensor:
         """Binary cross-entropy, summed over the words, of photos with those captions."""

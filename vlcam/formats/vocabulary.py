@@ -52,10 +52,12 @@ class Vocabulary:
             raise ValueError(f"vocabulary: the last word must be {UNKNOWN}")
 
     @classmethod
-    def count(cls, captions: Iterable[Sequence[str]], threshold: int) -> Vocabulary:
-        """All words that occur at least ``threshold`` times, in alphabetical order."""
+    def count(
+        cls, captions: Iterable[Sequence[str]], threshold: int, also: Iterable[str] = ()
+    ) -> Vocabulary:
+        """All words that occur at least ``threshold`` times, and others, in alphabetical order."""
         counts = Counter(word for words in captions for word in words)
-        kept = sorted(word for word, count in counts.items() if count >= threshold)
+        kept = sorted({*also, *(word for word, n in counts.items() if n >= threshold)})
         return cls((*kept, UNKNOWN), threshold)
 
     def __len__(self) -> int:

@@ -143,6 +143,21 @@ class Encoder(nn.Module):
         """
         self._load(self.named(cnns.published(self.name)), "what was published")
 
+    def classifier(self) -> Tensor:
+        """Weights (classes, F) of the linear classifier that the network was published with.
+
+        Raises:
+            ValueError: it was published without one, or it cannot be had.
+        """
+        tensors = cnns.published(self.name)
+        if isinstance(self.net, EfficientNetLite):
+            tensors = self.net.named(tensors)
+        heads = tuple(f"{layer}." for layer in self._head)
+        found = [v for k, v in tensors.items() if k.startswith(heads) and v.ndim == 2]
+        if len(found) != 1:
+            raise ValueError(f"CNN {self.name}: it was published without a linear classifier")
+        return found[0].float()
+
     def packaged(self) -> list[PackagedFile]:
         """As of :class:`vlcam.formats.packaged.FromPackages`."""
         return cnns.packaged(self.name)

@@ -40,7 +40,7 @@ class Config(WriterConfig):
     Attributes:
         cnn: name of the encoder (see :class:`vlcam.networks.encoder.Encoder`).
         preprocess: from a photo to the CNN's input.
-        detected: the words whose evidence is read beside the mean of the maps
+        detected: the words whose evidence speaks for them
             (:mod:`captioning.models.neuraltalk.word_evidence`).
     """
 
@@ -82,13 +82,16 @@ class NeuralTalk(Writer):
             else Encoder(config.cnn, size)
         )
         self.standardise = nn.BatchNorm1d(self.encoder.feature_size, affine=False)
-        self.add_layers(self.encoder.feature_size, config)
+        self.add_layers(self.encoder.feature_size - len(config.detected), config)
         if config.detected:
             detected = config.vocabulary.tokens(config.detected)
             self.logits = EvidentLogits(cast(nn.Linear, self.logits), detected)
 
     def image_embedding(self, feature: Tensor) -> Tensor:
-        return super().image_embedding(self.standardise(feature))
+        """As of a :class:`Writer`, from the mean of the maps: what the LSTM would read of all words
+        would be most of every word's gradient, and hide what speaks for the word itself."""
+        mean = feature.shape[1] - len(self.config.detected)
+        return super().image_embedding(self.standardise(feature)[:, :mean])
 
     def evidence(self, feature: Tensor) -> Tensor:
         """Standardised evidence (N, D) of the detected words, in image features (N, F)."""

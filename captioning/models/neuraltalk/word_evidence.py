@@ -6,9 +6,8 @@ Collobert, CVPR 2015)::
     cell r says for word w    s_wr = W_w . A_r
     evidence of word w        b_w + log(mean_r exp(4 s_wr)) / 4
 
-A captioner that reads the evidence of words beside the mean of the maps (Wu et al., CVPR 2016, who
-take attributes) knows which words a photo shows. It also adds to a word's logit what speaks for it
-(the detections of Fang et al., CVPR 2015, enter their language model so)::
+A captioner adds to a word's logit what speaks for it (the detections of Fang et al., CVPR 2015,
+enter their language model so)::
 
     logit of word w, after the LSTM's output h    (V h)_w + trust_w sigmoid(g . h) e_w
 
@@ -67,7 +66,7 @@ class EvidentLogits(nn.Module):
         super().__init__()
         self.words = words
         self.gate = nn.Linear(words.in_features, 1)
-        self.trust = nn.Parameter(torch.full((len(detected),), 0.5))
+        self.trust = nn.Parameter(torch.ones(len(detected)))
         self.register_buffer("columns", torch.tensor(detected), persistent=False)
 
     def forward(self, states: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ import vlcam
 from captioning.models.neuraltalk import neuraltalk
 from captioning.models.neuraltalk.neuraltalk import load_module
 from captioning.training.captioner import LENGTH_POWERS, Training, _Trainer, train
+from captioning.training.recalled import RECALLED
 from tests.samples.transformers_cnns import model_of
 from vlcam.geometry.grid import Grid
 from vlcam.networks.encoder import Encoder
@@ -254,6 +255,27 @@ def test_a_captioner_that_reads_which_words_are_detected(data: Path, tmp_path: P
         assert torch.allclose(model.image_features(photo.features), whole, atol=1e-5)
 
 
+def test_words_that_imagenet_knows_are_detected_too(data: Path, tmp_path: Path) -> None:
+    more = {"cnn": "efficientnet_lite2", "cnn_fixed": "blocks.6", "detected": 3, "naming": 1.0}
+    more |= {"cnn_epochs": 1, "epochs": 1, "recalled": 10.0}
+    options = _options(data, tmp_path / "a", **more)
+    trainer = _Trainer(Training(**options))  # type: ignore[arg-type]
+    begun = trainer.model.encoder.get_submodule("words").state_dict()
+    recalled = begun["weight"][-len(RECALLED) :].clone()
+    del trainer
+    train(Training(**options))  # type: ignore[arg-type]
+    module = neuraltalk.load_module(tmp_path / "a")
+    detected = module.config.detected
+    assert detected[-len(RECALLED) :] == tuple(RECALLED)
+    assert "square" in detected[: -len(RECALLED)]  # of the captions
+    kept = module.encoder.get_submodule("words").get_parameter("weight")[-len(RECALLED) :]
+    assert torch.nn.functional.cosine_similarity(kept, recalled).min() > 0.9999  # AdamW decays it
+    model = neuraltalk.load(tmp_path / "a")
+    found = vlcam.explain(model, data / "Images" / "0.png", caption="a toilet")
+    assert found.words[1].text == "toilet"
+    assert not found.unknown  # though no caption has it
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -268,6 +290,8 @@ def test_a_captioner_that_reads_which_words_are_detected(data: Path, tmp_path: P
         ({"image_decay": -1.0}, "--image-decay -1.0: must be at least 0"),
         ({"smoothing": 1.0}, "--smoothing 1.0: must be at least 0 and less than 1"),
         ({"reward_epochs": 1, "beams": 1}, "with --beams of at least 2"),
+        ({"recalled": -1.0}, "--recalled -1.0: must be at least 0"),
+        ({"recalled": 1.0}, "--recalled adds words to those of --detected: give both"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(

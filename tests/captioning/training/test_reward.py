@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from captioning.training.bleu import bleu
-from captioning.training.reward import NOTHING, Counts, References
+from captioning.training.reward import NOTHING, Counts, References, Truth
 
 
 def test_what_a_caption_counts_is_what_bleu_counts() -> None:
@@ -40,3 +42,14 @@ def test_a_shorter_caption_is_no_way_to_reward() -> None:
     short, long = references.count([1, 2, 3]), references.count(list(range(1, 9)))
     sums = sum([short] * 10, long)
     assert long.gain(sums, 11) > short.gain(sums, 11)
+
+
+def test_truth_is_the_share_of_words_that_people_say_by_how_seldom_they_do() -> None:
+    a, dog, cat, red = 1, 2, 3, 4
+    truth = Truth([[[a, dog], [a, red, dog]], [[a, cat]], [[a, dog]], [[a, red]]])
+    seldom, often = math.log(4 / 1), math.log(4 / 2)  # "a" is said of every photo: it weighs 0
+    assert truth.share(0, [a, dog]) == 1.0
+    assert truth.share(0, [a, cat]) == 0.0
+    assert truth.share(0, [a, red, cat]) == pytest.approx(often / (often + seldom))
+    assert truth.share(1, [a, 9, cat]) == pytest.approx(seldom / (seldom + math.log(4)))
+    assert truth.share(1, [a]) == truth.share(1, []) == 1.0
