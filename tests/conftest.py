@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +10,13 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from vlcam.scenes.write import write
+
+
+def pytest_collection_finish() -> None:
+    """The millions of objects of imported libraries and collected tests stay to the end: let no
+    collection of garbage look at them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def features(name: str, weights: Path | None, size: int, photos: Sequence[Exampl
     if weights:
         encoder.load_weights(weights)
     else:
-        encoder.load_packaged()
+        encoder.load_published()
     prepare = cnns.preprocess(name, (size, size))
     found = []
     with (
