@@ -11,18 +11,15 @@ reported on other photos (``vlcam evaluate``, ``benchmarks/real/photos.py``).
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as arrow
-import torch
 from torch import Tensor
 
-from benchmarks.shared import report
+from benchmarks.shared import program
 from captioning.experiments.regions import BoxRatios
 from captioning.experiments.words import CENTRE, Words
 from captioning.models.neuraltalk import neuraltalk
@@ -94,8 +91,8 @@ def rows(
     return [(*about, *row(name)) for name in names]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+def main() -> None:
+    parser = program.options(__file__, __doc__)
     add = parser.add_argument
     add("--data", type=Path, required=True)
     add("--model", type=Path, required=True, help="a captioner's folder")
@@ -105,11 +102,10 @@ def main() -> int:
     methods_argument(parser, default=["grad-cam", "hirescam", "layercam", "xgrad-cam"], nargs="+")
     add("--photos", type=int, default=156, help="of COCO; default: 156, all")
     add("--phrase-photos", type=int, default=50, help="of Flickr8k; default: 50")
-    add("--threads", type=int, default=2)
-    add("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    begun = time.perf_counter()
+    program.run(parser, ablation)
+
+
+def ablation(args: argparse.Namespace) -> tuple[str, list[str]]:
     module = neuraltalk.load_module(args.model)
     flickr = args.data / "flickr8k"
     validation = read_lines(flickr / "valImages.txt")
@@ -145,10 +141,8 @@ def main() -> int:
         f" {len(regions.items)} Flickr8k validation photos, ratio of means.\n\n"
         + tables.table(head, found)
     )
-    report.write(args.out, f"Ablation: {args.model.name}", [text], time.perf_counter() - begun)
-    return 0
+    return f"Ablation: {args.model.name}", [text]
 
 
 if __name__ == "__main__":
-    with progress.shown():
-        sys.exit(main())
+    main()

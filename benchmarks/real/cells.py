@@ -10,8 +10,6 @@ before: the first of the pixels where the map, drawn at photo size, is highest. 
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -20,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.shared import pointing, report
+from benchmarks.shared import pointing, program, report
 from vlcam.evaluation.tables import table
 from vlcam.geometry.grid import Grid, Placement, place
 from vlcam.geometry.peaks import peaks
@@ -125,25 +123,19 @@ def lines(results: report.Table) -> Sequence[Sequence[object]]:
     ]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def main() -> None:
+    parser = program.options(__file__, __doc__)
     parser.add_argument("--instances", type=Path, required=True, help="COCO's, of some split")
     parser.add_argument("--limit", type=int, help="the first so many photos")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    args = parser.parse_args()
-    begun = time.perf_counter()
-    try:
-        photos, results = evaluate(args.instances, args.limit)
-    except ValueError as error:
-        print(f"benchmarks.real.cells: {error}", file=sys.stderr)
-        return 2
+    program.run(parser, perfect_maps)
+
+
+def perfect_maps(args: argparse.Namespace) -> tuple[str, list[str]]:
+    photos, results = evaluate(args.instances, args.limit)
     columns = ("layer", "cells", "first highest pixel, %", "centre of the cell, %", "maps")
     said = f"Hits of perfect maps of one cell, of each category in {photos} COCO photos:"
-    parts = [said, table(columns, lines(results))]
-    report.write(args.out, "Where a perfect map peaks", parts, time.perf_counter() - begun)
-    return 0
+    return "Where a perfect map peaks", [said, table(columns, lines(results))]
 
 
 if __name__ == "__main__":
-    with progress.shown():
-        sys.exit(main())
+    main()

@@ -10,15 +10,12 @@ written.
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
-from benchmarks.shared import pointing, report
+from benchmarks.shared import pointing, program, report
 from captioning.data import regions
 from captioning.experiments.regions import Protocol, target_of
 from captioning.language.captioner import Captioner
@@ -120,8 +117,8 @@ def pointings(model: Captioner, args: argparse.Namespace) -> str:
     )
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+def main() -> None:
+    parser = program.options(__file__, __doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True, help="a captioner's folder")
     parser.add_argument("--layer", help="of the CNN (default: the model's)")
@@ -130,28 +127,21 @@ def main() -> int:
     methods_argument(parser, default=["grad-cam", "layercam", "hirescam"], nargs="+")
     parser.add_argument("--box-methods", nargs="*", default=["grad-cam", "layercam", "hirescam"])
     parser.add_argument("--photos", type=int, help="only so many of each data set")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    begun = time.perf_counter()
-    try:
-        model = neuraltalk.load(args.model, args.layer)
-        if args.size:
-            model.resize((args.size, args.size))
-        parts = [pointings(model, args)]
-        if args.box_methods:
-            parts.append(boxes(model, args))
-    except ValueError as error:
-        print(f"benchmarks.real.photos: {error}", file=sys.stderr)
-        return 2
+    program.run(parser, measure)
+
+
+def measure(args: argparse.Namespace) -> tuple[str, list[str]]:
+    model = neuraltalk.load(args.model, args.layer)
+    if args.size:
+        model.resize((args.size, args.size))
+    parts = [pointings(model, args)]
+    if args.box_methods:
+        parts.append(boxes(model, args))
     pixels, _ = model.prepare(Image.new("RGB", (8, 8)))
     cells = model.grid((pixels.shape[1], pixels.shape[2])).size
     title = f"Real photos: {model.name}, layer {model.layer}, {pixels.shape[1]} px, {cells} cells"
-    report.write(args.out, title, parts, time.perf_counter() - begun)
-    return 0
+    return title, parts
 
 
 if __name__ == "__main__":
-    with progress.shown():
-        sys.exit(main())
+    main()

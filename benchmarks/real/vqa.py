@@ -20,17 +20,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 import vqa
-from benchmarks.shared import answering, report
+from benchmarks.shared import answering, program, report
 from benchmarks.shared.report import Table
 from vlcam import look
 from vlcam.attribution import methods, targets
@@ -314,8 +310,8 @@ def official_questions(
     ]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+def main() -> None:
+    parser = program.options(__file__, __doc__)
     parser.add_argument("--data", type=Path, required=True, help="holds vqa/ and coco/")
     parser.add_argument("--questions", type=Path, required=True, help="by vlcam questions")
     parser.add_argument("--model", type=Path, required=True, help="a VQA model's folder")
@@ -331,23 +327,15 @@ def main() -> int:
         "--patches", type=int, nargs="+", default=[64, 96, 128], help="sizes in pixels"
     )
     parser.add_argument("--stride", type=int, default=32, help="pixels (default 32)")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    begun = time.perf_counter()
-    try:
-        model = vqa.load(args.model, args.layer)
-        blind = answering.load_blind(args.question_only) if args.question_only else None
-        parts = [*made_questions(model, blind, args), *official_questions(model, blind, args)]
-    except ValueError as error:
-        print(f"benchmarks.real.vqa: {error}", file=sys.stderr)
-        return 2
-    title = f"VQA model {model.name} on real photos, layer {model.layer}"
-    report.write(args.out, title, parts, time.perf_counter() - begun)
-    return 0
+    program.run(parser, measure)
+
+
+def measure(args: argparse.Namespace) -> tuple[str, list[str]]:
+    model = vqa.load(args.model, args.layer)
+    blind = answering.load_blind(args.question_only) if args.question_only else None
+    parts = [*made_questions(model, blind, args), *official_questions(model, blind, args)]
+    return f"VQA model {model.name} on real photos, layer {model.layer}", parts
 
 
 if __name__ == "__main__":
-    with progress.shown():
-        sys.exit(main())
+    main()

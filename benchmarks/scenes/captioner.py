@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 
 import vlcam
-from benchmarks.shared import pointing, report
+from benchmarks.shared import pointing, program
 from captioning.language.captioner import Captioner
 from vlcam import look
 from vlcam.attribution import methods, targets
@@ -134,7 +131,7 @@ def present_table(results: pointing.Results, wrong: list[str]) -> str:
     )
 
 
-def evaluate(args: argparse.Namespace) -> tuple[Captioner, list[str]]:
+def evaluate(args: argparse.Namespace) -> tuple[str, list[str]]:
     model = cast(Captioner, vlcam.load(args.model, args.layer, "captioner"))
     notes = args.scenes / "annotations"
     coco = pointing.instances(notes / "instances.json")
@@ -167,32 +164,19 @@ def evaluate(args: argparse.Namespace) -> tuple[Captioner, list[str]]:
     ]
     if owners:
         parts.append(box_table(found, owners))
-    return model, parts
+    return f"Captioner {model.name} on unseen scenes, layer {model.layer}", parts
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+def main() -> None:
+    parser = program.options(__file__, __doc__)
     parser.add_argument("--scenes", type=Path, required=True, help="written by vlcam scenes")
     parser.add_argument("--model", default="scenes")
     parser.add_argument("--layer", help="of the CNN (default: the model's)")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--regions", type=int, default=10**9, help="stop after so many of them")
     methods_argument(parser, default=["grad-cam"], nargs="+")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    begun = time.perf_counter()
-    try:
-        model, parts = evaluate(args)
-    except ValueError as error:
-        print(f"benchmarks.scenes.captioner: {error}", file=sys.stderr)
-        return 2
-    title = f"Captioner {model.name} on unseen scenes, layer {model.layer}"
-    report.write(args.out, title, parts, time.perf_counter() - begun)
-    return 0
+    program.run(parser, evaluate)
 
 
 if __name__ == "__main__":
-    with progress.shown():
-        sys.exit(main())
+    main()

@@ -10,14 +10,12 @@ names the thing that is there, in its colours; and how many of the true ones are
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from pathlib import Path
 
 import torch
 from torchvision.ops import box_iou
 
-from benchmarks.shared import report
+from benchmarks.shared import program, report
 from captioning.data import regions
 from captioning.models import densecap
 from captioning.models.densecap import Described, Source
@@ -67,21 +65,19 @@ def judge(
         results.add(row, "true ones found", found, photo=name)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+def main() -> None:
+    parser = program.options(__file__, __doc__)
     parser.add_argument("--scenes", type=Path, required=True, help="vlcam scenes wrote")
     parser.add_argument("--model", type=Path, default=densecap.BUNDLED)
     parser.add_argument("--top", type=int, nargs="+", default=[1, 3, 5])
     parser.add_argument("--photos", type=int, help="only so many")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    begun = time.perf_counter()
+    program.run(parser, measure)
+
+
+def measure(args: argparse.Namespace) -> tuple[str, list[str]]:
     source = Source.found(args.model)
     if source is None:
-        print(f"benchmarks.scenes.densecap: {args.model}: no dense captioner", file=sys.stderr)
-        return 2
+        raise ValueError(f"{args.model}: no dense captioner")
     found = regions.read(args.scenes / "annotations" / "region_descriptions.json", args.scenes)
     photos = found.photos[: args.photos]
     results = report.Table()
@@ -101,11 +97,8 @@ def main() -> int:
         " not say all there are to see). Found: of the true ones.\n\n"
         + table(("regions", "described", *columns), rows)
     )
-    title = f"Dense captioner on {len(photos)} scenes"
-    report.write(args.out, title, [text], time.perf_counter() - begun)
-    return 0
+    return f"Dense captioner on {len(photos)} scenes", [text]
 
 
 if __name__ == "__main__":
-    with progress.shown():
-        sys.exit(main())
+    main()

@@ -11,16 +11,13 @@ What stays near 1 does not explain the model. Constant maps are counted apart.
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 import vlcam
-from benchmarks.shared import report
+from benchmarks.shared import program
 from benchmarks.shared.report import Table
 from captioning.experiments.faithfulness import OfWords
 from vlcam.adapters.adapter import Adapter
@@ -75,8 +72,8 @@ def randomise(
                     results.add(name, f"down to {layer}", value, photo=photo.photo)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def main() -> None:
+    parser = program.options(__file__, __doc__)
     parser.add_argument("--photos", type=Path, required=True, help="a folder of photos")
     parser.add_argument("--model", default="scenes")
     parser.add_argument("--limit", type=int, default=10, help="photos (default 10)")
@@ -87,24 +84,20 @@ def main() -> int:
         "--steps", type=int, nargs="+", default=[0, 1, 3, 6, 12], help="of the cascade"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
     methods_argument(parser, default=list(METHODS), nargs="+")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    start, results, without = time.perf_counter(), Table(), 0
-    try:
-        model = vlcam.load(args.model, kind="captioner")
-        experiment = OfWords(args.photos, words=args.words, limit=args.limit, seed=args.seed)
-        for item in progress.each(experiment.items, "photos", unit="photo"):
-            photo = vlcam.look(model, item.photo)
-            if targets := experiment.targets(model, photo):
-                randomise(model, photo, targets, args=args, results=results)
-            else:
-                without += 1
-    except ValueError as error:
-        print(f"benchmarks.scenes.randomisation: {error}", file=sys.stderr)
-        return 2
+    program.run(parser, measure)
+
+
+def measure(args: argparse.Namespace) -> tuple[str, list[str]]:
+    results, without = Table(), 0
+    model = vlcam.load(args.model, kind="captioner")
+    experiment = OfWords(args.photos, words=args.words, limit=args.limit, seed=args.seed)
+    for item in progress.each(experiment.items, "photos", unit="photo"):
+        photo = vlcam.look(model, item.photo)
+        if targets := experiment.targets(model, photo):
+            randomise(model, photo, targets, args=args, results=results)
+        else:
+            without += 1
     layers = list(dict.fromkeys(column for _, column in results.values if column != "constant"))
     rows = [
         [name, *(results.figure(name, layer) for layer in layers), results.count(name, "constant")]
@@ -116,11 +109,8 @@ def main() -> int:
         f" on the places of a patch of {args.patch} pixels at stride {args.stride}.",
         table(["method", *layers, "constant"], rows),
     ]
-    title = f"Randomising {model.name} from the top"
-    report.write(args.out, title, parts, time.perf_counter() - start)
-    return 0
+    return f"Randomising {model.name} from the top", parts
 
 
 if __name__ == "__main__":
-    with progress.shown():
-        sys.exit(main())
+    main()

@@ -16,17 +16,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import vqa
-from benchmarks.shared import answering, report
+from benchmarks.shared import answering, program
 from benchmarks.shared.report import Table
 from vlcam import look
 from vlcam.attribution import methods, targets
@@ -158,7 +155,7 @@ def forced(
         results.add(f"{row}, {name}", "answered with both", best == both, photo=number)
 
 
-def evaluate(args: argparse.Namespace) -> tuple[Answerer, list[str]]:
+def evaluate(args: argparse.Namespace) -> tuple[str, list[str]]:
     model = vqa.load(args.model, args.layer)
     blind = answering.load_blind(args.question_only) if args.question_only else None
     scored, pointed, hydrants, occluded = Table(), Table(), Table(), Table()
@@ -214,7 +211,7 @@ def evaluate(args: argparse.Namespace) -> tuple[Answerer, list[str]]:
         parts += answering.occlusion_part(
             occluded, photos=f"{args.occluded} scenes", names=args.compared, patches=patches
         )
-    return model, parts
+    return f"VQA model {model.name} on unseen scenes, layer {model.layer}", parts
 
 
 def accuracy_table(scored: Table) -> str:
@@ -245,8 +242,8 @@ def hydrant_table(hydrants: Table, names: Sequence[str]) -> str:
     return table(("hydrants", "number", *columns), rows)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+def main() -> None:
+    parser = program.options(__file__, __doc__)
     parser.add_argument("--scenes", type=Path, required=True, help="written by vlcam scenes")
     parser.add_argument("--model", default="scenes")
     parser.add_argument("--layer", help="of the CNN (default: the model's)")
@@ -259,21 +256,8 @@ def main() -> int:
         "--patches", type=int, nargs="+", default=[64, 96, 128], help="sizes in pixels"
     )
     parser.add_argument("--stride", type=int, default=16, help="pixels (default 16)")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    begun = time.perf_counter()
-    try:
-        model, parts = evaluate(args)
-    except (ValueError, KeyError) as error:
-        print(f"benchmarks.scenes.vqa: {error}", file=sys.stderr)
-        return 2
-    title = f"VQA model {model.name} on unseen scenes, layer {model.layer}"
-    report.write(args.out, title, parts, time.perf_counter() - begun)
-    return 0
+    program.run(parser, evaluate)
 
 
 if __name__ == "__main__":
-    with progress.shown():
-        sys.exit(main())
+    main()

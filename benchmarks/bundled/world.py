@@ -6,9 +6,8 @@
         vlcam world $model --photos seen/images --test others/images \\
             --name "rendered scenes" --instead "For real photos: --model photos"
     done
-    python -m benchmarks.real.world --densecap
     vlcam scenes /tmp/unseen --images 1000 --seed 20261125
-    python -m benchmarks.real.world --scenes /tmp/unseen --data ../shared/data
+    python -m benchmarks.bundled.world --scenes /tmp/unseen --data ../shared/data
 
 Scenes and photos as they are, and as people have them: greyscale, blurred, compressed, of other
 sizes. Of a model of scenes none of the scenes should be told of, nearly all photos should; of a
@@ -20,25 +19,20 @@ from __future__ import annotations
 import argparse
 import io
 import random
-import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image, ImageFilter, ImageOps
 
 import vlcam
-from benchmarks.shared import report
-from captioning.models import densecap
+from benchmarks.shared import program, report
 from vlcam.cli.commands.world import photos as photos_in
 from vlcam.evaluation.tables import table
 from vlcam.formats.world import World
 from vlcam.photo.loading import load_photo
 from vlcam.training.world import photo_vectors
-from vlcam.utils.terminal import progress
 
 Change = Callable[[Image.Image], Image.Image]
 
@@ -119,39 +113,25 @@ def real(data: Path, count: int, seed: int) -> list[Kind]:
 
 
 def modules() -> dict[str, Any]:
-    """The bundled models that know their world, by name (densecap's is the VQA model's)."""
-    found: dict[str, Any] = {}
-    for kind in ("captioner", "vqa"):
-        for name in ("scenes", "photos"):
-            try:
-                found[f"{name}, {kind}"] = vlcam.load(name, kind=kind).module
-            except ValueError as error:
-                print(error, file=sys.stderr)
-    return {name: module for name, module in found.items() if hasattr(module, "world")}
+    """The bundled models by name, those that share their CNN once: of photos the captioner stands
+    for the VQA model, of scenes the VQA model for the dense captioner."""
+    return {
+        "scenes, captioner": vlcam.load("scenes", kind="captioner").module,
+        "scenes, VQA": vlcam.load("scenes", kind="vqa").module,
+        "photos": vlcam.load("photos", kind="captioner").module,
+    }
 
 
-def fit() -> None:
-    """The dense captioner's world: its CNN is the VQA model's, and saw the same scenes."""
-    module: Any = vlcam.load("scenes", kind="vqa").module
-    instead = "For real photos train one: vlcam train densecap"
-    replace(module.world, instead=instead).save(densecap.BUNDLED)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+def main() -> None:
+    parser = program.options(__file__, __doc__, threads=1)
     parser.add_argument("--scenes", type=Path, help="vlcam scenes wrote")
     parser.add_argument("--data", type=Path, help="flickr8k/ and coco/ are in it")
     parser.add_argument("--photos", type=int, default=50, help="of each kind that is changed")
-    parser.add_argument("--densecap", action="store_true", help="only write this one's file")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    if args.densecap:
-        fit()
-        return 0
-    begun = time.perf_counter()
+    program.run(parser, measure)
+
+
+def measure(args: argparse.Namespace) -> tuple[str, list[str]]:
     kinds = scenes(args.scenes, args.photos) + real(args.data, args.photos, args.seed)
     results = report.Table()
     models = modules()
@@ -174,11 +154,8 @@ def main() -> int:
         "Shares in % of the photos that are told to be unlike those the model learned from.\n\n"
         + table(("photos", "of them", *models), rows)
     )
-    title = "Photos unlike those a model learned from"
-    report.write(args.out, title, [text], time.perf_counter() - begun)
-    return 0
+    return "Photos unlike those a model learned from", [text]
 
 
 if __name__ == "__main__":
-    with progress.shown():
-        sys.exit(main())
+    main()

@@ -1,6 +1,6 @@
 """Which CNN knows best what captions speak of: linear detectors of words on its frozen features.
 
-    python -m benchmarks.real.encoders --data ../shared/data
+    python -m benchmarks.bundled.encoders --data ../shared/data
 
 Of training photos of Flickr8k the mean of the CNN's last feature maps is taken; a logistic
 regression of each of the commonest nouns learns from them which photos' captions have it, and is
@@ -10,8 +10,6 @@ scored on the validation photos by average precision.
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.real.captions import nouns_of
-from benchmarks.shared import report
+from benchmarks.bundled.captions import nouns_of
+from benchmarks.shared import program
 from captioning.data.captions import Example, read_data
 from vlcam.evaluation.entities import Entities
 from vlcam.evaluation.tables import table
@@ -86,49 +84,40 @@ def precisions(seen: Tensor, truth: Tensor, train: int, decay: float) -> np.ndar
     return each[hits.sum(0) > 0].numpy()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+def main() -> None:
+    parser = program.options(__file__, __doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--photos", type=int, default=3000, help="of training (default 3000)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 260])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    begun = time.perf_counter()
+    program.run(parser, compare)
+
+
+def compare(args: argparse.Namespace) -> tuple[str, list[str]]:
     given = args.data / "weights" / "mobilenet_v2_imagenet_torchvision_fp16.safetensors"
     networks = (("mobilenet_v2", given), ("efficientnet_lite0", None), ("efficientnet_lite2", None))
-    try:
-        data = read_data(args.data / "flickr8k", 0)
-        entities = Entities(args.data / "flickr30k_entities" / "annotations.zip")
-        train = data.train[: args.photos]
-        said = labels(train, nouns := nouns_of(entities, train))
-        words = [nouns[i] for i in said.sum(0).argsort(descending=True)[:WORDS].tolist()]
-        photos = [*train, *data.val]
-        truth = labels(photos, words)
-        rows = []
-        for name, weights in networks:
-            for size in args.sizes:
-                seen = features(name, weights, size, photos)
-                tried = {d: precisions(seen, truth, len(train), d) for d in DECAYS}
-                decay = max(DECAYS, key=lambda d: float(tried[d].mean()))
-                best = tried[decay]
-                error = best.std(ddof=1) / len(best) ** 0.5
-                rows.append((name, size, f"{best.mean():.3f} ± {error:.3f}", decay))
-    except ValueError as error:
-        print(f"benchmarks.real.encoders: {error}", file=sys.stderr)
-        return 2
+    data = read_data(args.data / "flickr8k", 0)
+    entities = Entities(args.data / "flickr30k_entities" / "annotations.zip")
+    train = data.train[: args.photos]
+    said = labels(train, nouns := nouns_of(entities, train))
+    words = [nouns[i] for i in said.sum(0).argsort(descending=True)[:WORDS].tolist()]
+    photos = [*train, *data.val]
+    truth = labels(photos, words)
+    rows = []
+    for name, weights in networks:
+        for size in args.sizes:
+            seen = features(name, weights, size, photos)
+            tried = {d: precisions(seen, truth, len(train), d) for d in DECAYS}
+            decay = max(DECAYS, key=lambda d: float(tried[d].mean()))
+            best = tried[decay]
+            error = best.std(ddof=1) / len(best) ** 0.5
+            rows.append((name, size, f"{best.mean():.3f} ± {error:.3f}", decay))
     parts = [
         f"Mean average precision of {WORDS} nouns on {len(data.val)} validation photos, learned"
         f" from {len(train)} training photos; ± over the words.",
         table(("CNN", "pixels", "mean average precision", "weight decay"), rows),
     ]
-    report.write(
-        args.out, "CNNs as given, by what they know of words", parts, time.perf_counter() - begun
-    )
-    return 0
+    return "CNNs as given, by what they know of words", parts
 
 
 if __name__ == "__main__":
-    with progress.shown():
-        sys.exit(main())
+    main()
