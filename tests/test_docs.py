@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.samples.tiny import photo
-from vlcam.cli.commands.models import published_table
-from vlcam.models import table
+from vlcam.cli.commands.models import families_table, published_table
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -58,7 +57,7 @@ def test_the_first_pages(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_table_of_families() -> None:
     page = (DOCS / "models.md").read_text("utf-8")
     written = re.search(r"<!-- vlcam models --markdown -->\n(.*?)\n<!-- end -->", page, re.DOTALL)
-    assert written is not None and written.group(1) == table()
+    assert written is not None and written.group(1) == families_table()
 
 
 def test_the_table_of_published_models() -> None:

@@ -121,11 +121,11 @@ class Request:
 
     def check(self, model: Adapter) -> None:
         """Raises ValueError where the model cannot be asked that, whatever the photo."""
-        if self.question is not None:
-            self.of_question(model, self.question)
-        elif self.caption is not None:
-            check_writes(model, self.caption)
-            read(model, self.caption, self.strict)
+        asked = self.settled(model)
+        if asked.question is not None:
+            asked.of_question(model, asked.question)
+        elif asked.caption is not None:
+            read(model, asked.caption, asked.strict)
 
     def of_question(self, model: Adapter, question: str) -> Ask | AskWriter:
         """The question as that model is asked it, and the answers to explain.

@@ -373,17 +373,6 @@ def _weights(path: Path) -> list[str]:
     return [file.name for file in files if file.is_file() and file.suffix in _WEIGHTS]
 
 
-def table() -> str:
-    """The known families as a table in Markdown, captioners first."""
-    called = dict(zip(FOR, ("captioning", "VQA", "both", "image-text matching"), strict=True))
-    order = list(FOR)
-    rows = [
-        f"| `{family.name}` | {called[family.kind]} | {family.reference} |"
-        for family in sorted(families(), key=lambda f: (order.index(f.kind), f.name))
-    ]
-    return "\n".join(["| family | kind | recognised |", "| --- | --- | --- |", *rows])
-
-
 def configuration(path: Path) -> dict[str, Any]:
     """The ``config.json`` of a model's folder (or beside a file of the model); empty if none.
 

@@ -124,8 +124,8 @@ def modules() -> dict[str, Any]:
 
 def main() -> None:
     parser = program.options(__file__, __doc__, threads=1)
-    parser.add_argument("--scenes", type=Path, help="vlcam scenes wrote")
-    parser.add_argument("--data", type=Path, help="flickr8k/ and coco/ are in it")
+    parser.add_argument("--scenes", type=Path, required=True, help="vlcam scenes wrote")
+    parser.add_argument("--data", type=Path, required=True, help="flickr8k/ and coco/ are in it")
     parser.add_argument("--photos", type=int, default=50, help="of each kind that is changed")
     parser.add_argument("--seed", type=int, default=0)
     program.run(parser, measure)

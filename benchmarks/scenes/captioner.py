@@ -18,16 +18,15 @@ from typing import cast
 import numpy as np
 
 import vlcam
-from benchmarks.shared import pointing, program
+from benchmarks.shared import pointing, program, report
 from captioning.language.captioner import Captioner
 from vlcam import look
 from vlcam.attribution import methods, targets
 from vlcam.attribution.encoding import Encoded
 from vlcam.attribution.maps import explain_targets
 from vlcam.cli.arguments import methods_argument
-from vlcam.evaluation.tables import figure, interval, table
 from vlcam.geometry.grid import Grid, Placement, place
-from vlcam.metrics.box_ratio import Box, BoxMeans, box_in_input, box_mask, box_means, box_ratio
+from vlcam.metrics.box_ratio import Box, BoxMeans, box_in_input, box_mask, box_means
 from vlcam.utils.terminal import progress
 
 BOX_METHODS = ("guided-backprop", "grad-cam", "guided-grad-cam")
@@ -101,23 +100,10 @@ def measure_boxes(
 
 
 def box_table(found: dict[str, list[BoxMeans]], images: list[int]) -> str:
-    lines = []
-    for name, items in found.items():
-        ratio = box_ratio(items, images)
-        lines.append(
-            (
-                name,
-                figure(ratio.mean_of_ratios),
-                figure(ratio.ratio_of_means),
-                interval(ratio.ratio_of_means),
-                len(items),
-                ", ".join(f"{n} {s}" for s, n in ratio.statuses.items() if s != "measured") or "0",
-            )
-        )
-    head = ("method", "mean of ratios (paper's)", "ratio of means", "95 %", "regions")
+    rows = {(name,): list(zip(images, items, strict=True)) for name, items in found.items()}
     return (
         "## Box ratio of region captions\n\nPaper, on its own photos: Guided Backprop 2.32, "
-        "Grad-CAM 3.27, Guided Grad-CAM 6.38.\n\n" + table((*head, "not measured"), lines)
+        "Grad-CAM 3.27, Guided Grad-CAM 6.38.\n\n" + report.box_table(("method",), rows)
     )
 
 

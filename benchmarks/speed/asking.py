@@ -13,14 +13,13 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
 import vlcam
-from benchmarks.shared import report
+from benchmarks.shared import program
 from benchmarks.speed.caption import LAYERS
 from vlcam.evaluation.tables import table
 from vlcam.formats.vocabulary import Vocabulary
@@ -77,18 +76,16 @@ def forward(model: CnnAnswerer, photo: vlcam.Encoded) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = program.options(__file__, __doc__)
     parser.add_argument("--cnn", nargs="+", choices=LAYERS, default=list(LAYERS))
     parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    start = time.perf_counter()
+    program.run(parser, measured)
+
+
+def measured(options: argparse.Namespace) -> tuple[str, list[str]]:
     rows = [row for cnn in options.cnn for row in measure(cnn, options.runs)]
     header = ["CNN", "", "ms, median", "% of the forward pass"]
-    seconds = time.perf_counter() - start
-    report.write(options.out, "Asking an encoded photo again", [table(header, rows)], seconds)
+    return "Asking an encoded photo again", [table(header, rows)]
 
 
 if __name__ == "__main__":

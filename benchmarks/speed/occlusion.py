@@ -17,14 +17,13 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from captum.attr import Occlusion
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.shared import report
+from benchmarks.shared import program
 from benchmarks.speed.caption import LAYERS, Case, WithTokens
 from vlcam.attribution.incremental import Incremental
 from vlcam.attribution.occlusion import Patch, occlusion_maps
@@ -147,21 +146,20 @@ def measure(case: Case, patch: Patch, runs: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = program.options(__file__, __doc__)
     parser.add_argument("--cnn", nargs="+", choices=LAYERS, default=list(LAYERS))
     parser.add_argument("--words", type=int, default=10, help="T (default 10)")
     parser.add_argument("--runs", type=int, default=3, help="of each contender (default 3)")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    start, parts = time.perf_counter(), []
+    program.run(parser, measured)
+
+
+def measured(options: argparse.Namespace) -> tuple[str, list[str]]:
+    parts = []
     for cnn in options.cnn:
         parts.append(f"## {cnn} + LSTM, layer {LAYERS[cnn]}, T = {options.words}")
         case = Case(cnn, LAYERS[cnn], options.words)
         parts += [measure(case, patch, options.runs) for patch in PATCHES]
-    seconds = time.perf_counter() - start
-    report.write(options.out, "Occlusion, incremental and whole", parts, seconds)
+    return "Occlusion, incremental and whole", parts
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ How a killed training is resumed: ``vlcam/training/trainer.py``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from captioning.training.recalled import RECALLED, Recalled, recall
 from captioning.training.word_detector import WordDetector, frequent
 from vlcam.formats.vocabulary import Vocabulary
 from vlcam.networks.encoder import Encoder
-from vlcam.training.photo_trainer import PhotoTrainer, PhotoTraining
+from vlcam.training.photo_trainer import PUBLISHED, PhotoTrainer, PhotoTraining
 from vlcam.training.trainer import Phase, Schedule
 from vlcam.utils.terminal import progress
 
@@ -73,6 +73,10 @@ class Training(PhotoTraining):
             raise ValueError("--detected: words are detected as --naming teaches it")
         if self.recalled and not self.detected:
             raise ValueError("--recalled adds words to those of --detected: give both")
+        if self.recalled and self.cnn_weights not in (None, PUBLISHED):
+            raise ValueError(
+                "--recalled is of the CNN as it was published: without --cnn-weights of a file"
+            )
 
     def schedules(self) -> tuple[Schedule, ...]:
         """Of each phase: with the CNN, with it fixed, and for a reward."""
@@ -139,17 +143,15 @@ class _Trainer(PhotoTrainer):
     def make_helpers(self, model: NeuralTalk) -> Mapping[str, nn.Module]:
         if model.config.detected:
             evidence = cast(WordEvidence, model.encoder.get_submodule("words"))
-            self.naming = self._detector(evidence)
+            self.naming = self._detector(evidence, self.vocabulary.tokens(self.learned))
             if self.how.recalled:
                 recall(model.encoder, RECALLED, evidence)
             return {}
         channels, tokens = model.encoder.layer().shape[0], len(self.vocabulary)
-        self.naming = self._detector(WordEvidence(channels, tokens))
+        self.naming = self._detector(WordEvidence(channels, tokens), range(tokens))
         return {"naming": self.naming.to(self.device)}
 
-    def _detector(self, evidence: WordEvidence) -> WordDetector:
-        """Of the words that the model detects, or of all."""
-        words = self.vocabulary.tokens(self.learned) or list(range(len(self.vocabulary)))
+    def _detector(self, evidence: WordEvidence, words: Sequence[int]) -> WordDetector:
         return WordDetector(evidence, words, self.tokens, pretrained=self.how.pretrained)
 
     def _learned(self, photos: int) -> tuple[str, ...]:
@@ -157,7 +159,10 @@ class _Trainer(PhotoTrainer):
         but = {self.vocabulary.unknown}
         if self.how.recalled:
             but |= set(self.vocabulary.tokens(tuple(RECALLED)))
-        return tuple(self.vocabulary.text(t for t in frequent(self.tokens, photos) if t not in but))
+        found = [token for token in frequent(self.tokens, photos) if token not in but]
+        if not found:
+            raise ValueError(f"--detected {photos}: no word is in the captions of so many photos")
+        return tuple(self.vocabulary.text(found))
 
     def _recalled(self) -> Recalled:
         published = Encoder(self.how.cnn, self.how.preprocess.size)

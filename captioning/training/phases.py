@@ -3,7 +3,7 @@
 1. :class:`WithCnn`: the likelihood of one drawn caption a photo, the CNN being trained as well.
 2. :class:`FixedCnn`: the likelihood of every caption (teacher forcing), the features given.
 3. :class:`Rewarded`: minimum risk training (Shen et al., ACL 2016): what beam search finds is made
-   likelier the more it would add to the BLEU-4 of all.
+   likelier the more it would add to the BLEU-4 of all, and the more of it is true.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
 Of toilets and umbrellas a few thousand captions have hardly any, and detectors learned of so few
 photos point at the rooms and streets around. A CNN published with its classifier of ImageNet's 1000
-classes has seen hundreds of photos of each. The detector of such a word is the mean of the weights
-C of the classes that it names, less the mean of all::
+classes has seen hundreds of photos of each. The detector of such a word begins as the mean of the
+weights C of the classes that it names, less the mean of all::
 
     W_w = mean_{c in classes of w} C_c - mean_c C_c
 
-and while the CNN learns other words, what each cell says for these stays as it was::
+and while the CNN learns other words, what each cell says for these stays much as it was::
 
-    loss = mean_w (s_w - s'_w)^2 / var(s'_w)    s' of the CNN as published
+    loss = mean_w (s_w - s'_w)^2 / var(s'_w)    both by W_w as it is, s' of the CNN as published
 
 (learning without forgetting: Li and Hoiem, ECCV 2016). So the captioner can be asked about things
 that no caption it learned from has (compare Hendricks et al., CVPR 2016), though it will not say
@@ -36,7 +36,7 @@ _BOATS = "speedboat, lifeboat, fireboat, catamaran, yawl, canoe, gondola"
 _BUSES = "school bus, minibus, trolleybus"
 _PHONES = "cellular telephone, dial telephone, pay-phone"
 _SCREENS = "television, monitor, screen"
-_OTHERS = {
+_CLASSES = {
     "airplane|airplanes|plane|planes|jet|jets|aircraft": "airliner, warplane",
     "apple|apples": "Granny Smith",
     "backpack|backpacks": "backpack",
@@ -145,7 +145,7 @@ _OTHERS = {
 
 RECALLED: Mapping[str, tuple[str, ...]] = {
     word: tuple(classes.split(", "))
-    for words, classes in _OTHERS.items()
+    for words, classes in _CLASSES.items()
     for word in words.split("|")
 }
 """Names of ImageNet's classes, as torchvision has them, by the word that names them."""

@@ -32,8 +32,7 @@ class WordDetector(nn.Module):
     photos, half of them, drawn for each photo, are dropped in training.
 
     Args:
-        evidence: of words, the first D of which are made ready to be trained; others are left as
-            they are.
+        evidence: of words, the first D of which are made ready to be trained, and are taught.
         words: the tokens of the D.
         captions: of each training photo.
         pretrained: whether the CNN is.

@@ -162,7 +162,7 @@ def test_the_same_model_at_a_layer(case: Case) -> None:
     before = dict(vars(adapter))
     again = adapter.at_layer(adapter.layer)
     assert again is not adapter and again.module is adapter.module and again.layer == adapter.layer
-    others = [layer for layer in getattr(adapter, "layers", ()) if layer != adapter.layer]
+    others = [layer for layer in adapter.layers if layer != adapter.layer]
     for layer in others[:1]:
         other = adapter.at_layer(layer)
         features = encode(other, case.pixels, case.prompts)

@@ -24,6 +24,7 @@ from tests.tools import hub
 from tests.tools.command_line import PHOTO, SCENES, Payload, refused
 from vlcam import models
 from vlcam.adapters.cnn import CnnAdapter
+from vlcam.cli.commands.models import families_table
 from vlcam.cli.parser import main
 from vlcam.formats.hub.published import Published
 from vlcam.formats.pretrained import from_pretrained_with
@@ -196,7 +197,7 @@ def test_two_families_with_one_word(words: list[Family]) -> None:
 
 
 def test_the_table_of_families(registered: list[Family]) -> None:
-    assert models.table().splitlines() == [
+    assert families_table().splitlines() == [
         "| family | kind | recognised |",
         "| --- | --- | --- |",
         "| `a` | captioning | the a paper |",

@@ -71,9 +71,9 @@ class FeatureMaps(Brief):
         )
 
     def copy(self) -> FeatureMaps:
-        """A copy of one image's row: a model may write into its input, and the maps are used
-        again."""
-        return self.rows(torch.zeros(1, dtype=torch.long, device=self.device))
+        """The same values in memory of their own: a model may write into its input, and the maps
+        are used again."""
+        return self.rows(torch.arange(len(self.maps), device=self.device))
 
     def one(self, row: int) -> FeatureMaps:
         """One image's row, by itself."""
@@ -158,6 +158,8 @@ class Adapter(ABC):
     Attributes:
         name: of the model, as results carry it.
         layer: name of the explained layer, as results carry it.
+        layers: names that :meth:`cut_at` takes, from the first to the last; empty: they are
+            not listed here.
         module: everything that ``encode`` and ``decode`` run. vlcam runs it in eval mode, and
             leaves it as it was: weights, flags, gradients, hooks.
         encode_reads_prompt: whether the feature maps depend on the prompt (single-stream
@@ -173,6 +175,7 @@ class Adapter(ABC):
 
     name: str
     layer: str
+    layers: Sequence[str] = ()
     module: nn.Module
     encode_reads_prompt: bool = False
     sees_pixels: bool = True

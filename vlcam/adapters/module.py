@@ -13,13 +13,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
-from vlcam.adapters.scores import checked, kind_of
+from vlcam.adapters.scores import checked
 from vlcam.geometry.cells import derive
 from vlcam.geometry.grid import Grid, Placement
 from vlcam.photo.preprocess import Preprocess
 from vlcam.utils.functions import check_takes
 from vlcam.utils.messages.errors import one_line
-from vlcam.utils.messages.expected import described, expect
+from vlcam.utils.messages.expected import described, expect, kind_of
 from vlcam.utils.messages.nearest import hint
 from vlcam.utils.untouched import untouched
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vlcam.adapters.adapter import Adapter, FeatureMaps, Prompt
 from vlcam.utils.exact_backward import exact_backward
+from vlcam.utils.messages.expected import kind_of
 
 ABOVE_ZERO = 1e-2
 """What rounding may make of a log-probability of 0, at most."""
@@ -71,9 +72,3 @@ def _told(found: Any) -> str:
     if isinstance(found, list | tuple):
         return f"{kind} of {len(found)}"
     return "nothing" if found is None else kind
-
-
-def kind_of(value: Any) -> str:
-    """What something is, for errors: "a tuple"."""
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

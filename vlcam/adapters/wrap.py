@@ -11,12 +11,11 @@ from vlcam.adapters.adapter import FeatureMaps, Prompt, Question, Reading
 from vlcam.adapters.asking import listed, ordered_texts
 from vlcam.adapters.module import ModuleAdapter, Score, Tokens, refuse_unhashable
 from vlcam.adapters.scales import LOGITS, Kind, Scale, Squashings, check_kind, scale_of
-from vlcam.adapters.scores import kind_of
 from vlcam.geometry.grid import Grid
 from vlcam.photo.preprocess import Preprocess
 from vlcam.utils.functions import check_takes
 from vlcam.utils.messages.errors import one_line
-from vlcam.utils.messages.expected import described, expect
+from vlcam.utils.messages.expected import described, expect, kind_of
 
 Read = Callable[[str], Question | Prompt]
 """A question's text to the prompt that the scoring function gets; or to a :class:`Question`, which

@@ -59,6 +59,11 @@ class Encoded(Brief):
         features, begun = _features(model, self.pixels)
         return replace(self, features=features, begun=begun, model=model)
 
+    @property
+    def prepared(self) -> Prepared:
+        """The photo, ready to be encoded by a model that is fed the same."""
+        return Prepared(self.photo, self.image, self.pixels[0], self.placement)
+
     def seen(self, model: Adapter, prompt: Prompt = None) -> FeatureMaps:
         """The feature maps; of a model whose feature maps depend on the prompt, under that one."""
         if self.features is not None:

@@ -128,6 +128,11 @@ def every() -> tuple[Method, ...]:
     return (*_TABLE, *registered(GROUP, Method, taken=METHODS))
 
 
+def known() -> dict[str, Method]:
+    """:func:`every`, by name."""
+    return {method.name: method for method in every()}
+
+
 def get(name: str) -> Method:
     """The method of that name.
 
@@ -136,10 +141,10 @@ def get(name: str) -> Method:
     """
     if name in METHODS:
         return METHODS[name]  # without importing what other packages have
-    known = {method.name: method for method in every()}
-    if name in known:
-        return known[name]
-    raise ValueError(unknown("method", name, known))
+    every_one = known()
+    if name in every_one:
+        return every_one[name]
+    raise ValueError(unknown("method", name, every_one))
 
 
 def at_layer(name: str) -> Method:

@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from vlcam.adapters.adapter import Adapter, check_is_adapter
 from vlcam.adapters.asking import ordered_texts
-from vlcam.attribution import methods as known
-from vlcam.attribution.encoding import look
+from vlcam.attribution import methods as named
+from vlcam.attribution.encoding import encode_photos, look
 from vlcam.attribution.methods import Method
 from vlcam.attribution.occlusion import Patch
 from vlcam.choosing.asking import targets_of
@@ -64,7 +65,7 @@ def choose(
     Args:
         model: an adapter (:func:`vlcam.wrap`), or what :func:`vlcam.load` takes.
         photos: at least one (:data:`vlcam.photo.given.Photo`); from two on there are standard
-            errors. One that is given twice is counted once.
+            errors. A file that is given twice is counted once.
         layers: names; None: a few (:func:`vlcam.choosing.layers.worth_comparing`).
         methods: names, of any but occlusion, which the others are compared with.
         caption, question, answers, contrast: as of :func:`vlcam.explain`; asked of every photo.
@@ -107,7 +108,7 @@ def choose(
 
 
 def _methods(names: Sequence[str]) -> list[Method]:
-    found = [known.get(name) for name in dict.fromkeys(ordered_texts("methods", names))]
+    found = [named.get(name) for name in dict.fromkeys(ordered_texts("methods", names))]
     if not found:
         raise ValueError("no method to compare")
     if any(method.at == "patches" for method in found):
@@ -188,9 +189,9 @@ class _Comparison:
             found = found or self._combinations(on)
             centre.append(on.of_centre())
             for model, some in _by_model(found):
-                _measure(model, some, on, photo)
+                _measure(model, some, on)
         for model, some in progress.each(_by_model(found), "layers redrawn", unit="layer"):
-            self._forget(model, some, every, dict(photos))
+            self._forget(model, some, every)
         return self._choice(every, found, centre)
 
     def _on_photo(self, name: str, photo: Photo) -> OnPhoto:
@@ -217,33 +218,30 @@ class _Comparison:
             *(_Measures(self.model, method) for method in anywhere),
         ]
 
-    def _forget(
-        self,
-        model: Adapter,
-        some: list[_Measures],
-        every: Sequence[OnPhoto],
-        photos: dict[str, Photo],
-    ) -> None:
+    def _forget(self, model: Adapter, some: list[_Measures], every: Sequence[OnPhoto]) -> None:
         """How alike the maps stay where the weights behind the layer are drawn anew."""
         some = [one for one in some if not one.problem]
         if not some:
             return
+        for one in some:
+            one.redrawn = [[] for _ in every]
         first = every[0]
         prompt = first.targets[0].terms[0].prompt
         try:
             for changed in forgetting(model, first.pixels, prompt, DRAWS, self.seed):
                 for number, on in enumerate(every):
-                    seen = look(changed, photos[on.name])
+                    seen = encode_photos(changed, [on.encoded.prepared])[0]
                     maps = maps_by(changed, seen, on.targets, [one.method for one in some])
                     for one in some:
                         now = maps[one.method.name]
                         if isinstance(now, str):
                             raise ValueError(now)
-                        one.redrawn += [[] for _ in range(number + 1 - len(one.redrawn))]
                         one.redrawn[number] += [
                             rank_correlation(a, b) or 0.0
                             for a, b in zip(one.coarse[number], on.coarse(now), strict=True)
                         ]
+        except torch.OutOfMemoryError:
+            raise
         except (ValueError, RuntimeError) as error:
             for one in some:
                 one.redrawn, one.why_not = [], one_line(error)
@@ -275,7 +273,7 @@ class _Comparison:
             photos=tuple(on.name for on in every),
             asked=tuple(tuple(target.name for target in on.targets) for on in every),
             about={
-                "question": self.request.question,
+                **{name: getattr(self.request, name) for name in _ASKED},
                 "patch": asdict(every[0].patch),
                 "steps": STEPS,
                 "draws": DRAWS,
@@ -284,6 +282,7 @@ class _Comparison:
         )
 
 
+_ASKED = ("caption", "question", "answers", "contrast", "top")
 _CENTRE = Method("the photo's centre", "whatever the model", "pixels")
 
 
@@ -294,13 +293,15 @@ def _by_model(found: Sequence[_Measures]) -> list[tuple[Adapter, list[_Measures]
     return list(groups.values())
 
 
-def _measure(model: Adapter, some: list[_Measures], on: OnPhoto, photo: Photo) -> None:
+def _measure(model: Adapter, some: list[_Measures], on: OnPhoto) -> None:
     """Maps of one photo by some methods at one layer."""
     some = [one for one in some if not one.problem]
     if not some:
         return
     try:
-        seen = look(model, photo)
+        seen = on.encoded.of(model)
+    except torch.OutOfMemoryError:
+        raise
     except (ValueError, RuntimeError) as error:
         for one in some:
             one.problem = one_line(error)

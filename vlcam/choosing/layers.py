@@ -31,9 +31,8 @@ def depths(model: Adapter) -> list[str]:
     Raises:
         ValueError: the model is not built around one of our CNNs, and does not list its blocks.
     """
-    blocks: Sequence[str] | None = getattr(model, "layers", None)
-    if blocks is not None:
-        return list(blocks)
+    if model.layers:
+        return list(model.layers)
     found = _of_encoder(model)
     if found is None:
         raise ValueError(f"{model.name}: its layers are not known here; name them with --layers")
@@ -49,9 +48,8 @@ def worth_comparing(model: Adapter, pixels: Tensor, prompt: Prompt) -> list[str]
         pixels: an input (1, 3, H, W): what gives feature maps in a wrapped module is seen where it
             is run on it, under ``prompt``.
     """
-    blocks: Sequence[str] | None = getattr(model, "layers", None)
-    if blocks is not None:
-        return _second_half(list(blocks), model.layer)
+    if model.layers:
+        return _second_half(list(model.layers), model.layer)
     found = _of_encoder(model)
     if found is None and isinstance(model, ModuleAdapter):
         seen = _of_module(model, pixels, prompt)

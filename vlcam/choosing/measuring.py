@@ -77,12 +77,14 @@ class OnPhoto:
     Attributes:
         pixels: what the model is fed, (1, 3, H, W).
         name, targets, patch: as given.
+        encoded: the photo.
     """
 
     def __init__(
         self, model: Adapter, name: str, photo: Encoded, *, targets: list[Target], patch: Patch
     ) -> None:
-        self.name, self.targets, self.pixels = name, targets, photo.pixels
+        self.name, self.targets = name, targets
+        self.encoded, self.pixels = photo, photo.pixels
         self._model, self.patch = model, patch
         found = explain_targets(model, photo, targets, methods.get("occlusion"), patch=patch)
         self._scores, self._drops = found.scores.double(), found.maps.double()

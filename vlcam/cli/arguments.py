@@ -156,6 +156,8 @@ def checked(args: argparse.Namespace) -> str:
             raise ValueError(f"--{name} is empty: give at least one word")
     if args.caption is not None and args.question is not None:
         raise ValueError("--caption and --question: give one of them")
+    if args.caption is not None and (args.answers or args.contrast):
+        raise ValueError("--caption and --answers or --contrast: give one of them")
     if args.answers and args.contrast:
         raise ValueError("--answers and --contrast: give one of them")
     if args.contrast and args.contrast[0] == args.contrast[1]:

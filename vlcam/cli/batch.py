@@ -171,7 +171,7 @@ def write_index(done: Done, out: Path, *, tell: Tell) -> Path:
     """
     first = Explanation.load(done.found[0].folders[0])
     failed = f"Not explained: {', '.join(done.failed)}." if done.failed else ""
-    section = Section(first.question or "Captions", _cards(done, out), failed)
+    section = Section(first.question or "Captions", cards(done.found, out), failed)
     path, number = out / "index.html", 1
     while os.path.lexists(path) and not _is_index(path):
         number += 1
@@ -179,11 +179,11 @@ def write_index(done: Done, out: Path, *, tell: Tell) -> Path:
     if number > 1:
         tell(f"{out / 'index.html'} is taken, written to {path}")
     with written(path) as draft:
-        draft.write_text(f"{index(_TITLE, _INTRO, [section])}{_INDEX}\n", "utf-8")
+        draft.write_text(f"{index(TITLE, _INTRO, [section])}{_INDEX}\n", "utf-8")
     return path
 
 
-_TITLE = "Where the model looked"
+TITLE = "Where the model looked"
 _INTRO = (
     "Each word of a caption, and each answer, has a map of where in the photo the model found"
     " support for it. Open one and point at its words or answers."
@@ -192,9 +192,9 @@ _INDEX = "<!-- index of vlcam explain -->"
 """By its last line an index is known."""
 
 
-def _cards(done: Done, out: Path) -> Iterator[tuple[Explanation, str]]:
+def cards(found: Sequence[Found], out: Path) -> Iterator[tuple[Explanation, str]]:
     """Each photo's first explanation, loaded when its turn comes, and its page's path."""
-    for one in done.found:
+    for one in found:
         path = Path(os.path.relpath(one.page, out)).as_posix()
         yield Explanation.load(one.folders[0]), path
 

@@ -14,7 +14,7 @@ from vlcam.utils.files.input_files import check_file
 from vlcam.utils.messages.errors import one_line
 from vlcam.utils.messages.nearest import hint, unknown
 
-_DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "npu", "xla", "mtia", "meta")
+_DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "npu", "xla", "mtia")
 """The devices of torch that compute, and our ``auto``."""
 
 

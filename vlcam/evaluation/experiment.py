@@ -91,6 +91,11 @@ class Experiment(ABC, Generic[AskedPhoto]):
     scores_by_model: ClassVar[bool] = False
 
     @property
+    def says(self) -> str:
+        """What the value of a map says, with the value in braces."""
+        return self.worth_says or f"{self.worth} {{:.2f}}"
+
+    @property
     @abstractmethod
     def items(self) -> Sequence[Item]:
         """The photos, in an order that only the settings decide."""

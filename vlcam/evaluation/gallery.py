@@ -70,8 +70,7 @@ def pictures(
 
 def about(experiment: Experiment, method: Method) -> str:
     """What the pictures are, and how they were chosen."""
-    says = experiment.worth_says or f"{experiment.worth} {{:.2f}}"
-    by = " ".join(re.sub(r"\{.*?\}", "…", says).split())
+    by = " ".join(re.sub(r"\{.*?\}", "…", experiment.says).split())
     outlined = type(experiment).outline is not Experiment.outline
     line = " The green line surrounds what the map should be on." if outlined else ""
     return (
@@ -82,8 +81,7 @@ def about(experiment: Experiment, method: Method) -> str:
 
 def _caption(experiment: Experiment, record: Record, item: Item) -> str:
     """Of what a map is, on which photo, and what it is worth, in words."""
-    says = experiment.worth_says or f"{experiment.worth} {{:.2f}}"
-    worth = says.format(cast(float, record[experiment.worth]))
+    worth = experiment.says.format(cast(float, record[experiment.worth]))
     return f"“{experiment.label(record)}” on photo {item.name}: {worth}"
 
 

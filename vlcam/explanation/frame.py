@@ -57,7 +57,7 @@ def _about(result: Result) -> dict[str, Any]:
 
 def _row(result: Result, item: Word | Answer) -> dict[str, Any]:
     x, y = (None, None) if item.degenerate else item.peak
-    kind = result.target.partition(" of ")[0].replace("-", "_")
+    kind = result.score_kind.replace("-", "_")
     numbers = {"score": item.score, "probability": item.probability, "x": x, "y": y}
     if kind in _NUMBERS:
         numbers[kind] = item.score

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from pathlib import PurePath
 
 import torch
 
@@ -47,13 +46,13 @@ def no_map(explanation: Result, index: int) -> NoMap:
         return NoMap((text,), "the model attends to all of the photo alike", _OTHERS)
     raw, _ = explanation.map(index)
     if not torch.isfinite(raw).all():
-        return NoMap((text,), "its map holds values that are not finite", _layers(explanation))
+        return NoMap((text,), "its map holds values that are not finite", _LAYERS)
     if raw.numel() == 1:
         why = f"{explanation.layer} has a single cell, which is all of the photo"
-        return NoMap((text,), why, _layers(explanation))
+        return NoMap((text,), why, _LAYERS)
     if raw.any():
         why = "its map is the same everywhere in the photo"
-        return NoMap((text,), why, _layers(explanation))
+        return NoMap((text,), why, _LAYERS)
     return NoMap((text,), _nothing(explanation), _instead(explanation, index))
 
 
@@ -70,12 +69,14 @@ def notes(explanation: Result) -> list[NoMap]:
     ]
 
 
+_LAYER = "another layer (--layer; vlcam layers shows all)"
+_LAYERS = f"Try {_LAYER}."
 _OTHERS = "The maps of words and answers may still differ from place to place."
 
 
 def _nothing(explanation: Result) -> str:
     """Why a map is zero everywhere."""
-    method = _known().get(explanation.method)
+    method = methods.known().get(explanation.method)
     if method is None or method.at == "attention":
         return "nothing in the photo speaks for it by this method"
     if method.at == "patches":
@@ -88,7 +89,7 @@ def _nothing(explanation: Result) -> str:
 
 def _instead(explanation: Result, index: int) -> str:
     """What to try where a map is zero everywhere."""
-    method = _known().get(explanation.method)
+    method = methods.known().get(explanation.method)
     if method is None or method.at == "attention":
         ways = ["--method grad-cam"]
     elif method.at == "patches":
@@ -100,11 +101,7 @@ def _instead(explanation: Result, index: int) -> str:
         ways = [f"--method grad-cam-no-relu (what speaks {side} it)", "--method layercam"]
         ways = [way for way in ways if way.split()[1] != explanation.method]
     ways += _contrast(explanation, index)
-    return f"Try {', '.join(ways)}, or another layer: {_command(explanation)}."
-
-
-def _known() -> dict[str, methods.Method]:
-    return {method.name: method for method in methods.every()}
+    return f"Try {', '.join(ways)}, or {_LAYER}."
 
 
 def _contrast(explanation: Result, index: int) -> list[str]:
@@ -115,14 +112,3 @@ def _contrast(explanation: Result, index: int) -> list[str]:
         return []
     best = max(others, key=lambda one: one.probability)
     return [shlex.join(["--contrast", item.text, best.text])]
-
-
-def _layers(explanation: Result) -> str:
-    return f"Try another layer: {_command(explanation)}."
-
-
-def _command(explanation: Result) -> str:
-    """The command that explains the photo at every layer."""
-    photo = explanation.photo if PurePath(explanation.photo).suffix else "PHOTO"
-    asked = ["--question", explanation.question] if explanation.question is not None else []
-    return shlex.join(["vlcam", "layers", photo, "--model", explanation.model, *asked])

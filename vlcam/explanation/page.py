@@ -314,7 +314,7 @@ def _says(explanation: Result, index: int) -> str:
     else:
         told = f"probability {percent(item.probability)}"
     if isinstance(item, Answer):
-        told = f"logit {item.logit:.2f} · {told}"
+        told = f"{explanation.score_kind} {item.score:.2f} · {told}"
     if item.degenerate:
         reason = no_map.no_map(explanation, index)
         return f"{told} · no map: {reason.why}. {reason.then}"

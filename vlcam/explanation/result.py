@@ -172,8 +172,13 @@ class Result:
     @property
     def caveat(self) -> str | None:
         """What a reader of this method's maps should know."""
-        known = {method.name: method.caveat for method in methods.every()}
-        return known.get(self.method)
+        method = methods.known().get(self.method)
+        return method.caveat if method else None
+
+    @property
+    def score_kind(self) -> str:
+        """What a score is: "log-probability", "logit", "difference"."""
+        return self.target.partition(" of ")[0]
 
     def __repr__(self) -> str:
         """A line or two, however long the text and however many the words."""

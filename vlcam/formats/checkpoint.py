@@ -100,8 +100,8 @@ def _written(state: dict[str, Tensor], half: bool) -> dict[str, Tensor]:
 
 
 def load_folder(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], what: str) -> Model:
-    """Read a model from its folder (or either file in it), in float32 and eval mode. Where there is
-    a file of its ``world`` (:mod:`vlcam.formats.world`), the model bears it under that name.
+    """Read a model from its folder (or either file in it), in float32 and eval mode. Where the
+    folder has a ``world`` (:mod:`vlcam.formats.world`), it becomes an attribute of that name.
 
     Args:
         build: makes the model from its configuration and weights, whose shapes may give its sizes;
@@ -133,7 +133,7 @@ def load_folder(path: Path, build: Callable[[Any, dict[str, Tensor]], Model], wh
     load_exactly(
         model, filled_in(model, files) | state, f"{weights_path}: not the weights of this {what}"
     )
-    _bear_world(model, folder)
+    _attach_world(model, folder)
     return model.eval()
 
 
@@ -150,7 +150,7 @@ def read_cnn(folder: Path) -> list[dict[str, Tensor]]:
     return [*read_packaged(config, str(config_path)), own]
 
 
-def _bear_world(model: Any, folder: Path) -> None:
+def _attach_world(model: Any, folder: Path) -> None:
     world = read_world(folder)
     if world is None:
         return

@@ -6,8 +6,8 @@ grows much less with how large a thing is; of these vectors the file has their m
 directions with their variances, and the variance of all that is left. A photo's score is its
 distance from the mean in these units (a Mahalanobis distance whose covariance has k directions of
 its own, as in probabilistic PCA; Lee et al., NeurIPS 2018, take such distances of feature maps to
-tell photos unlike the training photos): 1 for the average training photo. What nineteen of twenty
-held-out photos stay below is the threshold.
+tell photos unlike the training photos): 1 for the average training photo. What 96 in
+100 held-out photos stay below is the threshold; others are out of distribution.
 """
 
 from __future__ import annotations

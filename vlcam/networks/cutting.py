@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from vlcam.networks.tracing import Tracer
 from vlcam.utils.messages.errors import one_line
+from vlcam.utils.untouched import untouched
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,8 @@ def trace_layers(net: nn.Module) -> tuple[fx.Graph, dict[str, list[fx.Node]]]:
     (DenseNet's last ReLU), which goes by the name of its node.
     """
     tracer = _LayerTracer()
-    flags = [(module, module.training) for module in net.modules()]
-    net.eval()  # a flag given to a function (dropout's) is fixed in the graph
-    try:
+    with untouched(net):  # in eval mode: a flag given to a function is fixed in the graph
         graph = tracer.trace(net)
-    finally:
-        for module, training in flags:
-            module.training = training
     for node in graph.nodes:
         if node.op in ("call_function", "call_method") and not node.meta.get("nn_module_stack"):
             tracer.calls.setdefault(node.name, []).append(node)
@@ -185,16 +181,13 @@ def _shapes(
     output = probe.graph_copy(graph, copies)
     probe.output(([copies[node] for node in nodes], output))
     run = fx.GraphModule(net, probe)
-    was_training = net.training
-    net.eval()
     try:
-        values, feature = _of_no_image(run, size)
+        with untouched(net):
+            values, feature = _of_no_image(run, size)
     except RuntimeError as error:
         raise ValueError(
             f"CNN {name} does not take {size[0]} x {size[1]} pixels: {one_line(error)}"
         ) from None
-    finally:
-        net.train(was_training)
     return [value.shape for value in values], feature.shape
 
 

@@ -149,11 +149,8 @@ class Encoder(nn.Module):
         Raises:
             ValueError: it was published without one, or it cannot be had.
         """
-        tensors = cnns.published(self.name)
-        if isinstance(self.net, EfficientNetLite):
-            tensors = self.net.named(tensors)
-        heads = tuple(f"{layer}." for layer in self._head)
-        found = [v for k, v in tensors.items() if k.startswith(heads) and v.ndim == 2]
+        tensors = self._renamed(cnns.published(self.name))
+        found = [v for k, v in tensors.items() if k.startswith(self._heads) and v.ndim == 2]
         if len(found) != 1:
             raise ValueError(f"CNN {self.name}: it was published without a linear classifier")
         return found[0].float()
@@ -164,13 +161,20 @@ class Encoder(nn.Module):
 
     def named(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of the whole published network as this encoder has them, in float32."""
-        if isinstance(self.net, EfficientNetLite):
-            tensors = self.net.named(tensors)
         return {
             key: value.float() if value.is_floating_point() else value
-            for key, value in tensors.items()
-            if not key.startswith((*_AUXILIARY, *(f"{layer}." for layer in self._head)))
+            for key, value in self._renamed(tensors).items()
+            if not key.startswith((*_AUXILIARY, *self._heads))
         }
+
+    def _renamed(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """By this network's names."""
+        return self.net.named(tensors) if isinstance(self.net, EfficientNetLite) else tensors
+
+    @property
+    def _heads(self) -> tuple[str, ...]:
+        """What names of the classifier's weights begin with."""
+        return tuple(f"{layer}." for layer in self._head)
 
     def _load(self, state: dict[str, Tensor], what: Path | str) -> None:
         load_exactly(self.net, state, f"{what}: not the weights of {self.name}")

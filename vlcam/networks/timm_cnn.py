@@ -47,7 +47,8 @@ def preprocess(name: str, size: tuple[int, int]) -> Preprocess:
 def _made(name: str, pretrained: bool) -> Any:
     _described(name)
     try:
-        return _timm(name).create_model(_bare(name), pretrained=pretrained, num_classes=0)
+        head = {} if pretrained else {"num_classes": 0}  # published weights are given whole
+        return _timm(name).create_model(_bare(name), pretrained=pretrained, **head)
     except Exception as error:  # whatever its networks and its downloads stumble over
         what = "its weights cannot be had" if pretrained else "timm cannot make it"
         raise ValueError(f"CNN {name}: {what} ({one_line(error)})") from error

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vlcam.photo.loading import load_photo, upright
 from vlcam.utils.messages.errors import one_line
-from vlcam.utils.messages.expected import described_shape
+from vlcam.utils.messages.expected import a, described_shape
 
 Photo = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 """A path; a PIL image; RGB, RGBA or grey levels (height, width, channels), (channels, height,
@@ -72,9 +72,9 @@ def _channels_last(values: np.ndarray, what: str, first: bool) -> np.ndarray:
     places = [place for place in ((0, 2) if first else (2, 0)) if values.ndim == 3]
     channels = next((place for place in places if values.shape[place] in _CHANNELS), None)
     if channels is None:
-        raise ValueError(f"the photo is {_a(what)} of shape {shape}; expected {_SHAPES}")
+        raise ValueError(f"the photo is {a(what)} of shape {shape}; expected {_SHAPES}")
     if not values.size:
-        raise ValueError(f"the photo is {_a(what)} of shape {shape}: there is nothing to see")
+        raise ValueError(f"the photo is {a(what)} of shape {shape}: there is nothing to see")
     return np.moveaxis(values, channels, 2)
 
 
@@ -85,7 +85,7 @@ def _levels(pixels: np.ndarray, what: str) -> np.ndarray:
     if pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels)
     if pixels.dtype.kind != "f":
-        raise ValueError(f"the photo is {_a(what)} of {pixels.dtype}; expected {_LEVELS}")
+        raise ValueError(f"the photo is {a(what)} of {pixels.dtype}; expected {_LEVELS}")
     least, most = float(pixels.min()), float(pixels.max())
     if not np.isfinite((least, most)).all():
         raise ValueError(f"the photo's {what} holds {_not_finite(pixels)}; expected {_LEVELS}")
@@ -106,7 +106,3 @@ def _cure(least: float, most: float) -> str:
     if least < -_OFF:
         return "give it as it was before it was normalised"
     return "divide it by 255" if most <= 255 else "divide it by its white"
-
-
-def _a(what: str) -> str:
-    return f"an {what}" if what == "array" else f"a {what}"

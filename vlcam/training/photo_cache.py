@@ -165,13 +165,17 @@ class Part:
                 out.write(found.data)  # np.save would not say what is wrong with a disk
         return file
 
-    def _key(self, source: Source, view: int) -> str:
+    def digest(self) -> str:
+        """A hash of its name and its weights."""
         weights = hashlib.sha256(self.name.encode())
         for name, value in self.run.state_dict().items():
             weights.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        return weights.hexdigest()
+
+    def _key(self, source: Source, view: int) -> str:
         drawn = self.seed if view >= _DRAWN else 0
         settings = f"{source.key} {view} {drawn} {self.precision}"
-        return _digest(f"{weights.hexdigest()} {settings}".encode())
+        return _digest(f"{self.digest()} {settings}".encode())
 
 
 class KeptMaps:
@@ -186,7 +190,7 @@ class KeptMaps:
 
     def __init__(self, photos: Photos, part: Part, folder: Path) -> None:
         self._photos, self._part, self._folder = photos, part, folder
-        self.key = f"{photos.key} {part.name}"
+        self.key = f"{photos.key} {part.digest()}"
         self._views: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:

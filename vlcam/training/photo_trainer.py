@@ -318,8 +318,8 @@ class PhotoTrainer(Trainer):
             # What is reported is of the model as it is used: from the photos.
             own = self.how.keeps_maps and split == "train"
             source = self._source(split) if own else photos
-            run = nn.Sequential(*self.views().halves(encoder)) if own else encoder
-            part = self._part(run, (encoder.feature_size,), split)
+            halves = self.views().halves(encoder) if own else encoder.split()
+            part = self._part(nn.Sequential(*halves), (encoder.feature_size,), split)
             for view in range(self.how.views if split == "train" else 1):
                 file = part.kept_outputs(source, view, self._cache)
                 self.features[split, view] = torch.from_numpy(np.load(file))

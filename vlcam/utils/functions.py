@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from vlcam.utils.messages.expected import kind_of
+
 
 def check_takes(function: Any, what: str, *given: str) -> None:
     """Raises ValueError where a function cannot be called with those arguments, by position; also
@@ -39,6 +41,4 @@ def check_takes(function: Any, what: str, *given: str) -> None:
 
 
 def _kind(value: Any) -> str:
-    name = value.__name__ if isinstance(value, type) else type(value).__name__
-    article = "an" if name[0] in "aeiouAEIOU" else "a"
-    return f"the class {name}" if isinstance(value, type) else f"{article} {name}"
+    return f"the class {value.__name__}" if isinstance(value, type) else kind_of(value)

@@ -74,15 +74,18 @@ class NeuralTalk2PyTorch(ReadsImageFirst):
 
     def __init__(self, model: FcModel, folder: Path, layer: str | None = None) -> None:
         self.name, self.module = model.config.name, model
+        self.language = model.language
+        self._folder = folder
+        self._words = WordList(model.config.words)
+        self.cut_at(layer)
+
+    def cut_at(self, layer: str | None) -> None:
         self.layer = layer or LAYERS[-1]
         if self.layer not in LAYERS:
             raise ValueError(
                 f"{self.name}: no layer {layer!r};"
                 f" known: {', '.join(LAYERS)} (the stages of the CNN)"
             )
-        self.language = model.language
-        self._folder = folder
-        self._words = WordList(model.config.words)
         if self.layer != LAYERS[-1]:
             self._cnn()
 

@@ -12,8 +12,8 @@ enter their language model so)::
     logit of word w, after the LSTM's output h    (V h)_w + trust_w sigmoid(g . h) e_w
 
 with e the evidence, standardised. Grad-CAM of what it writes is then made of the detectors' own
-maps: with y the score, dy/dA_r is a weighted sum of the W_w, so that the map is the ReLU of a
-weighted sum of the s_w, foremost of that of the word itself.
+maps: with y the score, dy/dA_r is a weighted sum of the W_w, foremost of that of the word itself,
+and what comes by way of the mean of the maps, which the LSTM reads: the same in all cells.
 """
 
 from __future__ import annotations

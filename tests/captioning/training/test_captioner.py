@@ -292,6 +292,10 @@ def test_words_that_imagenet_knows_are_detected_too(data: Path, tmp_path: Path) 
         ({"reward_epochs": 1, "beams": 1}, "with --beams of at least 2"),
         ({"recalled": -1.0}, "--recalled -1.0: must be at least 0"),
         ({"recalled": 1.0}, "--recalled adds words to those of --detected: give both"),
+        (
+            {"recalled": 1.0, "detected": 1, "naming": 1.0, "cnn_weights": "w"},
+            "--recalled is of the CNN as it was published: without --cnn-weights",
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
@@ -299,6 +303,12 @@ def test_options_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Training(**{**_options(data, tmp_path, cnn_epochs=1), **wrong})  # type: ignore[arg-type]
+
+
+def test_words_to_detect_that_nobody_uses_are_refused(data: Path, tmp_path: Path) -> None:
+    options = _options(data, tmp_path / "a", cnn_epochs=1, naming=1.0, detected=9)
+    with pytest.raises(ValueError, match="--detected 9: no word is in the captions of so many"):
+        train(Training(**options))  # type: ignore[arg-type]
 
 
 def test_a_frozen_random_cnn_is_refused(data: Path, tmp_path: Path) -> None:

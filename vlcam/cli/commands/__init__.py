@@ -59,7 +59,7 @@ OURS = (
     ),
     Command(
         "layers",
-        "Explain one photo at many layers, to see how maps change with depth.",
+        "Explain photos at many layers, or measure which layer and method are the most faithful.",
         "vlcam.cli.commands.layers",
     ),
     Command(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -14,8 +13,7 @@ from vlcam.cli.arguments import complain
 from vlcam.utils.files.outputs import check_folder
 
 if TYPE_CHECKING:
-    from vlcam.cli.batch import Tell
-    from vlcam.explanation.explanation import Explanation
+    from vlcam.cli.batch import Found, Tell
 
 OF_PHOTOS = "photos"
 """The bundled models that explain the real photos."""
@@ -37,7 +35,7 @@ class Exhibit:
     model: str
     package: str
     folder: str
-    asked: dict[str, dict[str, Any]] = field(hash=False)
+    asked: dict[str, dict[str, Any]]
 
     @property
     def photos(self) -> Traversable:
@@ -82,7 +80,6 @@ EXHIBITS = (
 )
 """What is shown, in this order."""
 
-TITLE = "Where the model looked"
 INTRO = (
     "A captioner wrote a caption of each photo below, and another model answered a question about"
     " it. Some captions and answers are wrong, and that is why one looks: each word, and each"
@@ -113,11 +110,12 @@ def demo(out: Path, tell: Tell, debug: bool = False) -> Path:
         ValueError: a photo failed.
     """
     check_folder(out)
+    from vlcam.cli.batch import TITLE, cards
     from vlcam.explanation.page import Section, index
     from vlcam.utils.files.atomic import written
 
     sections = [
-        Section(one.heading, _entries(explain(one, out, tell, debug), out), one.text)
+        Section(one.heading, cards(explain(one, out, tell, debug), out), one.text)
         for one in EXHIBITS
     ]
     with written(out / "index.html") as draft:
@@ -125,14 +123,13 @@ def demo(out: Path, tell: Tell, debug: bool = False) -> Path:
     return out / "index.html"
 
 
-def explain(exhibit: Exhibit, out: Path, tell: Tell, debug: bool = False) -> list[Path]:
-    """Explain one exhibit; the folders of its explanations, each photo's answer behind its
-    caption."""
-    from vlcam.cli.batch import explain_photos
+def explain(exhibit: Exhibit, out: Path, tell: Tell, debug: bool = False) -> list[Found]:
+    """Explain one exhibit; each photo's answer behind its caption."""
+    from vlcam.cli.batch import Found, explain_photos
     from vlcam.explaining import Request
     from vlcam.models import load
 
-    folders, failed = list[Path](), list[str]()
+    found, failed = list[Found](), list[str]()
     captioner = load(exhibit.model, kind="captioner")
     answerer = load(exhibit.model, kind="vqa")
     with resources.as_file(exhibit.photos) as photos:
@@ -143,14 +140,7 @@ def explain(exhibit: Exhibit, out: Path, tell: Tell, debug: bool = False) -> lis
             ):
                 photo = [str(photos / name)]
                 done = explain_photos(model, photo, request, into, tell=tell, debug=debug)
-                folders, failed = folders + done.explained, failed + done.failed
+                found, failed = found + done.found, failed + done.failed
     if failed:
         raise ValueError(f"{len(failed)} explanations of photos of the demo failed")
-    return folders
-
-
-def _entries(folders: list[Path], out: Path) -> Iterator[tuple[Explanation, str]]:
-    from vlcam.explanation.explanation import Explanation
-
-    for folder in folders:
-        yield Explanation.load(folder), f"{folder.relative_to(out).as_posix()}/page.html"
+    return found

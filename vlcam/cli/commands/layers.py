@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vlcam.attribution import methods as known
+from vlcam.attribution import methods as named
 from vlcam.cli.arguments import (
     CollectDistinct,
     add_asking,
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     kind = checked(args)
     for name in args.methods or ():
-        _ = known.get(name) if args.score else known.at_layer(name)
+        _ = named.get(name) if args.score else named.at_layer(name)
     from vlcam.photo.loading import size_of
 
     for photo in args.photos:

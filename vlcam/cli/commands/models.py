@@ -9,7 +9,7 @@ from vlcam.cli.arguments import yes_argument
 from vlcam.formats.hub import cache
 from vlcam.formats.hub.download import downloaded, offered
 from vlcam.formats.hub.published import Published, sized
-from vlcam.models import FOR, Family, families, find, published_as, table
+from vlcam.models import CHAT, FOR, MATCHER, Family, families, find, published_as
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     if args.path is not None:
         tell(args.path, args.yes)
     elif args.markdown:
-        print(f"{table()}\n\n{published_table()}")
+        print(f"{families_table()}\n\n{published_table()}")
     else:
         tell_all()
     return 0
@@ -114,6 +114,19 @@ def _left(published: Published) -> str:
 
 def _row(key: str, value: object) -> None:
     print(f"  {key:20} {value}")
+
+
+_CALLED = {"captioner": "captioning", "vqa": "VQA", CHAT: "both", MATCHER: "image-text matching"}
+
+
+def families_table() -> str:
+    """The known families as a table in Markdown, captioners first."""
+    order = list(FOR)
+    rows = [
+        f"| `{family.name}` | {_CALLED[family.kind]} | {family.reference} |"
+        for family in sorted(families(), key=lambda f: (order.index(f.kind), f.name))
+    ]
+    return "\n".join(["| family | kind | recognised |", "| --- | --- | --- |", *rows])
 
 
 def published_table() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -155,6 +156,10 @@ def _quietly() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""What a disk refuses, where the file may not be named."""
+
+
 def _refused(repository: str, error: Exception, published: Published | None) -> str:
     """One line about a model that did not come from the hub."""
     from huggingface_hub.errors import (
@@ -176,12 +181,12 @@ def _refused(repository: str, error: Exception, published: Published | None) -> 
         why = one_line(error).partition(" For more information")[0]
         state = f"{none}{_in_cache(repository)}"
         return f"{repository}: {state}, and the Hugging Face hub refused it ({why})"
-    if isinstance(error, OSError) and error.strerror and error.filename:
+    if isinstance(error, OSError) and (error.errno in _DISK or (error.strerror and error.filename)):
         return f"{repository}: cannot be put into the cache ({one_line(error)})"
     return (
         f"{repository}: {none}{_in_cache(repository)}, and the Hugging Face hub cannot be reached"
-        " (offline?): fetch it where there is a network, set HF_HOME to a cache that has it, or"
-        " give a folder that holds it"
+        f" (offline? {one_line(error)}): fetch it where there is a network, set HF_HOME to a cache"
+        " that has it, or give a folder that holds it"
     )
 
 

@@ -35,6 +35,16 @@ def described(value: Any) -> str:
     )
 
 
+def a(name: str) -> str:
+    """With its article: "an array"."""
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def kind_of(value: Any) -> str:
+    """What something is: "a tuple"."""
+    return a(type(value).__name__)
+
+
 def described_shape(shape: tuple[Any, ...]) -> str:
     """A shape, in one line whatever is in it."""
     sizes = ", ".join(described(size) for size in shape[:8])

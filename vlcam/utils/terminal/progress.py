@@ -48,9 +48,6 @@ class Work:
     def note(self, text: str) -> None:
         """What else is to be told of the work at present: a loss, say."""
 
-    def end(self) -> None:
-        """All is done."""
-
 
 class Lines(Work):
     """Work that is told of in a line every :data:`EVERY` seconds, the last one when it ends.

@@ -69,7 +69,7 @@ class Llava(ChatModel):
         self._others = int(hasattr(self._tower.embeddings, "class_embedding"))
         self._dropped = int(config.vision_feature_select_strategy == "default")
         path = next(name for name, m in self.module.named_modules() if m is blocks)
-        self._blocks = [f"{path}.{i}" for i in range(max(self._selected))]
+        self.layers = [f"{path}.{i}" for i in range(max(self._selected))]
         self.cut_at(layer)
         self._patch: int = config.vision_config.patch_size
         try:
@@ -86,7 +86,7 @@ class Llava(ChatModel):
             )
 
     def cut_at(self, layer: str | None) -> None:
-        names = self._blocks
+        names = self.layers
         self.layer = layer or (names[-1] if names else _PROJECTOR)
         known = [*names, _PROJECTOR] if self._dropped <= self._others else names
         if self.layer not in known:

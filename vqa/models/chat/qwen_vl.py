@@ -64,6 +64,7 @@ class QwenVL(ChatModel):
     ) -> None:
         super().__init__(parts, ask, longest)
         vision, processor = self.module.config.vision_config, parts.processor
+        self.layers = [f"{_BLOCKS}.{i}" for i in range(len(self.module.model.visual.blocks))]
         self.cut_at(layer)
         self._patch: int = vision.patch_size
         self._merge: int = vision.spatial_merge_size
@@ -79,7 +80,7 @@ class QwenVL(ChatModel):
                 )
 
     def cut_at(self, layer: str | None) -> None:
-        names = [f"{_BLOCKS}.{i}" for i in range(len(self.module.model.visual.blocks))]
+        names = self.layers
         self.layer = layer or names[-1]
         if self.layer not in (*names, _MERGER):
             raise ValueError(

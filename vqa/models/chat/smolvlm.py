@@ -71,6 +71,7 @@ class SmolVLM(ChatModel):
     ) -> None:
         super().__init__(parts, ask, longest)
         self._vision = self.module.model.vision_model
+        self.layers = [f"{_BLOCKS}.{i}" for i in range(len(self._vision.encoder.layers))]
         self.cut_at(layer)
         config, processor = self.module.config, parts.processor
         self._tile: int = processor.max_image_size["longest_edge"]
@@ -88,7 +89,7 @@ class SmolVLM(ChatModel):
         )
 
     def cut_at(self, layer: str | None) -> None:
-        names = [f"{_BLOCKS}.{i}" for i in range(len(self._vision.encoder.layers))]
+        names = self.layers
         self.layer = layer or names[-1]
         plain, _, how = self.layer.partition("/")
         if plain not in (*names, _CONNECTOR) or f"/{how}" not in ("/", _OVERVIEW, _PER_TILE):
