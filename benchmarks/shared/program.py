@@ -40,6 +40,7 @@ def run(parser: argparse.ArgumentParser, measure: Measure) -> None:
     What raises a ValueError ends the program with 2 and one line, and nothing is written.
     """
     args = parser.parse_args()
+    threads = torch.get_num_threads()
     torch.set_num_threads(args.threads)
     begun = time.perf_counter()
     try:
@@ -47,4 +48,6 @@ def run(parser: argparse.ArgumentParser, measure: Measure) -> None:
             title, parts = measure(args)
     except ValueError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
+    finally:  # of a test's process, in which others follow
+        torch.set_num_threads(threads)
     report.write(args.out, title, parts, time.perf_counter() - begun)

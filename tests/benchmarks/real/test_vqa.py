@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks.real import vqa as benchmark
@@ -76,7 +77,9 @@ def test_every_figure_is_in_the_table(folders: Path, monkeypatch: pytest.MonkeyP
     given = [str(x) for name, path in names.items() for x in (f"--{name}", path)]
     sizes = ["--patches", "16", "--stride", "16", "--occluded", "1"]
     monkeypatch.setattr(sys, "argv", ["real_vqa.py", *given, *sizes, "--out", str(out)])
+    threads = torch.get_num_threads()
     benchmark.main()
+    assert torch.get_num_threads() == threads
     text = out.read_text("utf-8")
     found = rows(text)
     # Of the test answers "red", the training's most frequent one, is one of two.

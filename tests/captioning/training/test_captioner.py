@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +36,6 @@ from vlcam.networks.encoder import Encoder
 from vlcam.training.precision import PRECISIONS
 from vlcam.training.trainer import STATE
 
-RUN = (
-    "import sys; from captioning.training.captioner import *; train(Training(**eval(sys.argv[1])))"
-)
-
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
@@ -64,16 +59,23 @@ def _options(data: Path, out: Path, **more: object) -> dict[str, object]:
     return {"data": str(data), "out": str(out), "precision": "float32", **sizes, **more}
 
 
-def _begun(options: dict[str, object]) -> subprocess.Popen[bytes]:
+def _train(options: dict[str, Any]) -> None:
+    train(Training(**options))
+
+
+def _begun(options: dict[str, object]) -> ForkServerProcess:
     """A training in a process of its own: where the memory of one that has done other things lies
-    moves the last bits of some sums."""
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, repr(options)],
-        cwd=Path(__file__).parents[3],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ},
-    )
+    moves the last bits of some sums. What all of them import is imported once."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__, "torch._dynamo", "torchvision", "nltk.translate"])
+    process = context.Process(target=_train, args=(options,))
+    process.start()
+    return process
+
+
+def _ended(process: ForkServerProcess) -> int | None:
+    process.join()
+    return process.exitcode
 
 
 @pytest.mark.parametrize("phases", [(4, 0, 0), (1, 1, 2)])
@@ -82,16 +84,16 @@ def test_a_killed_training_continues_to_the_same_weights(
 ) -> None:
     epochs = dict(zip(("cnn_epochs", "epochs", "reward_epochs"), phases, strict=True))
     whole, killed = (_options(data, tmp_path / name, **epochs) for name in "ab")
-    assert _begun(whole).wait() == 0
+    assert _ended(_begun(whole)) == 0
     process = _begun(killed)
     state = tmp_path / "b" / STATE
     deadline = time.monotonic() + 120
-    while not state.is_file() and process.poll() is None and time.monotonic() < deadline:
+    while not state.is_file() and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    assert _ended(process) == -signal.SIGKILL
     assert state.is_file() and not (tmp_path / "b" / "report.json").is_file()
-    assert _begun(killed).wait() == 0
+    assert _ended(_begun(killed)) == 0
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
     assert all(np.array_equal(one[key], two[key]) for key in one)
     config = load_module(tmp_path / "b").config

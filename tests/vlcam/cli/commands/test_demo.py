@@ -10,27 +10,31 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.tools.browser import DESK, PHONE, Browser
 from tests.tools.command_line import FILES, PHOTOS, below, called, read
 from vlcam.cli.commands.demo import EXHIBITS
 
 
-@pytest.fixture(scope="module")
-def demonstration(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """What is printed, and where the pages are: the bundled models on the bundled photos."""
-    out = tmp_path_factory.mktemp("demonstration") / "new" / "demo"
+def test_the_demo(browser: Browser, tmp_path: Path) -> None:
+    """The bundled models on the bundled photos. One test: no two processes then make the pages."""
+    out = tmp_path / "new" / "demo"
     printed, complained = io.StringIO(), io.StringIO()
     with redirect_stdout(printed), redirect_stderr(complained):
         assert called("demo", "--out", out) == 0
     assert complained.getvalue() == ""
-    return printed.getvalue(), out
+    assert printed.getvalue().endswith(f"\nOpen {out / 'index.html'} in a browser.\n")
+    check_files(out)
+    browser.folder = out
+    check_index(browser)
+    folders = sorted(path.parent for path in out.glob("**/page.html"))
+    pages = browser.js("[...document.links].map(link => link.href)")
+    assert sorted(pages) == [(folder / "page.html").as_uri() for folder in folders]
+    assert len(folders) >= 4
+    for folder in folders:
+        check_page(browser, folder)
 
 
-def test_demo(demonstration: tuple[str, Path]) -> None:
-    told, out = demonstration
-    assert told.endswith(f"\nOpen {out / 'index.html'} in a browser.\n")
+def check_files(out: Path) -> None:
     photos = [Path(name).stem for one in EXHIBITS for name in one.asked]
     assert photos[5:] == [photo.stem for photo in PHOTOS] and "astronaut" in photos
     assert sorted(path.name for path in out.iterdir()) == sorted(["index.html", "answers", *photos])
@@ -45,11 +49,9 @@ def test_demo(demonstration: tuple[str, Path]) -> None:
     assert [answer["text"] for answer in hydrant["answers"]] == ["green and red", "green", "red"]
 
 
-def test_the_demo(browser: Browser, demonstration: tuple[str, Path]) -> None:
-    """Every page works, the index links to each, and says what is real and what may be wrong."""
-    browser.folder = demonstration[1]
-    where = browser.folder / "index.html"
-    browser.chrome.get(where.as_uri())
+def check_index(browser: Browser) -> None:
+    """It says what is real and what may be wrong, on screens of both sizes."""
+    browser.chrome.get((browser.folder / "index.html").as_uri())
     assert [one.text for one in browser.all("h2")] == ["Real photos", "Rendered scenes"]
     (intro, real, rendered) = (one.text for one in browser.all("header p, section > p"))
     assert "Some captions and answers are wrong, and that is why one looks" in intro
@@ -60,12 +62,6 @@ def test_the_demo(browser: Browser, demonstration: tuple[str, Path]) -> None:
         assert {*lefts, *(one.rect["x"] for one in browser.all("ul"))} == {lefts[0]}
         assert browser.js("document.documentElement.scrollWidth") <= screen[0]
     browser.look(DESK)
-    pages = browser.js("[...document.links].map(link => link.href)")
-    folders = sorted(path.parent for path in where.parent.glob("**/page.html"))
-    assert sorted(pages) == [(folder / "page.html").as_uri() for folder in folders]
-    assert len(folders) >= 4
-    for folder in folders:
-        check_page(browser, folder)
 
 
 def check_page(browser: Browser, folder: Path) -> None:
