@@ -8,7 +8,7 @@ captions of all images advance together, one word per step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +37,8 @@ class Search:
             where the length counts the end token; 0 compares plain log-probabilities.
         start, end: the token a caption begins with (not part of it) and the one that ends it.
         forbidden: tokens never written, such as ``UNK``'s.
-        unfinished: tokens that a caption does not end behind, unless it reaches its length.
+        unfinished: sequences of tokens that a caption does not end with, unless it reaches its
+            length.
     """
 
     beams: int = 1
@@ -46,7 +47,7 @@ class Search:
     start: int = 0
     end: int = 0
     forbidden: tuple[int, ...] = ()
-    unfinished: tuple[int, ...] = ()
+    unfinished: frozenset[tuple[int, ...]] = frozenset()
 
     def __post_init__(self) -> None:
         if self.beams < 1 or self.max_words < 1:
@@ -78,7 +79,7 @@ def _greedy(step: Step, state: State, count: int, how: Search) -> list[Caption]:
     totals = [0.0] * count
     writing = set(range(count))
     for length in range(how.max_words + 1):
-        log_probs, state = _allowed_step(step, tokens, state, how=how, length=length)
+        log_probs, state = _allowed_step(step, tokens, state, how=how, texts=texts)
         if length == how.max_words:
             tokens = torch.full_like(tokens, how.end)
         else:
@@ -110,7 +111,8 @@ def _beam(
     best: list[list[tuple[float, Caption]]] = [[] for _ in range(count)]
     worst = torch.full((count,), -torch.inf, dtype=torch.float64, device=device)  # of those kept
     for length in range(how.max_words + 1):
-        log_probs, state = _allowed_step(step, tokens, state, how=how, length=length)
+        written = texts.flatten(0, 1).tolist()
+        log_probs, state = _allowed_step(step, tokens, state, how=how, texts=written)
         candidates = totals.unsqueeze(2) + log_probs.view(count, totals.shape[1], -1)
 
         ended = candidates[..., how.end]
@@ -140,12 +142,16 @@ def _beam(
 
 
 def _allowed_step(
-    step: Step, tokens: Tensor, state: State, *, how: Search, length: int
+    step: Step, tokens: Tensor, state: State, *, how: Search, texts: Sequence[Sequence[int]]
 ) -> tuple[Tensor, State]:
+    """The step, behind each row's ``texts``, with what may not follow at minus infinity."""
     log_probs, state = step(tokens, state)
     log_probs = log_probs.double()
     log_probs[:, list(how.forbidden)] = -torch.inf
-    if how.unfinished and length < how.max_words:
-        behind = torch.isin(tokens, torch.tensor(how.unfinished, device=tokens.device))
-        log_probs[behind, how.end] = -torch.inf
+    lengths = {len(ending) for ending in how.unfinished}
+    for row, text in enumerate(texts):
+        if len(text) < how.max_words and any(
+            tuple(text[-length:]) in how.unfinished for length in lengths
+        ):
+            log_probs[row, how.end] = -torch.inf
     return log_probs, state

@@ -30,7 +30,7 @@ class WriterConfig:
             and of the LSTM's output.
         length_power: of its beam search (see :class:`captioning.language.decoding.Search`).
             Compared by plain log-probability (0) a beam search prefers captions of three words.
-        unfinished: words that captions do not end with ("a", "in").
+        unfinished: what captions do not end with, of one word ("in") or of several ("a black").
     """
 
     vocabulary: Vocabulary
@@ -55,7 +55,9 @@ class WriterConfig:
         power = self.length_power
         if not isinstance(power, int | float) or not 0 <= power < math.inf:
             raise ValueError(f"length_power is {described(power)}, expected a number of at least 0")
-        if missing := self.vocabulary.missing(self.unfinished):
+        if not all(isinstance(ending, str) and ending.split() for ending in self.unfinished):
+            raise ValueError("unfinished: expected words that captions do not end with")
+        if missing := self.vocabulary.missing(" ".join(self.unfinished).split()):
             raise ValueError(f"unfinished: {described(missing[0])} is not in the vocabulary")
 
 
@@ -162,7 +164,9 @@ class Writer(nn.Module):
             beams,
             length_power=self.config.length_power,
             forbidden=(vocabulary.unknown,),
-            unfinished=tuple(vocabulary.tokens(self.config.unfinished)),
+            unfinished=frozenset(
+                tuple(vocabulary.tokens(ending.split())) for ending in self.config.unfinished
+            ),
         )
 
     def _drop_input(self, values: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ from vlcam.training.trainer import Phase, Schedule
 from vlcam.utils.terminal import progress
 
 OFTEN, SELDOM = 100, 0.003
-"""How often captions have a word, and what share of that is at their end, that they are unfinished
-where they end with it."""
+"""How often captions have words, and what share of that is at their end, that they are unfinished
+where they end with them."""
 
 LENGTH_POWERS = (0.0, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0, 1.3, 1.6, 2.0)
 NEAR_BEST = 0.98  # of the best BLEU-4: less than half its standard error of some hundred photos
@@ -286,12 +286,20 @@ class _Trainer(PhotoTrainer):
 
 
 def unfinished(captions: Sequence[Sequence[Sequence[int]]], known: Vocabulary) -> tuple[str, ...]:
-    """The words that captions of photos have often, and next to never at their end."""
-    every = [tokens for some in captions for tokens in some if len(tokens) < MAX_WORDS]
-    counts = Counter(token for tokens in every for token in tokens)
-    last = Counter(tokens[-1] for tokens in every if tokens)
-    found = [t for t, n in counts.items() if n >= OFTEN and last[t] <= SELDOM * n]
-    return tuple(known.text(sorted(t for t in found if t != known.unknown)))
+    """The words, and the pairs of words, that captions of photos have often and next to never at
+    their end. Captions may end "in black" and not "in a black"."""
+    every = [tuple(tokens) for some in captions for tokens in some if len(tokens) < MAX_WORDS]
+    found: set[tuple[int, ...]] = set()
+    for length in (1, 2):
+        parts = (t[i : i + length] for t in every for i in range(len(t) - length + 1))
+        counts = Counter(part for part in parts if known.unknown not in part)
+        last = Counter(tokens[-length:] for tokens in every)
+        found |= {
+            part
+            for part, n in counts.items()
+            if n >= OFTEN and last[part] <= SELDOM * n and part[1:] not in found
+        }
+    return tuple(" ".join(known.text(part)) for part in sorted(found))
 
 
 def _line(scores: tuple[float, ...]) -> str:

@@ -188,12 +188,13 @@ def test_words_that_captions_do_not_end_with() -> None:
     known = Vocabulary(("a", "dog", "runs", "UNK"))
     a, dog, runs, unknown = 1, 2, 3, 4
     captions = [[[a, dog, runs, a, dog]]] * (4 * OFTEN) + [[[unknown, runs]]] * OFTEN
-    assert unfinished(captions, known) == ("a",)
-    assert unfinished([*captions, [[dog, a]]], known) == ("a",)  # seldom
-    assert unfinished([*captions, *[[[dog, a]]] * 3], known) == ()
+    assert unfinished(captions, known) == ("a", "dog runs")
+    assert unfinished([*captions, [[dog, a]]], known) == ("a", "dog runs")  # seldom
+    assert unfinished([*captions, *[[[dog, a]]] * 3], known) == ("dog runs", "runs a")
     assert unfinished([[[a, dog]]] * (OFTEN - 1), known) == ()  # too few to tell
     cut = [[a] * MAX_WORDS]
-    assert unfinished([*captions, *[cut] * 9], known) == ("a",)  # its end is not the people's
+    longest = [*captions, *[cut] * 9]  # whose end is not the people's
+    assert unfinished(longest, known) == ("a", "dog runs")
 
 
 def test_lower_layers_of_a_given_cnn_may_stay_as_they_are(data: Path, tmp_path: Path) -> None:
