@@ -71,7 +71,7 @@ class Request:
     top: int = 5
     methods: Sequence[str] = ("grad-cam",)
     target: TargetName = "word"
-    beam: int = 1
+    beam: int | None = None
     strict: bool = False
     patch: Patch | None = None
     memory: int = DEFAULT_MEMORY
@@ -87,7 +87,8 @@ class Request:
         if self.contrast is not None:
             two_answers(self.contrast)
         for name in ("top", "beam", "memory"):
-            whole_number(name, getattr(self, name))
+            if (value := getattr(self, name)) is not None or name != "beam":
+                whole_number(name, value)
         for method in self.methods:
             expect(method, str, "method", "a name")
         if self.patch is not None:
@@ -155,7 +156,7 @@ def explain(
     method: str = "grad-cam",
     layer: str | None = None,
     target: TargetName = "word",
-    beam: int = 1,
+    beam: int | None = None,
     strict: bool = False,
     patch: Patch | None = None,
     memory: int = DEFAULT_MEMORY,
@@ -180,7 +181,8 @@ def explain(
         target: of captions, and of an answer that the model writes. ``word``: each word's
             log-probability given those before it; ``caption``: the sum over the words (section
             8.1). Of listed answers the logits are explained.
-        beam: width of the beam the model writes its own caption or answer with; 1 is greedy.
+        beam: width of the beam the model writes its own caption or answer with; 1 is greedy; None:
+            the model's (``beams`` of its adapter), 1 of all but captioners we trained.
         strict: refuse a text with words the model does not know, instead of leaving them out.
         patch: what covers the photo, of method ``occlusion`` alone; None: ``Patch()``.
         memory: bytes that the explanation's autograd graphs may take at a time.
@@ -405,14 +407,16 @@ def caption_of(model: Adapter, photo: Encoded, request: Request) -> Reading:
     if request.caption is not None:
         return read(model, request.caption, request.strict)
     with untouched(model.module), torch.no_grad():
-        return cast(WritesCaptions, model).write(photo.seen(model), request.beam)
+        return cast(WritesCaptions, model).write(photo.seen(model), request.beam or model.beams)
 
 
-def written_answer(model: Adapter, photo: Encoded, question: Question, beam: int = 1) -> Reading:
+def written_answer(
+    model: Adapter, photo: Encoded, question: Question, beam: int | None = None
+) -> Reading:
     """The answer that a model writes."""
     with untouched(model.module), torch.no_grad():
         features = photo.seen(model, question.prompt)
-        return cast(WritesAnswers, model).write_answer(features, question, beam)
+        return cast(WritesAnswers, model).write_answer(features, question, beam or model.beams)
 
 
 def answer_logits(model: Adapter, features: FeatureMaps, ask: Ask) -> Tensor:

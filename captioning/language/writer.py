@@ -30,6 +30,7 @@ class WriterConfig:
             and of the LSTM's output.
         length_power: of its beam search (see :class:`captioning.language.decoding.Search`).
             Compared by plain log-probability (0) a beam search prefers captions of three words.
+        beams: width of that search where none is asked for: that of which the power was chosen.
         unfinished: what captions do not end with, of one word ("in") or of several ("a black").
     """
 
@@ -39,10 +40,11 @@ class WriterConfig:
     dropout_input: float = 0.3
     dropout_output: float = 0.5
     length_power: float = 0.7
+    beams: int = 1
     unfinished: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("embedding", "hidden"):
+        for name in ("embedding", "hidden", "beams"):
             size = getattr(self, name)
             if not isinstance(size, int) or size < 1:
                 raise ValueError(

@@ -256,7 +256,7 @@ class _Trainer(PhotoTrainer):
     def _choose_length_power(self) -> None:
         """Set that of :data:`LENGTH_POWERS` with which beam search writes the best captions of
         the validation photos; of several as good (:data:`NEAR_BEST`) that of the shortest, in which
-        more is true."""
+        more is true. The model writes with that search from now on."""
         if self.how.beams == 1:
             return
         scores = []
@@ -265,7 +265,7 @@ class _Trainer(PhotoTrainer):
             scores.append(bleu(*self._write("val", self.how.beams))[3])
         good = zip(LENGTH_POWERS, scores, strict=True)
         best = next(power for power, score in good if score >= NEAR_BEST * max(scores))
-        self.average.config = replace(self.average.config, length_power=best)
+        self.average.config = replace(self.average.config, length_power=best, beams=self.how.beams)
 
     def finish(self) -> dict[str, Any]:
         self.stop_training()

@@ -37,7 +37,7 @@ CHANNELS = 4  # of the feature maps, shown in the picture of Figure 2
 
 def caption() -> Figure:
     """A caption the bundled captioner writes of a real photo, word by word."""
-    return vlcam.explain(captioning.load("photos"), REAL, beam=5).figure()
+    return vlcam.explain(captioning.load("photos"), REAL).figure()
 
 
 def answers() -> Figure:

@@ -169,6 +169,7 @@ class Adapter(ABC):
             methods at the pixels are refused.
         writes_pixels: whether ``encode`` may write into the pixels it is given; it is then given a
             copy.
+        beams: width of the beam search it writes with where none is asked for; 1 is greedy.
         thread_safe: whether several threads may use the adapter at once, as an evaluation then
             does. Not where a call leaves state in the adapter for the next, or hooks the model.
     """
@@ -180,6 +181,7 @@ class Adapter(ABC):
     encode_reads_prompt: bool = False
     sees_pixels: bool = True
     writes_pixels: bool = True
+    beams: int = 1
     thread_safe: bool = False
 
     @abstractmethod

@@ -145,6 +145,10 @@ class NeuralTalkCaptioner(CnnAdapter, ReadsImageFirst):
 
     module: NeuralTalk
 
+    def __init__(self, model: NeuralTalk, name: str, layer: str | None = None) -> None:
+        super().__init__(model, name, layer)
+        self.beams = model.config.beams
+
     def image_embedding(self, features: FeatureMaps) -> Tensor:
         return self.module.image_embedding(self.image_features(features))
 

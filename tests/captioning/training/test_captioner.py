@@ -181,7 +181,9 @@ def test_the_length_power_that_writes_best_is_kept(
 
     monkeypatch.setattr(trainer, "_write", write)
     trainer._choose_length_power()
-    assert trainer.average.config.length_power == 0.8  # the shortest of those as good
+    config = trainer.average.config
+    assert config.length_power == 0.8  # the shortest of those as good
+    assert trainer.model.config.beams == 1 and config.beams == trainer.how.beams == 5
 
 
 def test_words_that_captions_do_not_end_with() -> None:

@@ -37,8 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--beam",
         metavar="N",
         type=early.whole(1, _WIDEST_BEAM),
-        default=1,
-        help="width of the beam; default: 1",
+        help="width of the beam search that writes; 1 is greedy; default: the model's own",
     )
     for name, text in (
         ("size", "side of the square that --method occlusion covers the input with; default: 45"),

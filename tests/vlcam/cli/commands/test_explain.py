@@ -228,6 +228,20 @@ def test_a_wide_beam_writes_no_less_likely_a_caption(
         assert read(tmp_path / folder.name)["caption"] == " ".join(words)
 
 
+def test_a_model_writes_with_its_own_beam_unless_told_otherwise(tmp_path: Path) -> None:
+    model = captioning.load("photos")
+    photo = load_photo(PHOTO)
+    with torch.no_grad():
+        features = vlcam.look(model, photo).features
+        greedy, best = (model.write(features, beam).text for beam in (1, 5))
+    assert greedy != best
+    assert called("explain", PHOTO, "--out", tmp_path) == 0
+    assert read(tmp_path / PHOTO.stem)["caption"] == best
+    assert called("explain", PHOTO, "--beam", 1, "--out", tmp_path / "greedy") == 0
+    assert read(tmp_path / "greedy" / PHOTO.stem)["caption"] == greedy
+    assert vlcam.explain(model, photo).caption == best
+
+
 def test_one_map_for_the_whole_caption(tmp_path: Path) -> None:
     common = ("explain", PHOTO, *OF_SCENES, "--caption", "a red bus", "--out")
     assert called(*common, tmp_path / "words") == 0
