@@ -87,8 +87,9 @@ class Request:
         if self.contrast is not None:
             two_answers(self.contrast)
         for name in ("top", "beam", "memory"):
-            if (value := getattr(self, name)) is not None or name != "beam":
-                whole_number(name, value)
+            value = getattr(self, name)
+            if (value is not None or name != "beam") and whole_number(name, value) < 1:
+                raise ValueError(f"{name} is {value}, expected at least 1")
         for method in self.methods:
             expect(method, str, "method", "a name")
         if self.patch is not None:
@@ -402,12 +403,24 @@ def check_writes(model: Adapter, caption: str | None) -> None:
     raise ValueError(f"{model.name} writes no captions: give a question{instead}")
 
 
+def beam_of(model: Adapter, beam: int | None) -> int:
+    """The width of the beam that is asked for, or the model's own.
+
+    Raises:
+        ValueError: it is no whole number of at least 1.
+    """
+    wide = whole_number(f"beams of {model.name}", model.beams) if beam is None else beam
+    if wide < 1:
+        raise ValueError(f"beams of {model.name} is {wide}, expected at least 1")
+    return wide
+
+
 def caption_of(model: Adapter, photo: Encoded, request: Request) -> Reading:
     """The caption that is asked for, or the model's own of the photo."""
     if request.caption is not None:
         return read(model, request.caption, request.strict)
     with untouched(model.module), torch.no_grad():
-        return cast(WritesCaptions, model).write(photo.seen(model), request.beam or model.beams)
+        return cast(WritesCaptions, model).write(photo.seen(model), beam_of(model, request.beam))
 
 
 def written_answer(
@@ -416,7 +429,7 @@ def written_answer(
     """The answer that a model writes."""
     with untouched(model.module), torch.no_grad():
         features = photo.seen(model, question.prompt)
-        return cast(WritesAnswers, model).write_answer(features, question, beam or model.beams)
+        return cast(WritesAnswers, model).write_answer(features, question, beam_of(model, beam))
 
 
 def answer_logits(model: Adapter, features: FeatureMaps, ask: Ask) -> Tensor:

@@ -18,6 +18,7 @@ from vlcam.attribution.occlusion import Patch
 from vlcam.attribution.targets import Target
 from vlcam.evaluation.experiment import Item, sample
 from vlcam.evaluation.faithfulness_experiment import Faithfulness, Occluded
+from vlcam.explaining import beam_of
 from vlcam.photo.loading import is_picture
 from vlcam.utils.untouched import untouched
 
@@ -69,7 +70,7 @@ class OfWords(Faithfulness):
     def targets(self, model: Adapter, photo: Encoded) -> list[Target]:
         """The visual words of the caption that a model writes of a photo."""
         with untouched(model.module), torch.no_grad():
-            reading = cast(Captioner, model).write(photo.seen(model))
+            reading = cast(Captioner, model).write(photo.seen(model), beam_of(model, None))
         texts = [unit.text for unit in reading.units]
         asked = []
         for start, stop, _ in word_maps.visual_words(texts)[: self.words]:

@@ -6,7 +6,6 @@ words come next (Karpathy's neuraltalk2; DenseCap describes its regions in the s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,9 @@ from torch.nn import functional
 from captioning.language.decoding import Caption, Search, search, search_all
 from vlcam.formats.vocabulary import END, Vocabulary
 from vlcam.utils.messages.expected import described
+
+MOST_BEAMS, MOST_POWER = 100, 10
+"""More of them only take memory, or let the longest caption win whatever is said of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +56,24 @@ class WriterConfig:
             share = getattr(self, name)
             if not isinstance(share, int | float) or not 0 <= share <= 1:
                 raise ValueError(f"{name} is {described(share)}, expected a number in 0..1")
+        if isinstance(self.beams, bool) or self.beams > MOST_BEAMS:
+            raise ValueError(
+                f"beams is {described(self.beams)}, expected a whole number in 1..{MOST_BEAMS}"
+            )
         power = self.length_power
-        if not isinstance(power, int | float) or not 0 <= power < math.inf:
-            raise ValueError(f"length_power is {described(power)}, expected a number of at least 0")
-        if not all(isinstance(ending, str) and ending.split() for ending in self.unfinished):
-            raise ValueError("unfinished: expected words that captions do not end with")
+        if not isinstance(power, int | float) or not 0 <= power <= MOST_POWER:
+            raise ValueError(
+                f"length_power is {described(power)}, expected a number in 0..{MOST_POWER}"
+            )
+        endings: object = self.unfinished
+        if not isinstance(endings, list | tuple):
+            raise ValueError(f"unfinished is {described(endings)}, expected a list of texts")
+        for ending in endings:
+            if not isinstance(ending, str) or not ending.split():
+                raise ValueError(
+                    f"one of unfinished is {described(ending)}, expected words that captions do"
+                    " not end with"
+                )
         if missing := self.vocabulary.missing(" ".join(self.unfinished).split()):
             raise ValueError(f"unfinished: {described(missing[0])} is not in the vocabulary")
 

@@ -79,9 +79,10 @@ class Training(PhotoTraining):
             raise ValueError("--detected: words are detected as --naming teaches it")
         if self.recalled and not self.detected:
             raise ValueError("--recalled adds words to those of --detected: give both")
-        if self.recalled and self.cnn_weights not in (None, PUBLISHED):
+        if self.recalled and (not self.pretrained or self.cnn_weights not in (None, PUBLISHED)):
             raise ValueError(
-                "--recalled is of the CNN as it was published: without --cnn-weights of a file"
+                "--recalled is of a CNN as it was published: with --cnn efficientnet_lite2, say,"
+                " and without --cnn-weights of a file"
             )
 
     def schedules(self) -> tuple[Schedule, ...]:

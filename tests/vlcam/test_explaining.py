@@ -105,6 +105,10 @@ def test_captions_whose_scores_are_no_log_probabilities() -> None:
         ({"question": "what?", "contrast": "red"}, "contrast is 'red', expected a list of texts"),
         ({"question": "what?", "top": "3"}, "top is '3', expected a whole number"),
         ({"beam": 2.5}, "beam is 2.5, expected a whole number"),
+        ({"beam": 0}, "beam is 0, expected at least 1"),
+        ({"beam": True}, "beam is True, expected a whole number"),
+        ({"memory": 0}, "memory is 0, expected at least 1"),
+        ({"question": "what?", "top": -1}, "top is -1, expected at least 1"),
         ({"memory": None}, "memory is None, expected a whole number"),
         ({"method": 3}, "method is 3, expected a name"),
         ({"method": "occlusion", "patch": 3}, "patch is 3, expected a vlcam."),
@@ -115,6 +119,21 @@ def test_captions_whose_scores_are_no_log_probabilities() -> None:
 def test_arguments_of_another_kind_are_told_by_name(asked: Any, said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         vlcam.explain(TinyCaptioner(), photo(), **asked)
+
+
+@pytest.mark.parametrize(
+    ("beams", "said"),
+    [
+        (0, "beams of tiny is 0, expected at least 1"),
+        ("5", "beams of tiny is '5', expected a whole number"),
+        (None, "beams of tiny is None, expected a whole number"),
+    ],
+)
+def test_a_models_own_beam_that_cannot_be(beams: Any, said: str) -> None:
+    model = TinyCaptioner()
+    model.beams = beams
+    with pytest.raises(ValueError, match=re.escape(said)):
+        vlcam.explain(model, photo())
 
 
 def test_a_module_is_no_adapter() -> None:

@@ -188,8 +188,9 @@ class _Comparison:
             every.append(on)
             found = found or self._combinations(on)
             centre.append(on.of_centre())
-            for model, some in _by_model(found):
-                _measure(model, some, on)
+            with progress.of("layers and methods measured", len(found), unit="method") as work:
+                for model, some in _by_model(found):
+                    _measure(model, some, on, work)
         for model, some in progress.each(_by_model(found), "layers redrawn", unit="layer"):
             self._forget(model, some, every)
         return self._choice(every, found, centre)
@@ -293,7 +294,7 @@ def _by_model(found: Sequence[_Measures]) -> list[tuple[Adapter, list[_Measures]
     return list(groups.values())
 
 
-def _measure(model: Adapter, some: list[_Measures], on: OnPhoto) -> None:
+def _measure(model: Adapter, some: list[_Measures], on: OnPhoto, work: progress.Work) -> None:
     """Maps of one photo by some methods at one layer."""
     some = [one for one in some if not one.problem]
     if not some:
@@ -308,6 +309,7 @@ def _measure(model: Adapter, some: list[_Measures], on: OnPhoto) -> None:
         return
     maps = maps_by(model, seen, on.targets, [one.method for one in some])
     for one in some:
+        work.advance()
         now = maps[one.method.name]
         if isinstance(now, str):
             one.problem = now

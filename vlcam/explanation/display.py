@@ -108,6 +108,14 @@ def scaling(explanation: Result) -> str:
     return f"Each map is scaled by its own {own}: colours compare places, not {kind}."
 
 
+def unlikes(explanations: Sequence[Result]) -> list[str]:
+    """What is told of a photo unlike a model's training photos; with the model's name, where there
+    are others."""
+    models = {one.model for one in explanations}
+    lines = {one.model: one.unlike for one in explanations if one.unlike}
+    return [line if len(models) == 1 else f"{model}: {line}" for model, line in lines.items()]
+
+
 def scalings(explanations: Sequence[Result]) -> list[str]:
     """The same of several, and what readers of their methods' maps should know; each line once,
     with the methods it is about where it is not about all."""

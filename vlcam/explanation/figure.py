@@ -28,6 +28,7 @@ from vlcam.explanation.display import (
     scalings,
     settings,
     shown_levels,
+    unlikes,
 )
 from vlcam.explanation.result import Result
 
@@ -111,8 +112,8 @@ def draw_table(
     same = len({explanation.text for explanation in every}) == 1
     heading = _wrapped(first.text, page_width, 13, _HEADING) if same else ""
     why = [one.then for explanation in every for one in no_map.notes(explanation)]
-    unlike = dict.fromkeys(one.unlike for one in every if one.unlike)
-    lines = [*unlike, *scalings(every), *(f"Where there is no map: {then}" for then in why[:1])]
+    missing = [f"Where there is no map: {then}" for then in why[:1]]
+    lines = [*unlikes(every), *scalings(every), *missing]
     notes = [_wrapped(line, page_width, 8, _NOTE) for line in lines]
     legends = _legends(every)
     labels = [label if same else f"{label}: {row[0].text}" for label, row in rows]

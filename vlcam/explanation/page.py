@@ -32,6 +32,7 @@ from vlcam.explanation.display import (
     scalings,
     settings,
     shown_levels,
+    unlikes,
 )
 from vlcam.explanation.result import Answer, AttentionMap, Result, Word
 
@@ -149,14 +150,13 @@ def compared(columns: Sequence[tuple[str, Result, str]]) -> str:
         sections = [_below(*column) for column in columns]
     same = len({explanation.text for explanation in every}) == 1
     name = PurePath(first.photo).name
-    unlike = dict.fromkeys(one.unlike for one in every if one.unlike)
     return _filled(
         "compared.html",
         policy=_policy(style, ""),
         style=style,
         title=escape(f"{name}: compared - vlcam"),
         heading=escape(first.text if same else name),
-        notes=escape(" ".join([*unlike, *scalings(every)])),
+        notes=escape(" ".join([*unlikes(every), *scalings(every)])),
         sections="\n".join(sections),
     )
 

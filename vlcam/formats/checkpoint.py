@@ -8,12 +8,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vlcam.formats.extent import Extent, no_larger_than
 from vlcam.formats.packaged import KEY, filled_in, read_packaged, without_packaged
 from vlcam.formats.state_dict import CNN_PREFIX, WEIGHTS, load_exactly, read_state_dict
+from vlcam.formats.tensors import save_tensors
 from vlcam.formats.world import WORLD, read_world
 from vlcam.utils.files.atomic import folder_written, recover, written
 from vlcam.utils.files.text_files import read_json
@@ -78,7 +78,7 @@ def save_folder(model: nn.Module, config: dict[str, Any], folder: Path, half: bo
         (draft / CONFIG).write_text(
             json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False), "utf-8"
         )
-        save_file(state, draft / WEIGHTS)
+        save_tensors(state, draft / WEIGHTS)
         if world is not None:
             world.save(draft)
 
@@ -89,7 +89,7 @@ def save_cnn(model: nn.Module, path: Path, half: bool = False) -> None:
     state, _ = without_packaged(model, _written(model.state_dict(), half))
     own = {k: v for k, v in state.items() if k.startswith(CNN_PREFIX)}
     with written(path) as draft:
-        save_file({name.removeprefix(CNN_PREFIX): value for name, value in own.items()}, draft)
+        save_tensors({name.removeprefix(CNN_PREFIX): value for name, value in own.items()}, draft)
 
 
 def _written(state: dict[str, Tensor], half: bool) -> dict[str, Tensor]:

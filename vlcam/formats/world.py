@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vlcam.formats.state_dict import unreadable
-from vlcam.utils.messages.errors import flat
+from vlcam.formats.tensors import save_tensors
 from vlcam.utils.messages.expected import described, described_shape, expect
 
 WORLD = "world.safetensors"
@@ -109,6 +108,8 @@ class World:
     def __post_init__(self) -> None:
         for name in _TEXTS:
             check_text(f"its {name}", getattr(self, name))
+        if not self.world.strip():
+            raise ValueError("its world is empty: it is what the photos are, in a few words")
         k, channels = len(self.variances), len(self.mean)
         shapes = {"mean": (channels,), "directions": (k, channels), "variances": (k,)}
         for name, shape in shapes.items():
@@ -143,13 +144,14 @@ class World:
         }
         whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         # One entry: those of several come in another order each time.
-        save_file(whole, folder / WORLD, {_ABOUT: json.dumps({"format": _FORMAT} | about)})
+        save_tensors(whole, folder / WORLD, {_ABOUT: json.dumps({"format": _FORMAT} | about)})
 
 
 def check_text(what: str, text: str) -> None:
-    """Raises ValueError, beginning with ``what``, where a text is no single, short line."""
-    if len(text) > LONGEST or flat(text) != text:
-        raise ValueError(f"{what} is no line of at most {LONGEST} characters")
+    """Raises ValueError, beginning with ``what``, where a text is no single, short line that any
+    terminal shows as it is."""
+    if len(text) > LONGEST or not text.isprintable():
+        raise ValueError(f"{what} is no line of at most {LONGEST} printable characters")
 
 
 def vectors(maps: Tensor) -> Tensor:

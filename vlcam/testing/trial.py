@@ -18,6 +18,7 @@ from vlcam.attribution import targets
 from vlcam.attribution.encoding import encode
 from vlcam.attribution.gradients import seam_gradients
 from vlcam.attribution.targets import Target, Term
+from vlcam.explaining import beam_of
 from vlcam.utils.messages.errors import one_line
 from vlcam.utils.untouched import untouched
 
@@ -179,7 +180,8 @@ def _of_caption(
     """Targets of a captioner: the words of a caption, and that of a shorter one; the first word in
     both."""
     with untouched(adapter.module), torch.no_grad():
-        reading = adapter.write(features) if caption is None else adapter.read(caption)
+        beam = beam_of(adapter, None)
+        reading = adapter.write(features, beam) if caption is None else adapter.read(caption)
     words = targets.units(reading)
     prompt: Any = reading.prompt
     if len(words) > 1 and isinstance(prompt, tuple):

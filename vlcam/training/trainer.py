@@ -21,11 +21,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from vlcam.formats.tensors import save_tensors
 from vlcam.utils.files.atomic import recover, written
+from vlcam.utils.messages.errors import one_line
 from vlcam.utils.terminal import progress
 
 STATE = "training.safetensors"
@@ -230,7 +231,7 @@ class Trainer(ABC):
             "history": json.dumps(self.history, allow_nan=False),
         }
         with written(self.out / STATE) as path:
-            save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, path, about)
+            save_tensors({k: v.cpu().contiguous() for k, v in tensors.items()}, path, about)
 
     def _resume(self) -> dict[int, dict[str, Tensor]]:
         """Load the state of a killed run, if there is one, and return the optimizer's part."""
@@ -238,10 +239,8 @@ class Trainer(ABC):
         path = self.out / STATE
         if not path.is_file():
             return {}
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        before = _options(about)
+        about, tensors = _state(path)
+        before = json.loads(about["training"])
         other = [k for k, v in self.options.items() if v != before.get(k) and k != "out"]
         if other:
             raise ValueError(
@@ -264,13 +263,27 @@ def begun_with(out: Path) -> dict[str, Any] | None:
     path = out / STATE
     if not path.is_file():
         return None
-    with safe_open(path, "pt") as file:
-        return _options(file.metadata())
-
-
-def _options(about: Mapping[str, str]) -> dict[str, Any]:
-    options: dict[str, Any] = json.loads(about["training"])
+    options: dict[str, Any] = json.loads(_state(path)[0]["training"])
     return options
+
+
+def _state(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
+    """What :meth:`Trainer._save_state` wrote: about the training, and its tensors.
+
+    Raises ValueError for any other file, or a damaged one.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if missing := {"training", "epoch", "history"} - about.keys():
+            raise ValueError(f"it lacks {min(missing)!r}")
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(
+            f"{path}: not the state of a training, or a damaged one ({one_line(error)}); "
+            "choose another --out, or delete it to start anew"
+        ) from error
+    return about, tensors
 
 
 def parameters(module: nn.Module) -> list[nn.Parameter]:

@@ -65,6 +65,8 @@ def know_world(
     """
     check_text("the photos' name", world)
     check_text("what to do instead", instead)
+    if not world.strip():
+        raise ValueError("the photos' name is empty: say in a few words what they are")
     if len(train) < LEAST or len(held_out) < LEAST_HELD_OUT:
         raise TooFewError(
             f"{len(train)} training photos and {len(held_out)} held out are too few to tell photos"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from multiprocessing import get_context
@@ -221,6 +222,31 @@ def test_other_options_are_not_continued(data: Path, tmp_path: Path) -> None:
         train(Training(**_options(data, tmp_path / "a", cnn_epochs=2, epochs=0)))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("damage", ["cut", "empty", "other"])
+def test_a_damaged_state_is_told_of_in_one_line(data: Path, tmp_path: Path, damage: str) -> None:
+    options = _options(data, tmp_path / "a", cnn_epochs=1, epochs=0)
+    train(Training(**options))  # type: ignore[arg-type]
+    state = tmp_path / "a" / STATE
+    if damage == "other":
+        save_file({"a": torch.zeros(1)}, state)
+    else:
+        state.write_bytes(state.read_bytes()[: 1000 if damage == "cut" else 0])
+    told = f"^{re.escape(str(state))}: not the state of a training, or a damaged one .*start anew$"
+    with pytest.raises(ValueError, match=told):
+        train(Training(**options))  # type: ignore[arg-type]
+
+
+def test_what_is_trained_may_be_read_by_those_who_may_read_the_folder(
+    data: Path, tmp_path: Path
+) -> None:
+    train(Training(**_options(data, tmp_path / "a", cnn_epochs=1, epochs=0)))  # type: ignore[arg-type]
+    modes = {
+        path.name: path.stat().st_mode for path in (tmp_path / "a").iterdir() if path.is_file()
+    }
+    assert {"model.safetensors", "config.json", STATE} <= modes.keys()
+    assert set(modes.values()) == {modes["config.json"]}
+
+
 def test_what_auto_chose_is_recorded_and_kept(data: Path, tmp_path: Path) -> None:
     """Also where the other precision has become the faster one since."""
     more = {"cnn_epochs": 2, "epochs": 0, "precision": "auto"}
@@ -321,7 +347,12 @@ def test_words_that_imagenet_knows_are_detected_too(data: Path, tmp_path: Path) 
         ({"recalled": 1.0}, "--recalled adds words to those of --detected: give both"),
         (
             {"recalled": 1.0, "detected": 1, "naming": 1.0, "cnn_weights": "w"},
-            "--recalled is of the CNN as it was published: without --cnn-weights",
+            "--recalled is of a CNN as it was published: with --cnn efficientnet_lite2, say, and"
+            " without --cnn-weights of a file",
+        ),
+        (
+            {"recalled": 1.0, "detected": 1, "naming": 1.0, "cnn": "small"},
+            "--recalled is of a CNN as it was published: with --cnn efficientnet_lite2",
         ),
     ],
 )

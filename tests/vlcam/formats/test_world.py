@@ -100,6 +100,8 @@ DAMAGED: list[tuple[str, Change]] = [
     ("its format is 2, expected 1", lambda _, about: about.update(format=2)),
     ("no 'world'", lambda _, about: about.pop("world")),
     ("its world is no line", lambda _, about: about.update(world="a\nb")),
+    ("its world is no line", lambda _, about: about.update(world="\x1b[31mred")),
+    ("its world is empty", lambda _, about: about.update(world=" ")),
     ("its instead is no line", lambda _, about: about.update(instead="a" * 300)),
     ("its world is 3, expected a text", lambda _, about: about.update(world=3)),
     ("its threshold is '1', expected a number", lambda _, about: about.update(threshold="1")),

@@ -84,11 +84,16 @@ def run(args: argparse.Namespace) -> int:
         if found[0][0].unlike:
             print(f"  {found[0][0].unlike}")
         for explanation in (one for row in found for one in row):
-            told = (f"{item.text} {item.peak[0]},{item.peak[1]}" for item in explanation.items)
+            told = (f"{item.text} {_at(item)}" for item in explanation.items)
             by = f"{explanation.method:20} " if len(methods) > 1 else ""
             print(f"  {explanation.layer:20} {by}{'  '.join(told)}")
         print(f"  -> {out / 'layers.png'}")
     return 0
+
+
+def _at(item: Any) -> str:
+    """Where the map of a word or an answer peaks, in pixels of the photo."""
+    return "no map" if item.degenerate else f"{item.peak[0]},{item.peak[1]}"
 
 
 def _asked(args: argparse.Namespace, kind: str) -> dict[str, Any]:

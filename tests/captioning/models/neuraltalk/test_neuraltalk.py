@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,30 @@ def test_scores_of_its_own_caption_sum_to_the_searchs(beams: int) -> None:
         together = adapter.generate_all(each, beams)
         assert together == [adapter.generate(one, beams) for one in each]
     assert len({tuple(words) for words in together}) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("unfinished", "a", "unfinished is 'a', expected a list of texts"),
+        ("unfinished", {"a": 1}, "unfinished is a dictionary of 1, expected a list of texts"),
+        ("unfinished", 5, "unfinished is 5, expected a list of texts"),
+        ("unfinished", [""], "one of unfinished is '', expected words"),
+        ("unfinished", ["a zebra"], "'zebra' is not in the vocabulary"),
+        ("beams", True, "beams is True, expected a whole number"),
+        ("beams", 10**9, "beams is 1000000000, expected a whole number in 1..100"),
+        ("beams", 0, "beams is 0, expected a whole number of at least 1"),
+        ("length_power", 400, "length_power is 400, expected a number in 0..10"),
+        ("length_power", -1, "length_power is -1, expected a number in 0..10"),
+    ],
+)
+def test_how_it_writes_is_checked(tmp_path: Path, name: str, value: object, said: str) -> None:
+    save_module(_captioner(), tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {name: value}))
+    with pytest.raises(ValueError, match=re.escape(said)) as told:
+        load_module(tmp_path)
+    assert str(config) in str(told.value) and "\n" not in str(told.value)
 
 
 def test_saved_captioners_come_back_and_damaged_ones_are_refused(tmp_path: Path) -> None:

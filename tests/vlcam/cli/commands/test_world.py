@@ -56,6 +56,13 @@ def test_an_unlike_photo_is_explained_all_the_same_with_one_line(
         assert cards.count("unlike the photos it learned from") == count
 
 
+def test_of_several_models_it_is_told_which(tmp_path: Path) -> None:
+    assert called("explain", PHOTO, "--model", "scenes,photos", "--out", tmp_path) == 0
+    page = (tmp_path / "compared" / f"{PHOTO.stem}.html").read_text("utf-8")
+    told = "This photo is unlike those the model learned from"
+    assert page.count(told) == page.count(f"photos: {told} (photos of Flickr8k") == 1
+
+
 def test_the_bundled_photos_are_like_the_training_photos() -> None:
     for kind, asked in (("captioner", None), ("vqa", QUESTION)):
         model = vlcam.load("scenes", kind=kind)
@@ -146,6 +153,8 @@ def test_a_world_is_measured_of_photos_in_a_folder_or_a_list(
         ((tmp_path / "no", "--photos", scenes, *name), "no such folder"),
         ((tmp_path, "--photos", scenes, *name), "not a model vlcam recognises"),
         ((folder, "--photos", scenes, "--name", "a\nb"), "the photos' name is no line"),
+        ((folder, "--photos", scenes, "--name", "a\x07"), "the photos' name is no line"),
+        ((folder, "--photos", scenes, "--name", " "), "the photos' name is empty"),
         ((folder, "--photos", scenes), "--name"),
     ):
         assert said in refused(capsys, "world", *arguments)
