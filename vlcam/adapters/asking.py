@@ -155,15 +155,15 @@ def listed(name: str, known: Sequence[str], chosen: Sequence[str] | None) -> tup
         chosen: which of these; None: all.
 
     Raises:
-        ValueError: the model has no such answer; the nearest it has are named.
+        ValueError: the model has not all of these answers; those it lacks are named, and the
+            nearest it has.
     """
     columns = {answer: i for i, answer in enumerate(known)}
-    units = []
-    for answer in known if chosen is None else chosen:
-        if answer not in columns:
-            raise ValueError(f"{answer!r} is no answer of {name}; {hint(answer, known)}")
-        units.append(Unit(answer, (columns[answer],)))
-    return tuple(units)
+    wanted = known if chosen is None else chosen
+    if missing := [answer for answer in wanted if answer not in columns]:
+        told = (f"{answer!r} is no answer of {name}; {hint(answer, known)}" for answer in missing)
+        raise ValueError(" ".join(told))
+    return tuple(Unit(answer, (columns[answer],)) for answer in wanted)
 
 
 def check_question(

@@ -75,6 +75,7 @@ def page(explanation: Result) -> str:
         maps=_maps(explanation),
         peaks=_peaks(explanation.items, 0.025 * math.sqrt(width * height)),
         heading=_heading(explanation),
+        unit="a word" if explanation.by_word else "an answer",
         legend=_coloured(np.arange(256, dtype=np.uint8)[None], palette(explanation.signed)),
         low=low,
         high=high,

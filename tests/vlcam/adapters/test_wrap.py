@@ -98,6 +98,9 @@ def test_what_is_asked_nothing_has_a_question_of_its_own() -> None:
 def test_answers_it_does_not_have() -> None:
     with pytest.raises(ValueError, match="'rad' is no answer of Asked; did you mean red"):
         vlcam.explain(wrapped(Asked()), photo(), question="what", answers=["rad"])
+    both = "'rad' is no answer of Asked; .*'grean' is no answer of Asked; "
+    with pytest.raises(ValueError, match=both):
+        vlcam.explain(wrapped(Asked()), photo(), question="what", answers=["rad", "red", "grean"])
     for answers in ([], ["red", "red"]):
         with pytest.raises(ValueError, match="at least one, and no two alike"):
             wrapped(Asked(), answers=answers)

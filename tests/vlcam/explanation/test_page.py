@@ -33,6 +33,7 @@ def test_hovering_shows_exactly_that_words_map(browser: Browser) -> None:
     browser.open(by_hand.explanation(["a", "red", "dog"]))
     assert browser.seen() == browser.seen(".peak") == []
     hint = browser.status()
+    assert hint.startswith("Point at a word, tap it")
     for number, word in enumerate(["a", "red", "dog"]):
         browser.hover(number)
         assert browser.seen() == browser.seen(".peak") == [number]

@@ -69,6 +69,8 @@ def check_page(browser: Browser, folder: Path) -> None:
     words: Sequence[dict[str, Any]] = told["answers" if "question" in told else "words"]
     browser.chrome.get((folder / "page.html").as_uri())
     assert len(browser.all(".word")) == len(words)
+    unit = "an answer" if "question" in told else "a word"
+    assert browser.status().startswith(f"Point at {unit}, ")
     for number, word in enumerate(words):
         browser.hover(number)
         assert browser.seen() == ([] if word["degenerate"] else [number])
