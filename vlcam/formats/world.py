@@ -108,8 +108,7 @@ class World:
     def __post_init__(self) -> None:
         for name in _TEXTS:
             check_text(f"its {name}", getattr(self, name))
-        if not self.world.strip():
-            raise ValueError("its world is empty: it is what the photos are, in a few words")
+        check_name("its world", self.world)
         k, channels = len(self.variances), len(self.mean)
         shapes = {"mean": (channels,), "directions": (k, channels), "variances": (k,)}
         for name, shape in shapes.items():
@@ -152,6 +151,13 @@ def check_text(what: str, text: str) -> None:
     terminal shows as it is."""
     if len(text) > LONGEST or not text.isprintable():
         raise ValueError(f"{what} is no line of at most {LONGEST} printable characters")
+
+
+def check_name(what: str, name: str) -> None:
+    """Raises ValueError where what photos are called is no such line, or an empty one."""
+    check_text(what, name)
+    if not name.strip():
+        raise ValueError(f"{what} is empty: say in a few words what the photos are")
 
 
 def vectors(maps: Tensor) -> Tensor:

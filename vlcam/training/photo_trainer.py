@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vlcam.formats.world import LONGEST, check_text
+from vlcam.formats.world import LONGEST, check_name
 from vlcam.geometry.cells import derive
 from vlcam.networks import cnns, transformers_cnn
 from vlcam.networks.encoder import Encoder
@@ -31,7 +31,6 @@ from vlcam.training.precision import (
 from vlcam.training.trainer import Schedule, Trainer, begun_with
 from vlcam.training.world import TooFewError, know_world
 from vlcam.utils.files.atomic import written
-from vlcam.utils.messages.errors import flat
 
 SPLITS = ("train", "val", "test")
 REPORT = "report.json"
@@ -93,7 +92,8 @@ class PhotoTraining:
                 option = name.replace("_", "-")
                 raise ValueError(f"--{option} {value}: must be at least {least}")
         check_precision(self.precision)
-        check_text("--world", self.world or "")
+        if self.world:
+            check_name("--world", self.world)
         if not any(schedule.epochs for schedule in self.schedules()):
             raise ValueError("--epochs 0: nothing to train")
         cnn_needs.check(
@@ -138,7 +138,8 @@ class PhotoTraining:
 
 def _named(data: Path) -> str:
     """What the photos of a folder are called where nobody said."""
-    return flat(f"photos of {data.resolve().name}")[:LONGEST]
+    name = f"photos of {data.resolve().name}"
+    return "".join(char if char.isprintable() else " " for char in name)[:LONGEST]
 
 
 class Views:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vlcam.formats.world import World, check_text, vectors
+from vlcam.formats.world import World, check_name, check_text, vectors
 from vlcam.networks.encoder import Encoder
 from vlcam.photo.loading import load_photo
 from vlcam.photo.preprocess import Preprocess
@@ -63,10 +63,8 @@ def know_world(
         TooFewError: there are fewer than :data:`LEAST` and :data:`LEAST_HELD_OUT` photos.
         ValueError: one of them cannot be read; a text is no single, short line.
     """
-    check_text("the photos' name", world)
+    check_name("the photos' name", world)
     check_text("what to do instead", instead)
-    if not world.strip():
-        raise ValueError("the photos' name is empty: say in a few words what they are")
     if len(train) < LEAST or len(held_out) < LEAST_HELD_OUT:
         raise TooFewError(
             f"{len(train)} training photos and {len(held_out)} held out are too few to tell photos"

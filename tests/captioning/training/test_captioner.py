@@ -34,6 +34,7 @@ from tests.samples.transformers_cnns import model_of
 from vlcam.formats.vocabulary import Vocabulary
 from vlcam.geometry.grid import Grid
 from vlcam.networks.encoder import Encoder
+from vlcam.training.photo_trainer import _named
 from vlcam.training.precision import PRECISIONS
 from vlcam.training.trainer import STATE
 
@@ -247,6 +248,10 @@ def test_what_is_trained_may_be_read_by_those_who_may_read_the_folder(
     assert set(modes.values()) == {modes["config.json"]}
 
 
+def test_photos_in_a_folder_of_an_odd_name_are_called_by_what_can_be_shown() -> None:
+    assert _named(Path("/a\x1bb\udcff")) == "photos of a b "
+
+
 def test_what_auto_chose_is_recorded_and_kept(data: Path, tmp_path: Path) -> None:
     """Also where the other precision has become the faster one since."""
     more = {"cnn_epochs": 2, "epochs": 0, "precision": "auto"}
@@ -340,6 +345,8 @@ def test_words_that_imagenet_knows_are_detected_too(data: Path, tmp_path: Path) 
         ({"cnn_epochs": 0, "cnn_weights": "w", "first_size": 8}, "with --cnn-epochs"),
         ({"cnn_epochs": 0, "epochs": 0, "cnn_weights": "w"}, "nothing to train"),
         ({"cnn_epochs": -1}, "--cnn-epochs -1: must be at least 0"),
+        ({"world": " "}, "--world is empty"),
+        ({"world": "a\x1bb"}, "--world is no line"),
         ({"image_decay": -1.0}, "--image-decay -1.0: must be at least 0"),
         ({"smoothing": 1.0}, "--smoothing 1.0: must be at least 0 and less than 1"),
         ({"reward_epochs": 1, "beams": 1}, "with --beams of at least 2"),
