@@ -111,7 +111,7 @@ def _beam(
     best: list[list[tuple[float, Caption]]] = [[] for _ in range(count)]
     worst = torch.full((count,), -torch.inf, dtype=torch.float64, device=device)  # of those kept
     for length in range(how.max_words + 1):
-        written = texts.flatten(0, 1).tolist()
+        written = texts.flatten(0, 1).tolist() if how.unfinished else ()
         log_probs, state = _allowed_step(step, tokens, state, how=how, texts=written)
         candidates = totals.unsqueeze(2) + log_probs.view(count, totals.shape[1], -1)
 

@@ -180,8 +180,10 @@ def _of_caption(
     """Targets of a captioner: the words of a caption, and that of a shorter one; the first word in
     both."""
     with untouched(adapter.module), torch.no_grad():
-        beam = beam_of(adapter, None)
-        reading = adapter.write(features, beam) if caption is None else adapter.read(caption)
+        if caption is None:
+            reading = adapter.write(features, beam_of(adapter, None))
+        else:
+            reading = adapter.read(caption)
     words = targets.units(reading)
     prompt: Any = reading.prompt
     if len(words) > 1 and isinstance(prompt, tuple):

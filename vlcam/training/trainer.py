@@ -239,7 +239,9 @@ class Trainer(ABC):
         path = self.out / STATE
         if not path.is_file():
             return {}
-        about, tensors = _state(path)
+        about = _about(path)
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         before = json.loads(about["training"])
         other = [k for k, v in self.options.items() if v != before.get(k) and k != "out"]
         if other:
@@ -263,19 +265,18 @@ def begun_with(out: Path) -> dict[str, Any] | None:
     path = out / STATE
     if not path.is_file():
         return None
-    options: dict[str, Any] = json.loads(_state(path)[0]["training"])
+    options: dict[str, Any] = json.loads(_about(path)["training"])
     return options
 
 
-def _state(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
-    """What :meth:`Trainer._save_state` wrote: about the training, and its tensors.
+def _about(path: Path) -> Mapping[str, str]:
+    """What :meth:`Trainer._save_state` wrote beside the tensors, which are seen to be whole.
 
     Raises ValueError for any other file, or a damaged one.
     """
     try:
         with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            about: dict[str, str] = file.metadata() or {}
         if missing := {"training", "epoch", "history"} - about.keys():
             raise ValueError(f"it lacks {min(missing)!r}")
     except (SafetensorError, ValueError) as error:
@@ -283,7 +284,7 @@ def _state(path: Path) -> tuple[Mapping[str, str], dict[str, Tensor]]:
             f"{path}: not the state of a training, or a damaged one ({one_line(error)}); "
             "choose another --out, or delete it to start anew"
         ) from error
-    return about, tensors
+    return about
 
 
 def parameters(module: nn.Module) -> list[nn.Parameter]:
