@@ -188,7 +188,8 @@ class _Comparison:
             every.append(on)
             found = found or self._combinations(on)
             centre.append(on.of_centre())
-            with progress.of("layers and methods measured", len(found), unit="method") as work:
+            left = sum(not one.problem for one in found)
+            with progress.of("layers and methods measured", left, unit="method") as work:
                 for model, some in _by_model(found):
                     _measure(model, some, on, work)
         for model, some in progress.each(_by_model(found), "layers redrawn", unit="layer"):
@@ -306,6 +307,7 @@ def _measure(model: Adapter, some: list[_Measures], on: OnPhoto, work: progress.
     except (ValueError, RuntimeError) as error:
         for one in some:
             one.problem = one_line(error)
+        work.advance(len(some))
         return
     maps = maps_by(model, seen, on.targets, [one.method for one in some])
     for one in some:

@@ -1,4 +1,4 @@
-"""Tensors written as safetensors, for whom the folder's other files are for."""
+"""Writing safetensors, with the rights that other new files have."""
 
 from __future__ import annotations
 
